@@ -1,0 +1,85 @@
+"""What a backend is: one method that streams, and a registry of kinds that build one.
+
+Lifecycle, as in Caddy: *load* (the kind's settings model checks the config row), *build* (no side
+effects), *open* (slow or blocking preparation, such as importing an SDK off the loop), *stream*, *close*.
+Built-in kinds register through the same entry-point group `proxy.backends` as anybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from proxy.chat import ChatRequest
+from proxy.errors import ConfigError
+from proxy.events import Batch
+from proxy.routing import Target
+from proxy.transport import Transport
+
+
+class BackendSettings(BaseModel):
+    """What every backend row may say. A kind's settings model extends it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: str = Field(description="Which driver answers: one of the registered kinds.")
+    optional: bool = Field(
+        default=False,
+        description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set.",
+    )
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What the process lends to backends."""
+
+    transport: Transport
+
+
+class Backend(Protocol):
+    """Answers requests.
+
+    `stream` is an async generator of batches. Until it has yielded content it may raise a `ProxyError`
+    (the next target is tried); after that a failure is a `Fault` event. It yields exactly one terminal
+    event, as the last. Closing the generator, or cancelling the task that awaits it, closes the far side.
+    `target.model` is the model to ask for; `request.params` already carry the route's `set` and `default`.
+    """
+
+    name: str
+    dialect: str  # the wire dialect it speaks; "" for none. Same dialect as the request: payloads pass untouched.
+    local: bool  # built in: nothing leaves this process, no key is spent
+
+    async def open(self) -> None:
+        """Prepare what may be slow. Raises `ConfigError` when the backend cannot work, saying what to do."""
+
+    def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class BackendKind(Protocol):
+    """A kind of backend: its name, its settings, and how to build one from them."""
+
+    kind: str
+    settings: type[BackendSettings]
+
+    def build(self, name: str, settings: Any, resources: Resources) -> Backend: ...
+
+
+@cache
+def kinds() -> Mapping[str, Any]:
+    """Entry points of all registered kinds by name. Nothing is imported until a config names it."""
+    return {point.name: point for point in entry_points(group="proxy.backends")}
+
+
+def kind(name: str) -> BackendKind:
+    """The registered kind `name`; raises `ConfigError` naming the known ones."""
+    try:
+        loaded: BackendKind = kinds()[name].load()
+    except KeyError:
+        raise ConfigError(f"no backend kind {name!r}; known kinds: {', '.join(sorted(kinds()))}") from None
+    return loaded

@@ -1,0 +1,1 @@
+"""The settings: YAML with marks in, checked values out; and reload."""

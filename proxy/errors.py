@@ -1,0 +1,250 @@
+"""Everything that can go wrong, once, with what each contract needs to say about it.
+
+    ProxyError
+    ├── RequestError              the request is at fault: 4xx, another target would not help
+    │   ├── BadRequest            400 invalid_request
+    │   ├── Unauthorized          401 invalid_api_key
+    │   ├── Forbidden             403 permission_denied
+    │   ├── NotFound              404 not_found
+    │   │   └── NoRoute           404 model_not_found   (no rule matched; names the closest)
+    │   ├── MethodNotAllowed      405 method_not_allowed
+    │   ├── RequestTimeout        408 request_timeout
+    │   ├── TooLarge              413 request_too_large
+    │   ├── UnsupportedMedia      415 unsupported_media_type
+    │   ├── Unsupported           400 unsupported       (a target cannot do what is asked; the next may)
+    │   └── RateLimited           429 rate_limited
+    ├── UpstreamError             the far side is at fault: before the first event another target may help
+    │   ├── UpstreamConnect       502 upstream_connect
+    │   ├── UpstreamTimeout       504 upstream_timeout  (nothing meaningful in time)
+    │   ├── UpstreamIdle          504 upstream_idle     (stopped talking in the middle)
+    │   ├── UpstreamTruncated     502 upstream_truncated
+    │   ├── UpstreamMalformed     502 upstream_malformed
+    │   │   └── FrameTooLarge     502 frame_too_large
+    │   ├── UpstreamRedirect      502 upstream_redirect
+    │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
+    │   ├── UpstreamRefused       4xx as the far side said: the request is at fault, no fallback
+    │   └── UpstreamFailed        429/5xx as the far side said
+    ├── Limit                     504 limit             (total time or size of an answer)
+    ├── Draining                  503 draining          (this process is stopping; try again)
+    └── InternalError             500 internal_error
+    ConfigError                   a problem in the config file, with file, line and column
+
+`message` is written for the person who reads it and never holds a secret; `code` is for programs;
+`end` is the reason a stream's one log line and metric carry (reliability.md R7).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+EndReason = Literal[
+    "done",
+    "upstream_error",
+    "upstream_truncated",
+    "upstream_idle",
+    "upstream_malformed",
+    "frame_too_large",
+    "client_gone",
+    "client_slow",
+    "drain",
+    "limit",
+    "rejected",
+    "internal",
+]
+
+
+class ProxyError(Exception):
+    """Base of all errors that a client may be told about."""
+
+    status: int = 500
+    code: str = "internal_error"
+    type: ClassVar[str] = "server_error"  # OpenAI's word for the family
+    retryable: bool = False  # the same request may succeed later
+    fallback: bool = False  # another target may succeed now
+    end: ClassVar[EndReason] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        if status is not None:
+            self.status = status
+        if code is not None:
+            self.code = code
+        self.param = param
+        self.retry_after = retry_after  # seconds
+        self.headers = headers or {}  # more response headers, such as `Allow`
+
+
+class RequestError(ProxyError):
+    status, code, type, end = 400, "invalid_request", "invalid_request_error", "rejected"
+
+
+class BadRequest(RequestError):
+    """The body is not what the contract asks for."""
+
+
+class Unauthorized(RequestError):
+    """No key, or one we do not know. Always answered with `WWW-Authenticate: Bearer`."""
+
+    status, code, type = 401, "invalid_api_key", "authentication_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(RequestError):
+    """The key is known but may not do this."""
+
+    status, code, type = 403, "permission_denied", "permission_error"
+
+
+class NotFound(RequestError):
+    status, code = 404, "not_found"
+
+
+class NoRoute(NotFound):
+    """No rule matched the request."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    status, code = 405, "method_not_allowed"
+
+
+class RequestTimeout(RequestError):
+    status, code, retryable = 408, "request_timeout", True
+
+
+class TooLarge(RequestError):
+    status, code = 413, "request_too_large"
+
+
+class UnsupportedMedia(RequestError):
+    status, code = 415, "unsupported_media_type"
+
+
+class Unsupported(RequestError):
+    """This target cannot do what the request needs, such as several choices."""
+
+    code, fallback = "unsupported", True
+
+
+class RateLimited(RequestError):
+    status, code, type, retryable = 429, "rate_limited", "rate_limit_error", True
+
+
+class UpstreamError(ProxyError):
+    status, code, type, end = 502, "upstream_error", "upstream_error", "upstream_error"
+    retryable, fallback = True, True
+
+
+class UpstreamConnect(UpstreamError):
+    """Refused, unknown host, failed TLS handshake, or no connection in time."""
+
+    code = "upstream_connect"
+
+
+class UpstreamTimeout(UpstreamError):
+    """Nothing meaningful came in time."""
+
+    status, code, end = 504, "upstream_timeout", "upstream_idle"
+
+
+class UpstreamIdle(UpstreamError):
+    """The answer stopped in the middle for longer than `token_gap_s`."""
+
+    status, code, end = 504, "upstream_idle", "upstream_idle"
+
+
+class UpstreamTruncated(UpstreamError):
+    """The answer ended without saying that it is complete."""
+
+    code, end = "upstream_truncated", "upstream_truncated"
+
+
+class UpstreamMalformed(UpstreamError):
+    """The far side sent something its dialect does not allow."""
+
+    code, end = "upstream_malformed", "upstream_malformed"
+
+
+class FrameTooLarge(UpstreamMalformed):
+    code, end = "frame_too_large", "frame_too_large"
+
+
+class UpstreamRedirect(UpstreamError):
+    """The far side answered with a redirect. We never follow one: it would carry the prompt elsewhere."""
+
+    code, retryable = "upstream_redirect", False
+
+
+class UpstreamAuth(UpstreamError):
+    """The far side does not accept our key. The client's own key is fine, so this is no 401."""
+
+    code, retryable = "upstream_auth", False
+
+
+class UpstreamRefused(UpstreamError):
+    """The far side says the request itself is wrong; another target would be told the same."""
+
+    status, code, type = 400, "invalid_request", "invalid_request_error"
+    retryable, fallback = False, False
+
+
+class UpstreamFailed(UpstreamError):
+    """The far side is overloaded or broken, in its own words (429, 5xx)."""
+
+
+class Limit(ProxyError):
+    """An answer took longer, or grew larger, than the config allows."""
+
+    status, code, end = 504, "limit", "limit"
+
+
+class Draining(ProxyError):
+    status, code, retryable, fallback, end = 503, "draining", True, False, "drain"
+
+
+class InternalError(ProxyError):
+    """A bug on our side. The client gets the request id; the log has the rest."""
+
+
+class ConfigError(Exception):
+    """One problem in a config file: where it is, what is wrong, what to do."""
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, column: int = 0) -> None:
+        super().__init__(message)
+        self.message, self.file, self.line, self.column = message, file, line, column
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
+        return where + self.message
+
+
+class ConfigErrors(Exception):
+    """All problems found in a config, in the order of the file."""
+
+    def __init__(self, errors: list[ConfigError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = sorted(errors, key=lambda error: (error.file, error.line, error.column))
+
+
+class ConfigWarning:
+    """Something in a config that is allowed but probably not meant, placed as a `ConfigError` is."""
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, column: int = 0) -> None:
+        self.message, self.file, self.line, self.column = message, file, line, column
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
+        return f"{where}warning: {self.message}"

@@ -1,0 +1,202 @@
+"""The vocabulary of a stream: what can happen in an answer, in what order, and what it adds up to.
+
+Every backend produces these events and every contract is an encoder of them, so that N frontends and
+M backends need N + M codecs. Text travels as the model wrote it; encoders derive "block start" and
+"block stop" themselves by remembering the part that is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Literal
+
+import msgspec
+
+from proxy.chat import Answer, ToolCall, Usage
+from proxy.errors import InternalError, ProxyError
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class Start(msgspec.Struct, frozen=True, gc=False):
+    """The answer has begun. `model` is the far side's own name for what answers."""
+
+    id: str
+    model: str
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the answer's text, exactly as it came; never empty."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the model's reasoning."""
+
+    text: str
+
+
+class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a refusal, where the far side tells it apart from text."""
+
+    text: str
+
+
+class ToolCallStart(msgspec.Struct, frozen=True, gc=False):
+    """The model begins to call `name`. `index` tells parallel calls apart."""
+
+    index: int
+    id: str
+    name: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a call's arguments: JSON text, complete only when the answer finishes."""
+
+    index: int
+    arguments: str
+
+
+class Notice(msgspec.Struct, frozen=True, gc=False):
+    """Something the reader should know that is not part of the answer, such as an ignored setting."""
+
+    code: str
+    message: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The answer is complete. Only a far side that said so leads here (reliability.md R3)."""
+
+    reason: FinishReason = "stop"
+    usage: Usage | None = None
+    noted: bool = True  # False: the end sentinel came, but never a finish reason (R3: done, but counted)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """The answer broke off. Nothing follows, and it never counts as done."""
+
+    error: ProxyError
+    usage: Usage | None = None
+
+
+StreamEvent = (
+    Start | TextDelta | ReasoningDelta | RefusalDelta | ToolCallStart | ToolCallDelta | Notice | Finish | Fault
+)
+
+CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart, ToolCallDelta})
+"""What moves the content clock (design: pings, role chunks and empty deltas do not)."""
+
+TERMINAL = frozenset({Finish, Fault})
+
+_OPEN = CONTENT | {Notice}
+ORDER: dict[type | None, frozenset[type]] = {
+    # Written as a table so that it can be read, tested and argued about in one place:
+    # what may follow what. `None` is the beginning; a terminal event is followed by nothing.
+    None: frozenset({Start, Fault}),
+    Start: frozenset(_OPEN | TERMINAL),
+    **dict.fromkeys(_OPEN, frozenset(_OPEN | TERMINAL)),
+    Finish: frozenset(),
+    Fault: frozenset(),
+}
+
+
+class Batch(msgspec.Struct):
+    """All that one read from the far side brought: the events and, where it has one, their wire form.
+
+    `payloads` are the far side's own messages in dialect `dialect` (for SSE: each event's data), complete
+    and in order, also those that led to no event. An encoder of that dialect sends these in place of the
+    events, so nothing unknown is lost and nothing is encoded twice.
+    """
+
+    events: list[StreamEvent]
+    dialect: str = ""
+    payloads: list[bytes] = []
+    whole: bytes = b""  # the far side's unstreamed body, in `dialect`
+
+    @property
+    def has_content(self) -> bool:
+        return any(type(event) in CONTENT for event in self.events)
+
+    @property
+    def terminal(self) -> Finish | Fault | None:
+        """The event that ends the stream, if this batch brings it."""
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, (Finish, Fault)) else None
+
+
+class OrderError(InternalError):
+    """A backend broke the order of events: our bug or a plug-in's, not the far side's."""
+
+
+def check_order(events: Iterable[StreamEvent], previous: type | None = None) -> type | None:
+    """Raise `OrderError` at the first event that may not stand where it stands; return the last one's type."""
+    for event in events:
+        if type(event) not in ORDER[previous]:
+            before = previous.__name__ if previous else "the beginning"
+            raise OrderError(f"{type(event).__name__} may not follow {before}")
+        previous = type(event)
+    return previous
+
+
+class Collector:
+    """Adds events up to an `Answer`."""
+
+    def __init__(self) -> None:
+        self._answer = Answer()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+
+    def add(self, batch: Batch) -> Finish | Fault | None:
+        """Take a batch in; returns the terminal event once it has come."""
+        answer = self._answer
+        if batch.whole:
+            answer.payload, answer.dialect = batch.whole, batch.dialect
+        for event in batch.events:
+            match event:
+                case TextDelta(text):
+                    self._text.append(text)
+                case ReasoningDelta(text):
+                    self._reasoning.append(text)
+                case RefusalDelta(text):
+                    self._refusal.append(text)
+                case ToolCallStart(index, id_, name):
+                    self._calls[index] = (id_, name, [])
+                case ToolCallDelta(index, arguments):
+                    if index in self._calls:
+                        self._calls[index][2].append(arguments)
+                case Start(id_, model):
+                    answer.id, answer.model = id_, model
+                case Finish(reason, usage):
+                    answer.finish_reason, answer.usage = reason, usage
+                    return event
+                case Fault():
+                    return event
+                case Notice():
+                    pass
+        return None
+
+    def answer(self) -> Answer:
+        """What has come so far."""
+        answer = self._answer
+        answer.text = "".join(self._text)
+        answer.reasoning = "".join(self._reasoning)
+        answer.refusal = "".join(self._refusal)
+        answer.tool_calls = tuple(
+            ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items())
+        )
+        return answer
+
+
+async def collect(batches: AsyncIterator[Batch]) -> Answer:
+    """The whole answer of a stream. Raises the error of a `Fault`."""
+    collector = Collector()
+    async for batch in batches:
+        match collector.add(batch):
+            case Fault(error):
+                raise error
+            case Finish():
+                return collector.answer()
+    raise OrderError("the stream ended without Finish or Fault")

@@ -1,0 +1,92 @@
+"""What a frontend is: where a contract is served, how its requests are read and how answers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from proxy.chat import Answer, ChatRequest
+from proxy.errors import ProxyError
+from proxy.events import Batch
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a frontend may know of a request besides its body. Header names are in lower case."""
+
+    id: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    options: Mapping[str, Any] = {}  # what the matching route says to this contract: `dialect`, `errors`
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A complete HTTP answer: errors, whole answers, model lists."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]  # with Content-Type
+
+
+class Encoder(Protocol):
+    """Writes one answer in one contract. Made per request; remembers what part is open. No I/O."""
+
+    headers: Mapping[str, str]  # of the stream, with Content-Type
+    early: bool  # send status and headers before the far side answers (the founding text dialect)
+    abort_on_fault: bool  # after an error frame, cut the connection instead of ending it cleanly
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch; may be empty. After a terminal event it returns the contract's own end."""
+
+    def ping(self) -> bytes:
+        """A heartbeat that leaves the answer as it is; empty where the contract has none."""
+
+    def whole(self, answer: Answer) -> Reply:
+        """The answer for a client that asked for it unstreamed."""
+
+    def failure(self, error: ProxyError) -> Reply:
+        """An error before anything was sent."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One method and path of a contract. `models` lists what the routes offer; `chat` answers."""
+
+    method: str
+    path: str
+    action: Literal["chat", "models", "model"] = "chat"
+
+
+class Frontend(Protocol):
+    """A contract: `name` is what `match: {contract: …}` compares with.
+
+    Before a request is decoded there is no encoder, so errors about its key, size or form come from
+    `failure`.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        """Read a body. Raises `BadRequest` (or another `RequestError`) saying what is wrong and where."""
+
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder:
+        """How this request wants its answer. Raises `BadRequest` for a choice that does not exist."""
+
+    def failure(self, error: ProxyError, head: Head) -> Reply: ...
+
+    def models(self, ids: list[str], created: int) -> Reply:
+        """The list of models, for contracts that have one."""
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:
+        """One model; an error reply when it is not in `ids`."""
+
+
+@cache
+def registered() -> Mapping[str, Any]:
+    """Entry points of all frontends by name, ours and plug-ins'."""
+    return {point.name: point for point in entry_points(group="proxy.frontends")}

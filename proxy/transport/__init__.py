@@ -1,0 +1,8 @@
+"""The one way bytes go to a far side: open a request, read its status and headers, then its body in batches.
+
+Every wire backend uses this; nothing else in the process opens an upstream connection.
+"""
+
+from proxy.transport.base import Request, Response, Transport
+
+__all__ = ["Request", "Response", "Transport"]

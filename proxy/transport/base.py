@@ -1,0 +1,56 @@
+"""The interface of the upstream transport: small enough to be replaced, and to be faked in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One request to a far side. `url` is absolute; `headers` are all there are but Host and Content-Length."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+    connect_s: float = 5.0  # name look-up, TCP, proxy and TLS together
+    head_limit: int = 64 * 1024  # bytes of the answer's status line and headers
+
+
+class Response(Protocol):
+    """An answer whose head has arrived. Close it whatever happens; leaving it open is leaving a model running."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case; repeated ones joined with ", "
+
+    async def read(self) -> bytes:
+        """All body bytes that have come since the last call, at least one; `b""` at the body's proper end.
+
+        Content-Encoding gzip and deflate are undone incrementally. Raises `UpstreamTruncated` when the
+        connection ends before the body does (never for a close-delimited body, which cannot tell),
+        `UpstreamMalformed` for bytes that are not HTTP. While nobody reads, the socket is left unread once
+        the high-water mark is reached, so that a slow client slows the far side down.
+        """
+
+    async def read_all(self, limit: int) -> bytes:
+        """The rest of the body; raises `FrameTooLarge` past `limit` bytes."""
+
+    def close(self) -> None:
+        """Done with it: the connection goes back to the pool if the body has been read to its end and nothing
+        else is buffered; otherwise it is closed at once, which tells the far side to stop. Idempotent."""
+
+
+class Transport(Protocol):
+    """Sends requests. One per process, shared by all backends; it keeps idle connections per origin."""
+
+    async def open(self, request: Request) -> Response:
+        """Send `request`, wait for the answer's head. Cancelling the wait closes the connection.
+
+        Raises `UpstreamConnect` (refused, unknown host, TLS, no connection within `connect_s`) or
+        `UpstreamMalformed`. Redirects are returned as they are. There is no timer after connecting: the
+        pipeline owns those.
+        """
+
+    async def aclose(self) -> None: ...
