@@ -1,0 +1,76 @@
+"""What is known of one request when it is over: the pipeline fills it in, the log line and the metrics read it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.chat import Usage
+from proxy.errors import EndReason
+
+
+class StreamRecord(msgspec.Struct, kw_only=True):
+    """One request, from its head to its end. Times are seconds of the event loop's (monotonic) clock.
+
+    Names only: neither prompts nor keys ever enter a record, so nothing that reads one can leak them.
+    """
+
+    request_id: str
+    started_at: float
+    contract: str = ""
+    path: str = ""
+    key: str = ""  # the key's name in the config
+    route: str = ""
+    backend: str = ""  # the one that answered, or failed last
+    model: str = ""  # as the client asked
+    upstream_model: str = ""  # as the target says
+    stream: bool = True
+    status: int = 0
+    attempts: list[tuple[str, str]] = []  # (backend, "ok" or the error's code), in the order tried
+    usage: Usage | None = None
+    noted_finish: bool = True  # False: the end sentinel came without a finish reason (R3)
+    end: EndReason | None = None
+    error_code: str = ""
+    ended_at: float | None = None
+    bytes_out: int = 0
+    first_content_at: float | None = None
+    last_content_at: float | None = None
+    longest_gap_s: float = 0.0
+    content_batches: int = 0
+
+    def content(self, now: float) -> None:
+        """Content has come. Called once per batch that has some, so it does next to nothing."""
+        last = self.last_content_at
+        if last is None:
+            self.first_content_at = now
+        elif now - last > self.longest_gap_s:
+            self.longest_gap_s = now - last
+        self.last_content_at = now
+        self.content_batches += 1
+
+    def attempted(self, backend: str, outcome: str) -> None:
+        """One try at one target is over; `outcome` is "ok" or an error's code."""
+        self.attempts.append((backend, outcome))
+
+    def finish(self, end: EndReason, now: float, *, error_code: str = "") -> bool:
+        """Say how it ended. The first reason stands: a later one is its consequence. True if this was the first."""
+        if self.end is not None:
+            return False
+        self.end, self.ended_at, self.error_code = end, now, error_code
+        return True
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from start to end; zero while it runs."""
+        return 0.0 if self.ended_at is None else self.ended_at - self.started_at
+
+    @property
+    def first_content_s(self) -> float | None:
+        """Seconds until the first content; `None` if there was none."""
+        return None if self.first_content_at is None else self.first_content_at - self.started_at
+
+    @property
+    def mean_gap_s(self) -> float | None:
+        """Mean seconds between content batches; `None` with fewer than two."""
+        if self.first_content_at is None or self.last_content_at is None or self.content_batches < 2:
+            return None
+        return (self.last_content_at - self.first_content_at) / (self.content_batches - 1)
