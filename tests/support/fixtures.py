@@ -1,0 +1,16 @@
+"""Fixtures that any test may ask for; `tests/conftest.py` imports them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.upstream import ScriptedUpstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """A scripted far side on a free port, gone after the test with all its connections."""
+    async with ScriptedUpstream() as scripted:
+        yield scripted
