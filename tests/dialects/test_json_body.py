@@ -29,6 +29,7 @@ HOSTILE = {
     "100k closed arrays": (nested(100_000), "nests deeper"),
     "100k objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nests deeper"),
     "just too deep": (nested(MAX_DEPTH + 1), "nests deeper"),
+    "a million arrays": (b'{"a":[' + b"[]," * 1_000_000 + b"[]]}", "more than 500000 values"),
     "NaN": (b'{"a":NaN}', r"byte 5"),
     "Infinity": (b'{"a":Infinity}', r"byte 5"),
     "-Infinity": (b'{"a":-Infinity}', r"byte"),
