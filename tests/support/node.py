@@ -1,0 +1,84 @@
+"""Real JavaScript clients for tests: Node, and the npm packages that `tests/clients/package-lock.json` pins.
+
+`modules()` installs them once into `.make/node` (keyed by the lock's content) and returns that folder;
+`run(script)` runs a script that may `import` them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.support.need import cannot_run
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIENTS = ROOT / "tests" / "clients"
+_OLDEST_NODE = 20
+
+
+@functools.cache
+def node() -> str:
+    """Return the path of the node program, or stop the test."""
+    found = shutil.which("node")
+    if found is None:
+        cannot_run(f"needs Node.js {_OLDEST_NODE} or newer; there is no `node` on the PATH")
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < _OLDEST_NODE:
+        cannot_run(f"needs Node.js {_OLDEST_NODE} or newer; `node` is {version}")
+    return found
+
+
+@functools.cache
+def modules() -> Path:
+    """Install the pinned npm packages once and return the folder that holds `node_modules`, or stop the test."""
+    node()
+    key = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:16]
+    folder = ROOT / ".make" / "node" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several pytest workers, one installation
+        if not (folder / ".complete").exists():
+            _install(folder)
+            (folder / ".complete").touch()
+    return folder
+
+
+def run(
+    script: Path, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a script with the pinned packages in reach of its `import`s; its exit status is the caller's to judge."""
+    folder = modules()
+    copy = folder / script.name  # `import` looks for node_modules beside the script, whatever NODE_PATH says
+    if not copy.exists() or copy.read_bytes() != script.read_bytes():
+        fresh = folder / f".{script.name}.{os.getpid()}"
+        shutil.copyfile(script, fresh)
+        fresh.replace(copy)
+    return subprocess.run(
+        [node(), str(copy), *arguments],
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _install(folder: Path) -> None:
+    if shutil.which("npm") is None:
+        cannot_run("needs npm to install the pinned JavaScript clients; there is no `npm` on the PATH")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(CLIENTS / name, folder / name)
+    done = subprocess.run(
+        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        cannot_run(f"`npm ci` failed:\n{(done.stdout + done.stderr)[-2000:]}")
