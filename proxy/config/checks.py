@@ -1,0 +1,262 @@
+"""What one place of a config says about another: names that must exist, rules that nothing can reach, weak keys."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from proxy.config.models import KIND_OF_PARAMETER, NAME, AuthSettings, KeySettings, RouteSettings, ServerSettings
+from proxy.config.partial import Readable
+from proxy.config.source import Document, Path
+from proxy.config.wording import nearest
+from proxy.errors import ConfigError, ConfigWarning
+
+SHORTEST_KEY = 16
+
+# Keys that documents and templates show and people keep; refused also as digests.
+_WELL_KNOWN = (
+    "", "admin", "changeme", "change-me", "changeme12345678", "changemechangeme", "default", "example", "hello",
+    "hunter2", "key", "letmein", "master-key", "my-api-key", "my-secret-key", "password", "password123", "placeholder",
+    "replace-me", "secret", "secret-key", "sk-1234", "sk-12345", "sk-123456", "sk-1234567890", "sk-1234567890abcdef",
+    "sk-test", "supersecret", "super-secret-key", "test", "test-key", "token", "xxx", "your-api-key",
+    "your-api-key-here", "your-secret-key", "your-secret-key-here", "replace-with-a-real-key", "0123456789abcdef",
+    "1234567890123456", "12345678901234567890", "abcdefghijklmnop", "abcdefghijklmnopqrstuvwxyz",
+)  # fmt: skip
+_WELL_KNOWN_DIGESTS = frozenset(hashlib.sha256(key.encode()).hexdigest() for key in _WELL_KNOWN)
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that the checks look at."""
+
+    document: Document
+    read: Readable
+    backends: Mapping[str, BaseModel]  # those that are on
+    off: Mapping[str, str]
+    contracts: frozenset[str]
+
+
+def errors(context: Context) -> Iterator[ConfigError]:
+    """Everything that makes the config unusable."""
+    yield from _names(context)
+    yield from _targets(context)
+    yield from _unreachable(context)
+    yield from _matches(context)
+    yield from _keys(context)
+    yield from _loops(context)
+    read = context.read
+    if read.server and not read.asks and (problem := exposure_error(read.server.host, None)):
+        yield context.document.error(problem, ("server", "host"))
+
+
+def warnings(context: Context) -> Iterator[ConfigWarning]:
+    """What works and may not be meant."""
+    document, auth, server = context.document, context.read.auth, context.read.server
+
+    def warning(message: str, path: Path) -> ConfigWarning:
+        place = document.place(path)
+        return ConfigWarning(message, file=document.file, line=place.line, column=place.column)
+
+    if auth and auth.off and server and not is_loopback(server.host):
+        yield warning(f"`auth: off` on {server.host}: whoever can reach this port can use it", ("auth",))
+    for index, key in context.read.keys:
+        if key.off:
+            yield warning(f"key `{key.name}` is off: its value is empty", ("auth", "keys", index))
+    for index, route, _ in context.read.routes:
+        path: Path = ("routes", index)
+        missing = [target.backend for target in route.to if target.backend in context.off]
+        if len(missing) == len(route.to):
+            why = ", ".join(f"{name}: {context.off[name]}" for name in dict.fromkeys(missing))
+            yield warning(f"route `{route.name}` is off, as its backends are ({why})", path)
+        for name in route.set.keys() & route.default.keys():
+            yield warning(f"`{name}` is in `set` and in `default`; `set` wins", (*path, "default", name))
+        for where, parameters in (("set", route.set), ("default", route.default)):
+            for name in parameters:
+                if name not in KIND_OF_PARAMETER:
+                    yield warning(_unusual(name), (*path, where, name))
+
+
+def _unusual(name: str) -> str:
+    hint = nearest(name, KIND_OF_PARAMETER)
+    return f"`{name}` is no usual parameter and is sent as it is" + (hint if hint.startswith("; did") else "")
+
+
+def exposure_error(host: str, auth: AuthSettings | None) -> str:
+    """Why the proxy may not listen on `host`: without a word about keys only this machine may ask. Empty when fine."""
+    if auth is None and not is_loopback(host):
+        return (
+            f"{host} is open to other machines and no `auth` is given: "
+            "list `keys` under `auth`, or write `auth: off` if everybody may use it"
+        )
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _names(context: Context) -> Iterator[ConfigError]:
+    """Names that cannot be used, and names used twice."""
+    document = context.document
+    for name in context.read.rows:
+        if not NAME.fullmatch(name):
+            message = f"backend name `{name[:40]}`: use letters, digits, '-', '_' and '.' (a `/` ends it in a target)"
+            yield document.error(message, ("backends", name), key=True)
+    seen: dict[str, int] = {}
+    for index, route, _ in context.read.routes:
+        path: Path = ("routes", index, "name")
+        if route.name in seen:
+            line = document.place(("routes", seen[route.name], "name")).line
+            yield document.error(f"a route `{route.name}` is already in line {line}; give this one another name", path)
+        seen.setdefault(route.name, index)
+
+
+def _targets(context: Context) -> Iterator[ConfigError]:
+    """Targets must name a backend of the file."""
+    rows = context.read.rows
+    if not rows or ("backends",) in context.document.incomplete:
+        return
+    for index, route, _ in context.read.routes:
+        for number, target in enumerate(route.to):
+            if target.backend in rows:
+                continue
+            path = _written(context.document, ("routes", index, "to", number, "target"))
+            hint = nearest(target.backend, rows)
+            yield context.document.error(f"route `{route.name}`: no backend `{target.backend}`{hint}", path)
+
+
+def _written(document: Document, path: Path) -> Path:
+    """The part of `path` that stands in the file; a lone target stands for a list of mappings."""
+    while path and path not in document.values:
+        path = path[:-1]
+    return path
+
+
+def _unreachable(context: Context) -> Iterator[ConfigError]:
+    """A rule below one that takes everything it could take is never asked."""
+    shadows: list[RouteSettings] = []
+    for index, route, whole in context.read.routes:
+        shadow = next((above for above in shadows if _shadows(above, route, whole, context.read.keys)), None)
+        if shadow is not None:
+            what = "matches every request" if shadow.match.always else "matches the same requests"
+            message = f"route `{route.name}` is never reached: `{shadow.name}` above it {what}; move it up or remove it"
+            yield context.document.error(message, ("routes", index))
+        if whole and _never_off(route, context.read.rows):
+            shadows.append(route)
+
+
+def _never_off(route: RouteSettings, rows: Mapping[str, Any]) -> bool:
+    """Whether the rule holds whatever variables are set."""
+    targets = [rows.get(target.backend) for target in route.to]
+    return any(isinstance(row, dict) and row.get("optional") is not True for row in targets)
+
+
+def _shadows(above: RouteSettings, below: RouteSettings, whole: bool, keys: list[tuple[int, KeySettings]]) -> bool:
+    """Whether no request gets past `above` to `below`. A key that may use only `below` gets past."""
+    if not above.match.always and not (whole and above.match == below.match):
+        return False
+    return not any(below.name in key.routes and above.name not in key.routes for _, key in keys)
+
+
+def _matches(context: Context) -> Iterator[ConfigError]:
+    """Literal names in `match` that nothing bears."""
+    keys = {key.name for _, key in context.read.keys}
+    for index, route, _ in context.read.routes:
+        named = [("contract", route.match.contract, context.contracts)] if context.contracts else []
+        if context.read.all_keys:
+            named.append(("key", route.match.key, frozenset(keys)))
+        for field, patterns, known in named:
+            for number, pattern in enumerate(patterns or ()):
+                if pattern in known or "*" in pattern or "?" in pattern:
+                    continue
+                path = _written(context.document, ("routes", index, "match", field, number))
+                hint = nearest(pattern, known) if known else "; `auth` lists no keys"
+                yield context.document.error(f"route `{route.name}`: no {field} `{pattern[:40]}`{hint}", path)
+
+
+def _keys(context: Context) -> Iterator[ConfigError]:
+    """Keys must be there, be hard to guess, be told apart and name routes that exist."""
+    auth, document = context.read.auth, context.document
+    if auth is None or auth.off:
+        if auth and auth.keys:
+            yield document.error("`auth` is off and lists keys; remove one of the two", ("auth",))
+        return
+    if context.read.all_keys and all(key.off for key in auth.keys):
+        why = "every key is empty" if auth.keys else "`keys` is empty"
+        message = f"nobody could ask: {why}; add a key (`chat-proxy key new` makes one) or write `auth: off`"
+        yield document.error(message, ("auth", "keys"))
+    routes = context.read.route_names
+    names: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    for index, key in context.read.keys:
+        path: Path = ("auth", "keys", index)
+        if key.name in names:
+            line = document.place(("auth", "keys", names[key.name])).line
+            yield document.error(
+                f"a key `{key.name}` is already in line {line}; names tell keys apart", (*path, "name")
+            )
+        names.setdefault(key.name, index)
+        if problem := _weakness(key):
+            yield document.error(f"key `{key.name}` {problem}", (*path, "key" if key.key else "sha256"))
+        elif not key.off:
+            if key.digest in digests:
+                yield document.error(f"key `{key.name}` is the same as `{digests[key.digest]}`", path)
+            digests.setdefault(key.digest, key.name)
+        for number, name in enumerate(key.routes):
+            if name not in routes:
+                where = _written(document, (*path, "routes", number))
+                yield document.error(f"key `{key.name}`: no route `{name[:40]}`{nearest(name, routes)}", where)
+
+
+def _weakness(key: KeySettings) -> str:
+    """Why this key could be guessed; empty when it is fine or off."""
+    if key.off:
+        return ""
+    new = "use one that `chat-proxy key new` makes"
+    if key.digest in _WELL_KNOWN_DIGESTS:
+        return f"is a well-known example; {new}"
+    if key.key is None:
+        return f"has a digest of one repeated digit; {new}" if len(set(key.digest)) == 1 else ""
+    secret = key.key.get_secret_value()
+    if not secret.isascii() or not secret.isprintable() or " " in secret:
+        return f"holds characters that no header can carry, such as blanks or line ends; {new}"
+    if len(secret) < SHORTEST_KEY:
+        return f"is shorter than {SHORTEST_KEY} characters; {new}"
+    if len(set(secret.lower())) < 6:
+        return f"repeats a few characters; {new}"
+    return ""
+
+
+def _loops(context: Context) -> Iterator[ConfigError]:
+    """A backend must not be this proxy itself: a request would go round for ever."""
+    for name, row in context.backends.items():
+        base_url = getattr(row, "base_url", None)
+        if base_url is not None and context.read.server and _is_us(str(base_url), context.read.server):
+            path = _written(context.document, ("backends", name, "base_url"))
+            message = f"backend `{name}`: its base_url is this proxy's own address; a request would go round for ever"
+            yield context.document.error(message, path)
+
+
+def _is_us(url: str, server: ServerSettings) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return False
+    if port != server.port or not port:
+        return False
+    everywhere = server.host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    here = is_loopback(host) or host in {"0.0.0.0", "::"}  # noqa: S104
+    return host.lower() == server.host.lower() or (here and (everywhere or is_loopback(server.host)))

@@ -1,0 +1,43 @@
+"""Regular expressions that cannot hang: RE2 syntax, time linear in the text.
+
+Python's `re` needs seconds for `(a+)+$` on 26 characters; a rule is tried on every prompt, so only an
+engine with a bound will do. RE2 is an extra, wanted only by configs with a `content` rule.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+MAX_LENGTH = 1000
+
+
+@lru_cache(maxsize=256)
+def linear_regex(pattern: str) -> Any:
+    """The compiled pattern (it has `search`). Raises `ValueError` saying what is wrong, and where in the pattern."""
+    try:
+        import re2  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ValueError("`content` needs a linear-time engine: pip install 'chat-proxy[re2]'") from None
+    if len(pattern) > MAX_LENGTH:
+        raise ValueError(f"the expression is longer than {MAX_LENGTH} characters")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        raise ValueError(_explain(pattern, error)) from None
+
+
+def _explain(pattern: str, error: Exception) -> str:
+    """RE2 says `what: fragment`; add where the fragment stands."""
+    said = error.args[0] if error.args else b""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    what, _, fragment = text.partition(": ")
+    at = pattern.find(fragment) if fragment else -1
+    where = f" at character {at + 1}" if at >= 0 else ""
+    hint = "; RE2 has no look-around and no back-references" if what in _BACKTRACKING else ""
+    return f"not a valid RE2 expression: {text}{where}{hint}"
+
+
+_BACKTRACKING = ("invalid perl operator", "invalid escape sequence")

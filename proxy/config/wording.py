@@ -1,0 +1,192 @@
+"""Validation errors in plain words: where, what is wrong, and the nearest thing that would be right."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from proxy.config.source import Document, Path, looks_secret
+from proxy.errors import ConfigError
+
+# Keys that the design has and this version has not: saying so beats "unknown key".
+_NOT_YET = frozenset({"hedge", "shadow", "retry", "delivery", "frontends", "resume", "limits", "budget"})
+
+
+def validation_errors(
+    error: ValidationError, document: Document, model: type[BaseModel], at: Path = ()
+) -> Iterator[ConfigError]:
+    """Each problem of `error` as a `ConfigError`. `at` is where the validated data stands in the document."""
+    for problem in error.errors(include_url=False):
+        inner = written_path(problem["loc"], document, at)
+        path = at + inner
+        if _already_said(path, problem["type"], document):
+            continue
+        is_key = problem["type"] == "extra_forbidden"
+        yield document.error(_message(problem, path, inner, document, model), path, key=is_key)
+
+
+def written_path(loc: tuple[str | int, ...], document: Document, at: Path) -> Path:
+    """Where in the file a validated place stands: a lone `to: x` was validated as `to: [{target: x}]`."""
+    path: Path = ()
+    for step in loc:
+        around = _value_at(document.data, at + path)
+        if isinstance(around, dict) or (isinstance(around, list) and isinstance(step, int)):
+            path = (*path, step)
+        # else: a step that validation added to what is written as one value
+    return path
+
+
+def _value_at(data: Any, path: Path) -> Any:
+    for step in path:
+        try:
+            data = data[step]
+        except (LookupError, TypeError):
+            return None
+    return data
+
+
+def _already_said(path: Path, kind: str, document: Document) -> bool:
+    if any(path[:length] in document.faulty for length in range(len(path) + 1)):
+        return True
+    return kind in {"missing", "value_error"} and path[: -1 if kind == "missing" else None] in document.incomplete
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`; did you mean …?` or the list of what there is."""
+    if not known:
+        return ""
+    near = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else f"; there is: {', '.join(sorted(known))}"
+
+
+def dotted(path: Path) -> str:
+    """`routes[0].match.model`"""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _message(problem: Any, path: Path, inner: Path, document: Document, model: type[BaseModel]) -> str:
+    kind, context, name = problem["type"], problem.get("ctx", {}), dotted(path) or "the file"
+    if kind == "extra_forbidden":
+        return _unknown_key(path, inner, model)
+    if kind == "missing":
+        around = dotted(path[:-1])
+        return f"`{path[-1]}` is missing" + (f" in {around}" if around else "")
+    if kind == "value_error":
+        said = str(context.get("error", problem["msg"]))
+        return said if not path else f"{name}: {said}"
+    if path in document.unset:
+        return f"{name}: no value"  # only where an unset variable was not an error already
+    if kind == "literal_error":
+        return f"{name}: {_wrong_choice(problem['input'], path, document, model, inner)}"
+    if bound := _BOUNDS.get(kind):
+        return f"{name} must be {bound.format(**context)}"
+    if wanted := _WANTED.get(kind):
+        return f"{name} takes {wanted}, not {_what_stands_there(problem['input'], path, document, wanted)}"
+    return f"{name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+_BOUNDS = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "finite_number": "a finite number",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "too_short": "at least {min_length} long",
+    "too_long": "at most {max_length} long",
+}
+_WANTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def _what_stands_there(value: Any, path: Path, document: Document, wanted: str) -> str:
+    word = document.place(path).word if not looks_secret(path[-1] if path else "") else ""
+    match value:
+        case None:
+            return "nothing; give it a value or remove the key"
+        case bool() | int() | float() if wanted == "text":
+            kind = "true or false" if isinstance(value, bool) else "a number"
+            return f'{kind}; quote it: "{word}"' if word else f"{kind}; quote it"
+        case str() if path in document.from_environment:
+            return "text, and a ${VARIABLE} is always text; write the value here"
+        case str():
+            return "text; remove the quotes" if not word and not wanted.startswith("a list") else "text"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseModel], inner: Path) -> str:
+    choices = [str(choice) for choice in _choices(model, inner)]
+    if not isinstance(value, str) or path in document.from_environment or len(value) > 40 or looks_secret(path[-1]):
+        return "not one of " + ", ".join(choices) if choices else "not one of the allowed values"
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.6)
+    hint = f"did you mean `{near[0]}`? " if near else ""
+    return f"`{value}` is none of its values; {hint}There is: {', '.join(choices)}" if not near else (
+        f"`{value}` is none of its values; did you mean `{near[0]}`?"
+    )  # fmt: skip
+
+
+def _unknown_key(path: Path, inner: Path, model: type[BaseModel]) -> str:
+    key, around = str(path[-1]), dotted(path[:-1])
+    where = f" in {around}" if around else ""
+    shown = key if len(key) <= 40 else key[:39] + "…"
+    if key in _NOT_YET:
+        return f"`{shown}`{where} is not available yet; remove it"
+    found = _annotation_at(model, inner[:-1])
+    known = list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+    return f"unknown key `{shown}`{where}{nearest(key, known)}"
+
+
+def _annotation_at(annotation: Any, path: Path) -> Any:
+    """The type that the models give to what stands at `path`; None when they do not say."""
+    annotation = _bare(annotation)
+    for step in path:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(step))
+            annotation = _bare(field.annotation) if field else None
+        elif get_origin(annotation) is list and isinstance(step, int):
+            annotation = _bare(get_args(annotation)[0])
+        elif get_origin(annotation) is dict:
+            annotation = _bare(get_args(annotation)[1])
+        else:
+            return None
+    return annotation
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without `Annotated` and without `| None`."""
+    while get_origin(annotation) in {Annotated, Union, types.UnionType}:
+        some = [part for part in get_args(annotation) if part is not type(None)]
+        annotation = some[0]
+    return annotation
+
+
+def _choices(model: type[BaseModel], path: Path) -> tuple[Any, ...]:
+    """The values of a Literal, also where one value stands for a list of them."""
+    found = _annotation_at(model, path)
+    if get_origin(found) is list:
+        found = _bare(get_args(found)[0])
+    return get_args(found)
