@@ -1,0 +1,136 @@
+"""The client's side of one answer: head, body, heartbeats, and a client that stops reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+from aiohttp.http import StreamWriter
+
+from proxy.events import Batch, Collector, Fault
+from proxy.frontends.base import Encoder
+
+
+class ClientSlow(Exception):  # noqa: N818 - names what the client is
+    """The client has taken nothing for `write_stall_s`. Nobody is there to be told."""
+
+
+class StreamingClient:
+    """Writes an answer as it comes: one write per batch, the head with the first of them.
+
+    A client that reads slowly makes `send` wait, and so the far side; memory stays at the transport's
+    high-water mark (64 KiB). One that reads nothing for `stall_s` is given up.
+    """
+
+    streaming = True
+
+    def __init__(
+        self, request: web.BaseRequest, encoder: Encoder, headers: Mapping[str, str], *, stall_s: float, close: bool
+    ) -> None:
+        self._request = request
+        self._encoder = encoder
+        self._stall_s = stall_s
+        self.response = web.StreamResponse(status=200, headers={**headers, **encoder.headers})
+        if close:
+            self.response.headers["Connection"] = "close"
+            self.response.force_close()
+        self._writer: StreamWriter | None = None
+        self.bytes_out = 0
+        self.faulted = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has had a status: from then on errors are told inside the answer."""
+        return self._writer is not None
+
+    async def begin(self, *, flush: bool) -> None:
+        """Send the head: at once, or together with the first bytes of the answer."""
+        writer = await self.response.prepare(self._request)
+        assert isinstance(writer, StreamWriter)
+        self._writer = writer
+        if flush:
+            writer.send_headers()
+
+    async def send(self, batch: Batch) -> None:
+        if self._writer is None:
+            await self.begin(flush=False)
+        if batch.events and isinstance(batch.events[-1], Fault):
+            self.faulted = True
+        data = self._encoder.feed(batch)
+        if data:
+            await self._write(data)
+
+    def heartbeat(self) -> None:
+        """Say that the answer is still coming; nothing before the head, and nothing to a client that is behind."""
+        writer = self._writer
+        if writer is None or writer.transport is None or writer.protocol.writing_paused:
+            return
+        ping = self._encoder.ping()
+        if ping:
+            write = writer.write(ping, drain=False)
+            try:
+                write.send(None)  # a write that does not drain never waits
+            except (StopIteration, ConnectionError):
+                pass
+            finally:
+                write.close()
+
+    async def end(self) -> None:
+        """Close the answer: cleanly, or after a fault without the final chunk where the contract asks for that."""
+        if self.faulted and self._encoder.abort_on_fault:
+            self.response.force_close()
+            transport = self._request.transport
+            if transport is not None:
+                transport.close()  # what is buffered still goes out, but no final chunk
+            return
+        writer = self._writer
+        assert writer is not None
+        writer.set_eof()
+        if writer.protocol.writing_paused:
+            await self._caught_up(writer)
+        await self.response.write_eof()
+
+    def abort(self) -> None:
+        """Cut the connection, dropping what is buffered."""
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
+
+    async def _write(self, data: bytes) -> None:
+        writer = self._writer
+        assert writer is not None
+        self.bytes_out += len(data)
+        await writer.write(data, drain=False)
+        if writer.protocol.writing_paused:
+            await self._caught_up(writer)
+
+    async def _caught_up(self, writer: StreamWriter) -> None:
+        """Wait for the client to read, for as long as it reads anything at all within `stall_s`."""
+        while True:
+            transport = writer.transport
+            behind = transport.get_write_buffer_size() if transport is not None else 0
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await writer.drain()
+            except TimeoutError:
+                if transport is None or transport.get_write_buffer_size() >= behind:
+                    raise ClientSlow from None
+            else:
+                return
+
+
+class CollectingClient:
+    """Adds up an answer for a client that wants it whole."""
+
+    streaming = False
+    bytes_out = 0
+
+    def __init__(self) -> None:
+        self.collector = Collector()
+
+    async def send(self, batch: Batch) -> None:
+        self.collector.add(batch)
+
+    def heartbeat(self) -> None:
+        """Nothing can be said before the answer is whole."""

@@ -1,0 +1,362 @@
+"""The HTTP handler: reads a request, finds who asks and what for, writes the answer, notices who leaves.
+
+One handler serves every path, so that nothing is reachable that does not pass here (G03): our own table of
+paths, compared as they are written, and one order of checks: preflight, key, path, size and form, contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+from urllib.parse import unquote
+
+import msgspec
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from proxy.chat import ChatRequest
+from proxy.config.models import LimitSettings
+from proxy.errors import (
+    BadRequest,
+    Draining,
+    Forbidden,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    ProxyError,
+    RequestTimeout,
+    TooLarge,
+    UnsupportedMedia,
+)
+from proxy.events import Batch, Fault
+from proxy.frontends.base import Encoder, Endpoint, Frontend, Head, Reply
+from proxy.frontends.client import ClientSlow, CollectingClient, StreamingClient
+from proxy.routing import Plan, Principal
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+log = structlog.get_logger("proxy.http")
+
+
+class Visit(Protocol):
+    """One request as the rest of the house sees it: which config answers it, who asks, how it ends.
+
+    It holds one generation of the config from the first byte to the last, whatever is reloaded meanwhile.
+    """
+
+    limits: LimitSettings
+    models_created: int
+
+    def cors(self, headers: Mapping[str, str], *, preflight: bool) -> Mapping[str, str]:
+        """CORS headers for this request; none unless the config allows its origin."""
+
+    def identify(self, headers: Mapping[str, str]) -> Principal: ...
+
+    def describe(self, *, contract: str, path: str, request: ChatRequest | None = None) -> None:
+        """What is known of the request so far, for the log and the metrics."""
+
+    def plan(self, request: ChatRequest) -> Plan: ...
+
+    async def run(self, client: StreamingClient | CollectingClient) -> None: ...
+
+    def models(self) -> list[str]: ...
+
+    def ended(self, *, status: int, bytes_out: int, error: ProxyError | None = None) -> None: ...
+
+
+class House(Protocol):
+    """What the handler needs from the composition root."""
+
+    endpoints: Mapping[str, Mapping[str, tuple[Frontend, Endpoint]]]
+    operations: Mapping[str, Operation]
+
+    @property
+    def draining(self) -> bool:
+        """Connections are to be closed after their answer."""
+
+    @property
+    def closed(self) -> bool:
+        """Nothing new is begun any more."""
+
+    def visit(self, request_id: str, peer: str | None, headers: Mapping[str, str]) -> AbstractContextManager[Visit]: ...
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """A page for operators. `open` ones ask for no key."""
+
+    answer: Callable[[], Awaitable[Reply]]
+    open: bool = False
+
+
+class _Found(msgspec.Struct, frozen=True):
+    frontend: Frontend
+    endpoint: Endpoint
+    tail: str = ""  # what `{id}` stands for
+
+
+class Handler:
+    """Serves every path of the house."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def __call__(self, http: web.Request) -> web.StreamResponse:
+        request_id = http.headers.get("X-Request-Id", "")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(12)
+        with self._house.visit(request_id, http.remote, http.headers) as visit:
+            call = _Call(self._house, visit, http, request_id)
+            try:
+                return await call.answer()
+            except ProxyError as error:
+                return call.refuse(error)
+            except (asyncio.CancelledError, ConnectionError):
+                raise
+            except Exception:
+                log.exception("request_failed", request_id=request_id)
+                if call.begun:
+                    raise
+                return call.refuse(InternalError(f"The proxy failed; its log has request {request_id}."))
+
+
+class _Call:
+    """One HTTP request while it is being answered."""
+
+    def __init__(self, house: House, visit: Visit, http: web.Request, request_id: str) -> None:
+        self._house = house
+        self._visit = visit
+        self._http = http
+        self._path = http.rel_url.raw_path
+        self._head = Head(
+            id=request_id,
+            method=http.method,
+            path=self._path,
+            query=http.query,
+            headers={name.lower(): value for name, value in http.headers.items()},
+        )
+        self._headers = {"X-Request-Id": request_id, **visit.cors(self._head.headers, preflight=False)}
+        self._found: _Found | None = None
+        self.begun = False
+
+    async def answer(self) -> web.StreamResponse:
+        http, visit = self._http, self._visit
+        if http.method == "OPTIONS":
+            return self._preflight()
+        operation = self._house.operations.get(self._path)
+        if operation is not None and operation.open:
+            self._only(("GET",))
+            return self._reply(await operation.answer(), record=False)
+        by_method = self._look_up()
+        visit.describe(
+            contract=self._found.frontend.name if self._found else "", path=self._path if by_method or operation else ""
+        )
+        principal = visit.identify(http.headers)
+        if operation is not None:
+            self._only(("GET",))
+            if principal.routes or principal.models:
+                raise Forbidden(
+                    "This key is limited to certain routes or models; operator pages need one without limits."
+                )
+            return self._reply(await operation.answer(), record=False)
+        if by_method is None:
+            raise NotFound(f"There is nothing at {self._path[:200]}. {self._closest()}")
+        self._only(tuple(by_method))
+        assert self._found is not None
+        if self._house.closed:
+            raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
+        match self._found.endpoint.action:
+            case "models":
+                return self._reply(self._found.frontend.models(visit.models(), visit.models_created), record=False)
+            case "model":
+                found = self._found
+                return self._reply(found.frontend.model(found.tail, visit.models(), visit.models_created), record=False)
+            case "chat":
+                return await self._chat(self._found.frontend)
+
+    def refuse(self, error: ProxyError) -> web.StreamResponse:
+        """Answer with an error before anything was sent, in the form of the contract that was called."""
+        reply = self._found.frontend.failure(error, self._head) if self._found else _plain_failure(error, self._head)
+        return self._reply(reply, error=error)
+
+    # -- answering ---------------------------------------------------------------------------------------------
+
+    async def _chat(self, frontend: Frontend) -> web.StreamResponse:
+        visit, head = self._visit, self._head
+        request = frontend.decode(await self._body(), head)
+        visit.describe(contract=frontend.name, path=self._path, request=request)
+        plan = visit.plan(request)
+        head = msgspec.structs.replace(head, options={"dialect": plan.dialect, "errors": plan.errors})
+        encoder = frontend.encoder(request, head)
+        if request.stream:
+            return await self._stream(encoder)
+        return await self._whole(encoder)
+
+    async def _stream(self, encoder: Encoder) -> web.StreamResponse:
+        visit = self._visit
+        client = StreamingClient(
+            self._http, encoder, self._headers, stall_s=visit.limits.write_stall_s, close=self._house.draining
+        )
+        failure: ProxyError | None = None
+        try:
+            if encoder.early:
+                await client.begin(flush=True)
+                self.begun = True
+            try:
+                await visit.run(client)
+            except ProxyError as error:
+                if not client.begun:
+                    return self._reply(encoder.failure(error), error=error)
+                failure = error
+                await client.send(Batch([Fault(error)]))
+            self.begun = True
+            await client.end()
+        except ClientSlow:
+            client.abort()
+            raise ConnectionResetError("the client stopped reading") from None
+        finally:
+            visit.ended(status=200 if client.begun else 499, bytes_out=client.bytes_out, error=failure)
+        return client.response
+
+    async def _whole(self, encoder: Encoder) -> web.StreamResponse:
+        client = CollectingClient()
+        try:
+            await self._visit.run(client)
+        except ProxyError as error:
+            return self._reply(encoder.failure(error), error=error)
+        return self._reply(encoder.whole(client.collector.answer()))
+
+    def _reply(self, reply: Reply, *, error: ProxyError | None = None, record: bool = True) -> web.Response:
+        headers = {"Cache-Control": "no-store", **self._headers, **reply.headers, **(error.headers if error else {})}
+        response = web.Response(status=reply.status, body=reply.body, headers=headers)
+        if self._house.draining or headers.get("Connection") == "close":
+            response.force_close()
+        if record:
+            self._visit.ended(status=reply.status, bytes_out=len(reply.body), error=error)
+        return response
+
+    def _preflight(self) -> web.Response:
+        """Browsers ask before they send a key, so this asks for none. Without CORS it is an empty yes to nothing."""
+        headers = {**self._headers, **self._visit.cors(self._head.headers, preflight=True)}
+        return web.Response(status=204, headers=headers)
+
+    # -- finding -----------------------------------------------------------------------------------------------
+
+    def _look_up(self) -> Mapping[str, tuple[Frontend, Endpoint]] | None:
+        """Which frontend serves the path; by method, so that a wrong method can be told from a wrong path."""
+        endpoints, path, tail = self._house.endpoints, self._path, ""
+        by_method = endpoints.get(path)
+        if by_method is None:
+            prefix = _prefix_of(path, endpoints)
+            if prefix is None:
+                return None
+            by_method, tail = endpoints[prefix + "{id}"], unquote(path.removeprefix(prefix))
+        method = "GET" if self._http.method == "HEAD" else self._http.method
+        frontend, endpoint = by_method.get(method) or next(iter(by_method.values()))
+        self._found = _Found(frontend, endpoint, tail)
+        return by_method
+
+    def _only(self, methods: tuple[str, ...]) -> None:
+        method = self._http.method
+        if method not in methods and not (method == "HEAD" and "GET" in methods):
+            allowed = ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+            raise MethodNotAllowed(f"{self._path} is served with {allowed}.", headers={"Allow": allowed})
+
+    def _closest(self) -> str:
+        paths = [path for path in self._house.endpoints if "{" not in path]
+        near = difflib.get_close_matches(self._path, paths, n=1, cutoff=0.6)
+        return f"Did you mean {near[0]}?" if near else f"Chat is served at {', '.join(sorted(paths))}."
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    async def _body(self) -> bytes:
+        """The request's body, within the limits. Says no before the body is asked for wherever it can."""
+        http, limits = self._http, self._visit.limits
+        limit = int(limits.body_mb * 1_000_000)
+        self._check_form()
+        if http.content_length is not None and http.content_length > limit:
+            raise _body_too_large(limit)
+        if http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
+            assert http.transport is not None
+            http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            async with asyncio.timeout(limits.body_s):
+                return await self._read(limit)
+        except TimeoutError:
+            raise RequestTimeout(f"The request body took longer than {limits.body_s:g} s.", headers=CLOSE) from None
+        except web.RequestPayloadError:
+            raise BadRequest("The request body is not valid HTTP.", headers=CLOSE) from None
+
+    async def _read(self, limit: int) -> bytes:
+        content = self._http.content
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await content.readany():
+            size += len(piece)
+            if size > limit:
+                raise _body_too_large(limit)
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _check_form(self) -> None:
+        """Only plain JSON (H07).
+
+        A body that claims to be no JSON is taken only from a caller that is no browser: `curl -d` says
+        "form", while a web page that says "text/plain" would slip past the CORS preflight.
+        """
+        headers = self._head.headers
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise UnsupportedMedia(f"Compressed bodies ({encoding[:20]}) are not read. Send plain JSON.", headers=CLOSE)
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+            return
+        from_browser = "origin" in headers or "sec-fetch-site" in headers or "sec-fetch-mode" in headers
+        if from_browser or kind not in {"", "application/x-www-form-urlencoded"}:
+            raise UnsupportedMedia("Send the request as JSON, with `Content-Type: application/json`.", headers=CLOSE)
+
+
+CLOSE = {"Connection": "close"}
+
+
+def _body_too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request is larger than {limit / 1_000_000:g} MB (server.limits.body_mb).", headers=CLOSE)
+
+
+def _prefix_of(path: str, endpoints: Mapping[str, object]) -> str | None:
+    """The longest `prefix` for which `prefix{id}` is an endpoint and something follows it in `path`."""
+    end = path.find("/", 1)
+    best = None
+    while end != -1:
+        prefix = path[: end + 1]
+        if prefix + "{id}" in endpoints and len(path) > end + 1:
+            best = prefix
+        end = path.find("/", end + 1)
+    return best
+
+
+def _plain_failure(error: ProxyError, head: Head) -> Reply:
+    """An error where no contract was found: the form that most clients read."""
+    body = {"message": error.message, "type": error.type, "code": error.code, "request_id": head.id}
+    headers = {"Content-Type": "application/json", **error.headers}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return Reply(error.status, msgspec.json.encode({"error": body}), headers)
+
+
+def table(frontends: Mapping[str, Frontend]) -> dict[str, dict[str, tuple[Frontend, Endpoint]]]:
+    """All endpoints of all frontends by path and method. Two frontends may not claim the same."""
+    endpoints: dict[str, dict[str, tuple[Frontend, Endpoint]]] = {}
+    for frontend in frontends.values():
+        for endpoint in frontend.endpoints:
+            by_method = endpoints.setdefault(endpoint.path, {})
+            if endpoint.method in by_method:
+                other = by_method[endpoint.method][0].name
+                raise ValueError(f"{endpoint.method} {endpoint.path} is claimed by {other} and by {frontend.name}")
+            by_method[endpoint.method] = (frontend, endpoint)
+    return endpoints

@@ -1,0 +1,384 @@
+"""The one path of a request: plan, attempt, fall back, watch the clock, end truthfully.
+
+Until the first meaningful event nothing reaches the client, so statuses are real and falling back is free
+(the commit point, reliability.md R1). After it there is one attempt and one end: done, an error, or the
+client is gone (R2). Whoever leaves, by whatever door, closes the far side (R4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+import structlog
+
+from proxy.backends.base import Backend
+from proxy.chat import ChatRequest, Usage
+from proxy.errors import (
+    InternalError,
+    Limit,
+    ProxyError,
+    UpstreamIdle,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
+from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from proxy.frontends.client import ClientSlow
+from proxy.routing import Plan, Router, Target, Timers
+from proxy.telemetry.record import StreamRecord
+
+HOLD_BYTES = 8 * 1024
+"""How much may be held back before the commit point; more than this is an answer, not a preamble (R1)."""
+
+CLOSE_S = 1.0
+"""How long a backend may take to let go of its far side."""
+
+log = structlog.get_logger("proxy.pipeline")
+
+
+class Client(Protocol):
+    """The client's side of one answer."""
+
+    streaming: bool
+    """False: nothing can be shown before the end, so the whole answer is the commit point."""
+
+    bytes_out: int
+
+    async def send(self, batch: Batch) -> None:
+        """Write a batch. Raises `ClientSlow`, or `ConnectionError` when the client is gone."""
+
+    def heartbeat(self) -> None:
+        """Say on silence that the answer is still being worked on. Never waits."""
+
+
+class Watch:
+    """The clock of one request. Interrupts the task that runs it when something takes too long.
+
+    One timer handle per request, set again only when it fires: content merely moves a number, so a token
+    costs no timer. Interrupting is cancelling the task with a reason, as `asyncio.timeout` does.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_beat_at",
+        "_cancelled_before",
+        "_content_at",
+        "_handle",
+        "_heartbeat",
+        "_heartbeat_s",
+        "_late",
+        "_loop",
+        "_reason",
+        "_started",
+        "_task",
+        "_timers",
+        "_total_at",
+    )
+
+    def __init__(self, timers: Timers, heartbeat_s: float, heartbeat: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timers = timers
+        self._heartbeat_s = heartbeat_s
+        self._heartbeat = heartbeat
+        self._reason: ProxyError | None = None
+        self._armed = True
+        self._handle: asyncio.TimerHandle | None = None
+        self._started = self._loop.time()
+        self._total_at = self._started + timers.total_s
+        self._content_at = self._started + timers.first_token_s
+        self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
+        self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s)
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelled_before = task.cancelling()
+        self._schedule()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.disarm()
+
+    def share(self, first_token_s: float, targets_left: int) -> None:
+        """Begin an attempt: it may use an equal share of what is left of the chain's one deadline (A03)."""
+        now = self._loop.time()
+        share = max(0.0, self._started + first_token_s - now) / targets_left
+        self._content_at = now + share
+        self._late = lambda: _nothing_in_time(share)
+        self._schedule()
+
+    def content(self, now: float) -> None:
+        """Content came: only from now on does a pause count as one."""
+        self._content_at = now + self._timers.token_gap_s
+        self._late = self._idle
+        self._beat_at = now + self._heartbeat_s if self._heartbeat_s else float("inf")
+
+    def interrupt(self, error: ProxyError) -> None:
+        """Make the running task stop with `error`; the first reason stands."""
+        if self._reason is None and self._armed:
+            self._reason = error
+            self._task.cancel()
+
+    def disarm(self) -> None:
+        """The end is decided and only has to be written: nothing may interrupt it any more."""
+        self._armed = False
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def caught(self) -> ProxyError | None:
+        """In `except CancelledError`: the reason if it was ours, `None` if somebody else cancelled the task."""
+        reason, self._reason = self._reason, None
+        if reason is None or self._task.uncancel() > self._cancelled_before:
+            return None
+        return reason
+
+    def _idle(self) -> ProxyError:
+        return UpstreamIdle(
+            f"the answer stopped: no token for {self._timers.token_gap_s:g} s (timeouts.token_gap_s of this route)"
+        )
+
+    def _schedule(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        at = min(self._content_at, self._total_at, self._beat_at)
+        self._handle = self._loop.call_at(at, self._tick)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        if now >= self._total_at:
+            self.interrupt(
+                Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
+            )
+        elif now >= self._content_at:
+            self.interrupt(self._late())
+        else:
+            if now >= self._beat_at:
+                self._heartbeat()
+                self._beat_at = now + self._heartbeat_s
+            self._schedule()
+
+
+def _nothing_in_time(seconds: float) -> ProxyError:
+    return UpstreamTimeout(f"no answer began within {seconds:.3g} s (timeouts.first_token_s of this route)")
+
+
+class Exchange:
+    """One request on its way: its plan, and the one place that can stop it from outside."""
+
+    def __init__(self, pipeline: Pipeline, request: ChatRequest, plan: Plan, record: StreamRecord) -> None:
+        self._pipeline = pipeline
+        self.request = request
+        self.plan = plan
+        self.record = record
+        self._watch: Watch | None = None
+        self._stopped: ProxyError | None = None
+
+    def interrupt(self, error: ProxyError) -> None:
+        """End it with `error`: an error frame if the answer has begun, else an error status."""
+        self._stopped = self._stopped or error
+        if self._watch is not None:
+            self._watch.interrupt(error)
+
+    async def run(self, client: Client) -> None:
+        """Answer the request.
+
+        Returns when the client has had its one end. Raises `ProxyError` when nothing was sent, so that the
+        frontend can answer with a status; `ClientSlow`, `ConnectionError` or `CancelledError` when there is
+        nobody left to answer.
+        """
+        plan, record = self.plan, self.record
+        clock = asyncio.get_running_loop().time
+        try:
+            with Watch(plan.timers, plan.heartbeat_s, client.heartbeat) as self._watch:
+                await self._try_targets(client, self._watch)
+        except ProxyError as error:
+            record.finish(error.end, clock(), error_code=error.code)
+            raise
+        except ClientSlow:
+            record.finish("client_slow", clock(), error_code="client_slow")
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            record.finish("client_gone", clock(), error_code="client_gone")
+            raise
+        finally:
+            self._watch = None
+            if record.usage is None and record.first_content_at is not None:
+                record.usage = Usage(self.request.estimated_tokens(), record.content_events, estimated=True)
+
+    async def _try_targets(self, client: Client, watch: Watch) -> None:
+        targets = self.plan.targets
+        failure: ProxyError | None = None
+        for position, target in enumerate(targets):
+            if self._stopped is not None:
+                raise self._stopped
+            watch.share(self._first_token_s(target), len(targets) - position)
+            try:
+                await self._attempt(target, client, watch)
+            except ProxyError as error:
+                self.record.attempted(target.backend, error.code)
+                # An earlier "try again in N seconds" tells the client more than a later connection refused.
+                if failure is None or failure.retry_after is None:
+                    failure = error
+                if not error.fallback:
+                    raise
+            else:
+                self.record.attempted(target.backend, self.record.error_code or "ok")
+                return
+        assert failure is not None
+        raise failure
+
+    def _first_token_s(self, target: Target) -> float:
+        """An answer passed through unstreamed shows its first token with its last: it may take `whole_s`."""
+        timers, request = self.plan.timers, self.request
+        whole = not request.stream and self._pipeline.backends[target.backend].dialect == request.dialect
+        return timers.whole_s if whole else timers.first_token_s
+
+    async def _attempt(self, target: Target, client: Client, watch: Watch) -> None:
+        """Try one target. Raises `ProxyError` only while nothing has been sent."""
+        record = self.record
+        record.backend, record.upstream_model = target.backend, target.model
+        backend = self._pipeline.backends[target.backend]
+        request = self._pipeline.prepared(self.request, self.plan, target)
+        relay = _Relay(client, watch, record, self._pipeline.answer_bytes)
+        stream = backend.stream(request, target)
+        try:
+            await relay.run(stream)
+        except asyncio.CancelledError:
+            error = watch.caught()
+            if error is None:
+                raise
+            await relay.fail(error)
+        except ProxyError as error:
+            await relay.fail(error)
+        except (ClientSlow, ConnectionError):
+            raise
+        except Exception:
+            log.exception("backend_failed", request_id=record.request_id, backend=target.backend)
+            where = f"request {record.request_id} in the proxy's log"
+            await relay.fail(InternalError(f"backend {target.backend} failed on our side: see {where}"))
+        finally:
+            await _let_go(stream)
+
+
+class _Relay:
+    """Moves one attempt's batches to the client, holding them back until the commit point."""
+
+    __slots__ = ("_answer_bytes", "_client", "_clock", "_committed", "_held", "_held_bytes", "_record", "_watch")
+
+    def __init__(self, client: Client, watch: Watch, record: StreamRecord, answer_bytes: int) -> None:
+        self._client = client
+        self._watch = watch
+        self._record = record
+        self._answer_bytes = answer_bytes
+        self._held: list[Batch] = []
+        self._held_bytes = 0
+        self._committed = False
+        self._clock = asyncio.get_running_loop().time
+
+    async def run(self, stream: AsyncGenerator[Batch, None]) -> None:
+        clock = self._clock
+        client, record, watch = self._client, self._record, self._watch
+        async for batch in stream:
+            end = batch.terminal
+            if batch.has_content:
+                now = clock()
+                record.content(now)
+                record.content_events += len(batch.events)
+                watch.content(now)
+            if not self._committed:
+                if isinstance(end, Fault):
+                    raise end.error
+                if not self._commits(batch, end):
+                    continue
+                self._committed = True
+                for held in self._held:
+                    if held is not batch:
+                        await client.send(held)
+            elif client.bytes_out > self._answer_bytes:
+                raise _too_long(self._answer_bytes)
+            if end is not None:
+                self._end(end)
+                await client.send(batch)
+                return
+            await client.send(batch)
+        raise UpstreamTruncated("the answer ended without saying that it is complete")
+
+    async def fail(self, error: ProxyError) -> None:
+        """The attempt failed: raise while falling back is possible, else tell the client, once."""
+        if not self._committed:
+            raise error
+        fault = Fault(error)
+        self._end(fault)
+        await self._client.send(Batch([fault]))
+
+    def _commits(self, batch: Batch, end: Finish | Fault | None) -> bool:
+        """Hold the batch back; true when it is time to let everything held go."""
+        self._held.append(batch)
+        self._held_bytes += _weight(batch)
+        if not self._client.streaming:
+            if self._held_bytes > self._answer_bytes:
+                raise _too_long(self._answer_bytes)
+            return end is not None
+        return end is not None or batch.has_content or self._held_bytes > HOLD_BYTES
+
+    def _end(self, end: Finish | Fault) -> None:
+        self._watch.disarm()
+        record = self._record
+        if end.usage is not None:
+            record.usage = end.usage
+        match end:
+            case Finish():
+                record.noted_finish = end.noted
+                record.finish("done", self._clock())
+            case Fault(error):
+                record.finish(error.end, self._clock(), error_code=error.code)
+
+
+class Pipeline:
+    """What one generation of the config answers with: a router and its backends."""
+
+    def __init__(self, router: Router, backends: Mapping[str, Backend], *, answer_bytes: int) -> None:
+        self.router = router
+        self.backends = backends
+        self.answer_bytes = answer_bytes
+
+    def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
+        """The request as this target gets it: its model, and the route's `default` and `set` applied."""
+        params = {**plan.default, **request.params, **plan.set} if plan.set or plan.default else request.params
+        return msgspec.structs.replace(request, model=target.model, params=params)
+
+
+def _weight(batch: Batch) -> int:
+    """About how many bytes a batch holds on to."""
+    size = len(batch.whole) + sum(map(len, batch.payloads))
+    if size:
+        return size
+    for event in batch.events:
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
+                size += len(text)
+            case ToolCallDelta(_, arguments):
+                size += len(arguments)
+            case _:
+                size += 64
+    return size
+
+
+def _too_long(limit: int) -> Limit:
+    return Limit(f"the answer grew past {limit / 1_000_000:g} MB (server.limits.answer_mb)")
+
+
+async def _let_go(stream: AsyncGenerator[Batch, None]) -> None:
+    """Close a backend's generator; one that does not let go in time is left to its own fate, and said so."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await stream.aclose()
+    except TimeoutError:
+        log.warning("backend_slow_to_close", seconds=CLOSE_S)
