@@ -1,0 +1,115 @@
+# `make` alone lists what there is. Needs Python >= 3.11 with venv, and make; nothing else.
+#   make run PYTHON=/usr/bin/python3.13        another Python
+#   make run CONFIG=my.yaml                    another configuration
+#   make test ARGS="-k sse -x"                 more arguments for pytest
+#   make lock ARGS=--upgrade                   newer versions, at least seven days old
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+            "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; \
+          done; echo python3)
+CONFIG ?= config.yaml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Wheels only: an sdist runs its own code while it installs. Hashes: what was locked is what arrives.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
+
+# A step is done when a stamp bearing the checksum of what it was made from lies inside .venv: an edited lock means a
+# new stamp, and a deleted or half-made .venv has none. Beside a Python that no longer runs (moved, upgraded) they lie.
+NO_LIES := $(shell test ! -d $(VENV) || $(BIN)/python -S -c '' 2>/dev/null || rm -f $(VENV)/.stamp-*)
+checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
+RUN_LOCKS := requirements.lock requirements-build.lock
+MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
+DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
+PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
+
+.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: venv ## set up .venv and serve config.yaml on http://127.0.0.1:8080
+	@exec $(BIN)/chat-proxy serve -c $(CONFIG) $(ARGS)
+
+venv: $(MADE) $(LOCKED) $(PROJECT)
+
+test: venv $(DEV) ## set up the test packages too and run the tests
+	@echo "running the tests"
+	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image" $(ARGS)
+
+check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
+	@echo "checking format, lint, types and import layers"
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory test PYTHON="$(PYTHON)"
+
+fmt: venv $(DEV) ## format the code and mend what lint can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet .
+
+docs: venv ## write docs/config.md and docs/cli.md anew from the code
+	@$(BIN)/python docs/generate.py
+
+test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes
+	@$(BIN)/python -m pytest -m heavy $(ARGS)
+
+test-image: venv $(DEV) ## build the container image without Docker and run it (root on Debian)
+	@$(BIN)/python -m pytest -m image -v tests/image $(ARGS)
+
+test-real: venv $(DEV) ## compile llama.cpp (minutes, once) and stream from a real small model
+	@$(BIN)/python -m pytest -m real -v tests/real $(ARGS)
+
+# The locks name versions and hashes, never an address: they install from whichever index the machine uses. A version
+# must have stood for seven days before it is taken: most poisoned releases are found within hours.
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \
+             --no-annotate --no-header --exclude-newer "7 days" $(ARGS)
+lock: venv $(DEV) ## resolve pyproject.toml into the four lock files
+	@echo "resolving the dependencies"
+	@$(UV_COMPILE) pyproject.toml --extra all -o requirements.lock
+	@$(UV_COMPILE) pyproject.toml -c requirements.lock -o requirements-core.lock
+	@$(UV_COMPILE) --group build -c requirements.lock -o requirements-build.lock
+	@$(UV_COMPILE) --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+
+clean: ## remove .venv and everything else that was made
+	@rm -rf $(VENV) .make build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$("$(PYTHON)" --version 2>/dev/null) || found="not a Python that runs"; \
+	  echo "chat-proxy needs Python 3.11 or newer; '$(PYTHON)' is $$found." >&2; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
+	@wanted=$$("$(PYTHON)" --version); \
+	if test "$$($(BIN)/python --version 2>&1)" = "$$wanted" && $(BIN)/python -m pip --version >/dev/null 2>&1; \
+	then exit 0; fi; \
+	echo "making .venv with $$wanted"; \
+	rm -rf $(VENV); \
+	"$(PYTHON)" -m venv $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv .venv' failed: this Python comes without venv or ensurepip." >&2; \
+	  echo "On Debian and Ubuntu: sudo apt-get install python3-venv. Then try again." >&2; exit 1; }
+	@touch $@
+
+$(LOCKED): | $(MADE)
+	@echo "installing the packages of requirements.lock into .venv (about a minute the first time)"
+	@$(FROM_LOCK) $(RUN_LOCKS:%=-r %)
+	@rm -f $(VENV)/.stamp-locked-* && touch $@
+
+$(DEV): | $(LOCKED)
+	@echo "installing the test packages of requirements-dev.lock into .venv"
+	@$(FROM_LOCK) -r requirements-dev.lock
+	@rm -f $(VENV)/.stamp-dev-* && touch $@
+
+$(PROJECT): | $(LOCKED)
+	@echo "installing chat-proxy itself into .venv"
+	@$(PIP_INSTALL) --no-index --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.stamp-project-* && touch $@
