@@ -44,14 +44,22 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = structlog.get_logger("proxy.http")
 
 
+Endpoints = Mapping[str, Mapping[str, tuple[Frontend, Endpoint]]]
+"""By path, then by method. A path may end in `{id}`, which stands for the rest, slashes included."""
+
+
 class Visit(Protocol):
     """One request as the rest of the house sees it: which config answers it, who asks, how it ends.
 
     It holds one generation of the config from the first byte to the last, whatever is reloaded meanwhile.
     """
 
-    limits: LimitSettings
-    models_created: int
+    @property
+    def limits(self) -> LimitSettings: ...
+
+    @property
+    def models_created(self) -> int:
+        """When what is offered last changed, as a Unix time."""
 
     def cors(self, headers: Mapping[str, str], *, preflight: bool) -> Mapping[str, str]:
         """CORS headers for this request; none unless the config allows its origin."""
@@ -73,8 +81,11 @@ class Visit(Protocol):
 class House(Protocol):
     """What the handler needs from the composition root."""
 
-    endpoints: Mapping[str, Mapping[str, tuple[Frontend, Endpoint]]]
-    operations: Mapping[str, Operation]
+    @property
+    def endpoints(self) -> Endpoints: ...
+
+    @property
+    def operations(self) -> Mapping[str, Operation]: ...
 
     @property
     def draining(self) -> bool:
@@ -84,7 +95,9 @@ class House(Protocol):
     def closed(self) -> bool:
         """Nothing new is begun any more."""
 
-    def visit(self, request_id: str, peer: str | None, headers: Mapping[str, str]) -> AbstractContextManager[Visit]: ...
+    def visit(
+        self, request_id: str, peer: str | None, headers: Mapping[str, str]
+    ) -> AbstractContextManager[Visit, None]: ...
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -328,7 +341,7 @@ def _body_too_large(limit: int) -> TooLarge:
     return TooLarge(f"The request is larger than {limit / 1_000_000:g} MB (server.limits.body_mb).", headers=CLOSE)
 
 
-def _prefix_of(path: str, endpoints: Mapping[str, object]) -> str | None:
+def _prefix_of(path: str, endpoints: Endpoints) -> str | None:
     """The longest `prefix` for which `prefix{id}` is an endpoint and something follows it in `path`."""
     end = path.find("/", 1)
     best = None
@@ -349,7 +362,7 @@ def _plain_failure(error: ProxyError, head: Head) -> Reply:
     return Reply(error.status, msgspec.json.encode({"error": body}), headers)
 
 
-def table(frontends: Mapping[str, Frontend]) -> dict[str, dict[str, tuple[Frontend, Endpoint]]]:
+def table(frontends: Mapping[str, Frontend]) -> Endpoints:
     """All endpoints of all frontends by path and method. Two frontends may not claim the same."""
     endpoints: dict[str, dict[str, tuple[Frontend, Endpoint]]] = {}
     for frontend in frontends.values():

@@ -67,13 +67,13 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != heads:
             self._stop_head_timer()
-        elif self._head_timer is None and self._between_requests:
+        elif self._head_timer is None and self.idle:
             self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """aiohttp's own errors, such as a malformed head, in our form; the connection ends with it.
+        """What aiohttp itself refuses, such as a malformed head, in our form; the connection ends with it.
 
         Its message quotes the bytes it could not read, so it is not passed on.
         """
@@ -89,12 +89,13 @@ class Connection(RequestHandler):
         return response
 
     @property
-    def _between_requests(self) -> bool:
+    def idle(self) -> bool:
+        """Whether it waits for the head of a request."""
         return self._waiter is not None and not self._waiter.done()
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
-        if self._between_requests and self.transport is not None:
+        if self.idle and self.transport is not None:
             self.transport.write(TOO_SLOW % (len(TOO_SLOW_BODY), TOO_SLOW_BODY))
             self.force_close()
 
@@ -152,15 +153,17 @@ class Server(web.Server):
             del self._open[peer]
 
     def close_idle(self) -> None:
-        """Close connections that wait for a request; those with one close after answering it."""
-        self.pre_shutdown()
+        """Close connections that wait for a request. One in the middle of sending a request is left alone."""
+        for connection in self.connections:
+            if isinstance(connection, Connection) and connection.idle:
+                connection.close()
 
 
 class Runner(web.AppRunner):
     """Runs an application on a `Server` with limits."""
 
     def __init__(self, app: web.Application, *, limits: Callable[[], LimitSettings]) -> None:
-        super().__init__(app, access_log=None)
+        super().__init__(app, access_log=None, shutdown_timeout=0.2)  # `serving` has drained by then
         self._limits = limits
 
     async def _make_server(self) -> Server:

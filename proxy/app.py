@@ -1,0 +1,373 @@
+"""The composition root: from a config file to a running house. The only module that knows every other.
+
+A *generation* is one valid config and all that was built from it. Each request holds the generation it began
+with, its fallbacks included, until it is over; a reload puts a new one in front and the old one is closed
+when its last request has left (E02, E03).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from proxy import __version__
+from proxy.backends.base import Backend, Resources, kind
+from proxy.chat import ChatRequest
+from proxy.config.load import Config, load_config
+from proxy.config.models import LimitSettings
+from proxy.errors import ConfigError, ConfigErrors, Draining, ProxyError
+from proxy.frontends.base import Frontend, Reply, registered
+from proxy.frontends.client import CollectingClient, StreamingClient
+from proxy.frontends.http import Handler, Operation, table
+from proxy.pipeline import Exchange, Pipeline
+from proxy.policy.cors import Cors
+from proxy.policy.keys import KeyRing, exposure_problem, exposure_warning
+from proxy.policy.peers import FailedLogins, client_address
+from proxy.routing import Plan, Principal, Router
+from proxy.telemetry.log import log_request_end
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.redact import Redactor, secrets_of
+from proxy.transport import Transport
+from proxy.transport.http1 import HttpTransport
+
+log = structlog.get_logger("proxy.app")
+
+JSON = {"Content-Type": "application/json"}
+
+
+def settings_for(name: str) -> type[BaseModel]:
+    """The settings model of a backend kind; what `load_config` checks rows with."""
+    return kind(name).settings
+
+
+class Generation:
+    """One valid config and what was built from it."""
+
+    def __init__(self, number: int, config: Config, backends: Mapping[str, Backend], failed: FailedLogins) -> None:
+        settings = config.settings
+        self.number = number
+        self.config = config
+        self.backends = backends
+        self.loaded_at = int(time.time())
+        self.keys = KeyRing(settings.auth, failed)
+        self.cors = Cors(settings.server.cors)
+        self.router = Router(settings.routes, backends, config.off, settings.server)
+        self.pipeline = Pipeline(self.router, backends, answer_bytes=int(settings.server.limits.answer_mb * 1_000_000))
+        self._visitors = 0
+        self._retired = False
+        self._empty = asyncio.Event()
+
+    def enter(self) -> None:
+        self._visitors += 1
+
+    def leave(self) -> None:
+        self._visitors -= 1
+        if self._retired and not self._visitors:
+            self._empty.set()
+
+    async def retire(self) -> None:
+        """Wait for the last request that began here, then let the backends go."""
+        self._retired = True
+        if self._visitors:
+            await self._empty.wait()
+        for backend in self.backends.values():
+            await backend.aclose()
+
+
+class Visit:
+    """One request in the house: which generation answers it, who asks, how it ends. See `frontends.http.Visit`."""
+
+    def __init__(self, house: House, generation: Generation, request_id: str, peer: str) -> None:
+        self._house = house
+        self._generation = generation
+        self._peer = peer
+        self._clock = asyncio.get_running_loop().time
+        self._principal: Principal | None = None
+        self._exchange: Exchange | None = None
+        self._record = StreamRecord(request_id=request_id, started_at=self._clock(), stream=False)
+
+    def __enter__(self) -> Self:
+        self._generation.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        record = self._record
+        self._generation.leave()
+        if kind is not None:
+            gone = issubclass(kind, (asyncio.CancelledError, ConnectionError))
+            record.finish("client_gone" if gone else "internal", self._clock())
+        if record.status or record.end:  # pages for operators and lists leave no line
+            record.finish("internal" if record.status >= 500 else "done", self._clock())
+            self._house.metrics.request_ended(record)
+            log_request_end(record)
+
+    @property
+    def limits(self) -> LimitSettings:
+        return self._generation.config.settings.server.limits
+
+    @property
+    def models_created(self) -> int:
+        return self._generation.loaded_at
+
+    def cors(self, headers: Mapping[str, str], *, preflight: bool) -> Mapping[str, str]:
+        cors = self._generation.cors
+        return (cors.preflight(headers) or {}) if preflight else cors.headers(headers.get("origin"))
+
+    def identify(self, headers: Mapping[str, str]) -> Principal:
+        principal = self._generation.keys.identify(headers, self._peer)
+        self._principal, self._record.key = principal, principal.name
+        return principal
+
+    def describe(self, *, contract: str, path: str, request: ChatRequest | None = None) -> None:
+        record = self._record
+        record.contract, record.path = contract, path
+        if request is not None:
+            record.model, record.stream = request.model or "", request.stream
+
+    def plan(self, request: ChatRequest) -> Plan:
+        plan = self._generation.router.plan(request, self._principal)
+        self._record.route = plan.route
+        self._exchange = Exchange(self._generation.pipeline, request, plan, self._record)
+        return plan
+
+    async def run(self, client: StreamingClient | CollectingClient) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        with self._house.running(exchange):
+            await exchange.run(client)
+
+    def models(self) -> list[str]:
+        return self._generation.router.models(self._principal)
+
+    def ended(self, *, status: int, bytes_out: int, error: ProxyError | None = None) -> None:
+        record = self._record
+        record.status, record.bytes_out = status, bytes_out
+        if error is not None:
+            record.finish(error.end, self._clock(), error_code=error.code)
+
+
+class House:
+    """The running proxy: the current generation, what is under way, and what all generations share."""
+
+    def __init__(self, path: str, *, host: str | None = None, port: int | None = None) -> None:
+        self.path = path
+        self._host, self._port = host, port
+        self.frontends: dict[str, Frontend] = {name: point.load() for name, point in registered().items()}
+        self.endpoints = table(self.frontends)
+        self.operations: Mapping[str, Operation] = {
+            "/healthz": Operation(self._healthz, open=True),
+            "/readyz": Operation(self._readyz, open=True),
+            "/metrics": Operation(self._metrics),
+            "/status": Operation(self._status),
+        }
+        self.metrics = Metrics()
+        self.redactor = Redactor()
+        self.transport: Transport = HttpTransport()
+        self.draining = False
+        self.closed = False
+        self.active: set[Exchange] = set()
+        self._failed = FailedLogins()
+        self._current: Generation | None = None
+        self._number = 0
+        self._reloading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._rejected: ConfigErrors | None = None
+
+    @property
+    def generation(self) -> Generation:
+        assert self._current is not None, "start() has not been awaited"
+        return self._current
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    def visit(self, request_id: str, peer: str | None, headers: Mapping[str, str]) -> Visit:
+        generation = self.generation
+        trusted = generation.config.settings.server.trusted_proxies
+        return Visit(self, generation, request_id, client_address(peer, headers, trusted) if trusted else peer or "")
+
+    def running(self, exchange: Exchange) -> _Running:
+        return _Running(self, exchange)
+
+    def stop_all(self, error: ProxyError) -> None:
+        """End everything under way with `error`: each client gets its one truthful end."""
+        for exchange in list(self.active):
+            exchange.interrupt(error)
+
+    # -- generations -------------------------------------------------------------------------------------------
+
+    def load(self) -> Config:
+        """Read and check the file; blocking. Raises `ConfigErrors`."""
+        return load_config(self.path, settings_for=settings_for, host=self._host, port=self._port)
+
+    async def start(self, config: Config | None = None) -> None:
+        """Build the first generation. Raises `ConfigErrors`."""
+        if config is None:
+            config = await asyncio.to_thread(self.load)
+        self._install(await self._build(config))
+
+    async def reload(self) -> bool:
+        """Read the file again and swap it in whole; a bad one leaves the old one serving, and says why."""
+        async with self._reloading:
+            try:
+                generation = await self._build(await asyncio.to_thread(self.load))
+            except ConfigErrors as errors:
+                self._rejected = errors
+                self.metrics.config_reload("rejected")
+                log.error(  # noqa: TRY400 - the errors are in the file, not in our code
+                    "config_rejected",
+                    file=self.path,
+                    serving_generation=self._number,
+                    errors=[str(e) for e in errors.errors],
+                )
+                return False
+            old = self.generation
+            self._install(generation)
+            self.metrics.config_reload("accepted")
+            log.info("config_reloaded", file=self.path, generation=generation.number, off=dict(generation.config.off))
+            task = asyncio.create_task(old.retire())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+            return True
+
+    def _install(self, generation: Generation) -> None:
+        self._current, self._number, self._rejected = generation, generation.number, None
+        settings = generation.config.settings
+        self._failed.per_minute = settings.server.limits.auth_failures_per_minute
+        self.metrics.configured(
+            generation=generation.number,
+            routes=[route.name for route in settings.routes],
+            backends=list(generation.backends),
+            models=generation.router.models(None),
+        )
+        for warning in generation.config.warnings:
+            log.warning("config_warning", message=str(warning))
+
+    async def _build(self, config: Config) -> Generation:
+        server = config.settings.server
+        self.redactor.learn(secrets_of([config.backends, config.settings]))
+        backends = {
+            name: kind(str(getattr(row, "kind", ""))).build(name, row, Resources(transport=self.transport))
+            for name, row in config.backends.items()
+        }
+        problem = exposure_problem(server.host, config.settings.auth, {name: b.local for name, b in backends.items()})
+        if problem:
+            raise ConfigErrors([ConfigError(problem, file=config.path)])
+        try:
+            await asyncio.gather(*(backend.open() for backend in backends.values()))
+        except ConfigError as error:
+            for backend in backends.values():
+                await backend.aclose()
+            raise ConfigErrors([error]) from error
+        warning = exposure_warning(server.host, config.settings.auth)
+        if warning:
+            log.warning("config_warning", message=warning)
+        return Generation(self._number + 1, config, backends, self._failed)
+
+    async def aclose(self) -> None:
+        """Let everything go. Requests are over by now."""
+        if self._current is not None:
+            await self._current.retire()
+        if self._retiring:
+            await asyncio.wait(self._retiring, timeout=1)
+        await self.transport.aclose()
+
+    # -- pages for operators -----------------------------------------------------------------------------------
+
+    async def _healthz(self) -> Reply:
+        return Reply(200, b'{"status":"ok"}', JSON)
+
+    async def _readyz(self) -> Reply:
+        if self.draining:
+            return Reply(503, b'{"status":"draining"}', JSON)
+        return Reply(200, b'{"status":"ready"}', JSON)
+
+    async def _metrics(self) -> Reply:
+        body, content_type = self.metrics.exposition()
+        return Reply(200, body, {"Content-Type": content_type})
+
+    async def _status(self) -> Reply:
+        generation = self.generation
+        routes = generation.config.settings.routes
+        status = {
+            "version": __version__,
+            "status": "draining" if self.draining else "serving",
+            "config": {
+                "file": Path(self.path).name,
+                "generation": generation.number,
+                "digest": generation.config.digest,
+                "loaded_at": generation.loaded_at,
+                "rejected": [str(error) for error in self._rejected.errors] if self._rejected else None,
+            },
+            "active": len(self.active),
+            "backends": {
+                **{name: {"on": True} for name in generation.backends},
+                **{name: {"on": False, "why": why} for name, why in generation.config.off.items()},
+            },
+            "routes": [{"name": route.name, "to": [target.target for target in route.to]} for route in routes],
+        }
+        return Reply(200, msgspec.json.encode(status), JSON)
+
+
+class _Running:
+    """Counts an exchange as under way, so that a drain can wait for it or end it."""
+
+    def __init__(self, house: House, exchange: Exchange) -> None:
+        self._house, self._exchange = house, exchange
+
+    def __enter__(self) -> None:
+        if self._house.closed:
+            raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
+        self._house.active.add(self._exchange)
+        self._house.metrics.stream_started()
+
+    def __exit__(self, *_: object) -> None:
+        self._house.active.discard(self._exchange)
+        self._house.metrics.stream_left()
+
+
+HOUSE = web.AppKey("house", House)
+
+
+async def _continue_later(request: web.Request) -> None:
+    """`Expect: 100-continue` is answered only once the body is wanted (C08): see `_Call._body`."""
+
+
+def create_app(path: str | os.PathLike[str], *, house: House | None = None) -> web.Application:
+    """An application that serves the config file `path`, for `aiohttp.web` or a test client.
+
+    `chat-proxy serve` adds what an application cannot have: limits on connections, signals, and a drain.
+    """
+    app = web.Application(client_max_size=0)
+
+    async def lifetime(app: web.Application) -> AsyncIterator[None]:
+        running = house or House(os.fspath(path))
+        if house is None:
+            await running.start()
+        app[HOUSE] = running
+        handler = Handler(running)
+        app[_HANDLER] = handler
+        yield
+        await running.aclose()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await app[_HANDLER](request)
+
+    app.cleanup_ctx.append(lifetime)
+    app.router.add_route("*", "/{path:.*}", answer, expect_handler=_continue_later)
+    return app
+
+
+_HANDLER = web.AppKey("handler", Handler)

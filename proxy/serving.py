@@ -1,0 +1,194 @@
+"""The running process: listen, print what is served, take signals, reload, drain, leave.
+
+SIGTERM and SIGINT drain: readiness says no at once, listening ends after a short grace, running answers may
+finish for `drain_s`, those that do not end with an error frame. A second signal ends them now. SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from proxy.app import House, create_app
+from proxy.config.models import Settings
+from proxy.config.reload import watch
+from proxy.errors import Draining
+from proxy.frontends.server import Runner
+from proxy.telemetry import log as logs
+
+log = structlog.get_logger("proxy.serving")
+
+GRACE_S = 1.0
+"""How long new requests are still taken after the signal, while a balancer learns from `/readyz`."""
+
+LAST_WORDS_S = 1.0
+"""How long the error frames at the end of a drain may take to be written."""
+
+
+def serve(path: str, *, host: str | None = None, port: int | None = None) -> None:
+    """Serve the config file `path` until a signal. Raises `ConfigErrors`, or `OSError` when the port is taken."""
+    main = _Process(path, host, port).run()
+    _loop_factory()(main)
+
+
+def _loop_factory() -> Callable[[Coroutine[Any, Any, None]], None]:
+    try:
+        import uvloop  # noqa: PLC0415 - absent on some platforms; asyncio serves as well, slower
+    except ImportError:
+        return asyncio.run
+    return uvloop.run
+
+
+class _Process:
+    def __init__(self, path: str, host: str | None, port: int | None) -> None:
+        self._path, self._host, self._port = path, host, port
+
+    async def run(self) -> None:
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._catch_signals()
+        house = House(self._path, host=self._host, port=self._port)
+        config = house.load()
+        server = config.settings.server
+        self._log = logs.configure(server.log.format, server.log.level, redactor=house.redactor)
+        house.metrics.watch_log(lambda: self._log.dropped)
+        try:
+            await house.start(config)
+            self._log.adopt()
+            if not self._stop.is_set():
+                await self._serve(house, config.settings)
+        finally:
+            await house.aclose()
+            self._log.close()
+
+    async def _serve(self, house: House, settings: Settings) -> None:
+        server = settings.server
+        runner = Runner(
+            create_app(self._path, house=house), limits=lambda: house.generation.config.settings.server.limits
+        )
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, server.host, server.port, backlog=4096, reuse_address=True)
+            await site.start()
+            port = runner.addresses[0][1]
+            print(banner(house, server.host, port), flush=True)  # noqa: T201 - for the person who started it
+            log.info("listening", host=server.host, port=port, generation=house.generation.number)
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(_background(self._reload_on_change(house)))
+                await self._stop.wait()
+            await self._drain(house, runner, site)
+        finally:
+            await runner.cleanup()
+
+    # -- reload ------------------------------------------------------------------------------------------------
+
+    async def _reload_on_change(self, house: House) -> None:
+        """Two reasons to reload, one at a time: the file changed, or somebody sent SIGHUP."""
+        how = house.generation.config.settings.server.reload
+        loop = asyncio.get_running_loop()
+        wanted = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, wanted.set)
+
+        async def watched() -> None:
+            async for _ in watch(self._path, poll=how == "poll"):
+                wanted.set()
+
+        async with contextlib.AsyncExitStack() as stack:
+            if how != "off":
+                await stack.enter_async_context(_background(watched()))
+            while True:
+                await wanted.wait()
+                wanted.clear()
+                if await house.reload():
+                    self._log.adopt()
+
+    # -- the end -----------------------------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def _drain(self, house: House, runner: Runner, site: web.TCPSite) -> None:
+        drain_s = house.generation.config.settings.server.drain_s
+        log.info("draining", active=len(house.active), drain_s=drain_s)
+        house.draining = True
+        deadline = asyncio.get_running_loop().time() + drain_s
+        await self._unless_now(min(GRACE_S, drain_s))
+        await site.stop()
+        house.closed = True
+        runner.limited_server.close_idle()
+        while house.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
+            await self._unless_now(0.05)
+        if house.active:
+            log.warning("drain_deadline", cut=len(house.active))
+            house.stop_all(Draining("The server is stopping and could not wait for this answer. Try again."))
+        await self._until_closed(runner)
+        log.info("stopped")
+
+    async def _unless_now(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_now.wait()
+
+    async def _until_closed(self, runner: Runner) -> None:
+        """Wait for the last answers to be on their way; who does not take them is cut by the runner."""
+        server = runner.limited_server
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while server.open_connections:
+                    server.close_idle()
+                    await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def _background(coroutine: Coroutine[Any, Any, None]) -> Any:
+    """A task that lives as long as the block; its failure is logged, its end awaited."""
+    task = asyncio.create_task(coroutine)
+
+    def failed(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background_failed", exc_info=task.exception())
+
+    task.add_done_callback(failed)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def banner(house: House, host: str, port: int) -> str:
+    """What is served, for the person who started it."""
+    generation = house.generation
+    shown = "[" + host + "]" if ":" in host else host
+    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {house.path})", "", "routes, first match wins:"]
+    width = max(len(route.name) for route in generation.config.settings.routes)
+    for route in generation.config.settings.routes:
+        targets = ", ".join(target.target for target in route.to)
+        off = all(target.backend in generation.config.off for target in route.to)
+        lines.append(f"  {route.name:<{width}}  -> {targets}{'   (off)' if off else ''}")
+    lines += ["", "backends:"]
+    lines += [f"  {name}: on" for name in generation.backends]
+    lines += [f"  {name}: off, {why}" for name, why in generation.config.off.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main_error(error: OSError, host: str, port: int) -> str:
+    """Why listening failed, in words."""
+    return f"cannot listen on {host}:{port}: {error.strerror or error}. Is another server using the port?"
+
+
+__all__ = ["banner", "main_error", "serve"]
