@@ -36,6 +36,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     last_content_at: float | None = None
     longest_gap_s: float = 0.0
     content_batches: int = 0
+    content_events: int = 0  # about one a token: the estimate where an upstream gives no usage (B14)
 
     def content(self, now: float) -> None:
         """Content has come. Called once per batch that has some, so it does next to nothing."""
@@ -57,6 +58,11 @@ class StreamRecord(msgspec.Struct, kw_only=True):
             return False
         self.end, self.ended_at, self.error_code = end, now, error_code
         return True
+
+    @property
+    def final_status(self) -> int:
+        """The status to account for: 499, nginx's word for it, when the client left, whatever was sent before."""
+        return 499 if self.end == "client_gone" else self.status
 
     @property
     def duration_s(self) -> float:

@@ -1,0 +1,236 @@
+"""The log: one line per thing that happened, written by nobody's request.
+
+Our own lines (structlog) and those of libraries (`logging`) take the same way: bound to plain values,
+cleaned of secrets and of whatever could forge a line, rendered as JSON or for a terminal, queued.
+Prompts and answers are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import IO, Any, Literal
+
+import msgspec
+import structlog
+
+from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.redact import LONGEST_TRACEBACK, MOST_ITEMS, Redactor
+from proxy.telemetry.sink import Sink
+
+Format = Literal["auto", "json", "console"]
+
+LONGEST_LINE = 64 * 1024
+
+_LEVEL_OF_END = {
+    None: "error",  # a request that ended without a reason is our bug
+    "internal": "error",
+    "client_slow": "warning",
+    "frame_too_large": "warning",
+    "limit": "warning",
+    "upstream_error": "warning",
+    "upstream_idle": "warning",
+    "upstream_malformed": "warning",
+    "upstream_truncated": "warning",
+}
+
+_log = structlog.stdlib.get_logger("proxy")
+
+
+class Log:
+    """The configured log of this process: what it wrote, dropped and must keep to itself."""
+
+    def __init__(self, handler: _Foreign, redactor: Redactor) -> None:
+        self.redactor = redactor
+        self._handler = handler
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost because nobody took them off us in time."""
+        return self._handler.sink.dropped
+
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Wait until what was logged so far is written; False if that took too long."""
+        return self._handler.sink.flush(timeout_s)
+
+    def adopt(self) -> None:
+        """Take the lines of libraries that brought handlers of their own, as litellm does when it is imported."""
+        loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+        for logger in loggers:
+            for handler in logger.handlers[:]:
+                if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                    logger.removeHandler(handler)
+                    logger.propagate = True
+
+    def close(self) -> None:
+        """Write what is left and give `logging` and structlog back as they were."""
+        if self._handler in logging.root.handlers:
+            logging.root.removeHandler(self._handler)
+            logging.root.setLevel(self._handler.level_before)
+            logging.captureWarnings(capture=False)
+            structlog.reset_defaults()
+        self._handler.close()
+
+
+def configure(
+    format: Format = "auto",
+    level: str = "info",
+    *,
+    stream: IO[str] | None = None,
+    redactor: Redactor | None = None,
+) -> Log:
+    """Set up logging for the process; the last call counts. `auto` is `console` on a terminal, else `json`."""
+    stream = sys.stderr if stream is None else stream
+    redactor = Redactor() if redactor is None else redactor
+    terminal = stream.isatty()
+    console = format == "console" or (format == "auto" and terminal)
+    colors = terminal and "NO_COLOR" not in os.environ
+    render = _ForTerminals(redactor, colors=colors) if console else _AsJson(redactor)
+    sink = Sink(stream, notice=lambda dropped: render.line("warning", "log_lines_dropped", count=dropped))
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, _stamp, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_name: _Queue(sink),
+        cache_logger_on_first_use=False,  # so that a later call counts for loggers made before it
+    )
+    handler = _Foreign(sink, render)
+    for old in logging.root.handlers[:]:
+        if isinstance(old, _Foreign):
+            handler.level_before = old.level_before
+        if type(old) in {_Foreign, logging.StreamHandler}:  # our last one, and what `basicConfig` puts there
+            logging.root.removeHandler(old)
+            old.close()
+    logging.root.addHandler(handler)
+    logging.root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    return Log(handler, redactor)
+
+
+def log_request_end(record: StreamRecord) -> None:
+    """The one line that every request leaves behind (reliability.md R7)."""
+    usage = record.usage
+    fields = {
+        "request_id": record.request_id,
+        "contract": record.contract,
+        "path": record.path,
+        "key": record.key,
+        "route": record.route,
+        "backend": record.backend,
+        "model": record.model,
+        "upstream_model": record.upstream_model,
+        "stream": record.stream,
+        "status": record.final_status,
+        "end": record.end,
+        "error_code": record.error_code,
+        "attempts": [f"{backend}: {outcome}" for backend, outcome in record.attempts],
+        "tokens_in": usage.input_tokens if usage else None,
+        "tokens_out": usage.output_tokens if usage else None,
+        "tokens_estimated": usage.estimated or None if usage else None,
+        "first_token_ms": _ms(record.first_content_s),
+        "longest_gap_ms": _ms(record.longest_gap_s or None),
+        "duration_ms": _ms(record.duration_s),
+        "bytes": record.bytes_out,
+    }
+    told = {name: value for name, value in fields.items() if value not in (None, "", [])}
+    getattr(_log, _LEVEL_OF_END.get(record.end, "info"))("request_end", **told)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
+
+
+def _stamp(_logger: object, level: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    fields["level"] = level
+    fields["timestamp"] = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return fields
+
+
+class _Render:
+    """Ends a chain: from fields to one line, whatever the fields hold."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+
+    def __call__(self, _logger: object, _level: str, fields: MutableMapping[str, Any]) -> str:
+        exc_info = fields.pop("exc_info", None)
+        lead = {"timestamp": fields.pop("timestamp", ""), "level": fields.pop("level", "")}
+        lead["event"] = self._redactor.clean(fields.pop("event", ""))
+        rest: dict[str, Any] = {}
+        for name, value in list(fields.items())[:MOST_ITEMS]:
+            rest[self._redactor.clean(name, longest=64)] = self._redactor.clean_value(value)
+        return self.write(lead, rest, self._traceback(exc_info))
+
+    def line(self, level: str, event: str, **fields: Any) -> str:
+        """A whole line, for what does not come through a logger."""
+        return self(None, level, _stamp(None, level, {"event": event, **fields}))
+
+    def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:
+        raise NotImplementedError
+
+    def _traceback(self, exc_info: Any) -> str:
+        """Of the exception if there is one: without local variables, whose values would be secrets and prompts."""
+        if isinstance(exc_info, BaseException):
+            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+        elif exc_info is True:
+            exc_info = sys.exc_info()
+        if not isinstance(exc_info, tuple) or exc_info[0] is None:
+            return ""
+        text = logging.Formatter().formatException(exc_info)
+        return self._redactor.clean(text, longest=LONGEST_TRACEBACK, keep="\n\t")
+
+
+class _AsJson(_Render):
+    """One JSON object per line."""
+
+    def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:
+        fields = {**lead, **rest, "exception": traceback} if traceback else {**lead, **rest}
+        line = msgspec.json.encode(fields).decode()
+        if len(line) > LONGEST_LINE:
+            line = msgspec.json.encode({**lead, "cut": f"the line had {len(line)} characters"}).decode()
+        return line + "\n"
+
+
+class _ForTerminals(_Render):
+    """Lines for people. Only we write more than one line per event, and those are indented."""
+
+    def __init__(self, redactor: Redactor, *, colors: bool) -> None:
+        super().__init__(redactor)
+        self._console = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=24)
+
+    def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:
+        line = self._console(None, lead["level"], {**rest, **lead})[:LONGEST_LINE]
+        return "\n    ".join([line, *traceback.splitlines()]) + "\n"
+
+
+class _Queue:
+    """What structlog takes for a logger: every level's method puts the line into the sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = sink.put
+
+
+class _Foreign(logging.Handler):
+    """Takes the records of libraries that use `logging`, whose shutdown at exit also flushes the sink."""
+
+    def __init__(self, sink: Sink, render: _Render) -> None:
+        super().__init__()
+        self.sink = sink
+        self.level_before = logging.root.level
+        self._render = render
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = record.getMessage()
+        except Exception:  # the library's format string does not fit its arguments
+            message = str(record.msg)
+        self.sink.put(
+            self._render.line(record.levelname.lower(), message, logger=record.name, exc_info=record.exc_info)
+        )
+
+    def close(self) -> None:
+        self.sink.close()
+        super().close()

@@ -1,0 +1,129 @@
+"""Log lines to a file descriptor by a thread of their own, so that a sink that stalls stalls nobody else (D06)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+MOST_BYTES = 4 * 1024 * 1024
+
+
+class Sink:
+    """Takes lines without ever waiting. What does not fit while the far end is stuck is dropped and counted.
+
+    The thread writes to the descriptor itself: a daemon thread that is stuck inside `sys.stderr`'s own
+    buffer holds its lock, and the interpreter dies on that at exit.
+    """
+
+    def __init__(
+        self,
+        stream: IO[str],
+        *,
+        most_bytes: int = MOST_BYTES,
+        notice: Callable[[int], str] = "{} log lines dropped: the log's reader was too slow\n".format,
+    ) -> None:
+        self._stream = stream
+        self._most_bytes = most_bytes
+        self._notice = notice  # the line that tells how many were dropped, once lines flow again
+        self.dropped = 0
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Also in a child after a fork: threads do not survive that, and neither does who holds a lock."""
+        self._pid = os.getpid()
+        self._changed = threading.Condition(threading.Lock())
+        self._lines: list[bytes] = []
+        self._size = 0  # bytes queued and being written
+        self._untold = 0
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: str) -> None:
+        """Queue a line. Never blocks on the stream, never raises."""
+        if self._pid != os.getpid():
+            self._start_afresh()
+        data = line.encode("utf-8", "backslashreplace")
+        with self._changed:
+            if self._closing or self._size + len(data) > self._most_bytes:
+                self.dropped += 1
+                self._untold += 1
+                return
+            self._lines.append(data)
+            self._size += len(data)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: too late for threads
+                    self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Wait until all that was put is written; False if that took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._size == 0, timeout_s)
+
+    def close(self, timeout_s: float = 1.0) -> bool:
+        """Flush and stop. A stuck writer is left behind: it is a daemon and holds nothing that an exit needs."""
+        flushed = self.flush(timeout_s)
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None and flushed:
+            thread.join(timeout_s)
+        return flushed
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._untold or self._closing)
+                if not self._lines and not self._untold:
+                    return
+                lines, self._lines = self._lines, []
+                untold, self._untold = self._untold, 0
+            notice = self._notice(untold).encode() if untold else b""
+            written = self._write(b"".join((*lines, notice)))
+            with self._changed:
+                self._size -= sum(map(len, lines))
+                if not written:
+                    self.dropped += len(lines)
+                self._changed.notify_all()
+
+    def _write(self, data: bytes) -> bool:
+        """Write it all; False when the far end is gone."""
+        descriptor = _descriptor(self._stream)
+        try:
+            if descriptor is None:
+                self._stream.write(data.decode())
+                self._stream.flush()
+                return True
+            left = memoryview(data)
+            while left:
+                try:
+                    left = left[os.write(descriptor, left) :]
+                except BlockingIOError:  # somebody made the terminal or pipe non-blocking
+                    _wait_until_writable(descriptor)
+        except (OSError, ValueError):  # a broken pipe, a closed file
+            return False
+        return True
+
+
+def _descriptor(stream: Any) -> int | None:
+    """The stream's file descriptor; `None` for one in memory."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return int(stream.fileno())
+    return None
+
+
+def _wait_until_writable(descriptor: int) -> None:
+    poll = getattr(select, "poll", None)
+    if poll is None:
+        time.sleep(0.05)
+        return
+    waiting = poll()
+    waiting.register(descriptor, select.POLLOUT)
+    waiting.poll(1000)
