@@ -4,5 +4,6 @@ Every wire backend uses this; nothing else in the process opens an upstream conn
 """
 
 from proxy.transport.base import Request, Response, Transport
+from proxy.transport.http1 import HttpTransport
 
-__all__ = ["Request", "Response", "Transport"]
+__all__ = ["HttpTransport", "Request", "Response", "Transport"]

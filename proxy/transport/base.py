@@ -39,7 +39,8 @@ class Response(Protocol):
 
     def close(self) -> None:
         """Done with it: the connection goes back to the pool if the body has been read to its end and nothing
-        else is buffered; otherwise it is closed at once, which tells the far side to stop. Idempotent."""
+        else is buffered; otherwise it is closed at once, which tells the far side to stop. Idempotent.
+        """
 
 
 class Transport(Protocol):

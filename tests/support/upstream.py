@@ -114,7 +114,7 @@ def head(status: int = 200, headers: Mapping[str, str] | Sequence[tuple[str, str
     return f"HTTP/1.1 {status} Reason\r\n{lines}\r\n".encode("latin-1")
 
 
-def sse_head(status: int = 200, **headers: str) -> bytes:
+def sse_head(status: int = 200, /, **headers: str) -> bytes:
     """The head of a chunked event stream; `x_request_id="1"` adds `x-request-id: 1`."""
     more = {name.replace("_", "-"): value for name, value in headers.items()}
     return head(status, {"content-type": "text/event-stream", "transfer-encoding": "chunked", **more})
@@ -385,7 +385,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by type
-        transport.set_write_buffer_limits(high=0)  # any byte the socket did not take counts as blocked
+        transport.set_write_buffer_limits(high=1, low=0)  # what the socket did not take counts as blocked
         if self._upstream._send_buffer is not None:
             transport.get_extra_info("socket").setsockopt(
                 socket.SOL_SOCKET, socket.SO_SNDBUF, self._upstream._send_buffer

@@ -1,0 +1,105 @@
+"""Undoing Content-Encoding as the bytes come.
+
+We ask for `identity`; some far sides compress all the same. What has been flushed is delivered at once,
+and a small body that unpacks into a huge one comes in pieces of bounded size (B12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+
+from proxy.errors import UpstreamMalformed, UpstreamTruncated
+from proxy.transport.base import Response
+from proxy.transport.connection import read_all
+
+STEP = 64 * 1024  # most bytes one read() unpacks
+_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+
+
+class Inflater:
+    """gzip or deflate, without I/O: `feed` what came, take `step`s until one is empty."""
+
+    def __init__(self, coding: str) -> None:
+        self._gzip = coding == "gzip"
+        self._machine: zlib._Decompress | None = None
+        self._rest = b""
+        self.full = False  # the last step was as large as it may be: there may be more
+
+    @property
+    def finished(self) -> bool:
+        """Whether the data so far may end here: not inside a compressed stream."""
+        return self._machine is None and not self._rest
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+
+    def step(self) -> bytes:
+        """At most `STEP` bytes; empty when more input is needed. Raises `zlib.error`."""
+        while self._rest or self.full:
+            machine = self._machine
+            if machine is None:
+                machine = self._machine = zlib.decompressobj(self._window())
+            piece = machine.decompress(self._rest, STEP)
+            self._rest = machine.unconsumed_tail
+            self.full = len(piece) == STEP
+            if machine.eof:  # gzip allows another member, and zeros as padding
+                self._rest = machine.unused_data.lstrip(b"\0")
+                self._machine, self.full = None, False
+            if piece:
+                return piece
+        return b""
+
+    def _window(self) -> int:
+        if self._gzip:
+            return _GZIP
+        return _ZLIB if self._rest[0] & 0x0F == 8 else _RAW  # "deflate" is sent with and without zlib's header
+
+
+class Decoded:
+    """A response whose body is unpacked on the way."""
+
+    __slots__ = ("_coding", "_inflater", "_origin", "_response", "headers", "status")
+
+    def __init__(self, response: Response, coding: str, origin: str) -> None:
+        self._response = response
+        self.status: int = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self._coding, self._origin = coding, origin
+        self._inflater = Inflater(coding)
+
+    async def read(self) -> bytes:
+        inflater = self._inflater
+        if inflater.full:
+            await asyncio.sleep(0)  # a bomb must not keep the loop for itself
+        try:
+            while not (piece := inflater.step()):
+                packed = await self._response.read()
+                if not packed:
+                    break
+                inflater.feed(packed)
+        except zlib.error:
+            raise UpstreamMalformed(f"{self._origin} sent a body that is not {self._coding}, as it had said") from None
+        if not piece and not inflater.finished:
+            raise UpstreamTruncated(f"{self._origin} ended its answer in the middle of the {self._coding} data")
+        return piece
+
+    async def read_all(self, limit: int) -> bytes:
+        return await read_all(self, limit)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def decoded(response: Response, origin: str) -> Response:
+    """`response` itself, or wrapped if its body is compressed. Raises `UpstreamMalformed` for a coding we do not know."""
+    coding = response.headers.get("content-encoding", "").strip().lower()
+    if coding in {"", "identity"}:
+        return response
+    coding = coding.removeprefix("x-")
+    if coding not in {"gzip", "deflate"}:
+        raise UpstreamMalformed(
+            f"{origin} sent an answer compressed as {coding[:40]!r}: not asked for, and neither gzip nor deflate"
+        )
+    return Decoded(response, coding, origin)

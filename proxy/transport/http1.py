@@ -1,0 +1,131 @@
+"""The upstream client: HTTP/1.1 over pooled connections, made for many slow streams of small pieces.
+
+Redirects are not followed, cookies not kept, nothing is cached, and after connecting there is no timer:
+the caller's policy decides all that.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+
+from proxy.errors import InternalError, UpstreamTruncated
+from proxy.transport.address import Address, Destination, Ways, parse
+from proxy.transport.base import Request, Response
+from proxy.transport.connect import Connector
+from proxy.transport.connection import Connection, Exchange
+from proxy.transport.decoding import decoded
+from proxy.transport.pool import Pool, TransportStats
+
+STALE_WITHIN_S = 2.0
+"""A reused connection that dies sooner than this was being closed while we sent: no one has read the request.
+Later, someone may have: a model that crashed after half a minute of thinking is not asked again by us."""
+
+_OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNSAFE_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
+class HttpTransport:
+    """The `Transport` of `proxy.transport.base`. Make it where the loop runs; close it there."""
+
+    def __init__(
+        self,
+        *,
+        idle_s: float = 50.0,  # under the 60 or 75 s after which most servers and balancers hang up
+        max_idle_per_origin: int = 256,
+        high_water: int = 256 * 1024,
+        ssl_context: ssl.SSLContext | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        """`proxies` stands in for the environment's HTTP_PROXY and so on, as `urllib.request.getproxies()` has it."""
+        self._high_water = high_water
+        self._connector = Connector(ssl_context=ssl_context)
+        self._ways = Ways(proxies)
+        self._pool = Pool(idle_s=idle_s, max_idle_per_origin=max_idle_per_origin)
+
+    def stats(self) -> TransportStats:
+        return self._pool.stats()
+
+    async def open(self, request: Request) -> Response:
+        """See `Transport.open`. Also raises `UpstreamTruncated` when the far side hangs up without answering.
+
+        A pooled connection that turns out dead before any byte of an answer is replaced once (A08).
+        """
+        address = parse(request.url)
+        destination = self._ways.to(address.origin)
+        head = _head(request, address, destination)
+        connection = self._pool.take(destination)
+        if connection is not None:
+            exchange = self._send(connection, request, head)
+            try:
+                return await _answer(exchange)
+            except UpstreamTruncated:
+                if not exchange.untouched or exchange.age_s > STALE_WITHIN_S:
+                    raise
+        connection = await self._connect(destination, request.connect_s)
+        return await _answer(self._send(connection, request, head))
+
+    async def aclose(self) -> None:
+        """Close every connection, also those in use."""
+        await self._pool.aclose()
+        await self._connector.aclose()
+
+    async def _connect(self, destination: Destination, within_s: float) -> Connection:
+        if not self._pool.closed:
+            connection = await self._connector.connect(
+                destination, lambda: Connection(destination, self._pool), within_s
+            )
+            if not self._pool.closed:
+                return connection
+            connection.abort()
+        raise InternalError("the upstream transport is closed")
+
+    def _send(self, connection: Connection, request: Request, head: bytes) -> Exchange:
+        exchange = Exchange(
+            connection, method=request.method, head_limit=request.head_limit, high_water=self._high_water
+        )
+        connection.send(head, request.body)
+        return exchange
+
+
+async def _answer(exchange: Exchange) -> Response:
+    """The answer once its head is there; whatever else happens, the connection is closed."""
+    try:
+        await exchange.head()
+        return decoded(exchange, exchange.origin)
+    except BaseException:
+        exchange.close()
+        raise
+
+
+def _head(request: Request, address: Address, destination: Destination) -> bytes:
+    """The request line and headers. Framing is ours: such headers of the caller are left out."""
+    via = destination.via
+    tunnelled = address.origin.scheme == "https"
+    target = f"{address.origin}{address.target}" if via is not None and not tunnelled else address.target
+    if not _TOKEN.fullmatch(request.method):
+        raise InternalError("the request's method is not a word")
+    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {address.origin.authority}"]
+    given = set()
+    for name, value in request.headers.items():
+        lowered = name.lower()
+        given.add(lowered)
+        if lowered in _OURS:
+            continue
+        if not _TOKEN.fullmatch(name) or _UNSAFE_IN_VALUE.search(value):
+            raise InternalError(
+                f"a header for {address.origin} cannot be sent: {name!r} holds a line break, another control "
+                "character or one outside Latin-1; does a key end in a line break?"
+            )
+        lines.append(f"{name}: {value}")
+    if "accept-encoding" not in given:
+        lines.append("Accept-Encoding: identity")
+    if address.authorization and "authorization" not in given:
+        lines.append(f"Authorization: {address.authorization}")
+    if via is not None and via.authorization and not tunnelled:
+        lines.append(f"Proxy-Authorization: {via.authorization}")
+    if request.body or request.method not in {"GET", "HEAD"}:
+        lines.append(f"Content-Length: {len(request.body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

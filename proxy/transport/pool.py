@@ -1,0 +1,115 @@
+"""Connections that wait for their next request, per destination; the one used last goes first."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import msgspec
+
+from proxy.transport.address import Destination
+from proxy.transport.connection import Connection
+
+_KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,\s])timeout=(\d{1,6})")
+
+
+class TransportStats(msgspec.Struct, frozen=True):
+    """Connections at this moment."""
+
+    open: int
+    idle: int
+
+    @property
+    def in_use(self) -> int:
+        return self.open - self.idle
+
+
+class Pool:
+    """Knows every open connection. There is no upper limit: a stream never waits for another one's connection.
+
+    Idle ones are closed after `idle_s`, or a second before the far side's own `Keep-Alive: timeout` where it
+    tells; most of a busy hour's connections are therefore gone a minute after it.
+    """
+
+    def __init__(self, *, idle_s: float, max_idle_per_origin: int) -> None:
+        self._idle_s = idle_s
+        self._max_idle = max_idle_per_origin
+        self._open: set[Connection] = set()
+        self._idle: dict[Destination, list[Connection]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.closed = False
+
+    def stats(self) -> TransportStats:
+        return TransportStats(len(self._open), sum(map(len, self._idle.values())))
+
+    def take(self, destination: Destination) -> Connection | None:
+        """An idle connection that still looks alive."""
+        waiting = self._idle.get(destination)
+        now = asyncio.get_running_loop().time()
+        while waiting:
+            connection = waiting.pop()
+            if connection.usable and connection.expires_at > now:
+                return connection
+            connection.abort()
+        return None
+
+    def give_back(self, connection: Connection, keep_alive: str) -> None:
+        """Keep a connection for the next request. `keep_alive` is the header of that name, or empty."""
+        loop = asyncio.get_running_loop()
+        idle_s = self._idle_s
+        if keep_alive and (match := _KEEP_ALIVE_TIMEOUT.search(keep_alive)):
+            idle_s = min(idle_s, int(match[1]) - 1)
+        waiting = self._idle.setdefault(connection.destination, [])
+        if self.closed or idle_s <= 0 or len(waiting) >= self._max_idle:
+            connection.abort()
+            return
+        connection.expires_at = loop.time() + idle_s
+        waiting.append(connection)
+        if self._sweep is None:
+            self._sweep = loop.call_later(idle_s, self._close_expired)
+
+    def add(self, connection: Connection) -> None:
+        """A connection has been made."""
+        self._open.add(connection)
+        self._empty.clear()
+
+    def forget(self, connection: Connection) -> None:
+        """Never hand this one out again."""
+        waiting = self._idle.get(connection.destination)
+        if waiting and connection in waiting:
+            waiting.remove(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self._open.discard(connection)
+        if not self._open:
+            self._empty.set()
+
+    async def aclose(self) -> None:
+        """Close every connection and wait until all are gone."""
+        self.closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        self._idle.clear()
+        for connection in list(self._open):
+            if connection.exchange is not None:
+                connection.exchange.close()
+            connection.abort()
+        await self._empty.wait()
+
+    def _close_expired(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        soonest = float("inf")
+        for destination, waiting in list(self._idle.items()):
+            for connection in [connection for connection in waiting if connection.expires_at <= now]:
+                waiting.remove(connection)
+                connection.abort()
+            if waiting:
+                soonest = min(soonest, *(connection.expires_at for connection in waiting))
+            else:
+                del self._idle[destination]
+        self._sweep = loop.call_at(soonest, self._close_expired) if self._idle else None
