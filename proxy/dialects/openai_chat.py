@@ -1,0 +1,243 @@
+"""Requests of OpenAI Chat Completions: read from clients, written to far sides.
+
+https://platform.openai.com/docs/api-reference/chat/create. What a client sends beyond what we model stays in
+`wire` and reaches a far side of the same dialect, except what would tell a gateway there where to go, with
+whose key, or what to answer: the destination comes from the config alone (H08).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+import msgspec
+
+from proxy.chat import Audio, ChatRequest, File, Image, Message, Part, Text, Tool
+from proxy.dialects.json_body import (
+    PARAMETERS,
+    decode_messages,
+    decode_params,
+    decode_tools,
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    need_array,
+    parse_object,
+)
+from proxy.dialects.openai_stream import DIALECT
+from proxy.errors import BadRequest, Unsupported
+
+_NEVER_ANYWHERE = frozenset(
+    {
+        # Where to go and with whose key, as the SDKs of OpenAI and litellm and the gateways built on them name it.
+        "api_base",
+        "api_key",
+        "api_type",
+        "api_version",
+        "base_url",
+        "custom_llm_provider",
+        "default_headers",
+        "deployment_id",
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "http_client",
+        "ssl_verify",
+        # Another model than the one that was authorised.
+        "context_window_fallback_dict",
+        "fallback_models",
+        "fallbacks",
+        "model_list",
+        "router_settings",
+        # What to answer, whom to tell, what to skip.
+        "callbacks",
+        "failure_callback",
+        "guardrails",
+        "mock_delay",
+        "mock_response",
+        "mock_timeout",
+        "mock_tool_calls",
+        "no-log",
+        "proxy_server_request",
+        "secret_fields",
+        "success_callback",
+        "user_config",
+    }
+)
+NEVER_FORWARDED = _NEVER_ANYWHERE | {
+    # The same, in words that mean nothing in particular further down.
+    "base_model",
+    "cache",
+    "caching",
+    "client",
+    "custom_logger",
+    "endpoint",
+    "engine",
+    "headers",
+    "logger_fn",
+    "max_retries",
+    "models",
+    "num_retries",
+    "organization",
+    "project",
+    "proxy",
+    "route",
+    "shared_session",
+    "timeout",
+}
+"""Fields of a client's body that no far side is ever sent."""
+
+NEVER_PREFIXES = ("litellm_", "aws_", "azure_", "vertex_", "watsonx_", "langfuse_", "langsmith_", "user_api_key")
+"""What the names of more such fields begin with: credentials, and where a gateway's logs go."""
+
+_STREAM_FIELDS = frozenset({"model", "stream", "stream_options"})
+
+
+def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    wire = parse_object(body)
+    messages = need_array(wire, "messages")
+    if not messages:
+        raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+    stream = get_boolean(wire, "stream") is True
+    options = get_object(wire, "stream_options") or {}
+    return ChatRequest(
+        id=id,
+        contract="openai",
+        dialect=DIALECT,
+        messages=decode_messages(messages),
+        model=get_string(wire, "model"),
+        params=decode_params(wire),
+        tools=decode_tools(get_array(wire, "tools")),
+        stream=stream,
+        user=get_string(wire, "user"),
+        metadata=get_object(wire, "metadata") or {},
+        wants_usage=stream and get_boolean(options, "include_usage", "stream_options") is True,
+        path=path,
+        headers=headers or {},
+        wire=wire,
+    )
+
+
+def encode_request(
+    request: ChatRequest, *, model: str, include_usage: bool = True, max_tokens_name: str | None = None
+) -> bytes:
+    """The body for a far side; the same request always gives the same bytes.
+
+    A request of this dialect goes on from its `wire`; `request.params` has the last word on the settings we
+    model, and may add others. Whoever changes a request's messages must drop its `wire`. `max_tokens_name` is
+    for far sides that know only one of `max_tokens` and `max_completion_tokens`.
+    """
+    fields = _from_wire(request.wire) if request.dialect == DIALECT and request.wire else _from_values(request)
+    body: dict[str, Any] = {"model": model} if model else {}
+    body.update((name, value) for name, value in fields.items() if name not in PARAMETERS)
+    body.update(request.params)
+    body["stream"] = request.stream
+    if options := _stream_options(request, include_usage):
+        body["stream_options"] = options
+    if max_tokens_name:
+        _rename_max_tokens(body, max_tokens_name)
+    return msgspec.json.encode(body)
+
+
+def choices_expected(request: ChatRequest) -> int:
+    """How many choices an answer must finish to be complete."""
+    n = request.params.get("n")
+    return n if type(n) is int and n > 1 else 1
+
+
+def _from_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a client's body may leave. Gateways read `metadata` as well, so it is searched too."""
+    fields = _without(wire, NEVER_FORWARDED | _STREAM_FIELDS)
+    metadata = fields.get("metadata")
+    if isinstance(metadata, dict):
+        fields["metadata"] = _without(metadata, _NEVER_ANYWHERE)
+    return fields
+
+
+def _without(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names and not name.startswith(NEVER_PREFIXES)}
+
+
+def _from_values(request: ChatRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
+    if request.tools:
+        fields["tools"] = [_tool(tool) for tool in request.tools]
+    if request.user:
+        fields["user"] = request.user
+    return fields  # not `metadata`: OpenAI refuses it without `store`, and it was meant for our rules
+
+
+def _stream_options(request: ChatRequest, include_usage: bool) -> dict[str, Any] | None:
+    """Of the client's options those that still hold; unstreamed requests may have none."""
+    if not request.stream:
+        return None
+    given = request.wire.get("stream_options") if request.dialect == DIALECT and request.wire else None
+    options: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    if include_usage:
+        options["include_usage"] = True
+    return options
+
+
+def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
+    for other in ("max_tokens", "max_completion_tokens"):
+        if other != name and other in body:
+            value = body.pop(other)
+            body.setdefault(name, value)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """One turn. Earlier reasoning is left out: far sides that wrote none refuse it."""
+    fields: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.name:
+        fields["name"] = message.name
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
+
+
+def _content(message: Message) -> str | list[dict[str, Any]] | None:
+    """A string where there is only text in one piece: every server reads that."""
+    match message.parts:
+        case ():
+            return None if message.tool_calls else ""
+        case (Text(text),):
+            return text
+        case parts:
+            return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image(url, detail):
+            return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
+        case Audio(data, format_):
+            return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
+        case File():
+            return {"type": "file", "file": _file(part)}
+        case _:
+            assert_never(part)
+
+
+def _file(file: File) -> dict[str, Any]:
+    fields: dict[str, Any] = {"filename": file.name} if file.name else {}
+    if file.id is not None:
+        return fields | {"file_id": file.id}
+    if file.data is not None:
+        data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
+        return fields | {"file_data": data}
+    raise Unsupported("this target takes files as data or by id, not by address")
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    optional = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    function = {"name": tool.name} | {name: value for name, value in optional.items() if value is not None}
+    return {"type": "function", "function": function}

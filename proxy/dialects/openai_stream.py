@@ -1,0 +1,274 @@
+"""Reading answers of OpenAI Chat Completions: a stream of chunks, or one whole completion, into events.
+
+The far side is not trusted: a stream counts as finished only if it said so (a finish reason for every choice,
+or `[DONE]`), and what is neither a chunk nor an error ends it as malformed. Payloads are kept to the byte for
+a client that speaks the same dialect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.dialects.openai_chunks import (
+    BROKEN,
+    FINISH_REASONS,
+    Choice,
+    Chunk,
+    ContentPiece,
+    Delta,
+    Function,
+    ToolCallPiece,
+    decode_chunk,
+    read_usage,
+)
+from proxy.dialects.openai_errors import Clean, one_line, read_error, upstream_error
+from proxy.dialects.sse import SSEDecoder
+from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    Start,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+
+DIALECT = "openai-chat"
+DONE = b"[DONE]"
+
+
+class StreamDecoder:
+    """Bytes of an event stream in, batches out, however the chunks fall.
+
+    `choices` is how many were asked for (`n`); events tell of the first one, payloads of all. `hide_usage`
+    leaves out of the payloads the usage chunk that we asked for and the client did not. Errors come as
+    `Fault`, never as exceptions.
+
+    `finished`: every choice has its finish reason, so the answer is complete whatever happens from here on;
+    usage may still come. `done`: the terminal event was given; everything fed is ignored.
+    """
+
+    def __init__(
+        self, max_event_bytes: int, *, choices: int = 1, hide_usage: bool = False, clean: Clean = one_line
+    ) -> None:
+        self.done = False
+        self.finished = False
+        self._sse = SSEDecoder(max_event_bytes)
+        self._choices = choices
+        self._hide_usage = hide_usage
+        self._clean = clean
+        self._deltas = _DeltaReader()
+        self._started = False
+        self._reasons: dict[int, str | None] = {}  # of every choice seen
+        self._usage: dict[str, Any] | None = None
+
+    def feed(self, chunk: bytes) -> Batch:
+        """What one read brought. The batch may be empty."""
+        batch = Batch([], DIALECT, [])
+        if self.done:
+            return batch
+        try:
+            for name, data in self._sse.feed(chunk):
+                if data[:1] == b"[" and data.strip() == DONE:
+                    self._finish(batch)
+                    break
+                self._take(name, data, batch)
+        except UpstreamError as error:
+            self._fault(batch, error)
+        return batch
+
+    def finish(self) -> Batch:
+        """The far side has ended its body. An event without its blank line is dropped, as the standard says."""
+        return self.fail(UpstreamTruncated("the answer was cut off: the far side never said it was complete"))
+
+    def fail(self, error: UpstreamError) -> Batch:
+        """Nothing more will come, because of `error`; an answer that had finished is complete all the same."""
+        batch = Batch([], DIALECT, [])
+        if not self.done:
+            if self.finished:
+                self._finish(batch)
+            else:
+                self._fault(batch, error)
+        return batch
+
+    def _take(self, name: bytes, data: bytes, batch: Batch) -> None:
+        """One event. Its payload is kept unless it is an error or the usage nobody asked for."""
+        if not data:
+            return  # a keep-alive of some gateways
+        try:
+            chunk = decode_chunk(data)
+        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
+            raise self._not_a_chunk(data) from None
+        choices = chunk.choices
+        if chunk.error or name == b"error" or (choices is None and not chunk.usage):
+            raise self._not_a_chunk(data)
+        if chunk.usage:
+            self._usage = chunk.usage
+            if not choices and self._hide_usage:
+                return
+        if choices:
+            if not self._started:
+                self._start(chunk, batch)
+            for choice in choices:
+                self._choice(choice, batch.events)
+        batch.payloads.append(data)
+
+    def _start(self, chunk: Chunk | None, batch: Batch) -> None:
+        self._started = True
+        id_, model = (_text(chunk.id), _text(chunk.model)) if chunk else ("", "")
+        self._deltas.id = id_
+        batch.events.append(Start(id_, model))
+
+    def _choice(self, choice: Choice, events: list[StreamEvent]) -> None:
+        index = choice.index or 0
+        delta = choice.delta or choice.message
+        if delta is not None and index == 0:
+            self._deltas.read(delta, events)
+        reason = choice.finish_reason
+        if reason in BROKEN:
+            raise UpstreamFailed(f"the far side gave the answer up (finish_reason: {reason})")
+        reasons = self._reasons
+        if reason:
+            reasons[index] = reason
+            self.finished = all(reasons.values()) and all(index in reasons for index in range(self._choices))
+        elif index not in reasons:
+            reasons[index] = None
+
+    def _finish(self, batch: Batch) -> None:
+        if not self._started:
+            self._start(None, batch)
+        reason = self._reasons.get(0)
+        batch.events.append(Finish(_finish_reason(reason), read_usage(self._usage), noted=self.finished))
+        self.done = True
+
+    def _fault(self, batch: Batch, error: UpstreamError) -> None:
+        batch.events.append(Fault(error, read_usage(self._usage)))
+        self.done = True
+
+    def _not_a_chunk(self, data: bytes) -> UpstreamError:
+        return _error_in(data, self._clean) or UpstreamMalformed(
+            "the far side sent an event that is neither a chunk nor an error"
+        )
+
+
+def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line) -> Batch:
+    """A completion that came in one piece, as one batch with all its events.
+
+    `keep` makes the body the batch's `whole`, for a client that asked for just that; without it only the
+    events count. Raises the mapped error for an error object, `UpstreamMalformed` for anything else.
+    """
+    try:
+        chunk = decode_chunk(body)
+    except (ValueError, RecursionError):
+        chunk = Chunk()
+    if chunk.error or not chunk.choices:
+        raise _error_in(body, clean) or UpstreamMalformed("the far side's answer is no chat completion")
+    first = min(chunk.choices, key=lambda choice: choice.index or 0)
+    if first.finish_reason in BROKEN:
+        raise UpstreamFailed(f"the far side gave the answer up (finish_reason: {first.finish_reason})")
+    events: list[StreamEvent] = [Start(_text(chunk.id), _text(chunk.model))]
+    _DeltaReader(_text(chunk.id)).read(first.message or first.delta or Delta(), events)
+    noted = first.finish_reason is not None
+    events.append(Finish(_finish_reason(first.finish_reason), read_usage(chunk.usage), noted=noted))
+    return Batch(events, DIALECT, whole=body) if keep else Batch(events)
+
+
+class _DeltaReader:
+    """Turns the deltas of one choice into events: reasoning, then text, then tool calls.
+
+    Calls are told apart by `index`, which some servers leave out (then a new id or name opens a call), some
+    set to 0 for every call, while others repeat id and name with each piece.
+    """
+
+    def __init__(self, id_: str = "") -> None:
+        self.id = id_
+        self._calls: dict[int, _Call] = {}  # by the far side's index
+        self._last: _Call | None = None
+        self._count = 0
+
+    def read(self, delta: Delta, events: list[StreamEvent]) -> None:
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning and isinstance(reasoning, str):
+            events.append(ReasoningDelta(reasoning))
+        content = delta.content
+        if content:
+            if isinstance(content, str):
+                events.append(TextDelta(content))
+            else:
+                _pieces(content, events)
+        elif delta.audio is not None and delta.audio.transcript:
+            events.append(TextDelta(delta.audio.transcript))
+        if delta.refusal:
+            events.append(RefusalDelta(delta.refusal))
+        if delta.tool_calls:
+            for piece in delta.tool_calls:
+                self._call(piece, events)
+        elif delta.function_call is not None:  # the form before tools: one call, without an id
+            self._call(ToolCallPiece(index=0, function=delta.function_call), events)
+
+    def _call(self, piece: ToolCallPiece, events: list[StreamEvent]) -> None:
+        function = piece.function or piece.custom or Function()
+        call = self._calls.get(piece.index) if piece.index is not None else self._continued(piece, function)
+        if call is None or (piece.id and function.name and call.id and piece.id != call.id):
+            call = self._open(piece.index)
+        self._last = call
+        call.id = call.id or piece.id or ""
+        arguments = function.text
+        if not call.started and (function.name or arguments):
+            call.started = True
+            id_ = call.id or f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"
+            events.append(ToolCallStart(call.index, id_, function.name or ""))
+        if arguments:
+            events.append(ToolCallDelta(call.index, arguments))
+
+    def _continued(self, piece: ToolCallPiece, function: Function) -> _Call | None:
+        """The call that a piece without an index goes on with; `None` if it opens one."""
+        if piece.id:
+            return next((call for call in self._calls.values() if call.id == piece.id), None)
+        return None if function.name else self._last
+
+    def _open(self, wire_index: int | None) -> _Call:
+        call = _Call(self._count)
+        self._calls[self._count if wire_index is None else wire_index] = call
+        self._count += 1
+        return call
+
+
+class _Call(msgspec.Struct):
+    index: int
+    id: str = ""
+    started: bool = False
+
+
+def _pieces(content: list[ContentPiece], events: list[StreamEvent]) -> None:
+    for piece in content:
+        thinking = piece.thinking
+        if not isinstance(thinking, str):
+            thinking = "".join(part.text for part in thinking)
+        if thinking:
+            events.append(ReasoningDelta(thinking))
+        if piece.text:
+            events.append(TextDelta(piece.text))
+
+
+def _finish_reason(reason: str | None) -> Any:
+    return FINISH_REASONS.get(reason or "stop", "stop")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _error_in(data: bytes, clean: Clean) -> UpstreamError | None:
+    """The error that some JSON holds, mapped; `None` if it holds none or is no JSON."""
+    try:
+        detail = read_error(msgspec.json.decode(data))
+    except (ValueError, RecursionError):
+        return None
+    return upstream_error(detail, clean=clean) if detail else None

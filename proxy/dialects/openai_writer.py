@@ -1,0 +1,179 @@
+"""Writing answers as OpenAI Chat Completions: chunks of a stream, or one whole completion.
+
+https://platform.openai.com/docs/api-reference/chat-streaming: a role chunk, deltas, a chunk with the finish
+reason, a usage chunk if it was asked for, `[DONE]`. A stream that broke off ends with an error object and
+never with `[DONE]`. No `id:` or `retry:` lines: the official SDK stumbles over comments after them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import msgspec
+
+from proxy.chat import Answer, Usage
+from proxy.dialects import sse
+from proxy.dialects.openai_errors import error_body
+from proxy.dialects.openai_stream import DIALECT
+from proxy.errors import ProxyError
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Notice,
+    ReasoningDelta,
+    RefusalDelta,
+    Start,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+
+END = b"data: [DONE]\n\n"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class StreamWriter:
+    """Writes one streamed answer.
+
+    Batches of this same dialect go out as the payloads they came in; all others are written from their
+    events. What chunks have in common is encoded once per answer, so a token costs one JSON string and a
+    join. `created` is in seconds; `model` is what is said until the far side names its own.
+    """
+
+    def __init__(self, *, id: str, model: str, created: int, usage: bool = False) -> None:
+        self._id = id
+        self._created = created
+        self._usage = usage
+        self._role_sent = False
+        self._frame(model)
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch; after a terminal event, the end of the body."""
+        if batch.dialect != DIALECT:
+            return b"".join([self._event(event) for event in batch.events])
+        self._role_sent = True  # the far side's own chunks bring it
+        end = batch.terminal
+        frames = _framed(batch.payloads)
+        if end is None:
+            return frames
+        return frames + (END if isinstance(end, Finish) else _failed(end.error))
+
+    def _event(self, event: StreamEvent) -> bytes:
+        match event:
+            case TextDelta(text):
+                return b"%b%b%b" % (self._text_head, _string(text), self._text_tail)
+            case Start(_, model):
+                return self._start(model)
+            case ReasoningDelta(text):
+                return self._delta(b'{"reasoning_content":%b}' % _string(text))
+            case RefusalDelta(text):
+                return self._delta(b'{"refusal":%b}' % _string(text))
+            case ToolCallStart(index, id_, name):
+                return self._delta(
+                    b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
+                    % (index, _string(id_), _string(name))
+                )
+            case ToolCallDelta(index, arguments):
+                return self._delta(
+                    b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, _string(arguments))
+                )
+            case Notice():
+                return b""  # the contract has no place for it
+            case Finish(reason, usage):
+                return self._finish(reason, usage)
+            case Fault(error):
+                return _failed(error)
+            case _:
+                assert_never(event)
+
+    def _start(self, model: str) -> bytes:
+        if model:
+            self._frame(model)
+        if self._role_sent:  # a second far side goes on with the answer
+            return b""
+        self._role_sent = True
+        return self._delta(b'{"role":"assistant","content":""}')
+
+    def _delta(self, delta: bytes) -> bytes:
+        return b"%b%b%b" % (self._head, delta, self._tail)
+
+    def _finish(self, reason: str, usage: Usage | None) -> bytes:
+        last = b'%b{},"logprobs":null,"finish_reason":%b}]%b}\n\n' % (self._head, _string(reason), self._no_usage)
+        if not self._usage or usage is None:  # unknown is not zero
+            return last + END
+        return b'%b%b"choices":[],"usage":%b}\n\n%b' % (last, self._preamble, _encode(_counts(usage)), END)
+
+    def _frame(self, model: str) -> None:
+        """Encode what is the same in every chunk."""
+        common = {"id": self._id, "object": "chat.completion.chunk", "created": self._created, "model": model}
+        self._preamble = b"data: " + _encode(common)[:-1] + b","
+        self._no_usage = b',"usage":null' if self._usage else b""
+        self._head = self._preamble + b'"choices":[{"index":0,"delta":'
+        self._tail = b',"logprobs":null,"finish_reason":null}]' + self._no_usage + b"}\n\n"
+        self._text_head = self._head + b'{"content":'
+        self._text_tail = b"}" + self._tail
+
+
+def whole_body(answer: Answer, *, id: str, model: str, created: int) -> bytes:
+    """A whole completion: the far side's own body where it spoke this dialect, else one built from the answer."""
+    if answer.dialect == DIALECT and answer.payload:
+        return answer.payload
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text if answer.text or not (answer.tool_calls or answer.refusal) else None,
+        "refusal": answer.refusal or None,
+    }
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.tool_calls
+        ]
+    completion: dict[str, Any] = {
+        "id": id,
+        "object": "chat.completion",
+        "created": created,
+        "model": answer.model or model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}],
+    }
+    if answer.usage is not None:  # unknown is not zero
+        completion["usage"] = _counts(answer.usage)
+    return _encode(completion)
+
+
+def _counts(usage: Usage) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.cached_tokens:
+        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return counts
+
+
+def _framed(payloads: list[bytes]) -> bytes:
+    """All payloads as events, in one join. One that came in several `data:` lines leaves in as many."""
+    if not payloads:
+        return b""
+    frames = b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
+    if frames.count(b"\n") == 2 * len(payloads):
+        return frames
+    return b"".join([sse.encode(payload) for payload in payloads])
+
+
+def _failed(error: ProxyError) -> bytes:
+    return sse.encode(error_body(error))
+
+
+def _string(text: str) -> bytes:
+    try:
+        return _encode(text)
+    except UnicodeEncodeError:  # half a surrogate pair, from a plug-in: no JSON can carry it
+        return _encode(text.encode("utf-8", "replace").decode())

@@ -1,0 +1,102 @@
+"""The contract most chat frontends speak: OpenAI Chat Completions, and the list of models they ask for first."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects.openai_chat import decode_request
+from proxy.dialects.openai_errors import error_body
+from proxy.dialects.openai_writer import StreamWriter, whole_body
+from proxy.dialects.sse import PING
+from proxy.errors import NotFound, ProxyError
+from proxy.events import Batch
+from proxy.frontends.base import Endpoint, Head, Reply
+
+STREAM_HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+class OpenAIEncoder:
+    """One answer to one request: streamed or whole."""
+
+    headers = STREAM_HEADERS
+    early = False
+    abort_on_fault = False
+
+    def __init__(self, request: ChatRequest, *, created: int) -> None:
+        self._id = f"chatcmpl-{request.id}"
+        self._model = request.model or ""
+        self._created = created
+        self._writer = StreamWriter(id=self._id, model=self._model, created=created, usage=request.wants_usage)
+
+    def feed(self, batch: Batch) -> bytes:
+        return self._writer.feed(batch)
+
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        return _json(200, whole_body(answer, id=self._id, model=self._model, created=self._created))
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
+
+class OpenAIFrontend:
+    """Where the contract is served, and how. Clients differ on whether their base URL ends in `/v1`."""
+
+    name = "openai"
+    endpoints = (
+        Endpoint("POST", "/v1/chat/completions"),
+        Endpoint("POST", "/chat/completions"),
+        Endpoint("GET", "/v1/models", "models"),
+        Endpoint("GET", "/models", "models"),
+        Endpoint("GET", "/v1/models/{id:.+}", "model"),  # an id may hold slashes: openai/gpt-4o-mini
+        Endpoint("GET", "/models/{id:.+}", "model"),
+    )
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        return decode_request(body, id=head.id, path=head.path, headers=head.headers)
+
+    def encoder(self, request: ChatRequest, head: Head) -> OpenAIEncoder:  # noqa: ARG002 - the body says it all
+        return OpenAIEncoder(request, created=int(time.time()))
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
+        return failure(error)
+
+    def models(self, ids: list[str], created: int) -> Reply:
+        return _json(200, msgspec.json.encode({"object": "list", "data": [_model(id_, created) for id_ in ids]}))
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:
+        if id not in ids:
+            return failure(NotFound(f"no model {id[:128]!r} here", code="model_not_found", param="model"))
+        return _json(200, msgspec.json.encode(_model(id, created)))
+
+
+def failure(error: ProxyError) -> Reply:
+    """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
+    headers = {**_JSON_HEADERS, **error.headers}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    return Reply(error.status, error_body(error), headers)
+
+
+def _json(status: int, body: bytes) -> Reply:
+    return Reply(status, body, dict(_JSON_HEADERS))
+
+
+def _model(id_: str, created: int) -> dict[str, str | int]:
+    return {"id": id_, "object": "model", "created": created, "owned_by": "chat-proxy"}
+
+
+FRONTEND = OpenAIFrontend()
