@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from proxy.config.models import KIND_OF_PARAMETER, NAME, AuthSettings, KeySettings, RouteSettings, ServerSettings
+from proxy.config.models import KIND_OF_PARAMETER, NAME, KeySettings, RouteSettings, ServerSettings
 from proxy.config.partial import Readable
 from proxy.config.source import Document, Path
 from proxy.config.wording import nearest
@@ -51,7 +51,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
     yield from _keys(context)
     yield from _loops(context)
     read = context.read
-    if read.server and not read.asks and (problem := exposure_error(read.server.host, None)):
+    if read.server and not read.asks and (problem := _exposure(read.server.host, context.backends)):
         yield context.document.error(problem, ("server", "host"))
 
 
@@ -87,14 +87,21 @@ def _unusual(name: str) -> str:
     return f"`{name}` is no usual parameter and is sent as it is" + (hint if hint.startswith("; did") else "")
 
 
-def exposure_error(host: str, auth: AuthSettings | None) -> str:
-    """Why the proxy may not listen on `host`: without a word about keys only this machine may ask. Empty when fine."""
-    if auth is None and not is_loopback(host):
-        return (
-            f"{host} is open to other machines and no `auth` is given: "
-            "list `keys` under `auth`, or write `auth: off` if everybody may use it"
-        )
-    return ""
+def _exposure(host: str, backends: Mapping[str, BaseModel]) -> str:
+    """Why the proxy may not listen on `host` while nothing is said about keys; empty when it may.
+
+    What other machines could use up is a backend with a key or an address; one without costs nothing.
+    """
+    costly = [name for name, row in backends.items() if not _SPENDS.isdisjoint(type(row).model_fields)]
+    if is_loopback(host) or not costly:
+        return ""
+    return (
+        f"{host} is open to other machines, which could use backend `{costly[0]}`, and no `auth` is given: "
+        "list `keys` under `auth`, or write `auth: off` if everybody may use it"
+    )
+
+
+_SPENDS = frozenset({"api_key", "base_url"})
 
 
 def is_loopback(host: str) -> bool:

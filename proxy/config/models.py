@@ -104,7 +104,7 @@ class CorsSettings(Model):
     @classmethod
     def _origins(cls, origins: list[str]) -> list[str]:
         for origin in origins:
-            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@]+", origin):
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", origin):
                 raise ValueError(f'{origin!r} is no origin: write scheme://host[:port] without a path, or "*"')
         return origins
 

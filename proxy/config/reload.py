@@ -1,0 +1,117 @@
+"""Tell when a config file's content changes, however it is changed.
+
+Editors write a new file and rename it over the old one, deployments swap a symlink, Kubernetes swaps
+`..data` two links away: so the directories are watched and what counts is the content. The system's own
+notifications are used where they work, and a look every few seconds backs them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+DEBOUNCE_S = 0.1
+"""How long the content must have stood still: a writer may be in the middle of it."""
+
+POLL_S = 1.0
+BACKUP_POLL_S = 2.0
+"""With notifications: network file systems send none, and a directory may be replaced. A look costs 0.1 ms."""
+
+
+async def watch(
+    path: str | os.PathLike[str], *, poll: bool = False, poll_s: float = POLL_S
+) -> AsyncGenerator[None, None]:
+    """Yield once for each change of the content since the last time, seen from the first `anext` on.
+
+    A file that is gone is waited for. A reader that is slow gets one item for many changes.
+    """
+    file = Path(path)
+    known = await asyncio.to_thread(_digest, file)
+    wakes = _sleeps(poll_s) if poll else _notifications(file)
+    async with aclosing(wakes):
+        async for _ in wakes:
+            digest = await _settled(file)
+            if digest is not None and digest != known:
+                known = digest
+                yield
+
+
+async def _settled(file: Path) -> bytes | None:
+    """The digest of the content once it stands still; None when there is no file."""
+    digest = await asyncio.to_thread(_digest, file)
+    while True:
+        await asyncio.sleep(DEBOUNCE_S)
+        again = await asyncio.to_thread(_digest, file)
+        if again == digest:
+            return digest
+        digest = again
+
+
+def _digest(file: Path) -> bytes | None:
+    """Of the content; None for a file that cannot be read now. Other threads may swap it meanwhile."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").digest()
+    except OSError:
+        return None
+
+
+async def _sleeps(seconds: float) -> AsyncGenerator[None, None]:
+    while True:
+        await asyncio.sleep(seconds)
+        yield
+
+
+async def _notifications(file: Path) -> AsyncGenerator[None, None]:
+    """A wake-up whenever something happens in a directory on the way to the file, and every few seconds anyway."""
+    try:
+        import watchfiles  # noqa: PLC0415 - its compiled part is missing on some platforms
+    except ImportError:
+        async with aclosing(_sleeps(POLL_S)) as sleeps:
+            async for wake in sleeps:
+                yield wake
+        return
+    stop = asyncio.Event()
+    try:
+        while True:
+            directories = await asyncio.to_thread(_directories, file)
+            changes = watchfiles.awatch(
+                *directories,
+                watch_filter=None,
+                debounce=400,
+                step=100,  # ms; each step takes the interpreter for a moment
+                stop_event=stop,
+                rust_timeout=int(BACKUP_POLL_S * 1000),
+                yield_on_timeout=True,
+                recursive=False,
+                ignore_permission_denied=True,
+            )
+            try:
+                async with aclosing(changes):
+                    async for _ in changes:
+                        yield
+                        if await asyncio.to_thread(_directories, file) != directories:
+                            break  # a link leads elsewhere now: watch there
+            except (OSError, RuntimeError):  # no inotify watches left, or the directory went away
+                await asyncio.sleep(POLL_S)
+                yield
+    finally:
+        stop.set()
+
+
+def _directories(file: Path) -> list[Path]:
+    """The directory of the file, and of each symlink on the way to its content."""
+    found: dict[Path, None] = {}
+    step = Path(os.path.abspath(file))  # noqa: PTH100 - `resolve` would skip the links
+    for _ in range(20):  # links may go in circles
+        if step.parent.is_dir():
+            found[step.parent] = None
+            found[step.parent.resolve()] = None
+        if not step.is_symlink():
+            break
+        step = step.parent / step.readlink()
+    return list(found)
