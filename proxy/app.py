@@ -248,9 +248,10 @@ class House:
         self._failed.per_minute = settings.server.limits.auth_failures_per_minute
         self.metrics.configured(
             generation=generation.number,
+            contracts=[frontend.name for frontend in self.frontends.values()],
             routes=[route.name for route in settings.routes],
             backends=list(generation.backends),
-            models=generation.router.models(None),
+            models={target.model for route in settings.routes for target in route.to},
         )
         for warning in generation.config.warnings:
             log.warning("config_warning", message=str(warning))
@@ -258,8 +259,14 @@ class House:
     async def _build(self, config: Config) -> Generation:
         server = config.settings.server
         self.redactor.learn(secrets_of([config.backends, config.settings]))
+        limits = server.limits
+        resources = Resources(
+            transport=self.transport,
+            frame_bytes=int(limits.frame_mb * 1_000_000),
+            answer_bytes=int(limits.answer_mb * 1_000_000),
+        )
         backends = {
-            name: kind(str(getattr(row, "kind", ""))).build(name, row, Resources(transport=self.transport))
+            name: kind(str(getattr(row, "kind", ""))).build(name, row, resources)
             for name, row in config.backends.items()
         }
         problem = exposure_problem(server.host, config.settings.auth, {name: b.local for name, b in backends.items()})

@@ -1,0 +1,182 @@
+"""The proxy, running: inside the test's own loop for speed and insight, or as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from aiohttp import web
+
+from proxy.app import House, create_app
+from proxy.errors import EndReason
+from proxy.frontends.server import Runner
+from proxy.telemetry.record import StreamRecord
+
+Opener = Callable[..., Awaitable["Running"]]
+
+
+class Running:
+    """A proxy that listens on a port of this process."""
+
+    def __init__(self, house: House, runner: Runner, port: int, config: Path) -> None:
+        self.house, self.runner, self.port, self.config = house, runner, port, config
+        self.url = f"http://127.0.0.1:{port}"
+        self.records: list[StreamRecord] = []
+
+    async def ended(self, count: int = 1, within: float = 2.0) -> list[StreamRecord]:
+        """Wait until `count` requests are over; returns what is known of them."""
+        async with asyncio.timeout(within):
+            while len(self.records) < count:
+                await asyncio.sleep(0.005)
+        return self.records
+
+    async def end_reason(self, within: float = 2.0) -> EndReason | None:
+        """The reason of the first request's end (R7)."""
+        return (await self.ended(1, within))[0].end
+
+    def rewrite(self, config: str) -> None:
+        self.config.write_text(dedent(config))
+
+
+def openai_config(upstream_url: str, **more: str) -> str:
+    """A config with one wire backend, `far`. `more` are keys of its only route, as YAML."""
+    extra = "".join(f"\n            {key}: {value}" for key, value in more.items())
+    return f"""
+        backends:
+          far: {{kind: openai-compatible, base_url: "{upstream_url}"}}
+        routes:
+          - name: default
+            to: far/scripted-1{extra}
+    """
+
+
+@contextlib.asynccontextmanager
+async def _open(config: Path) -> AsyncIterator[Running]:
+    house = House(str(config), host="127.0.0.1", port=0)
+    await house.start()
+    runner = Runner(create_app(config, house=house), limits=lambda: house.generation.config.settings.server.limits)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+    await site.start()
+    running = Running(house, runner, runner.addresses[0][1], config)
+    house.metrics = _Listening(house.metrics, running.records)
+    try:
+        yield running
+    finally:
+        await runner.cleanup()
+
+
+class _Listening:
+    """The house's metrics, with an ear at every request's end."""
+
+    def __init__(self, metrics: object, records: list[StreamRecord]) -> None:
+        self._metrics, self._records = metrics, records
+
+    def request_ended(self, record: StreamRecord) -> None:
+        self._metrics.request_ended(record)
+        self._records.append(record)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._metrics, name)
+
+
+@pytest.fixture
+async def open_house(tmp_path: Path) -> AsyncIterator[Opener]:
+    """Start proxies inside the test: `await open_house(config_text)`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def opened(config: str) -> Running:
+            path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
+            path.write_text(dedent(config))
+            return await stack.enter_async_context(_open(path))
+
+        yield opened
+
+
+class Process:
+    """`chat-proxy serve` as users run it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, config: Path) -> None:
+        self.process, self.config = process, config
+        self.port = 0
+        self.url = ""
+        self.printed = ""
+        self.logged: list[str] = []
+
+    async def wait_until_listening(self, within: float = 15.0) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(within):
+            while not self.port:
+                line = (await self.process.stdout.readline()).decode()
+                if not line:
+                    await asyncio.sleep(0.1)
+                    raise AssertionError(f"it ended: {self.printed}\n{''.join(self.logged)}")
+                self.printed += line
+                if found := re.search(r"listening on http://[^ ]*:(\d+)", line):
+                    self.port = int(found[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def exit_code(self, within: float = 10.0) -> int:
+        async with asyncio.timeout(within):
+            return await self.process.wait()
+
+    def rewrite(self, config: str) -> None:
+        """Replace the file as editors do: write beside it, rename over it."""
+        beside = self.config.with_suffix(".new")
+        beside.write_text(dedent(config))
+        beside.replace(self.config)
+
+    async def _keep_log(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.logged.append(line.decode())
+
+    async def _keep_output(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.printed += line.decode()
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
+    """Start `chat-proxy serve` processes: `await serve(config_text, "--port", "0", env={…})`."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def started(config: str, *options: str, env: Mapping[str, str] | None = None, wait: bool = True) -> Process:
+            path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
+            path.write_text(dedent(config))
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "proxy", "serve", "-c", str(path), *(options or ("--port", "0")),
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **(env or {})},
+            )  # fmt: skip
+            running = Process(process, path)
+            keeping = asyncio.create_task(running._keep_log())
+            stack.push_async_callback(_finish, running, keeping)
+            if wait:
+                await running.wait_until_listening()
+            return running
+
+        yield started
+
+
+async def _finish(running: Process, keeping: asyncio.Task[None]) -> None:
+    if running.process.returncode is None:
+        running.process.kill()
+    await running.process.wait()
+    await keeping
+    if running.process.stdout is not None:
+        await running.process.stdout.read()
+    transport = running.process._transport  # the pipes' transports outlive the process otherwise
+    transport.close()
