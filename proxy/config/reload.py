@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 DEBOUNCE_S = 0.1
 """How long the content must have stood still: a writer may be in the middle of it."""
@@ -75,42 +76,46 @@ async def _notifications(file: Path) -> AsyncGenerator[None, None]:
             async for wake in sleeps:
                 yield wake
         return
-    stop = asyncio.Event()
-    try:
-        while True:
-            directories = await asyncio.to_thread(_directories, file)
-            changes = watchfiles.awatch(
-                *directories,
-                watch_filter=None,
-                debounce=400,
-                step=100,  # ms; each step takes the interpreter for a moment
-                stop_event=stop,
-                rust_timeout=int(BACKUP_POLL_S * 1000),
-                yield_on_timeout=True,
-                recursive=False,
-                ignore_permission_denied=True,
-            )
-            try:
-                async with aclosing(changes):
-                    async for _ in changes:
-                        yield
-                        if await asyncio.to_thread(_directories, file) != directories:
-                            break  # a link leads elsewhere now: watch there
-            except (OSError, RuntimeError):  # no inotify watches left, or the directory went away
-                await asyncio.sleep(POLL_S)
+    while True:
+        directories = await asyncio.to_thread(_directories, file)
+        changes = watchfiles.awatch(
+            *directories,
+            watch_filter=None,
+            debounce=400,
+            step=100,  # ms; each step takes the interpreter for a moment
+            rust_timeout=int(BACKUP_POLL_S * 1000),
+            yield_on_timeout=True,
+            recursive=False,
+            ignore_permission_denied=True,
+        )
+        following = asyncio.create_task(_next(changes))
+        try:
+            await asyncio.sleep(0)  # the task's first step begins the watch,
+            yield  # so this look finds what happened before it
+            while await asyncio.to_thread(_directories, file) == directories:  # else a link leads elsewhere now
+                await following
+                following = asyncio.create_task(_next(changes))
                 yield
-    finally:
-        stop.set()
+        except (OSError, RuntimeError):  # no inotify watches left, or a directory went away just now
+            await asyncio.sleep(POLL_S)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await changes.aclose()
+
+
+async def _next(changes: AsyncGenerator[Any, None]) -> None:
+    await anext(changes)
 
 
 def _directories(file: Path) -> list[Path]:
-    """The directory of the file, and of each symlink on the way to its content."""
+    """The directory of the file, and of each symlink on the way to its content; what is missing is waited for above."""
     found: dict[Path, None] = {}
     step = Path(os.path.abspath(file))  # noqa: PTH100 - `resolve` would skip the links
     for _ in range(20):  # links may go in circles
-        if step.parent.is_dir():
-            found[step.parent] = None
-            found[step.parent.resolve()] = None
+        directory = next(parent for parent in step.parents if parent.is_dir())
+        found[directory] = None
+        found[directory.resolve()] = None
         if not step.is_symlink():
             break
         step = step.parent / step.readlink()
