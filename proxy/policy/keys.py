@@ -23,14 +23,6 @@ KEY_HEADERS = ("authorization", "x-api-key", "api-key")
 """Where clients put keys: the OpenAI way, the Anthropic way, the Azure way."""
 
 LONGEST_KEY = 4096
-SHORTEST_KEY = 16
-
-MAKE_ONE = "`chat-proxy key new` makes a random one."
-
-_WELL_KNOWN = frozenset(
-    hashlib.sha256(text.encode()).hexdigest()
-    for text in ("", "sk-1234", "sk-test", "test", "changeme", "change-me", "password", "secret", "your-api-key")
-)
 
 
 class KeyRing:
@@ -134,31 +126,6 @@ def new_key() -> tuple[str, str]:
     return key, hashlib.sha256(key.encode()).hexdigest()
 
 
-def key_problems(auth: AuthSettings | None) -> list[str]:
-    """What is wrong with the keys, so that nobody starts with a lock that does not lock (G10)."""
-    if auth is None or auth.off:
-        return []
-    live = live_keys(auth)
-    problems = []
-    if not live:
-        problems.append(
-            "auth: no key is on, so nobody could get in. Add one under `auth.keys`, or set the variable its "
-            "`key` comes from, or write `auth: off`."
-        )
-    names: dict[str, str] = {}
-    for key in live:
-        if key.digest in _WELL_KNOWN:
-            problems.append(f"auth: key {key.name!r} is a well-known example. {MAKE_ONE}")
-        elif key.key is not None and len(key.key.get_secret_value()) < SHORTEST_KEY:
-            problems.append(f"auth: key {key.name!r} has under {SHORTEST_KEY} characters, easy to guess. {MAKE_ONE}")
-        if key.digest in names:
-            problems.append(
-                f"auth: {names[key.digest]!r} and {key.name!r} are one and the same key. Give each its own: {MAKE_ONE}"
-            )
-        names[key.digest] = key.name
-    return problems
-
-
 def exposure_problem(host: str, auth: AuthSettings | None, backends_local: Mapping[str, bool]) -> str | None:
     """Why listening on `host` without keys would give the backends away; `None` if it would not.
 
@@ -170,7 +137,7 @@ def exposure_problem(host: str, auth: AuthSettings | None, backends_local: Mappi
     return (
         f"server.host {host or '(all addresses)'} lets other machines in, but no API keys are set: whoever reaches "
         f"the port could use {_backends(remote)} at your expense. Do one of:\n"
-        f'  - ask for keys:        auth: {{keys: [{{name: me, sha256: "DIGEST"}}]}}   ({MAKE_ONE})\n'
+        '  - ask for keys:        auth: {keys: [{name: me, sha256: "DIGEST"}]}   (`chat-proxy key new` makes one)\n'
         "  - keep it to yourself: server: {host: 127.0.0.1}\n"
         "  - let everyone in:     auth: off"
     )
