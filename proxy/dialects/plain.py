@@ -1,0 +1,158 @@
+"""The founding contract: messages in, a stream of bare tokens out.
+
+    POST {"messages": [{"role": "user", "content": "hi"}]}
+
+    data:Hello⏎⏎  data: world⏎⏎  event: done⏎data:[DONE]⏎⏎      or, at any point:  event: error⏎data:<message>⏎⏎
+
+How a token becomes a frame is the business of `plain_frames`; what a request means, and how an answer ends,
+is told here. The contract knows text only: reasoning, tool calls and notices are left out, because a client
+of any dialect takes whatever comes without an `event:` name for a token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects.json_body import (
+    decode_messages,
+    decode_params,
+    decode_tools,
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    need_array,
+    parse_object,
+)
+from proxy.dialects.plain_frames import FRAMES, mended
+from proxy.errors import BadRequest, ProxyError
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Notice,
+    ReasoningDelta,
+    RefusalDelta,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+
+Dialect = Literal["text", "sse", "both", "json"]
+ErrorMode = Literal["frame", "frame+text", "frame+abort"]
+
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+ERROR_MODES: tuple[ErrorMode, ...] = get_args(ErrorMode)
+
+DONE = b"event: done\ndata:[DONE]\n\n"
+
+_LINE_ENDS = re.compile(r"[\r\n]+")
+
+
+def decode_request(
+    body: bytes, *, id: str, path: str = "", headers: Mapping[str, str], stream: bool = True
+) -> ChatRequest:
+    """The request in a body; `stream` is what counts when the body does not say.
+
+    Raises `BadRequest`: 400 for a body that is no JSON object, 422 for one that is no chat request.
+    """
+    fields = parse_object(body)
+    try:
+        messages = need_array(fields, "messages")
+        if not messages:
+            raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+        asked = get_boolean(fields, "stream")
+        return ChatRequest(
+            id=id,
+            contract="chat",
+            dialect="chat",
+            messages=decode_messages(messages),
+            model=get_string(fields, "model") or None,
+            params=decode_params(fields),
+            tools=decode_tools(get_array(fields, "tools")),
+            stream=stream if asked is None else asked,
+            user=get_string(fields, "user"),
+            metadata=get_object(fields, "metadata") or {},
+            path=path,
+            headers=headers,
+        )
+    except BadRequest as error:
+        error.status = 422
+        raise
+
+
+class AnswerWriter:
+    """Writes the events of one answer in one dialect: tokens, then exactly one end, then nothing."""
+
+    def __init__(self, dialect: Dialect, *, request_id: str = "", errors: ErrorMode = "frame") -> None:
+        self._frames = FRAMES[dialect]()
+        self._dialect = dialect
+        self._request_id = request_id
+        self._errors = errors
+        self._ended = False
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch. A token is a frame of its own, however many come at once."""
+        if self._ended:
+            return b""
+        frames = []
+        for event in batch.events:
+            match event:
+                case TextDelta(text) | RefusalDelta(text):  # a refusal is all the reader would get to see
+                    if text:
+                        frames.append(self._frames.token(text))
+                case Finish():
+                    frames += [self._frames.finish(), DONE]
+                    self._ended = True
+                    break
+                case Fault(error):
+                    frames.append(self._fault(error))
+                    self._ended = True
+                    break
+                case Start() | ReasoningDelta() | ToolCallStart() | ToolCallDelta() | Notice():
+                    pass
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def _fault(self, error: ProxyError) -> bytes:
+        """What was held back, the visible token if one is wanted, and the error frame.
+
+        The founding hook shows no error frame: with `frame+text` its user sees at least why the text stops.
+        """
+        message = one_line(error)
+        shown = self._frames.token(f"\n[error: {message}]") if self._errors == "frame+text" else b""
+        data = encode_error(error, self._request_id) if self._dialect == "json" else message.encode()
+        return shown + self._frames.finish() + b"event: error\ndata:" + data + b"\n\n"
+
+
+def one_line(error: ProxyError) -> str:
+    """An error's message without line ends, or its code when it has none: it has to fit one `data` line."""
+    return _LINE_ENDS.sub(" ", mended(error.message)).strip() or error.code
+
+
+def error_object(error: ProxyError, request_id: str) -> dict[str, Any]:
+    """An error for programs: the body of a failed request, and the error frame of the `json` dialect."""
+    return {
+        "error": {
+            "message": one_line(error),
+            "type": error.type,
+            "code": error.code,
+            "retryable": error.retryable,
+            "request_id": request_id,
+        }
+    }
+
+
+def encode_error(error: ProxyError, request_id: str) -> bytes:
+    """`error_object` as JSON, on one line."""
+    return msgspec.json.encode(error_object(error, request_id))
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """A whole answer, for a request with `"stream": false`."""
+    return msgspec.json.encode({"text": mended(answer.text + answer.refusal)})

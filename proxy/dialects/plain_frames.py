@@ -1,0 +1,223 @@
+"""How one answer's text is cut into frames that old and new clients read alike.
+
+Two kinds of reader speak the founding contract. The founding hook takes a frame's text as it stands, trims it
+and finds only frames that end in two LF. Event readers (the HTML standard) drop one leading space and end a
+line at each LF or CR. No frame with a newline, or with a space in front, is right for both, so there are four
+ways of framing:
+
+    text   for the founding hook: white space at a frame's end waits for the next frame, where it is safe
+    sse    for event readers: cut between two non-space characters, newlines as several `data` lines
+    both   both side by side, each kind of frame invisible to the other kind of reader
+    json   for new clients: the token as a JSON string, safe for everybody
+
+In all four CRLF and CR become LF, also where a CRLF is cut over two tokens, and no frame says `[DONE]` unless
+the answer is done: readers with OpenAI in mind stop there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import msgspec
+
+WHITE_SPACE = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+"""What JavaScript's `trim()` removes. Python's `strip()` without arguments removes a different set."""
+
+MAX_HELD = 256
+"""Characters `sse` holds back at most, waiting for a place to cut."""
+
+_SPACES = frozenset(WHITE_SPACE)
+_DONE = "[DONE]"
+_INSIDE_DONE = re.compile(r"(?<=\[DON)(?=E\])")
+_FIELD_INITIAL = re.compile(r"(\n[deir])(?=.)", re.DOTALL)
+_json = msgspec.json.Encoder().encode
+
+
+class Frames(Protocol):
+    """Frames of one answer. `token` may hold text back; `finish` returns what must still go out."""
+
+    def token(self, text: str) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class LineEnds:
+    """Turns CRLF and CR into LF; a CR at a token's end waits to see whether an LF follows."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def lf_only(self, text: str) -> str:
+        if self.held:
+            text = "\r" + text
+        self.held = text.endswith("\r")
+        if self.held:
+            text = text[:-1]
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def finish(self) -> str:
+        held, self.held = self.held, False
+        return "\n" if held else ""
+
+
+class TextFrames:
+    """The founding frames, `data:` and the token as it is, made safe for the founding hook.
+
+    A token without newline and without white space at its end goes out byte for byte as it always did.
+    """
+
+    def __init__(self) -> None:
+        self._line_ends = LineEnds()
+        self._held: list[str] = []  # white space, or an empty string while a CR waits
+
+    def token(self, text: str) -> bytes:
+        # isprintable() is false for every white space but the plain one (and for what UTF-8 cannot hold), so
+        # most tokens are done here, in half a microsecond.
+        if not self._held and text[-1] != " " and text.isprintable() and _DONE not in text:
+            return ("data:" + text + "\n\n").encode()
+        return utf8("".join(["data:" + piece + "\n\n" for piece in self.payloads(text)]))
+
+    def payloads(self, text: str) -> list[str]:
+        """What a token lets go out, one string a frame."""
+        text = self._line_ends.lf_only(text)
+        payload = text.rstrip(WHITE_SPACE)
+        if not payload:
+            self._held.append(text)
+            return []
+        payload, held = "".join([*self._held, payload]), text[len(payload) :]
+        self._held.clear()
+        if held or self._line_ends.held:
+            self._held.append(held)
+        if "\n\n" in payload:
+            # Two LF would end the frame. A CR between them is kept by the hook and drawn as nothing. Twice,
+            # because replacements do not overlap.
+            payload = payload.replace("\n\n", "\n\r\n").replace("\n\n", "\n\r\n")
+        return _INSIDE_DONE.split(payload) if _DONE in payload else [payload]
+
+    def finish(self) -> bytes:
+        """Nothing: white space at the very end cannot reach the founding hook, whatever the bytes."""
+        return b""
+
+
+class SseFrames:
+    """Event frames that lose nothing: each part begins and ends with a non-space character.
+
+    So the last character waits for the next token; parts that begin with a space or an empty line, which some
+    readers get wrong, hardly ever occur.
+    """
+
+    def __init__(self) -> None:
+        self._line_ends = LineEnds()
+        self._held = ""
+
+    def token(self, text: str) -> bytes:
+        return utf8("".join([_event(part) for part in self.parts(text)]))
+
+    def parts(self, text: str) -> list[str]:
+        """What a token lets go out, one string an event."""
+        if self._line_ends.held or "\r" in text:
+            text = self._line_ends.lf_only(text)
+        known, text = len(self._held), self._held + text
+        cut = _last_cut(text, known)
+        if not cut and len(text) > MAX_HELD:
+            cut = _cut_before_other_than_newline(text)
+        part, self._held = text[:cut], text[cut:]
+        return (_INSIDE_DONE.split(part) if _DONE in part else [part]) if part else []
+
+    def rest(self) -> list[str]:
+        """What was held back: the last part of all."""
+        rest, self._held = self._held + self._line_ends.finish(), ""
+        return [rest] if rest else []
+
+    def finish(self) -> bytes:
+        return utf8("".join([_event(part) for part in self.rest()]))
+
+
+class BothFrames:
+    """Every text twice: in frames that only the founding hook sees, and in frames that only event readers see.
+
+    A space before `data` makes a line that the hook trims and the standard does not know; a comment as the first
+    line makes a frame that the hook passes over.
+    """
+
+    def __init__(self) -> None:
+        self._text = TextFrames()
+        self._sse = SseFrames()
+
+    def token(self, text: str) -> bytes:
+        hook = [_hook_frame(payload) for payload in self._text.payloads(text)]
+        events = [":\n" + _event(part) for part in self._sse.parts(text)]
+        return utf8("".join(hook + events))
+
+    def finish(self) -> bytes:
+        return utf8("".join([":\n" + _event(part) for part in self._sse.rest()]))
+
+
+class JsonFrames:
+    """One JSON object a token: JSON's escapes keep every text on one line."""
+
+    def __init__(self) -> None:
+        self._line_ends = LineEnds()
+
+    def token(self, text: str) -> bytes:
+        if self._line_ends.held or "\r" in text:
+            text = self._line_ends.lf_only(text)
+        if not text:
+            return b""
+        try:
+            return b'data:{"token":' + _json(text) + b"}\n\n"
+        except UnicodeEncodeError:
+            return b'data:{"token":' + _json(mended(text)) + b"}\n\n"
+
+    def finish(self) -> bytes:
+        rest = self._line_ends.finish()
+        return self.token(rest) if rest else b""
+
+
+FRAMES: dict[str, type[Frames]] = {"text": TextFrames, "sse": SseFrames, "both": BothFrames, "json": JsonFrames}
+
+
+def utf8(text: str) -> bytes:
+    """`text` in UTF-8, mended if need be."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return mended(text).encode()
+
+
+def mended(text: str) -> str:
+    """`text` with surrogate pairs joined; their halves, which stand for no character, become U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _event(part: str) -> str:
+    """One event: a `data` line for each line, with a space to lose where the line begins with one."""
+    if "\n" not in part and part[0] != " ":
+        return "data:" + part + "\n\n"
+    lines = [("data: " if line[:1] == " " else "data:") + line + "\n" for line in part.split("\n")]
+    return "".join(lines) + "\n"
+
+
+def _hook_frame(payload: str) -> str:
+    """A frame for the founding hook alone.
+
+    A line inside it that began with a field's name would be a field to an event reader. `data`, `event`, `id`
+    and `retry` are all there are: after such a first letter the frame ends, and the next takes up the rest.
+    """
+    if "\n" in payload:
+        payload = _FIELD_INITIAL.sub(r"\1\n\n data:", payload)
+    return " data:" + payload + "\n\n"
+
+
+def _last_cut(text: str, known: int) -> int:
+    """The last place between two non-space characters, 0 if there is none; none is before `known`."""
+    for place in range(len(text) - 1, max(known, 1) - 1, -1):
+        if text[place] not in _SPACES and text[place - 1] not in _SPACES:
+            return place
+    return 0
+
+
+def _cut_before_other_than_newline(text: str) -> int:
+    """For a long run of white space: a part may not begin with a newline, unless there is nothing else."""
+    return len(text[1:].rstrip("\n")) or len(text)
