@@ -38,6 +38,8 @@ class Resources(msgspec.Struct, frozen=True):
     """What the process lends to backends."""
 
     transport: Transport
+    frame_bytes: int = 4 * 1024 * 1024  # server.limits.frame_mb: one event of a stream
+    answer_bytes: int = 32 * 1024 * 1024  # server.limits.answer_mb: an answer that comes in one piece
 
 
 class Backend(Protocol):

@@ -135,7 +135,12 @@ def _status(*values: Any) -> int | None:
 
 
 def upstream_error(
-    detail: Detail, *, clean: Clean, status: int | None = None, retry_after: float | None = None
+    detail: Detail,
+    *,
+    clean: Clean,
+    status: int | None = None,
+    retry_after: float | None = None,
+    who: str = "the far side",
 ) -> UpstreamError:
     """What a far side's failure means to us: refused (4xx), our key, or broken and worth another target.
 
@@ -144,20 +149,18 @@ def upstream_error(
     status = status or detail.status or _status_of_words(detail)
     if status in _AUTH:
         # Its text may quote the key, and is of no use to somebody who cannot change it.
-        return UpstreamAuth(f"the far side does not accept the proxy's credentials (it answered {status})")
+        return UpstreamAuth(f"{who} does not accept the proxy's credentials (it answered {status})")
     message = clean(detail.message)
     param = clean(detail.param) if detail.param else None
     code = clean(detail.code) if detail.code and not detail.code.isdigit() else None
     if status in _REFUSED:
-        return UpstreamRefused(message or f"the far side answered {status}", status=status, code=code, param=param)
-    if status != 429 and not 500 <= status <= 599:
-        said, status = f" (it answered {status})", 502
-    else:
-        said = "" if message else f" (it answered {status})"
+        return UpstreamRefused(message or f"{who} answered {status}", status=status, code=code, param=param)
+    if status == 429:
+        code = code or "rate_limit_exceeded"
     return UpstreamFailed(
-        message + said if message else f"the far side failed{said}",
-        status=status,
-        code=code or ("rate_limit_exceeded" if status == 429 else None),
+        message or f"{who} failed (it answered {status})",
+        status=status if status == 429 or status >= 500 else 502,
+        code=code,
         param=param,
         retry_after=retry_after,
     )
@@ -168,6 +171,14 @@ def _status_of_words(detail: Detail) -> int:
         if status := _STATUS_OF_WORD.get(word.lower()):
             return status
     return 502
+
+
+def parse_error(body: bytes) -> Detail | None:
+    """The error that a body or an event's data holds; `None` if it holds none or is no JSON."""
+    try:
+        return read_error(msgspec.json.decode(body))
+    except (ValueError, RecursionError):
+        return None
 
 
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:

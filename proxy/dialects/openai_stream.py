@@ -23,7 +23,7 @@ from proxy.dialects.openai_chunks import (
     decode_chunk,
     read_usage,
 )
-from proxy.dialects.openai_errors import Clean, one_line, read_error, upstream_error
+from proxy.dialects.openai_errors import Clean, one_line, parse_error, upstream_error
 from proxy.dialects.sse import SSEDecoder
 from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
 from proxy.events import (
@@ -266,9 +266,5 @@ def _text(value: Any) -> str:
 
 
 def _error_in(data: bytes, clean: Clean) -> UpstreamError | None:
-    """The error that some JSON holds, mapped; `None` if it holds none or is no JSON."""
-    try:
-        detail = read_error(msgspec.json.decode(data))
-    except (ValueError, RecursionError):
-        return None
+    detail = parse_error(data)
     return upstream_error(detail, clean=clean) if detail else None

@@ -1,0 +1,234 @@
+"""What all backends that speak OpenAI Chat Completions over HTTP share: one request, its answer, its end.
+
+The bytes go through the process's one upstream transport. Here a status becomes an error that says whether
+another target may help, and what is neither an event stream nor a completion goes no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from time import time
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from proxy.backends.base import Resources
+from proxy.backends.redact import Redactor
+from proxy.chat import ChatRequest
+from proxy.dialects.openai_chat import choices_expected, encode_request
+from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
+from proxy.dialects.openai_stream import DIALECT, StreamDecoder, decode_whole
+from proxy.errors import ProxyError, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
+from proxy.events import Batch, Fault
+from proxy.routing import Target
+from proxy.transport import Request, Response
+
+ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
+ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
+FINISHED_S = 2.0  # after every finish reason: how long usage and the end sentinel may take
+LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
+RETRY_AFTER_CAP_S = 600.0
+
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Where a backend's requests go and as whom. Header names are in lower case.
+
+    `{model}` in the address stands for the model, percent-encoded.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Identity({self.url})"  # the rest is secret
+
+    def address(self, model: str) -> str:
+        return self.url.replace("{model}", quote(model, safe=""))
+
+    def redactor(self) -> Redactor:
+        """For the far side's texts: they may tell neither a key nor an inner host."""
+        return Redactor((*self.secrets, urlsplit(self.url).netloc))
+
+
+class WireBackend:
+    """A far side that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
+
+    dialect = DIALECT
+    local = False
+
+    def __init__(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        include_usage: bool = True,
+        max_tokens_name: str | None = None,
+        forward_headers: Collection[str] = (),
+    ) -> None:
+        self.name = name
+        self._resources = resources
+        self._include_usage = include_usage
+        self._max_tokens_name = max_tokens_name
+        self._forward = frozenset(name.lower() for name in forward_headers)
+        self._identity = Identity("", {})
+        self._clean = self._identity.redactor()
+
+    def identify(self, identity: Identity) -> None:
+        """Say where to go and as whom. Part of opening."""
+        self._identity = identity
+        self._clean = identity.redactor()
+
+    async def open(self) -> None:
+        """See `Backend.open`."""
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`. The connections are the transport's."""
+
+    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+        """See `Backend.stream`."""
+        response = await self._resources.transport.open(self._outgoing(request, target))
+        complete = False
+        try:
+            if not 200 <= response.status < 300:
+                raise await self._refusal(response)
+            is_stream, first = await self._sniff(response)
+            if not is_stream:
+                body = first + await response.read_all(self._resources.answer_bytes)
+                yield decode_whole(body, keep=not request.stream, clean=self._clean)
+                return
+            decoder = self._decoder(request)
+            batch = decoder.feed(first)
+            spoken = False
+            while True:
+                spoken = spoken or batch.has_content
+                if decoder.done and isinstance(end := batch.terminal, Fault) and not spoken:
+                    raise end.error  # nothing was said yet: another target may still be tried
+                complete = decoder.done and not isinstance(batch.terminal, Fault)
+                if batch.events or batch.payloads:
+                    yield batch
+                if decoder.done:
+                    return
+                batch = await _next(response, decoder)
+        finally:
+            if complete:
+                await _read_last_bytes(response)
+            response.close()
+
+    def _outgoing(self, request: ChatRequest, target: Target) -> Request:
+        """The request to send. Its headers are these and no others: a client's key or cookie never leaves (H05)."""
+        forwarded = {name: request.headers[name] for name in self._forward if name in request.headers}
+        return Request(
+            method="POST",
+            url=self._identity.address(target.model),
+            headers={
+                "content-type": "application/json",
+                "accept": "text/event-stream" if request.stream else "application/json",
+                "accept-encoding": "identity",
+                "x-request-id": request.id,
+                **forwarded,
+                **self._identity.headers,
+            },
+            body=encode_request(
+                request,
+                model=target.model,
+                include_usage=self._include_usage,
+                max_tokens_name=self._max_tokens_name,
+            ),
+            connect_s=target.connect_s,
+        )
+
+    def _decoder(self, request: ChatRequest) -> StreamDecoder:
+        return StreamDecoder(
+            self._resources.frame_bytes,
+            choices=choices_expected(request),
+            hide_usage=self._include_usage and not request.wants_usage,
+            clean=self._clean,
+        )
+
+    async def _sniff(self, response: Response) -> tuple[bool, bytes]:
+        """Whether the answer is an event stream (else JSON), and what had to be read to tell.
+
+        Not everybody sets the content type. What is neither, such as a login page, is never passed on (A07).
+        """
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "text/event-stream":
+            return True, b""
+        if kind == "application/json":
+            return False, b""
+        first = await response.read()
+        start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if start[:1] == b"{":
+            return False, first
+        if start and any(start.startswith(field) or field.startswith(start) for field in _SSE_STARTS):
+            return True, first
+        raise UpstreamMalformed(
+            f"backend {self.name} answered with {self._clean(kind) or 'something'} that is neither an event stream "
+            "nor a completion; check its base_url"
+        )
+
+    async def _refusal(self, response: Response) -> UpstreamError:
+        """What a status other than 2xx means."""
+        status = response.status
+        who = f"backend {self.name}"
+        if not 400 <= status <= 599:
+            if 300 <= status < 400:
+                return UpstreamRedirect(f"{who} answered with a redirect ({status}), which is never followed")
+            return UpstreamMalformed(f"{who} answered with status {status}")
+        detail = parse_error(await _error_body(response))
+        if detail is None and status == 404:  # a mistake in our config, not in the request
+            return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
+        wait = retry_after(response.headers, time())
+        return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """When to try again, in seconds: from `retry-after-ms`, or `retry-after` as seconds or as a date; capped.
+
+    A date counts from the far side's own clock where it tells it.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError, TypeError):
+            seconds = float(headers[name]) * unit
+            return min(seconds, RETRY_AFTER_CAP_S) if seconds >= 0 else None
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
+        at = parsedate_to_datetime(headers["retry-after"]).timestamp()
+        with suppress(KeyError, ValueError, TypeError, OverflowError):
+            now = parsedate_to_datetime(headers["date"]).timestamp()
+        return min(max(0.0, at - now), RETRY_AFTER_CAP_S)
+    return None
+
+
+async def _next(response: Response, decoder: StreamDecoder) -> Batch:
+    """What the next read brings. Trouble after the answer has finished is no trouble (R3)."""
+    try:
+        if decoder.finished:
+            async with asyncio.timeout(FINISHED_S):
+                data = await response.read()
+        else:
+            data = await response.read()
+    except TimeoutError:
+        data = b""
+    except UpstreamError as error:
+        return decoder.fail(error)
+    return decoder.feed(data) if data else decoder.finish()
+
+
+async def _error_body(response: Response) -> bytes:
+    try:
+        async with asyncio.timeout(ERROR_S):
+            return await response.read_all(ERROR_BYTES)
+    except (TimeoutError, ProxyError):
+        return b""
+
+
+async def _read_last_bytes(response: Response) -> None:
+    """Meet the end of a body whose end sentinel has come, so that its connection can be used again."""
+    with suppress(TimeoutError, ProxyError):
+        async with asyncio.timeout(LAST_BYTES_S):
+            await response.read()

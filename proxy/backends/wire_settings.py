@@ -1,0 +1,115 @@
+"""The settings that all wire backends share, and what a header or an address in a config may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from proxy.backends.base import BackendSettings
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+NEVER_FORWARDED_HEADERS = frozenset(
+    {
+        # What says who the client is to us, and what belongs to one connection.
+        "authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "api-key",
+        "cookie",
+        "host",
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("give an address that begins with http:// or https://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address holds no user and password; give the key as `api_key`, or a header in `headers`")
+    if parts.query or parts.fragment:
+        raise ValueError("an address ends with its path; give query parameters as `query`")
+    return url.rstrip("/")
+
+
+def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no header name")
+        if not _VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError(f"the value of {name} has a line break or another character no header may have")
+    return headers
+
+
+def _key(key: SecretStr) -> SecretStr:
+    value = key.get_secret_value()
+    if not value:
+        raise ValueError("the key is empty; is its variable set?")
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("the key has a space, a line break or another character no key has")
+    return key
+
+
+def _forwardable(names: list[str]) -> list[str]:
+    for name in names:
+        if name.lower() in NEVER_FORWARDED_HEADERS:
+            raise ValueError(f"{name} is never forwarded")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no header name")
+    return names
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
+ForwardedHeaders = Annotated[list[str], AfterValidator(_forwardable)]
+MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
+
+
+class WireSettings(BackendSettings):
+    """What every backend that speaks OpenAI Chat Completions over HTTP may say."""
+
+    headers: Headers = Field(
+        default_factory=dict,
+        description="More headers for every request. Their values are kept out of logs and messages, like keys.",
+    )
+    query: dict[str, str] = Field(default_factory=dict, description="Query parameters for every request.")
+    forward_headers: ForwardedHeaders = Field(
+        default_factory=list,
+        description="Client headers to pass on, by name. No others are; never those with a client's key or cookies.",
+    )
+    include_usage: bool | None = Field(
+        default=None,
+        description="Ask for token counts in streams (`stream_options.include_usage`). Default: yes, unless the "
+        "preset knows better; a server that refuses the field needs `false`, and tokens are then estimated.",
+    )
+    max_tokens_name: MaxTokensName | None = Field(
+        default=None,
+        description="The one name of the answer's length limit this server knows: `max_tokens` or "
+        "`max_completion_tokens`. Default: as the client wrote it.",
+    )
+
+
+def revealed(headers: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Headers in plain text, for the request itself; names in lower case, so that they replace others."""
+    return {name.lower(): value.get_secret_value() for name, value in headers.items()}
