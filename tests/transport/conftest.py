@@ -1,0 +1,67 @@
+"""Every test here runs on both event loops, and must leave no task, connection or descriptor behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from proxy.transport import HttpTransport, Request, Response
+from tests.support.fixtures import upstream  # noqa: F401
+from tests.support.upstream import ScriptedUpstream, eventually
+
+Ask = Callable[..., Awaitable[Response]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[HttpTransport]:
+    http = HttpTransport(proxies={})
+    yield http
+    await http.aclose()
+    assert http.stats().open == 0
+    await eventually(lambda: not other_tasks())
+
+
+def other_tasks() -> set[asyncio.Task[Any]]:
+    """All tasks but the one that asks and the harness's own."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    return {task for task in tasks if task.get_coro().__qualname__ != "_Connection._serve"}
+
+
+@pytest.fixture
+async def ask(transport: HttpTransport, upstream: ScriptedUpstream) -> AsyncIterator[Ask]:  # noqa: F811
+    """Open a request to the scripted upstream; closed after the test if the test does not."""
+    opened: list[Response] = []
+
+    async def open_one(
+        body: bytes = b"{}", *, method: str = "POST", url: str = "", headers: dict[str, str] | None = None, **more: Any
+    ) -> Response:
+        request = Request(
+            method=method,
+            url=url or f"{upstream.url}/chat/completions",
+            headers={"authorization": "Bearer test"} if headers is None else headers,
+            body=body,
+            **more,
+        )
+        response = await transport.open(request)
+        opened.append(response)
+        return response
+
+    yield open_one
+    for response in opened:
+        response.close()
