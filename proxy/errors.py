@@ -85,7 +85,8 @@ class ProxyError(Exception):
 
 
 class RequestError(ProxyError):
-    status, code, type, end = 400, "invalid_request", "invalid_request_error", "rejected"
+    status, code, type = 400, "invalid_request", "invalid_request_error"
+    end: ClassVar[EndReason] = "rejected"
 
 
 class BadRequest(RequestError):
@@ -144,7 +145,8 @@ class RateLimited(RequestError):
 
 
 class UpstreamError(ProxyError):
-    status, code, type, end = 502, "upstream_error", "upstream_error", "upstream_error"
+    status, code, type = 502, "upstream_error", "upstream_error"
+    end: ClassVar[EndReason] = "upstream_error"
     retryable, fallback = True, True
 
 
@@ -157,29 +159,34 @@ class UpstreamConnect(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     """Nothing meaningful came in time."""
 
-    status, code, end = 504, "upstream_timeout", "upstream_idle"
+    status, code = 504, "upstream_timeout"
+    end: ClassVar[EndReason] = "upstream_idle"
 
 
 class UpstreamIdle(UpstreamError):
     """The answer stopped in the middle for longer than `token_gap_s`."""
 
-    status, code, end = 504, "upstream_idle", "upstream_idle"
+    status, code = 504, "upstream_idle"
+    end: ClassVar[EndReason] = "upstream_idle"
 
 
 class UpstreamTruncated(UpstreamError):
     """The answer ended without saying that it is complete."""
 
-    code, end = "upstream_truncated", "upstream_truncated"
+    code = "upstream_truncated"
+    end: ClassVar[EndReason] = "upstream_truncated"
 
 
 class UpstreamMalformed(UpstreamError):
     """The far side sent something its dialect does not allow."""
 
-    code, end = "upstream_malformed", "upstream_malformed"
+    code = "upstream_malformed"
+    end: ClassVar[EndReason] = "upstream_malformed"
 
 
 class FrameTooLarge(UpstreamMalformed):
-    code, end = "frame_too_large", "frame_too_large"
+    code = "frame_too_large"
+    end: ClassVar[EndReason] = "frame_too_large"
 
 
 class UpstreamRedirect(UpstreamError):
@@ -208,11 +215,13 @@ class UpstreamFailed(UpstreamError):
 class Limit(ProxyError):
     """An answer took longer, or grew larger, than the config allows."""
 
-    status, code, end = 504, "limit", "limit"
+    status, code = 504, "limit"
+    end: ClassVar[EndReason] = "limit"
 
 
 class Draining(ProxyError):
-    status, code, retryable, fallback, end = 503, "draining", True, False, "drain"
+    status, code, retryable, fallback = 503, "draining", True, False
+    end: ClassVar[EndReason] = "drain"
 
 
 class InternalError(ProxyError):

@@ -199,4 +199,6 @@ async def collect(batches: AsyncIterator[Batch]) -> Answer:
                 raise error
             case Finish():
                 return collector.answer()
+            case None:
+                pass
     raise OrderError("the stream ended without Finish or Fault")
