@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from proxy.config.models import KIND_OF_PARAMETER, NAME, KeySettings, RouteSettings, ServerSettings
+from proxy.config.models import NAME, KeySettings, RouteSettings, ServerSettings
+from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.config.partial import Readable
 from proxy.config.source import Document, Path
 from proxy.config.wording import nearest
@@ -68,12 +69,12 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
     for index, key in context.read.keys:
         if key.off:
             yield warning(f"key `{key.name}` is off: its value is empty", ("auth", "keys", index))
+    targets = {target.backend for _, route, _ in context.read.routes for target in route.to}
+    if targets <= context.off.keys():
+        why = ", ".join(f"{name}: {context.off[name]}" for name in sorted(targets))
+        yield warning(f"every backend that a route names is off, so nothing is answered ({why})", ("routes",))
     for index, route, _ in context.read.routes:
         path: Path = ("routes", index)
-        missing = [target.backend for target in route.to if target.backend in context.off]
-        if len(missing) == len(route.to):
-            why = ", ".join(f"{name}: {context.off[name]}" for name in dict.fromkeys(missing))
-            yield warning(f"route `{route.name}` is off, as its backends are ({why})", path)
         for name in route.set.keys() & route.default.keys():
             yield warning(f"`{name}` is in `set` and in `default`; `set` wins", (*path, "default", name))
         for where, parameters in (("set", route.set), ("default", route.default)):

@@ -38,6 +38,11 @@ class Config:
     warnings: tuple[ConfigWarning, ...] = ()
     digest: str = field(default="", repr=False)  # of the file's content
 
+    @property
+    def routes_off(self) -> list[str]:
+        """Names of routes that match nothing, as all their backends are off."""
+        return [route.name for route in self.settings.routes if all(target.backend in self.off for target in route.to)]
+
 
 def load_config(
     path: str | os.PathLike[str],
@@ -167,6 +172,9 @@ def _backends(
             model = settings_for(kind)
         except ConfigError as error:
             errors.append(document.error(error.message, (*path, "kind")))
+            continue
+        except ImportError as error:
+            errors.append(document.error(f"backend `{name}`: kind `{kind}` does not load: {error}", (*path, "kind")))
             continue
         try:
             backends[name] = model.model_validate(row)

@@ -1,0 +1,31 @@
+"""What all settings share: strictness, names, patterns and durations."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+
+def as_list(value: Any) -> Any:
+    """One entry may be written without the list around it."""
+    return value if value is None or isinstance(value, list) else [value]
+
+
+def check_name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError("a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit")
+    return value
+
+
+Patterns = Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """Base of all settings: closed, strict, read-only, and silent about values in errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)

@@ -1,0 +1,241 @@
+"""One rule of the file: what it matches, where it sends, and what it changes on the way."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
+from proxy.config.parameters import check_parameters
+from proxy.config.regex import linear_regex
+
+PICKS = ("in-order", "weighted")
+FUTURE_PICKS = ("least-busy", "least-latency", "cheapest")
+FUTURE_CUTS = ("continue", "restart")
+
+
+class TimeoutSettings(Model):
+    """Timers of a request, in seconds. `first_token_s` and `token_gap_s` are moved by content, never by pings."""
+
+    connect_s: Seconds = Field(default=5.0, description="To connect to a backend, TLS included.")
+    first_token_s: Seconds = Field(
+        default=60.0, description="To the first piece of content, over all targets of a fallback chain."
+    )
+    token_gap_s: Seconds = Field(default=60.0, description="Between two pieces of content.")
+    total_s: Seconds = Field(default=1800.0, description="A whole stream.")
+    whole_s: Seconds = Field(default=600.0, description="A whole answer to a request that asked for no stream.")
+
+
+class RouteTimeouts(Model):
+    """A route's own timers; what is left out comes from `server.timeouts`."""
+
+    connect_s: Seconds | None = Field(default=None, description="To connect to a backend, TLS included.")
+    first_token_s: Seconds | None = Field(default=None, description="To the first piece of content, over all targets.")
+    token_gap_s: Seconds | None = Field(default=None, description="Between two pieces of content.")
+    total_s: Seconds | None = Field(default=None, description="A whole stream.")
+    whole_s: Seconds | None = Field(default=None, description="A whole answer asked for without a stream.")
+
+    def over(self, base: TimeoutSettings) -> TimeoutSettings:
+        """These timers where given, else those of `base`."""
+        return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class TokenRange(Model):
+    """How long a request is, in tokens estimated from its text; both ends included."""
+
+    min: int | None = Field(default=None, ge=0, description="At least so many.")
+    max: int | None = Field(default=None, ge=0, description="At most so many.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TokenRange:
+        if self.min is None and self.max is None:
+            raise ValueError("say `min`, `max` or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}: nothing can match")
+        return self
+
+
+def _check_pattern(value: str) -> str:
+    if not value:
+        raise ValueError('an empty pattern matches nothing; "*" matches whatever is there')
+    return value
+
+
+Feature = Literal["tools", "images", "json_schema", "audio", "files"]
+
+
+class MatchSettings(Model):
+    """What a request must be for a rule to apply. All keys must hold; a list means any of its entries.
+
+    Text is compared as a glob, `*` for any run and `?` for any one character, and case counts.
+    """
+
+    contract: Patterns | None = Field(default=None, description="Contract spoken: `chat`, `openai`, …")
+    path: Patterns | None = Field(default=None, description="Path of the request, such as `/chat`.")
+    model: Patterns | None = Field(default=None, description="Model the client asked for.")
+    header: dict[str, Patterns] | None = Field(
+        default=None, description='Request headers: each named one must match. `"*"`: it is there at all.'
+    )
+    key: Patterns | None = Field(default=None, description="Name of the key presented.")
+    user: Patterns | None = Field(default=None, description="The body's `user`.")
+    metadata: dict[str, Patterns] | None = Field(default=None, description="Entries of the body's `metadata`.")
+    content: str | None = Field(
+        default=None, min_length=1, description="RE2 regular expression, found anywhere in the last user message."
+    )
+    tokens: TokenRange | None = Field(default=None, description="Estimated length of the messages.")
+    has: Annotated[list[Feature] | None, BeforeValidator(as_list, json_schema_input_type=Feature | list[Feature])] = (
+        Field(default=None, description="What the request carries; any of these.")
+    )
+
+    @field_validator("contract", "path", "model", "key", "user")
+    @classmethod
+    def _patterns(cls, patterns: list[str] | None) -> list[str] | None:
+        if patterns is not None and not patterns:
+            raise ValueError("an empty list matches nothing: name something or leave the key out")
+        for pattern in patterns or ():
+            _check_pattern(pattern)
+        return patterns
+
+    @field_validator("header", "metadata")
+    @classmethod
+    def _named_patterns(cls, named: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+        if named is not None and not named:
+            raise ValueError("an empty mapping asks for nothing: name something or leave the key out")
+        for patterns in (named or {}).values():
+            cls._patterns(patterns)
+        return named
+
+    @field_validator("has")
+    @classmethod
+    def _features(cls, features: list[Feature] | None) -> list[Feature] | None:
+        if features is not None and not features:
+            raise ValueError("an empty list matches nothing: name something or leave the key out")
+        return features
+
+    @field_validator("content")
+    @classmethod
+    def _regex(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            linear_regex(pattern)
+        return pattern
+
+    @property
+    def always(self) -> bool:
+        """Whether every request matches."""
+        return not self.model_dump(exclude_none=True)
+
+
+class TargetSettings(Model):
+    """One place a route may send a request to. May be written as just its `target`."""
+
+    target: str = Field(description="`backend/model`, or `backend` where the request's own model is to be used.")
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Share of requests with `pick: weighted`; 0 is only a fallback.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _just_a_target(cls, value: Any) -> Any:
+        return {"target": value} if isinstance(value, str) else value
+
+    @field_validator("target")
+    @classmethod
+    def _backend_and_model(cls, target: str) -> str:
+        backend, slash, model = target.partition("/")
+        if not backend or (slash and not model) or target != target.strip():
+            raise ValueError("a target is `backend/model`, or `backend` alone to use the request's own model")
+        return target
+
+    @property
+    def backend(self) -> str:
+        return self.target.partition("/")[0]
+
+    @property
+    def model(self) -> str:
+        """The model part; it may hold slashes of its own."""
+        return self.target.partition("/")[2]
+
+
+class RouteSettings(Model):
+    """One rule: which requests it takes, and where they go. The first rule that matches wins."""
+
+    name: str = Field(description="Name of the rule, for logs, metrics and messages.")
+    match: MatchSettings = Field(default_factory=MatchSettings, description="Which requests; left out, all.")
+    to: Annotated[
+        list[TargetSettings],
+        BeforeValidator(as_list, json_schema_input_type=str | TargetSettings | list[str | TargetSettings]),
+    ] = Field(description="Targets in order: when one fails before its first token, the next is tried.")
+    pick: Literal["in-order", "weighted"] = Field(
+        default="in-order", description="Which target is first: the first listed, or one drawn by weight."
+    )
+    sticky: str | None = Field(
+        default=None,
+        description="With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same.",
+    )
+    set: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the request's.")
+    default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
+    timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="This route's own timers.")
+    heartbeat_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Silence before a heartbeat is sent; 0 is never.",
+    )
+    on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
+    dialect: Literal["text", "sse", "both", "json"] | None = Field(
+        default=None, description="Founding contract: how tokens are written, where the client does not say."
+    )
+    errors: Literal["frame", "frame+text", "frame+abort"] = Field(
+        default="frame",
+        description="Founding contract: how an error is told. `frame+text` shows it to clients that read only tokens.",
+    )
+
+    _name = field_validator("name")(check_name)
+    _parameters = field_validator("set", "default")(check_parameters)
+
+    @field_validator("pick", mode="before")
+    @classmethod
+    def _pick_exists(cls, pick: Any) -> Any:
+        if pick in FUTURE_PICKS:
+            raise ValueError(f"`{pick}` is not available yet; these are: {', '.join(PICKS)}")
+        return pick
+
+    @field_validator("on_cut", mode="before")
+    @classmethod
+    def _cut_exists(cls, on_cut: Any) -> Any:
+        if on_cut in FUTURE_CUTS:
+            raise ValueError(f"`{on_cut}` is not available yet; this is: error")
+        return on_cut
+
+    @field_validator("to")
+    @classmethod
+    def _some_target(cls, to: list[TargetSettings]) -> list[TargetSettings]:
+        if not to:
+            raise ValueError("the list is empty: name at least one target, such as `echo/echo`")
+        return to
+
+    @field_validator("sticky")
+    @classmethod
+    def _sticky_to(cls, sticky: str | None) -> str | None:
+        if sticky is None or sticky in {"key", "user", "conversation"}:
+            return sticky
+        if re.fullmatch(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]+", sticky):
+            return sticky
+        raise ValueError("sticky is one of `header:NAME`, `key`, `user` and `conversation`")
+
+    @model_validator(mode="after")
+    def _weights(self) -> RouteSettings:
+        weighted = self.pick == "weighted"
+        if self.sticky and not weighted:
+            raise ValueError("`sticky` means something only with `pick: weighted`")
+        if not weighted and any("weight" in target.model_fields_set for target in self.to):
+            raise ValueError("`weight` means something only with `pick: weighted`")
+        if weighted and not any(target.weight for target in self.to):
+            raise ValueError("every weight is 0: nothing could be picked")
+        return self

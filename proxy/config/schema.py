@@ -1,0 +1,46 @@
+"""JSON Schema of a config file, for editors: the settings with every registered kind's rows in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from proxy.config.models import Settings
+
+_REFERENCE = "#/$defs/{model}"
+
+
+def json_schema(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
+    """The schema of a file whose backends may be of these `kinds`."""
+    schema = Settings.model_json_schema(ref_template=_REFERENCE)
+    definitions: dict[str, Any] = schema["$defs"]
+    rows = []
+    for kind, model in sorted(kinds.items()):
+        row = model.model_json_schema(ref_template=_REFERENCE)
+        definitions |= row.pop("$defs", {})
+        row["properties"]["kind"] = {"const": kind, "description": row["properties"]["kind"].get("description", "")}
+        row["title"] = f"Backend of kind {kind}"
+        definitions[f"backend-{kind}"] = row
+        rows.append({"$ref": f"#/$defs/backend-{kind}"})
+    schema["properties"]["backends"]["additionalProperties"] = {"oneOf": rows}
+    _say_auth_as_it_is_written(schema)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "chat-proxy config",
+        "required": ["backends", "routes"],
+    }
+
+
+def _say_auth_as_it_is_written(schema: dict[str, Any]) -> None:
+    """In the file it is the word `off` (which editors that speak YAML 1.1 see as false) or a mapping with keys."""
+    keys = schema["$defs"]["AuthSettings"]
+    keys["properties"].pop("off")
+    keys["required"] = ["keys"]
+    auth = schema["properties"]["auth"]
+    schema["properties"]["auth"] = {
+        "description": auth["description"],
+        "anyOf": [{"enum": ["off", False]}, {"$ref": "#/$defs/AuthSettings"}],
+    }

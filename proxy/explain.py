@@ -1,0 +1,150 @@
+"""Requests from a command line, and what the router says about them in words and as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from proxy.chat import ChatRequest
+from proxy.config.load import Config
+from proxy.config.wording import nearest
+from proxy.errors import BadRequest, NotFound, Unauthorized
+from proxy.frontends.base import Frontend, Head, registered
+from proxy.policy.keys import ANONYMOUS
+from proxy.routing import Explanation, Parameter, Principal, Router
+
+SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
+
+_ORIGIN = {"request": "from the request", "set": "set by the route", "default": "the route's default"}
+
+
+def router_of(config: Config) -> Router:
+    """The router that serves this config."""
+    return Router(config.settings.routes, config.backends, config.off, config.settings.server)
+
+
+def principal_of(config: Config, name: str | None) -> Principal | None:
+    """Who asks: the key of that name, or nobody in particular. Raises `Unauthorized` for an unknown name."""
+    auth = config.settings.auth
+    keys = {key.name: key for key in auth.keys} if auth and not auth.off else {}
+    if name is None:
+        return None if keys else ANONYMOUS
+    if name not in keys:
+        raise Unauthorized(f"no key `{name}`{nearest(name, keys) if keys else ': the config lists none'}")
+    return Principal(name, tuple(keys[name].routes), tuple(keys[name].models))
+
+
+def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str) -> ChatRequest:
+    """The request as the contract that serves `path` reads it. Raises a `RequestError`."""
+    parts = urlsplit(path)
+    served: dict[str, Frontend] = {}
+    for point in registered().values():
+        frontend: Frontend = point.load()
+        served |= {endpoint.path: frontend for endpoint in frontend.endpoints if endpoint.action == "chat"}
+    if parts.path not in served:
+        raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, served)}")
+    given = {"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}}
+    head = Head(id=id, method="POST", path=parts.path, query=dict(parse_qsl(parts.query)), headers=given)
+    return served[parts.path].decode(body, head)
+
+
+def recorded(line: str, *, id: str) -> ChatRequest:
+    """A request from a line of a recording: `{"path": …, "headers": {…}, "body": {…}}`."""
+    try:
+        entry = msgspec.json.decode(line, type=_Recorded)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        raise BadRequest(
+            f'not a recorded request: {error}; write {{"path": …, "headers": {{…}}, "body": {{…}}}}'
+        ) from None
+    return decode(entry.path, entry.headers, bytes(entry.body) or SMALLEST_BODY, id=id)
+
+
+class _Recorded(msgspec.Struct, forbid_unknown_fields=True):
+    path: str = "/chat"
+    headers: dict[str, str] = {}
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+def as_data(explanation: Explanation) -> dict[str, Any]:
+    """The explanation for machines."""
+    plan, error = explanation.plan, explanation.error
+    share = {choice.target: choice.share for choice in explanation.choices}
+    return {
+        "contract": explanation.contract,
+        "path": explanation.path,
+        "model": explanation.model,
+        "key": explanation.key,
+        "skipped": [msgspec.to_builtins(rule) for rule in explanation.skipped],
+        "route": explanation.route,
+        "targets": [
+            {"target": str(target), "backend": target.backend, "model": target.model, "share": share[str(target)]}
+            for target in (plan.targets if plan else ())
+        ],
+        "unused": [{"target": choice.target, "why": choice.unused} for choice in explanation.choices if choice.unused],
+        "timers": msgspec.to_builtins(plan.timers) if plan else None,
+        "heartbeat_s": plan.heartbeat_s if plan else None,
+        "on_cut": plan.on_cut if plan else None,
+        "dialect": plan.dialect if plan else None,
+        "errors": plan.errors if plan else None,
+        "parameters": {
+            parameter.name: {"value": parameter.value, "origin": parameter.origin}
+            for parameter in explanation.parameters
+        },
+        "error": {"status": error.status, "code": error.code, "message": error.message} if error else None,
+    }
+
+
+def as_text(explanation: Explanation) -> str:
+    """The explanation for a person: one thing per line, its name in front."""
+    lines: list[tuple[str, str]] = [
+        ("request", f"{explanation.path}, model {explanation.model or '(none)'}, key {explanation.key or '(none)'}"),
+        ("contract", explanation.contract),
+    ]
+    lines += _labelled("not", [_skipped(rule) for rule in explanation.skipped])
+    if explanation.route:
+        lines.append(("route", explanation.route))
+    lines += _labelled("to", list(_targets(explanation)))
+    if plan := explanation.plan:
+        timers = plan.timers
+        waits = f"connect {timers.connect_s:g} s, first token {timers.first_token_s:g} s, gap {timers.token_gap_s:g} s"
+        lines.append(("timers", f"{waits}, total {timers.total_s:g} s, unstreamed {timers.whole_s:g} s"))
+        lines.append(("heartbeat", f"after {plan.heartbeat_s:g} s of silence" if plan.heartbeat_s else "never"))
+        lines.append(("when cut", plan.on_cut))
+        if explanation.contract == "chat":
+            lines.append(("dialect", plan.dialect or "as the client asks"))
+            lines.append(("errors", plan.errors))
+        lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
+    if error := explanation.error:
+        lines.append(("refused", f"{error.status} {error.code}: {error.message}"))
+    return "\n".join(f"{label:<10} {text}" for label, text in lines)
+
+
+def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    return [("" if index else label, text) for index, text in enumerate(texts)]
+
+
+def _skipped(rule: Any) -> str:
+    if rule.condition == "off":
+        return f"{rule.route}: off: {rule.got}"
+    return f"{rule.route}: wants {rule.condition} {rule.wanted}, got {rule.got}"
+
+
+def _targets(explanation: Explanation) -> Iterator[str]:
+    weighted = any(0 < choice.share < 1 for choice in explanation.choices)
+    share = {choice.target: choice.share for choice in explanation.choices}
+    for number, target in enumerate(explanation.plan.targets if explanation.plan else (), 1):
+        note = f"  ({share[str(target)]:.0%} of requests)" if weighted else "  (fallback)" if number > 1 else ""
+        yield f"{number}. {target}{note}"
+    for choice in explanation.choices:
+        if choice.unused:
+            yield f"-  {choice.target}  ({choice.unused})"
+
+
+def _parameter(parameter: Parameter) -> str:
+    value = json.dumps(parameter.value, ensure_ascii=False, default=str)
+    value = value if len(value) <= 60 else value[:59] + "…"
+    return f"{parameter.name} {value}  ({_ORIGIN[parameter.origin]})"
