@@ -33,6 +33,7 @@ class Target(msgspec.Struct, frozen=True):
     backend: str
     model: str = ""
     connect_s: float = 5.0
+    asked: bool = False  # the client named the model, not the config: it may not choose where a request goes
 
     def __str__(self) -> str:
         return f"{self.backend}/{self.model}" if self.model else self.backend
@@ -163,7 +164,7 @@ class _Rule:
             if not target.model and not asked:
                 yield target, weight, _NO_MODEL
                 continue
-            resolved = target if target.model else Target(target.backend, asked or "", target.connect_s)
+            resolved = target if target.model else Target(target.backend, asked or "", target.connect_s, asked=True)
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
             yield resolved, weight, "" if allowed else _NOT_ALLOWED
 
