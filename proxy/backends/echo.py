@@ -1,0 +1,104 @@
+"""Kind `echo`: answers with the last user message, word by word, exactly. Needs no key and no network."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterator
+
+from pydantic import Field
+
+from proxy.backends.base import BackendSettings, Resources
+from proxy.chat import ChatRequest, Usage
+from proxy.events import Batch, Finish, FinishReason, Start, StreamEvent, TextDelta
+from proxy.routing import Target
+
+_PIECE = re.compile(r"\s*\S+|\s+")  # a word with the white space before it: the pieces add up to the text
+_BATCH = 64
+"""Pieces in one batch when nothing paces them: enough to be cheap, few enough that other streams get their turn."""
+
+
+class EchoSettings(BackendSettings):
+    """A row of kind `echo`."""
+
+    delay_ms: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Pause before every token but the first, in milliseconds."
+    )
+    first_token_ms: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="Pause before the first token, in milliseconds."
+    )
+
+
+class EchoBackend:
+    """Says what it is told. Honours `max_tokens`, where a token is a word."""
+
+    dialect = ""
+    local = True
+
+    def __init__(self, name: str, settings: EchoSettings) -> None:
+        self.name = name
+        self._delay_s = settings.delay_ms / 1000
+        self._first_token_s = settings.first_token_ms / 1000
+
+    async def open(self) -> None:
+        """See `Backend.open`. There is nothing to prepare."""
+
+    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+        """See `Backend.stream`."""
+        limit = _limit(request)
+        said = heard = 0
+        events: list[StreamEvent] = [Start(f"echo-{request.id}", target.model or "echo")]
+        await asyncio.sleep(self._first_token_s)
+        for piece in _pieces(_text(request)):
+            heard += 1
+            if limit is None or said < limit:
+                if said and self._delay_s:
+                    yield Batch(events)
+                    events = []
+                    await asyncio.sleep(self._delay_s)
+                events.append(TextDelta(piece))
+                said += 1
+            if heard % _BATCH == 0:
+                if events:
+                    yield Batch(events)
+                    events = []
+                await asyncio.sleep(0)
+        reason: FinishReason = "stop" if said == heard else "length"
+        events.append(Finish(reason, Usage(input_tokens=heard, output_tokens=said, estimated=True)))
+        yield Batch(events)
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`. There is nothing to close."""
+
+
+def _text(request: ChatRequest) -> str:
+    """Of the last user message; of the last message where there is none."""
+    if any(message.role == "user" for message in request.messages):
+        return request.last_user_text
+    return request.messages[-1].text if request.messages else ""
+
+
+def _pieces(text: str) -> Iterator[str]:
+    return (match.group() for match in _PIECE.finditer(text))
+
+
+def _limit(request: ChatRequest) -> int | None:
+    """The answer's length in tokens, under either of its names."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = request.params.get(name)
+        if type(value) is int and value > 0:
+            return value
+    return None
+
+
+class EchoKind:
+    """Registers the kind."""
+
+    kind = "echo"
+    settings = EchoSettings
+
+    def build(self, name: str, settings: EchoSettings, resources: Resources) -> EchoBackend:  # noqa: ARG002  (nothing lent is needed)
+        return EchoBackend(name, settings)
+
+
+KIND = EchoKind()
