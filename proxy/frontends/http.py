@@ -233,7 +233,8 @@ class _Call:
             client.abort()
             raise ConnectionResetError("the client stopped reading") from None
         finally:
-            visit.ended(status=200 if client.begun else 499, bytes_out=client.bytes_out, error=failure)
+            if client.begun:
+                visit.ended(status=200, bytes_out=client.bytes_out, error=failure)
         return client.response
 
     async def _whole(self, encoder: Encoder) -> web.StreamResponse:

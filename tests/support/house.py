@@ -19,6 +19,7 @@ from proxy.app import House, create_app
 from proxy.errors import EndReason
 from proxy.frontends.server import Runner
 from proxy.telemetry.record import StreamRecord
+from tests.support.quiescence import quiescent
 
 Opener = Callable[..., Awaitable["Running"]]
 
@@ -58,8 +59,26 @@ def openai_config(upstream_url: str, **more: str) -> str:
     """
 
 
+async def at_rest(house: House, within: float = 2.0) -> None:
+    """Nothing is under way, and what is connected to a far side is only waiting for the next request (R6)."""
+    try:
+        async with asyncio.timeout(within):
+            while house.active or house.transport.stats().in_use:
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        stats = house.transport.stats()
+        raise AssertionError(f"{len(house.active)} still under way, upstream connections {stats}") from None
+
+
 @contextlib.asynccontextmanager
 async def _open(config: Path) -> AsyncIterator[Running]:
+    async with quiescent():
+        async with _listening(config) as running:
+            yield running
+
+
+@contextlib.asynccontextmanager
+async def _listening(config: Path) -> AsyncIterator[Running]:
     house = House(str(config), host="127.0.0.1", port=0)
     await house.start()
     runner = Runner(create_app(config, house=house), limits=lambda: house.generation.config.settings.server.limits)
@@ -70,6 +89,7 @@ async def _open(config: Path) -> AsyncIterator[Running]:
     house.metrics = _Listening(house.metrics, running.records)
     try:
         yield running
+        await at_rest(house)
     finally:
         await runner.cleanup()
 
@@ -153,7 +173,9 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
     """Start `chat-proxy serve` processes: `await serve(config_text, "--port", "0", env={…})`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def started(config: str, *options: str, env: Mapping[str, str] | None = None, wait: bool = True) -> Process:
+        async def started(
+            config: str, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
+        ) -> Process:
             path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
             path.write_text(dedent(config))
             process = await asyncio.create_subprocess_exec(

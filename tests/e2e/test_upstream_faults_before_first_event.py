@@ -1,0 +1,305 @@
+"""Group A: what goes wrong before the first meaningful event. Statuses are real and falling back is free."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.clients import RawClient
+from tests.support.house import Opener, Running
+from tests.support.upstream import (
+    LAST_CHUNK,
+    Fin,
+    Rst,
+    ScriptedUpstream,
+    Send,
+    Sleep,
+    Split,
+    Stall,
+    Step,
+    chunked,
+    event,
+    head,
+    json_reply,
+    openai_chunk,
+    openai_stream,
+    sse_head,
+)
+
+ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+HELLO = openai_stream(["Hel", "lo"])
+
+
+def config(*urls: str, timeouts: str = "{first_token_s: 5}") -> str:
+    """One route over as many backends as there are addresses."""
+    backends = "\n".join(f'  b{n}: {{kind: openai-compatible, base_url: "{url}"}}' for n, url in enumerate(urls))
+    targets = ", ".join(f"b{n}/scripted-1" for n in range(len(urls)))
+    return f"backends:\n{backends}\nroutes:\n  - {{name: default, to: [{targets}], timeouts: {timeouts}}}\n"
+
+
+async def ask(proxy: Running, path: str = "/v1/chat/completions", **more: Any) -> tuple[int, dict[str, str], bytes]:
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, {**ASK, **more})
+        answer = await client.read_head(within=8)
+        return answer.status, answer.headers, await client.read_body(within=8)
+
+
+def error_of(body: bytes) -> dict[str, Any]:
+    error: dict[str, Any] = json.loads(body)["error"]
+    return error
+
+
+def told(body: bytes) -> str:
+    """The text of an OpenAI stream."""
+    chunks = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: {")]
+    return "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk.get("choices", []))
+
+
+async def test_A01_connection_refused_falls_back_and_else_is_a_502(
+    open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
+) -> None:
+    refused = f"http://127.0.0.1:{unused_tcp_port}/v1"
+    proxy = await open_house(config(refused, upstream.url))
+    upstream.play(*HELLO)
+    status, _, body = await ask(proxy)
+    assert (status, told(body)) == (200, "Hello")
+    [record] = await proxy.ended()
+    assert record.attempts == [("b0", "upstream_connect"), ("b1", "ok")]
+
+    alone = await open_house(config(refused))
+    status, _, body = await ask(alone)
+    assert (status, error_of(body)["code"]) == (502, "upstream_connect")
+    assert await alone.end_reason() == "upstream_error"
+
+
+async def test_A03_one_deadline_for_a_whole_chain_of_stalling_targets(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(*[upstream.url] * 4, timeouts="{first_token_s: 0.8}"))
+    upstream.always(Stall())
+    began = time.monotonic()
+    status, _, body = await ask(proxy)
+    assert (status, error_of(body)["code"]) == (504, "upstream_timeout")
+    assert 0.7 < time.monotonic() - began < 1.6
+    assert len(upstream.requests) == 4
+    await upstream.peer_gone(4)
+    assert await proxy.end_reason() == "upstream_idle"
+
+
+async def test_A03_a_stalling_target_leaves_time_for_the_next(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url, timeouts="{first_token_s: 0.6}"))
+    upstream.play(Stall())
+    upstream.play(*HELLO)
+    status, _, body = await ask(proxy)
+    assert (status, told(body)) == (200, "Hello")
+    await upstream.peer_gone(1)
+
+
+PINGS: list[Step] = [step for _ in range(20) for step in (Send(chunked(b": ping\n\n")), Sleep(0.05))]
+
+
+@pytest.mark.parametrize(
+    "preamble",
+    [
+        pytest.param([Stall()], id="silence"),
+        pytest.param([*PINGS, Stall()], id="pings"),
+        pytest.param([Send(event(openai_chunk({"role": "assistant", "content": ""}))), Stall()], id="role only"),
+    ],
+)
+async def test_A04_headers_without_content_are_no_answer(
+    open_house: Opener, upstream: ScriptedUpstream, preamble: list[Step]
+) -> None:
+    proxy = await open_house(config(upstream.url, timeouts="{first_token_s: 0.4}"))
+    upstream.play(Send(sse_head()), *preamble)
+    status, headers, body = await ask(proxy)
+    assert (status, error_of(body)["code"]) == (504, "upstream_timeout")
+    assert headers["content-type"] == "application/json"
+    await upstream.peer_gone(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"message": "slow down", "type": "rate_limit_error", "code": 429}, 429),
+        ({"message": "busy", "type": "overloaded_error", "code": "503"}, 503),
+        ({"message": "no such thing", "type": "invalid_request_error", "code": 400}, 400),
+    ],
+)
+async def test_A04_an_error_as_first_event_is_a_real_status(
+    open_house: Opener, upstream: ScriptedUpstream, error: dict[str, Any], status: int
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    upstream.play(Send(sse_head()), Send(event({"error": error})), Send(LAST_CHUNK))
+    got, _, body = await ask(proxy)
+    assert got == status
+    assert error["message"] in error_of(body)["message"]
+
+
+async def test_A04_an_error_as_first_event_still_falls_back(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url))
+    upstream.play(Send(sse_head()), Send(event({"error": {"message": "busy", "code": 503}})), Send(LAST_CHUNK))
+    upstream.play(*HELLO)
+    status, _, body = await ask(proxy)
+    assert (status, told(body)) == (200, "Hello")
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+async def test_A05_an_overloaded_target_gives_way_and_else_says_when_to_come_back(
+    open_house: Opener, upstream: ScriptedUpstream, status: int
+) -> None:
+    busy = json_reply(status, {"error": {"message": "too much"}}, {"retry-after": "7"})
+    proxy = await open_house(config(upstream.url, upstream.url))
+    upstream.play(*busy)
+    upstream.play(*HELLO)
+    assert told((await ask(proxy))[2]) == "Hello"
+    upstream.play(*busy, times=2)
+    got, headers, body = await ask(proxy)
+    assert (got, headers["retry-after"]) == (status, "7")
+    assert "too much" in error_of(body)["message"]
+    assert len(upstream.requests) == 4, "each target is tried once"
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_A06_the_clients_fault_is_passed_on_without_fallback(
+    open_house: Opener, upstream: ScriptedUpstream, status: int
+) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url))
+    upstream.play(*json_reply(status, {"error": {"message": "bad field", "param": "top_p", "code": "odd"}}))
+    got, _, body = await ask(proxy)
+    assert got == status
+    assert error_of(body) | {"type": ""} == {"message": "bad field", "param": "top_p", "code": "odd", "type": ""}
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_A06_our_key_refused_is_not_the_clients_401(
+    open_house: Opener, upstream: ScriptedUpstream, status: int
+) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url))
+    refused = json_reply(status, {"error": {"message": "Incorrect API key provided: sk-live-abcdefghijklmnop"}})
+    upstream.play(*refused)
+    upstream.play(*HELLO)
+    assert told((await ask(proxy))[2]) == "Hello"
+    upstream.play(*refused, times=2)
+    got, _, body = await ask(proxy)
+    assert (got, error_of(body)["code"]) == (502, "upstream_auth")
+    assert b"sk-live" not in body
+
+
+async def test_A07_a_whole_completion_where_a_stream_was_asked_for_is_streamed(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    message = {"role": "assistant", "content": "Hello"}
+    upstream.play(*json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+    status, _, body = await ask(proxy)
+    assert (status, told(body)) == (200, "Hello")
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        pytest.param(json_reply(200, {"error": {"message": "quota", "code": 429}}), 429, id="JSON error"),
+        pytest.param(
+            json_reply(200, b"<html>secret login page</html>", {"content-type": "text/html"}), 502, id="HTML"
+        ),
+        pytest.param(json_reply(200, b"{broken"), 502, id="broken JSON"),
+        pytest.param(json_reply(200, {"hello": "world"}), 502, id="some other JSON"),
+    ],
+)
+async def test_A07_what_is_no_answer_is_not_passed_on(
+    open_house: Opener, upstream: ScriptedUpstream, reply: list[Step], status: int
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    upstream.play(*reply)
+    got, _, body = await ask(proxy)
+    assert got == status
+    assert b"login page" not in body
+    assert error_of(body)["message"]
+
+
+async def test_A08_a_pooled_connection_that_died_costs_no_client_an_error(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    for close in (Fin(), Rst()):
+        for _ in range(20):
+            upstream.play(*HELLO, close)
+            status, _, body = await ask(proxy)
+            assert (status, told(body)) == (200, "Hello")
+
+
+async def test_A09_an_early_refusal_reaches_the_client_while_the_body_is_unsent(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    upstream.play(*json_reply(413, {"error": {"message": "too long for me"}}), Fin())
+    status, _, body = await ask(proxy, messages=[{"role": "user", "content": "x" * 3_000_000}])
+    assert status == 413
+    assert error_of(body)["message"] == "too long for me"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param([Send(b"not http at all\r\n\r\n"), Fin()], id="malformed"),
+        pytest.param([Send(head(200, {"x-long": "a" * 70_000}))], id="oversized"),
+        pytest.param([Send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"), Fin()], id="cut"),
+    ],
+)
+async def test_A09_a_broken_head_is_the_far_sides_fault(
+    open_house: Opener, upstream: ScriptedUpstream, reply: list[Step]
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    upstream.play(*reply)
+    status, _, body = await ask(proxy)
+    assert status == 502
+    assert error_of(body)["code"].startswith("upstream_")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_A10_redirects_are_not_followed(open_house: Opener, upstream: ScriptedUpstream, status: int) -> None:
+    async with ScriptedUpstream() as elsewhere:
+        proxy = await open_house(config(upstream.url))
+        upstream.play(*json_reply(status, b"", {"location": elsewhere.url + "/chat/completions"}))
+        got, _, body = await ask(proxy)
+        assert (got, error_of(body)["code"]) == (502, "upstream_redirect")
+        assert elsewhere.connections == 0
+
+
+async def test_founding_clients_get_their_error_frame_since_their_headers_are_out(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    upstream.play(*json_reply(503, {"error": {"message": "busy\nvery busy"}}))
+    status, _, body = await ask(proxy, "/chat")
+    assert status == 200
+    assert body.startswith(b"event: error\ndata:")
+    assert body.count(b"\n\n") == 1
+    assert b"busy very busy" in body
+
+
+async def test_founding_headers_are_out_before_the_far_side_answers(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url))
+    go = asyncio.Event()
+    upstream.play(Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/chat", ASK)
+        assert (await client.read_head(within=1)).status == 200
+    assert not go.is_set()
+    await upstream.peer_gone(1, within=0.25)
+    assert await proxy.end_reason() == "client_gone"
+
+
+async def test_bytes_one_by_one_make_the_same_answer(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(config(upstream.url))
+    wire = b"".join(step.data for step in HELLO if isinstance(step, Send))
+    upstream.play(Split(wire, 1))
+    assert told((await ask(proxy))[2]) == "Hello"
