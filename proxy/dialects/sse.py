@@ -41,19 +41,17 @@ class SSEDecoder:
         pending = self._pending
         if pending:
             if chunk.find(b"\n\n") < 0 and not (chunk[:1] == b"\n" and pending[-1] == _LF):
-                pending += chunk
-                if len(pending) > self._max:
-                    raise self._too_large()
+                self._keep(chunk)
                 return []
             chunk = bytes(pending + chunk)
             pending.clear()
         elif chunk.find(_LF) == len(chunk) - 2 <= self._max and chunk[:6] == b"data: " and chunk[-1:] == b"\n":
             return [(b"", chunk[6:-2])]  # one read brought one event, as most do
         blocks = chunk.split(b"\n\n")
-        if len(chunk) > self._max and max(map(len, blocks)) > self._max:
-            raise self._too_large()
         if rest := blocks.pop():
-            pending += rest
+            self._keep(rest)
+        if len(chunk) > self._max and max(map(len, blocks), default=0) > self._max:
+            raise self._too_large()
         events = []
         for block in blocks:
             # Nearly every event of every chat API is one `data: …` line: a slice is all it takes.
@@ -67,6 +65,11 @@ class SSEDecoder:
     def unfinished(self) -> bool:
         """Whether an event has begun and not ended: at the end of the stream, evidence of a cut."""
         return any(line and not line.startswith(b":") for line in self._pending.split(b"\n"))
+
+    def _keep(self, rest: bytes) -> None:
+        self._pending += rest
+        if len(self._pending) > self._max + 1:  # one more: the line end may already be there
+            raise self._too_large()
 
     def _too_large(self) -> FrameTooLarge:
         return FrameTooLarge(f"one event of the stream is larger than {self._max} bytes")

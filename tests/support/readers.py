@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 
 JS_WHITE_SPACE = (
     "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -31,13 +32,13 @@ class SeedReader:
         if text and not self.began:
             self.began, text = True, text.removeprefix("\ufeff")  # TextDecoder drops one BOM
         self.buffer += text
+        *frames, self.buffer = self.buffer.split("\n\n")
         pieces = []
-        while "\n\n" in self.buffer and not self.returned:
-            frame, self.buffer = self.buffer.split("\n\n", 1)
+        for frame in frames:
             frame = frame.strip(JS_WHITE_SPACE)
             if frame == "event: done":
                 self.returned = True
-            elif frame.startswith("data:"):
+            elif frame.startswith("data:") and not self.returned:
                 pieces.append(frame[5:])
         return pieces
 
@@ -49,38 +50,32 @@ class ConformantReader:
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.began = False
         self.after_cr = False
-        self.line = []
-        self.data = ""
+        self.rest = ""
+        self.data = []
         self.event = ""
 
     def feed(self, chunk):
         text = self.decoder.decode(chunk)
         if text and not self.began:
             self.began, text = True, text.removeprefix("\ufeff")
-        events = []
-        for character in text:
-            if character == "\n" and self.after_cr:
-                self.after_cr = False
-                continue
-            self.after_cr = character == "\r"
-            if character in "\r\n":
-                events += self.end_of_line("".join(self.line))
-                self.line.clear()
-            else:
-                self.line.append(character)
-        return events
+        if text and self.after_cr:
+            text = text.removeprefix("\n")
+            self.after_cr = False
+        self.after_cr = self.after_cr or text.endswith("\r")
+        *lines, self.rest = re.split("\r\n|\r|\n", self.rest + text)
+        return [event for line in lines for event in self.end_of_line(line)]
 
     def end_of_line(self, line):
         if line == "":
             data, event = self.data, self.event
-            self.data = self.event = ""
-            return [(event or "message", data[:-1])] if data else []
+            self.data, self.event = [], ""
+            return [(event or "message", "\n".join(data))] if data else []
         field, colon, value = line.partition(":")
         if colon and not field:
             return []  # a comment
         value = value.removeprefix(" ")
         if field == "data":
-            self.data += value + "\n"
+            self.data.append(value)
         elif field == "event":
             self.event = value
         return []
