@@ -115,8 +115,13 @@ class Batch(msgspec.Struct):
     whole: bytes = b""  # the far side's unstreamed body, in `dialect`
 
     @property
+    def content(self) -> int:
+        """How many of its events are content, which is about its tokens."""
+        return sum([type(event) in CONTENT for event in self.events])
+
+    @property
     def has_content(self) -> bool:
-        return any(type(event) in CONTENT for event in self.events)
+        return self.content > 0
 
     @property
     def terminal(self) -> Finish | Fault | None:

@@ -66,6 +66,7 @@ class Watch:
         "_beat_at",
         "_cancelled_before",
         "_content_at",
+        "_fires_at",
         "_handle",
         "_heartbeat",
         "_heartbeat_s",
@@ -90,6 +91,7 @@ class Watch:
         self._total_at = self._started + timers.total_s
         self._content_at = self._started + timers.first_token_s
         self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
+        self._fires_at = float("inf")
         self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s)
 
     def __enter__(self) -> Self:
@@ -118,6 +120,8 @@ class Watch:
         self._content_at = now + self._timers.token_gap_s
         self._late = self._idle
         self._beat_at = now + self._heartbeat_s if self._heartbeat_s else float("inf")
+        if self._content_at < self._fires_at:  # after the first token; from then on it only moves later
+            self._schedule()
 
     def interrupt(self, error: ProxyError) -> None:
         """Make the running task stop with `error`; the first reason stands."""
@@ -147,8 +151,8 @@ class Watch:
     def _schedule(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        at = min(self._content_at, self._total_at, self._beat_at)
-        self._handle = self._loop.call_at(at, self._tick)
+        self._fires_at = min(self._content_at, self._total_at, self._beat_at)
+        self._handle = self._loop.call_at(self._fires_at, self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -287,13 +291,14 @@ class _Relay:
         client, record, watch = self._client, self._record, self._watch
         async for batch in stream:
             end = batch.terminal
-            if batch.has_content:
+            content = batch.content
+            if content:
                 now = clock()
                 record.content(now)
-                record.content_events += len(batch.events)
+                record.content_events += content
                 watch.content(now)
             if not self._committed:
-                if isinstance(end, Fault):
+                if isinstance(end, Fault) and not (client.streaming and content):
                     raise end.error
                 if not self._commits(batch, end):
                     continue

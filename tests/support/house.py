@@ -47,10 +47,11 @@ class Running:
         self.config.write_text(dedent(config))
 
 
-def openai_config(upstream_url: str, **more: str) -> str:
+def openai_config(upstream_url: str, *, server: str = "{}", **more: str) -> str:
     """A config with one wire backend, `far`. `more` are keys of its only route, as YAML."""
     extra = "".join(f"\n            {key}: {value}" for key, value in more.items())
     return f"""
+        server: {server}
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream_url}"}}
         routes:
