@@ -62,7 +62,7 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
 
     def warning(message: str, path: Path) -> ConfigWarning:
         place = document.place(path)
-        return ConfigWarning(message, file=document.file, line=place.line, column=place.column)
+        return ConfigWarning(document.masked(message), file=document.file, line=place.line, column=place.column)
 
     if auth and auth.off and server and not is_loopback(server.host):
         yield warning(f"`auth: off` on {server.host}: whoever can reach this port can use it", ("auth",))

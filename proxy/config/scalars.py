@@ -11,6 +11,8 @@ import math
 import re
 from collections.abc import Callable
 
+import yaml
+
 Scalar = str | int | float | bool | None
 
 _LITERALS: dict[str, Scalar] = {"": None, "~": None}
@@ -45,6 +47,8 @@ def plain_scalar(word: str) -> Scalar:
             made, instead = meaning(word)
             raise TrapError(f"{word} without quotes is {made} in YAML 1.1: " + (f"write {instead}, or " if instead else "")
                        + f'quote it if it is text: "{word}"')  # fmt: skip
+    if any(pattern.match(word) for _, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(word[0], ())):
+        raise TrapError(f'{word} without quotes is not text in YAML 1.1: quote it if it is: "{word}"')
     return word
 
 

@@ -21,7 +21,9 @@ from proxy.errors import ConfigError, ConfigErrors
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 100
-MAX_NODES = 200_000  # with every alias counted as often as it is used
+MAX_NODES = 50_000  # with every alias counted as often as it is used
+
+_SHORTEST_SECRET = 6  # characters; masking shorter values would only make messages unreadable
 
 Path = tuple[str | int, ...]
 
@@ -43,7 +45,7 @@ class Document:
     values: dict[Path, Place] = field(default_factory=dict)
     keys: dict[Path, Place] = field(default_factory=dict)
     unset: dict[Path, tuple[str, ...]] = field(default_factory=dict)
-    from_environment: set[Path] = field(default_factory=set)
+    from_environment: dict[Path, tuple[str, ...]] = field(default_factory=dict, repr=False)
     errors: list[ConfigError] = field(default_factory=list)
     faulty: set[Path] = field(default_factory=set)  # values with an error: nothing more is said about them
     incomplete: set[Path] = field(default_factory=set)  # mappings that lost a key to an error
@@ -59,7 +61,14 @@ class Document:
 
     def error(self, message: str, path: Path, *, key: bool = False) -> ConfigError:
         place = self.place(path, key=key)
-        return ConfigError(message, file=self.file, line=place.line, column=place.column)
+        return ConfigError(self.masked(message), file=self.file, line=place.line, column=place.column)
+
+    def masked(self, message: str) -> str:
+        """The message without any value that came from the environment: it may be a secret in the wrong place."""
+        for value in {value for values in self.from_environment.values() for value in values}:
+            if len(value) >= _SHORTEST_SECRET:
+                message = message.replace(value, "…").replace(repr(value)[1:-1], "…")
+        return message
 
 
 def parse(
@@ -188,7 +197,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             node = _Node("scalar", event.start_mark)
             node.text = event.value
-            node.plain = event.style is None
+            node.plain = not event.style  # None, or of libyaml the empty text
             node.size += len(event.value) >> 6  # a long text costs as much as many short ones
             return node
         node = _Node("list" if isinstance(event, yaml.SequenceStartEvent) else "mapping", event.start_mark)
@@ -217,23 +226,30 @@ class _Composer:
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> ConfigError:
         problem, mark = error.problem or "this is not YAML", error.problem_mark or error.context_mark
         message = next((hint for sign, hint in _SYNTAX if sign in problem), f"not valid YAML: {problem}")
+        if error.context_mark and message in _BEGUN_BEFORE:
+            mark = error.context_mark
         if mark is None:
             return ConfigError(message, file=self._file, line=1, column=1)
         return self._error(message, mark)
 
 
+_UNCLOSED = "a bracket or brace opened here is never closed"
+_UNQUOTED = "a quote opened here is never closed"
+_NO_COLON = "a `:` is missing after this key, or the line belongs to the one above; check its indentation"
+_BEGUN_BEFORE = frozenset({_UNCLOSED, _UNQUOTED, _NO_COLON})  # told where it begins, not where it was noticed
 _SYNTAX = (
     ("'\\t' that cannot start", "a tab cannot indent YAML; use spaces"),
     ("mapping values are not allowed", "a second `: ` in this line; quote the text that holds it, or start a new line"),
-    ("could not find expected ':'", "a `:` is missing after the key, or this line belongs to the one above; check its indentation"),
+    ("could not find expected ':'", _NO_COLON),
     ("expected <block end>", "this line fits neither what is above nor around it; check its indentation"),
-    ("found unexpected end of stream", "a quote opened here is never closed"),
+    ("found unexpected end of stream", _UNQUOTED),
     ("'@' that cannot start", "text cannot start with @ unless it is quoted"),
     ("'`' that cannot start", "text cannot start with a backtick unless it is quoted"),
     ("'%' that cannot start", "text cannot start with % unless it is quoted"),
     ("unknown escape character", 'not an escape that "…" knows; double the backslash, or use \'…\''),
-    ("but got '<stream end>'", "a bracket or brace is never closed"),
-    ("but found '<stream end>'", "a bracket or brace is never closed"),
+    ("but got '<stream end>'", _UNCLOSED),
+    ("but found '<stream end>'", "the file ends inside a bracket or brace"),
+    ("expected ',' or", "a `,` or the closing bracket is missing before this"),
 )  # fmt: skip
 
 
@@ -309,8 +325,8 @@ class _Builder:
             return self._fault(str(error), node, path)
         if result.unset:
             document.unset[path] = result.unset
-        if result.from_environment:
-            document.from_environment.add(path)
+        if result.values:
+            document.from_environment[path] = result.values
         return result.text
 
     def _fault(self, message: str, node: _Node, path: Path | None = None) -> None:

@@ -16,7 +16,7 @@ class Substituted(msgspec.Struct, frozen=True):
 
     text: str
     unset: tuple[str, ...] = ()
-    from_environment: bool = False
+    values: tuple[str, ...] = ()  # those that came from the environment
 
 
 def substitute(text: str, environment: Mapping[str, str]) -> Substituted:
@@ -24,10 +24,9 @@ def substitute(text: str, environment: Mapping[str, str]) -> Substituted:
     if "$" not in text:
         return Substituted(text)
     unset: list[str] = []
-    referred = False
+    values: list[str] = []
 
     def value(reference: re.Match[str]) -> str:
-        nonlocal referred
         dollar, name, default, broken = reference.groups()
         if dollar:
             return "$"
@@ -35,12 +34,12 @@ def substitute(text: str, environment: Mapping[str, str]) -> Substituted:
             raise ValueError(
                 "`${` starts a variable, written ${NAME} or ${NAME:-default}; for these two characters write $${"
             )
-        referred = True
         if found := environment.get(name, ""):
+            values.append(found)
             return found
         if default is None:
             unset.append(name)
         return default or ""
 
     replaced = _REFERENCE.sub(value, text)
-    return Substituted(replaced, tuple(dict.fromkeys(unset)), referred)
+    return Substituted(replaced, tuple(dict.fromkeys(unset)), tuple(values))

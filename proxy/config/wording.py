@@ -93,10 +93,10 @@ def _message(problem: Any, path: Path, inner: Path, document: Document, model: t
 
 
 _BOUNDS = {
-    "greater_than": "above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "below {lt}",
-    "less_than_equal": "at most {le}",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "at most {le:g}",
     "finite_number": "a finite number",
     "string_too_short": "at least {min_length} characters long",
     "string_too_long": "at most {max_length} characters long",
@@ -143,10 +143,8 @@ def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseMo
     if not isinstance(value, str) or path in document.from_environment or len(value) > 40 or looks_secret(path[-1]):
         return "not one of " + ", ".join(choices) if choices else "not one of the allowed values"
     near = difflib.get_close_matches(value, choices, n=1, cutoff=0.6)
-    hint = f"did you mean `{near[0]}`? " if near else ""
-    return f"`{value}` is none of its values; {hint}There is: {', '.join(choices)}" if not near else (
-        f"`{value}` is none of its values; did you mean `{near[0]}`?"
-    )  # fmt: skip
+    hint = f"did you mean `{near[0]}`?" if near else f"there is: {', '.join(choices)}"
+    return f"`{value}` is none of its values; {hint}"
 
 
 def _unknown_key(path: Path, inner: Path, model: type[BaseModel]) -> str:

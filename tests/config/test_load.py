@@ -1,0 +1,482 @@
+"""A config file is right, or every mistake in it is told at once with its place (E01, E04, E05, G10)."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.config.load import load_config
+from proxy.errors import ConfigErrors
+
+ROOT = Path(__file__).parents[2]
+
+GOOD = """
+backends:
+  echo: {kind: echo}
+routes:
+  - {name: default, to: echo/echo}
+"""
+KEY = "cp-Zb3kq9PzT1wYv7Lx"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+def with_route(**keys):
+    """`GOOD` with its route's keys replaced; values are YAML."""
+    keys = {"name": "default", "to": "echo/echo"} | keys
+    return "backends:\n  echo: {kind: echo}\nroutes:\n  -" + "".join(
+        f"   {key}: {value}\n" if not number else f"    {key}: {value}\n"
+        for number, (key, value) in enumerate(keys.items())
+    ).replace("   name", " name", 1)
+
+
+def with_auth(rows):
+    return GOOD + "auth:\n  keys:\n" + "".join(f"    - {row}\n" for row in rows)
+
+
+# -- what is right ---------------------------------------------------------------------------------------------
+
+
+def test_defaults_fill_what_is_left_out(load):
+    config = load(GOOD)
+    server = config.settings.server
+    assert (server.host, server.port, server.heartbeat_s, server.limits.body_mb) == ("127.0.0.1", 8080, 15.0, 20.0)
+    assert config.settings.auth is None
+    assert config.backends["echo"].delay_ms == 0.0
+    assert not config.off
+    assert not config.warnings
+    assert config.digest == hashlib.sha256(GOOD.removeprefix("\n").encode()).hexdigest()
+
+
+def test_short_forms_mean_the_long_ones(load):
+    short = load(with_route(to="echo/a", match="{model: x*, has: tools}")).settings.routes
+    long = load(with_route(to="[{target: echo/a}]", match="{model: ['x*'], has: [tools]}")).settings.routes
+    assert short[0].match == long[0].match
+    assert [target.target for target in short[0].to] == [target.target for target in long[0].to]
+
+
+def test_auth_off_is_a_word(load):
+    assert load(GOOD + "auth: off\n").settings.auth.off
+    assert load(GOOD + 'auth: "off"\n').settings.auth.off
+    assert load(GOOD + "server: {reload: off}\n").settings.server.reload == "off"
+
+
+def test_an_optional_backend_without_its_variable_is_off(load):
+    config = load(
+        """
+        backends:
+          echo: {kind: echo}
+          far: {kind: wire, api_key: "${FAR_KEY}", optional: true}
+        routes:
+          - {name: far, to: far/m}
+          - {name: default, to: echo/echo}
+        """
+    )
+    assert config.off == {"far": "FAR_KEY is not set"}
+    assert set(config.backends) == {"echo"}
+    assert config.routes_off == ["far"]
+    assert not config.warnings
+
+
+def test_it_is_on_with_it_and_the_key_is_wrapped(load):
+    config = load(
+        GOOD.replace("routes:", '  far: {kind: wire, api_key: "${FAR_KEY}", optional: true}\nroutes:'),
+        env={"FAR_KEY": "canary-7f3a"},
+    )
+    assert config.backends["far"].api_key.get_secret_value() == "canary-7f3a"
+    assert "canary-7f3a" not in repr(config) + str(config.settings.model_dump())
+    assert config.settings.backends["far"] == {"kind": "wire", "optional": True}
+
+
+def test_an_off_backend_is_still_checked_for_other_mistakes(problems):
+    text = GOOD.replace("routes:", '  far: {kind: wire, api_key: "${FAR_KEY}", optional: true, base: x}\nroutes:')
+    assert problems(text) == ["3:60: unknown key `base` in backends.far; did you mean `base_url`?"]
+
+
+def test_warnings_say_what_is_probably_not_meant(load):
+    config = load(
+        """
+        server: {host: 0.0.0.0}
+        auth: off
+        backends:
+          far: {kind: wire, api_key: "${FAR_KEY}", optional: true}
+        routes:
+          - name: default
+            to: far/m
+            set: {temperature: 0, temprature: 0}
+            default: {temperature: 1}
+        """
+    )
+    assert [str(warning) for warning in config.warnings] == [
+        "config.yaml:2:7: warning: `auth: off` on 0.0.0.0: whoever can reach this port can use it",
+        "config.yaml:6:3: warning: every backend that a route names is off, so nothing is answered (far: FAR_KEY is not set)",
+        "config.yaml:8:39: warning: `temprature` is no usual parameter and is sent as it is; did you mean `temperature`?",
+        "config.yaml:9:28: warning: `temperature` is in `set` and in `default`; `set` wins",
+    ]
+
+
+def test_the_command_lines_host_and_port_are_checked_instead_of_the_files(load, problems):
+    text = GOOD.replace("routes:", "  far: {kind: wire, base_url: 'http://localhost:9000/v1'}\nroutes:")
+    assert load(text, port=0).settings.server.port == 0
+    assert problems(text, port=9000) == [
+        "3:31: backend `far`: its base_url is this proxy's own address; a request would go round for ever"
+    ]
+    (problem,) = problems(text, host="0.0.0.0")
+    assert "0.0.0.0 is open to other machines" in problem
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------
+
+MISTAKES = [
+    ("server: {port: '80'}", "1:16: server.port takes a whole number, not text; remove the quotes"),
+    ("server: {port: 80.0}", "1:16: server.port takes a whole number, not a number"),
+    ("server: {port: 99999}", "1:16: server.port must be at most 65535"),
+    ("server: {port: true}", "1:16: server.port takes a whole number, not true or false"),
+    ("server: {port: }", "1:15: server.port takes a whole number, not nothing; give it a value or remove the key"),
+    ("server: {host: 1.10}", '1:16: server.host takes text, not a number; quote it: "1.10"'),
+    ("server: {heartbeat_s: -1}", "1:23: server.heartbeat_s must be at least 0"),
+    ("server: {timeouts: {connect_s: 0}}", "1:32: server.timeouts.connect_s must be above 0"),
+    ("server: {hots: x}", "1:10: unknown key `hots` in server; did you mean `host`?"),
+    ("server: [a]", "1:9: server takes a mapping, not a list"),
+    ("server: {log: {level: warn}}", "1:23: server.log.level: `warn` is none of its values; did you mean `warning`?"),
+    ("server: {log: {format: xml}}", "1:24: server.log.format: `xml` is none of its values; there is: auto, json, console"),
+    ("server: {cors: {origins: ['http://a/b']}}", "1:26: server.cors.origins: 'http://a/b' is no origin: write scheme://host[:port] without a path, or \"*\""),
+    ("server: {cors: {origins: ['*'], credentials: true}}", '1:16: server.cors: credentials cannot go with origin "*": name the origins'),
+    ("server: {cors: {}}", "1:16: `origins` is missing in server.cors"),
+    ("server: {trusted_proxies: [10.0.0.1/8]}", "1:27: server.trusted_proxies: '10.0.0.1/8' is no network: write it as 10.0.0.0/8 or 192.0.2.7/32"),
+    ("serer: {}", "1:1: unknown key `serer`; did you mean `server`?"),
+    ("frontends: {}", "1:1: `frontends` is not available yet; remove it"),
+    ("auth:", "1:6: auth: `auth` is empty: list `keys` under it, or write `auth: off` to ask nobody for a key"),
+    ("auth: on", '1:7: on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"'),
+    ("auth: {key: []}", "1:8: unknown key `key` in auth; did you mean `keys`?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), MISTAKES)
+def test_e01_a_mistake_in_the_server_part(problems, line, expected):
+    found = problems(line + GOOD)
+    assert expected in found
+    assert len(found) == 1 or line == "auth: {key: []}"
+
+
+ROUTE_MISTAKES = [
+    ({"to": "ehco/x"}, "5:9: route `default`: no backend `ehco`; did you mean `echo`?"),
+    ({"to": "[echo/x, nowhere/x]"}, "5:18: route `default`: no backend `nowhere`; there is: echo"),
+    ({"to": "echo/"}, "5:9: routes[0].to: a target is `backend/model`, or `backend` alone to use the request's own model"),
+    ({"to": "[]"}, "5:9: routes[0].to: the list is empty: name at least one target, such as `echo/echo`"),
+    ({"to": "5"}, "5:9: routes[0].to takes a mapping, not a number"),
+    ({"name": "a b"}, "4:11: routes[0].name: a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit"),
+    ({"name": "1.10"}, '4:11: routes[0].name takes text, not a number; quote it: "1.10"'),
+    ({"pick": "cheapest"}, "6:11: routes[0].pick: `cheapest` is not available yet; these are: in-order, weighted"),
+    ({"pick": "wighted"}, "6:11: routes[0].pick: `wighted` is none of its values; did you mean `weighted`?"),
+    ({"on_cut": "continue"}, "6:13: routes[0].on_cut: `continue` is not available yet; this is: error"),
+    ({"hedge": "{after_ms: 5}"}, "6:5: `hedge` in routes[0] is not available yet; remove it"),
+    ({"to": "[{target: echo/a, weight: 2}]"}, "4:5: routes[0]: `weight` means something only with `pick: weighted`"),
+    ({"sticky": "key"}, "4:5: routes[0]: `sticky` means something only with `pick: weighted`"),
+    ({"to": "[{target: echo/a, weight: 0}]", "pick": "weighted"}, "4:5: routes[0]: every weight is 0: nothing could be picked"),
+    ({"to": "[{target: echo/a, weight: -1}]", "pick": "weighted"}, "5:35: routes[0].to[0].weight must be at least 0"),
+    ({"sticky": "cookie", "pick": "weighted"}, "6:13: routes[0].sticky: sticky is one of `header:NAME`, `key`, `user` and `conversation`"),
+    ({"set": "{model: x}"}, "6:10: routes[0].set: `model` cannot be set by a route: write it into the target: `to: backend/model`"),
+    ({"set": "{messages: []}"}, "6:10: routes[0].set: `messages` cannot be set by a route: it is the request's own"),
+    ({"set": "{temperature: hot}"}, "6:10: routes[0].set: `temperature` takes a number"),
+    ({"default": "{max_tokens: true}"}, "6:14: routes[0].default: `max_tokens` takes a whole number"),
+    ({"timeouts": "{first_token: 5}"}, "6:16: unknown key `first_token` in routes[0].timeouts; did you mean `first_token_s`?"),
+    ({"dialect": "xml"}, "6:14: routes[0].dialect: `xml` is none of its values; there is: text, sse, both, json"),
+    ({"match": "{}", "errors": "frame+txt"}, "7:13: routes[0].errors: `frame+txt` is none of its values; did you mean `frame+text`?"),
+    ({"match": "{modle: x}"}, "6:13: unknown key `modle` in routes[0].match; did you mean `model`?"),
+    ({"match": "{model: []}"}, "6:20: routes[0].match.model: an empty list matches nothing: name something or leave the key out"),
+    ({"match": "{model: 4.10}"}, '6:20: routes[0].match.model takes text, not a number; quote it: "4.10"'),
+    ({"match": "{model: ''}"}, '6:20: routes[0].match.model: an empty pattern matches nothing; "*" matches whatever is there'),
+    ({"match": "{header: {x-a: 5}}"}, '6:27: routes[0].match.header.x-a takes text, not a number; quote it: "5"'),
+    ({"match": "{contract: chatt}"}, "6:23: route `default`: no contract `chatt`; did you mean `chat`?"),
+    ({"match": "{key: web}"}, "6:18: route `default`: no key `web`; `auth` lists no keys"),
+    ({"match": "{has: image}"}, "6:18: routes[0].match.has: `image` is none of its values; did you mean `images`?"),
+    ({"match": "{tokens: {min: 9, max: 3}}"}, "6:21: routes[0].match.tokens: min 9 is above max 3: nothing can match"),
+    ({"match": "{tokens: {}}"}, "6:21: routes[0].match.tokens: say `min`, `max` or both"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "expected"), ROUTE_MISTAKES)
+def test_e01_a_mistake_in_a_route(problems, keys, expected):
+    assert problems(with_route(**keys)) == [expected]
+
+
+BACKEND_MISTAKES = [
+    ("echo: {kind: ehco}", "2:16: backend `echo`: no such kind; did you mean `echo`?"),
+    ("echo: {kind: acme}", "2:16: backend `echo`: no such kind; there is: echo, wire"),
+    ("echo: {}", "2:9: backend `echo` needs a `kind`: one of echo, wire"),
+    ("echo: {kind: 5}", "2:16: backend `echo` needs a `kind`: one of echo, wire"),
+    ("echo: text", "2:9: backends.echo takes a mapping, not text"),
+    ("echo: {kind: echo, delay: 5}", "2:22: unknown key `delay` in backends.echo; did you mean `delay_ms`?"),
+    ("echo: {kind: echo, delay_ms: fast}", "2:32: backends.echo.delay_ms takes a number, not text"),
+    ("echo: {kind: wire, api_key: 12345678}", "2:31: backends.echo.api_key takes text, not a number; quote it"),
+    ("echo: {kind: wire, api_key: '${NOPE}'}", "2:31: the variable NOPE is not set; set it, write ${NOPE:-default}, or mark the backend `optional: true`"),
+    ("echo: {kind: wire, base_url: 'http://localhost:8080/v1'}", "2:32: backend `echo`: its base_url is this proxy's own address; a request would go round for ever"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "expected"), BACKEND_MISTAKES)
+def test_e01_a_mistake_in_a_backend(problems, row, expected):
+    assert problems(f"backends:\n  {row}\nroutes:\n  - {{name: default, to: echo/x}}\n") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{}", ["1:1: `backends` is missing", "1:1: `routes` is missing"]),
+        ("backends: {}\nroutes: []\n", ["1:11: backends: there is no backend: add one, such as `echo: {kind: echo}`", "2:9: routes: there is no route, so nothing would be answered: add `- {name: default, to: …}`"]),
+        ("backends: {a/b: {kind: echo}}\nroutes: [{name: a, to: x}]\n", ["1:12: backend name `a/b`: use letters, digits, '-', '_' and '.' (a `/` ends it in a target)", "2:24: route `a`: no backend `x`; there is: a/b"]),
+        (GOOD + "  - {name: default, to: echo/b, match: {model: x}}\n", ["5:5: route `default` is never reached: `default` above it matches every request; move it up or remove it", "5:12: a route `default` is already in line 4; give this one another name"]),
+    ],
+)  # fmt: skip
+def test_e01_a_mistake_in_the_whole(problems, content, expected):
+    assert problems(content) == expected
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_file(problems):
+    found = problems(
+        """
+        server: {port: "80", hots: x}
+        auth: {keys: [{name: a, key: "${UNSET}"}, {name: b, sha256: xyz, routes: [nowhere]}]}
+        backends:
+          echo: {kind: ehco}
+          two: {kind: wire, api: 1, base_url: NO}
+          two: {kind: echo}
+        routes:
+          - {name: a, to: nowhere/x, set: {temperature: hot}, match: {modle: x}}
+          - {name: a, to: echo/x, match: {content: "(a"}}
+          - {to: echo}
+        extra: 1
+        """
+    )
+    assert found == [
+        "1:16: server.port takes a whole number, not text; remove the quotes",
+        "1:22: unknown key `hots` in server; did you mean `host`?",
+        "2:30: the variable UNSET is not set; set it, write ${UNSET:-default}",
+        "2:61: auth.keys[1].sha256: a SHA-256 digest is 64 hex digits; `chat-proxy key new` prints a key with its digest",
+        "4:16: backend `echo`: no such kind; did you mean `echo`?",
+        "5:21: unknown key `api` in backends.two; did you mean `api_key`?",
+        '5:39: NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"',
+        "6:3: `two` was given before, in line 5; keep one",
+        "8:19: route `a`: no backend `nowhere`; there is: echo, two",
+        "8:35: routes[0].set: `temperature` takes a number",
+        "8:63: unknown key `modle` in routes[0].match; did you mean `model`?",
+        "9:12: a route `a` is already in line 8; give this one another name",
+        "9:44: routes[1].match.content: not a valid RE2 expression: missing ): (a at character 1",
+        "10:5: `name` is missing in routes[2]",
+        "11:1: unknown key `extra`; there is: auth, backends, routes, server",
+    ]
+
+
+def test_a_flood_of_mistakes_is_cut_short(problems):
+    started = time.perf_counter()
+    found = problems(GOOD + "server:\n" + "".join(f"  {'k' * 200}{n}: 1\n" for n in range(1500)))
+    assert time.perf_counter() - started < 2
+    assert len(found) == 101
+    assert "and 1400 more from here on" in found[-1]
+
+
+# -- rules that nothing reaches --------------------------------------------------------------------------------
+
+
+def routes(*rows, more=""):
+    text = 'backends:\n  echo: {kind: echo}\n  far: {kind: wire, api_key: "${FAR:-x}", optional: true}\n'
+    return text + more + "routes:\n" + "".join(f"  - {row}\n" for row in rows)
+
+
+def test_a_rule_below_one_that_takes_everything_is_an_error(problems):
+    found = problems(routes("{name: all, to: echo/e}", "{name: late, match: {model: x}, to: echo/e}"))
+    assert found == [
+        "6:5: route `late` is never reached: `all` above it matches every request; move it up or remove it"
+    ]
+
+
+def test_a_rule_that_repeats_an_earlier_one_is_an_error(problems):
+    found = problems(
+        routes("{name: one, match: {model: x}, to: echo/e}", "{name: two, match: {model: [x]}, to: echo/f}")
+    )
+    assert found == [
+        "6:5: route `two` is never reached: `one` above it matches the same requests; move it up or remove it"
+    ]
+
+
+def test_a_rule_below_one_that_may_be_off_is_fine(load):
+    load(routes("{name: all, to: far/m}", "{name: rest, to: echo/e}"))
+
+
+def test_a_rule_that_only_a_restricted_key_gets_to_is_fine(load):
+    keys = f"auth: {{keys: [{{name: k, sha256: '{DIGEST}', routes: [late]}}]}}\n"
+    load(routes("{name: all, to: echo/e}", "{name: late, to: echo/f}", more=keys))
+
+
+# -- keys (G10) ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("auth", "env", "expected"),
+    [
+        ("auth: {keys: []}", {}, "nobody could ask: `keys` is empty; add a key (`chat-proxy key new` makes one) or write `auth: off`"),
+        ("auth: {}", {}, "nobody could ask: `keys` is empty; add a key (`chat-proxy key new` makes one) or write `auth: off`"),
+        ("auth: {keys: [{name: a, key: '${K:-}'}]}", {}, "nobody could ask: every key is empty; add a key"),
+        ("auth: {keys: [{name: a, key: '${K}'}]}", {"K": "tiny-one"}, "key `a` is shorter than 16 characters; use one that `chat-proxy key new` makes"),
+        ("auth: {keys: [{name: a, key: '${K}'}]}", {"K": "your-api-key-here"}, "key `a` is a well-known example"),
+        ("auth: {keys: [{name: a, key: '${K}'}]}", {"K": "changeme"}, "key `a` is a well-known example"),
+        ("auth: {keys: [{name: a, key: '${K}'}]}", {"K": "abababababababababab"}, "key `a` repeats a few characters"),
+        ("auth: {keys: [{name: a, key: '${K}'}]}", {"K": KEY + "\n"}, "key `a` holds characters that no header can carry"),
+        (f"auth: {{keys: [{{name: a, sha256: {hashlib.sha256(b'').hexdigest()}}}]}}", {}, "key `a` is a well-known example"),
+        (f"auth: {{keys: [{{name: a, sha256: '{'0' * 64}'}}]}}", {}, "key `a` has a digest of one repeated digit"),
+        ("auth: {keys: [{name: a}]}", {}, "auth.keys[0]: a key needs exactly one of `sha256` and `key`"),
+        (f"auth: {{keys: [{{name: a, sha256: '{DIGEST}', key: x}}]}}", {}, "auth.keys[0]: a key needs exactly one of `sha256` and `key`"),
+        (f"auth: {{keys: [{{name: a, sha256: '{DIGEST}'}}, {{name: a, key: '${{K}}'}}]}}", {"K": KEY[::-1]}, "a key `a` is already in line 1; names tell keys apart"),
+        (f"auth: {{keys: [{{name: a, sha256: '{DIGEST}'}}, {{name: b, key: '${{K}}'}}]}}", {"K": KEY}, "key `b` is the same as `a`"),
+        (f"auth: {{keys: [{{name: a, sha256: '{DIGEST}', routes: [defualt]}}]}}", {}, "key `a`: no route `defualt`; did you mean `default`?"),
+    ],
+)  # fmt: skip
+def test_g10_a_lock_that_does_not_lock_is_refused(problems, auth, env, expected):
+    (found,) = problems(auth + GOOD, env=env)
+    assert found.startswith("1:")
+    assert expected in found
+    assert not any(value.strip() in found for value in env.values())
+
+
+def test_g10_one_empty_key_among_others_is_off_and_said(load):
+    config = load(with_auth([f"{{name: web, sha256: '{DIGEST}'}}", "{name: ci, key: '${CI:-}'}"]))
+    assert [key.off for key in config.settings.auth.keys] == [False, True]
+    assert [str(warning) for warning in config.warnings] == [
+        "config.yaml:8:7: warning: key `ci` is off: its value is empty"
+    ]
+
+
+def test_g10_without_a_word_about_keys_only_this_machine_may_ask(problems, load):
+    costly = GOOD.replace("kind: echo", "kind: wire")
+    (found,) = problems("server: {host: 0.0.0.0}" + costly)
+    assert found == (
+        "1:16: 0.0.0.0 is open to other machines, which could use backend `echo`, and no `auth` is given: "
+        "list `keys` under `auth`, or write `auth: off` if everybody may use it"
+    )
+    for host in ("localhost", "127.0.0.2", "::1"):
+        load(f"server: {{host: '{host}'}}" + costly)
+    load("server: {host: 0.0.0.0}" + GOOD)  # an echo costs nothing
+    assert load("server: {host: 0.0.0.0}\nauth: off" + costly).warnings
+
+
+def test_a_key_given_as_text_and_its_digest_are_one(load):
+    by_text = load(with_auth(["{name: a, key: '${K}'}"]), env={"K": KEY}).settings.auth.keys[0]
+    by_digest = load(with_auth([f"{{name: a, sha256: '{DIGEST.upper()}'}}"])).settings.auth.keys[0]
+    assert by_text.digest == by_digest.digest == DIGEST
+
+
+# -- patterns (E05) --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("(?=a)", "invalid perl operator: (?= at character 1; RE2 has no look-around and no back-references"),
+        ("x(?<!y)z", "invalid perl operator: (?<! at character 2"),
+        (r"(a)\\1", r"invalid escape sequence: \1 at character 4; RE2 has no look-around and no back-references"),
+        ("a{2000}", "invalid repetition size: {2000} at character 2"),
+        ("[z-a]", "invalid character class range: z-a at character 2"),
+        ("a" * 1001, "the expression is longer than 1000 characters"),
+    ],
+)
+def test_e05_an_expression_that_is_not_linear_is_refused(problems, pattern, expected):
+    (found,) = problems(with_route(match=f'{{content: "{pattern}"}}'))
+    assert found.startswith("6:22: routes[0].match.content: ")
+    assert expected in found
+
+
+def test_e05_without_the_engine_the_error_says_how_to_get_it(problems, monkeypatch):
+    monkeypatch.setitem(sys.modules, "re2", None)
+    (found,) = problems(with_route(match='{content: "nobody wrote this one before"}'))
+    assert found.endswith("`content` needs a linear-time engine: pip install 'chat-proxy[re2]'")
+
+
+# -- files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda _: None, "no such file; name one with `-c FILE`"),
+        (lambda path: path.mkdir(), "this is a directory; name the file in it with `-c FILE`"),
+        (lambda path: path.symlink_to(path), "cannot read this file: "),
+    ],
+)
+def test_e01_a_file_that_cannot_be_read(tmp_path, make, expected):
+    path = tmp_path / "config.yaml"
+    make(path)
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(path, settings_for=dict.__getitem__)
+    assert str(caught.value).startswith(f"{path}: {expected}")
+
+
+def test_e04_a_huge_file_is_not_read_whole(tmp_path):
+    path = tmp_path / "config.yaml"
+    with path.open("wb") as file:
+        file.truncate(10 << 30)
+    started = time.perf_counter()
+    with pytest.raises(ConfigErrors, match="larger than 1 MiB"):
+        load_config(path, settings_for=dict.__getitem__)
+    assert time.perf_counter() - started < 1
+
+
+# -- secrets and fuzz ------------------------------------------------------------------------------------------
+
+CANARY = "canary-c0ffee-secret"
+FIELDS = ["server", "auth", "backends", "routes", "name", "to", "match", "model", "kind", "optional", "api_key", "key",
+          "keys", "sha256", "host", "port", "cors", "origins", "set", "temperature", "pick", "weight", "content", "log",
+          "level", "echo", "timeouts", "trusted_proxies", "sticky", "tokens", "has", "header"]  # fmt: skip
+SCALARS = st.sampled_from(
+    ["'${C}'", "${C}", "x${C}", "1", "true", "1.5", "echo", "echo/x", "weighted", "wire", "'*'", "", "[]", "{}", "off"]
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: "[" + ", ".join(items) + "]"),
+        st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4).map(
+            lambda items: "{" + ", ".join(f"{key}: {value}" for key, value in items.items()) + "}"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["server", "auth", "backends", "routes"]), VALUES))
+@settings(max_examples=300, deadline=None)
+def test_h11_no_config_makes_anything_but_config_errors_and_no_error_shows_a_secret(tmp_path_factory, parts):
+    from tests.config.conftest import KINDS, settings_for
+
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_text("".join(f"{key}: {value}\n" for key, value in parts.items()))
+    said = ""
+    try:
+        load_config(path, settings_for=settings_for, env={"C": CANARY}, kinds=KINDS, contracts={"chat"})
+    except ConfigErrors as errors:
+        said = str(errors)
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize("place", ["server: {{host: {}, prt: 1}}", "server: {{log: {{level: {}}}}}", "server: {{cors: {{origins: [{}]}}}}",
+                                   "server: {{trusted_proxies: [{}]}}", "auth: {{keys: [{{name: {}, key: x}}]}}", "auth: {{keys: [{{name: a, sha256: {}}}]}}"])  # fmt: skip
+def test_i01_a_value_from_the_environment_is_in_no_message(problems, place):
+    found = problems(place.format("'${C} x'") + GOOD, env={"C": CANARY})
+    assert found
+    assert CANARY not in "\n".join(found)
+
+
+def test_the_shipped_config_is_right():
+    """As its reader first meets it: by the command, without any variable."""
+    run = subprocess.run(
+        [sys.executable, "-m", "proxy", "check", "-c", "config.yaml"],
+        cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert run.stdout.splitlines()[-1] == "config.yaml: ok, 1 backend on, 3 off, 4 routes"

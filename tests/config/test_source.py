@@ -1,0 +1,279 @@
+"""YAML text to data and places: what is refused, where, and that nothing else can come out (E04, H11)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from proxy.config.source import MAX_BYTES, MAX_DEPTH, Place, parse
+from proxy.errors import ConfigErrors
+
+
+def read(text, env=None, **options):
+    content = text if isinstance(text, bytes) else text.encode()
+    return parse(content, file="f.yaml", environment=env or {}, **options)
+
+
+def complaints(text, env=None, **options):
+    try:
+        document = read(text, env, **options)
+    except ConfigErrors as errors:
+        return [str(error).removeprefix("f.yaml:") for error in errors.errors]
+    return [str(error).removeprefix("f.yaml:") for error in document.errors]
+
+
+def test_plain_yaml_becomes_plain_data():
+    document = read("a: 1\nb: [x, 'y', \"z\", 2.5, true, null, ~, ]\nc:\n  - {d: -3, e: }\n  - |\n    text\n")
+    assert document.data == {
+        "a": 1,
+        "b": ["x", "y", "z", 2.5, True, None, None],
+        "c": [{"d": -3, "e": None}, "text\n"],
+    }
+    assert not document.errors
+
+
+def test_every_value_and_key_has_its_place():
+    document = read("a:\n  - b: 1.50\n    'c': [x]\n")
+    assert document.values[("a", 0, "b")] == Place(2, 8, "1.50")
+    assert document.keys[("a", 0, "c")] == Place(3, 5)
+    assert document.values[("a", 0, "c", 0)] == Place(3, 11, "x")
+    assert document.place(("a", 0, "c", 7, "unwritten")) == Place(3, 10)
+
+
+def test_an_anchor_may_be_used_again():
+    document = read("a: &x {k: [1]}\nb: *x\n")
+    assert document.data == {"a": {"k": [1]}, "b": {"k": [1]}}
+    assert document.values[("b", "k", 0)] == Place(1, 12, "1")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("NO", 'NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"'),
+        ("on", 'on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"'),
+        ("Yes", 'Yes without quotes is true in YAML 1.1: write true, or quote it if it is text: "Yes"'),
+        ("off", 'off without quotes is false in YAML 1.1: write false, or quote it if it is text: "off"'),
+        ("0123", '0123 without quotes is the number 83 in YAML 1.1: write 83, or quote it if it is text: "0123"'),
+        ("-010", '-010 without quotes is the number -8 in YAML 1.1: write -8, or quote it if it is text: "-010"'),
+        ("0x1F", '0x1F without quotes is the number 31 in YAML 1.1: write 31, or quote it if it is text: "0x1F"'),
+        ("0b11", '0b11 without quotes is the number 3 in YAML 1.1: write 3, or quote it if it is text: "0b11"'),
+        ("22:22", 'is a number in base 60, 1342 in YAML 1.1: quote it if it is text: "22:22"'),
+        (
+            "1_000",
+            '1_000 without quotes is the number 1000 in YAML 1.1: write 1000, or quote it if it is text: "1_000"',
+        ),
+        ("2026-11-23", 'is a date in YAML 1.1: quote it if it is text: "2026-11-23"'),
+        ("1e3", 'write 1000.0, or quote it if it is text: "1e3"'),
+        (".5", 'write 0.5, or quote it if it is text: ".5"'),
+        ("1.", 'write 1.0, or quote it if it is text: "1."'),
+        (".inf", "is no finite number in YAML 1.1"),
+        (".NaN", "is no finite number in YAML 1.1"),
+        ("0o17", "is text, and a number in YAML 1.2 in YAML 1.1"),
+        ("089", 'write 89.0, or quote it if it is text: "089"'),
+        ("9" * 30, f"{'9' * 30} has too many digits for a number; if it is text, quote it"),
+        ("9" * 5000, "a number of 5000 digits is too long; if it is text, quote it"),
+        ("=", "is a special value in YAML 1.1"),
+    ],
+)
+def test_e04_a_word_that_yaml_would_twist_is_refused(word, message):
+    (complaint,) = complaints(f"a:\n  - {word}\n")
+    assert complaint.startswith("2:5: ")
+    assert message in complaint
+    assert complaints(f'a:\n  - "{word}"\n') == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "1.10.2",
+        "gpt-4o",
+        "no-one",
+        "10.0.0.0/8",
+        "::1",
+        "n",
+        "y",
+        "v1.10",
+        "http://a:1/b",
+        "-",
+        "+",
+        "1m",
+        "0.5.",
+        "localhost:8080",
+    ],
+)
+def test_other_words_are_text(word):
+    assert read(f"a:\n - {word}\n").data == {"a": [word]} if word != "-" else read("a:\n - '-'\n").data == {"a": ["-"]}
+
+
+def test_no_number_differs_from_what_yaml_makes_of_it():
+    """Either both readers agree, or ours refuses."""
+    words = ["0", "7", "-7", "+7", "10", "1.5", "-0.5", "1.10", "0.0", "100.0", "true", "False", "NULL", "~", "null"]
+    for word in words:
+        assert read(f"a: {word}").data["a"] == yaml.safe_load(f"a: {word}")["a"]
+
+
+@given(st.text(alphabet="0123456789+-._:eExXobnNyYofFatT ~=<", min_size=1, max_size=8))
+@settings(max_examples=400, deadline=None)
+def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
+    try:
+        theirs = yaml.safe_load(f"- {word}\n")
+    except (yaml.YAMLError, ValueError):
+        return
+    try:
+        document = read(f"a:\n- {word}\n")
+    except ConfigErrors:
+        return
+    if not document.errors and isinstance(theirs, list):
+        assert document.data["a"] == theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\na: 2\n", ["2:1: `a` was given before, in line 1; keep one"]),
+        ("x:\n  a: 1\n  'a': 2\n", ["3:3: `a` was given before, in line 2; keep one"]),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n", ["3:3: `<<` merges are not read here; write the keys out"]),
+        ("on: 1\n", ['1:1: the key on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"']),
+        ("404: x\n", ["1:1: a key must be text, and `404` is not; quote it"]),
+        ("? [a]\n: b\n", ["1:3: a key must be text"]),
+        ("a: !!python/object/apply:os.system [x]\n", ["1:4: tags (`!name`, `!!type`) are not read here; remove it, or quote text that starts with !"]),
+        ("a: !secret x\n", ["1:4: tags (`!name`, `!!type`) are not read here; remove it, or quote text that starts with !"]),
+        ("a: *nowhere\n", ["1:4: this alias has no anchor (`&name`) above it; quote text that starts with *"]),
+        ("a: &a [*a]\n", ["1:8: this alias refers to what it stands in"]),
+        ("", ["1:1: the file is empty; it needs `backends` and `routes`"]),
+        ("# only a comment\n", ["1:1: the file is empty; it needs `backends` and `routes`"]),
+        ("---\n", ["1:1: the file is empty; it needs `backends` and `routes`"]),
+        ("- a\n", ["1:1: the file must be a mapping with keys such as `backends:` and `routes:`"]),
+        ("just text\n", ["1:1: the file must be a mapping with keys such as `backends:` and `routes:`"]),
+        ("a: 1\n---\nb: 2\n", ["2:1: a second document starts here; a config is one"]),
+        ("a:\n\tb: 1\n", ["2:1: a tab cannot indent YAML; use spaces"]),
+        ("a: b: c\n", ["1:5: a second `: ` in this line; quote the text that holds it, or start a new line"]),
+        ("a: [1,\n", ["2:1: the file ends inside a bracket or brace"]),
+        ("a: [1, 2\n", ["1:4: a bracket or brace opened here is never closed"]),
+        ("a: {b: 1\nc: 2}\n", ["2:2: a `,` or the closing bracket is missing before this"]),
+        ("a: 'x\n", ["1:4: a quote opened here is never closed"]),
+        ("a: @x\n", ["1:4: text cannot start with @ unless it is quoted"]),
+        ('a: "\\d"\n', ["1:6: not an escape that \"…\" knows; double the backslash, or use '…'"]),
+        ("key: value\nfoo\n", ["2:1: a `:` is missing after this key, or the line belongs to the one above; check its indentation"]),
+        ("- a\nb: c\n", ["2:1: this line fits neither what is above nor around it; check its indentation"]),
+        (b"a: \xff\n", ["1:4: this is not UTF-8; save the file as UTF-8"]),
+        ("a: x\n".encode("utf-16"), ["1:1: this is not UTF-8; save the file as UTF-8"]),
+        ("a:\n  b: \0\n", ["2:6: the character U+0000 may not stand in YAML; remove it, or write it as an escape in quotes"]),
+        ("a: ${X\n", ["1:4: `${` starts a variable, written ${NAME} or ${NAME:-default}; for these two characters write $${"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place(text, expected):
+    assert complaints(text) == expected
+
+
+def test_lesser_mistakes_are_told_together():
+    assert [line.partition(" ")[0] for line in complaints("a: NO\nb: 1\nb: 2\nc: 0123\n404: x\n")] == [
+        "1:4:", "3:1:", "4:4:", "5:1:",
+    ]  # fmt: skip
+
+
+def test_a_word_may_be_allowed_at_one_place():
+    words = {("auth",): {"off"}}
+    assert read("auth: off", words=words).data == {"auth": "off"}
+    assert complaints("auth: OFF", words=words)
+    assert complaints("x: {auth: off}", words=words)
+
+
+def test_a_mistaken_secret_is_not_repeated():
+    for text in ("api_key: 0123456701234567", "password: 22:22", "token: !hunter2 x", "sha256: *hunter2"):
+        (complaint,) = complaints(text)
+        assert not any(secret in complaint for secret in ("0123456701234567", "22:22", "hunter2"))
+
+
+def deep(depth):
+    return "a: " + "[" * depth + "]" * depth
+
+
+def bomb(levels):
+    lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (deep(2000), f"1:{3 + MAX_DEPTH}: nested more than {MAX_DEPTH} deep"),
+        (deep(200_000), f"1:{3 + MAX_DEPTH}: nested more than {MAX_DEPTH} deep"),
+        ("\n".join("  " * n + f"k{n}:" for n in range(300)), f"{MAX_DEPTH}:199: nested more"),
+        (bomb(9), "more than 50,000 values, aliases counted by use"),
+        (f"a: &a '{'x' * 100_000}'\nb: [{', '.join(['*a'] * 20_000)}]", "more than 50,000 values"),
+        ("a: [" + "1," * 400_000 + "]", "more than 50,000 values"),
+        ("x" * (MAX_BYTES + 1), "1:1: the file is larger than 1 MiB"),
+        ("a: b\n" * 20_000, "was given before"),
+        ("? " * 400_000, f"nested more than {MAX_DEPTH} deep"),
+        ("- " * 400_000, f"nested more than {MAX_DEPTH} deep"),
+        ("a: " + "&a " * 1000, ""),
+        ("x: " + '"' + "\\u00e9" * 150_000 + '"', None),
+    ],
+    ids=["deep", "very deep", "deep block", "bomb", "fat bomb", "many", "large", "duplicates", "keys", "lists", "anchors", "escapes"],
+)  # fmt: skip
+def test_e04_a_hostile_file_is_judged_within_a_second(text, expected):
+    started = time.perf_counter()
+    found = complaints(text)
+    assert time.perf_counter() - started < 1.0
+    assert (found == []) if expected is None else expected in found[0]
+
+
+def test_aliases_below_aliases_count_towards_the_depth():
+    levels = ["l0: &l0 [[[[[[[[[[x]]]]]]]]]]"]
+    levels += [f"l{n}: &l{n} [[[[[[[[[[*l{n - 1}]]]]]]]]]]" for n in range(1, 12)]
+    assert complaints("\n".join(levels)) == [f"10:19: nested more than {MAX_DEPTH} deep"]
+
+
+YAMLISH = st.lists(
+    st.sampled_from(
+        ["a", "b: ", ": ", "- ", "\n", "\n  ", "[", "]", "{", "}", ", ", "'", '"', "#", "&a ", "*a", "!x ", "!!str ", "|\n ",
+         ">\n ", "? ", "${X}", "${Y:-z}", "$$", "${", "%YAML 1.2\n", "---\n", "...\n", "0x", "1.5", "NO", "~", "\t", "<<: ", "\\", "\\U00110000"]
+    ),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.text(max_size=100).map(lambda t: t.encode("utf-8", "replace")),
+        YAMLISH.map(str.encode),
+    )
+)
+@settings(max_examples=600, deadline=None)
+@example(b'a: "\\U00110000"')
+@example(b"%YAML 99999999999999999999999.1\n---\na: b")
+@example(b"\xef\xbb\xbfa: b")
+def test_h11_any_bytes_are_data_or_config_errors(content):
+    try:
+        document = read(content, {"X": "from the environment"})
+        errors = document.errors
+        assert isinstance(document.data, dict)
+        assert _plain(document.data)
+    except ConfigErrors as fatal:
+        errors = fatal.errors
+    assert all(error.line >= 1 and error.column >= 1 for error in errors)
+
+
+def _plain(value):
+    match value:
+        case dict():
+            return all(isinstance(key, str) and _plain(inner) for key, inner in value.items())
+        case list():
+            return all(map(_plain, value))
+        case _:
+            return value is None or type(value) in {str, int, float, bool}
+
+
+def test_long_files_are_read_by_libyaml_with_the_same_result():
+    text = "rows:\n" + "".join(f"  - {{name: r{n}, to: 'a/b', n: {n}, f: 1.5}}\n" for n in range(2500))
+    assert len(text) > 64 << 10
+    assert read(text).data == yaml.safe_load(text)
+    (error,) = complaints(text + "  bad: [\n")
+    assert error.startswith("2502:")
