@@ -62,6 +62,7 @@ STREAM = (
             ("🏳️‍🌈🇩🇪", "\n"), ("e\u0301", "\r"), ("", "\n"),
         ] * 2
     )
+    + "data: one\ndata: two\nevent: pair\n\n"
     + "event: ping\ndata: one\r\ndata:\rdata:  three\nid: 9\n\n: ping\n\n\n\ndata\n\n"
     + "".join(f"data: {word}\n\n" for word in ("the", "quick", "brown", "fox", "jumps", "over") * 8)
     + "event: error\r\ndata: 💥\r\n\r\ndata: [DONE]\n\n"
@@ -95,7 +96,7 @@ def test_the_corpus_agrees_with_the_reference_reader():
 def test_b10_the_stream_of_the_split_tests_holds_what_they_are_about():
     assert 2_000 < len(STREAM) < 3_000
     assert [(event or "message", text) for event, text in EVENTS] == read(ConformantReader, STREAM)
-    assert len(EVENTS) == 16 + 2 + 48 + 2
+    assert len(EVENTS) == 16 + 3 + 48 + 2
     assert all(text.encode() in STREAM for text in ("👩‍👩‍👧‍👦", "東京都", "\r\n\r\n", "\r\r"))
 
 
