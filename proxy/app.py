@@ -21,7 +21,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from proxy import __version__
-from proxy.backends.base import Backend, Resources, kind
+from proxy.backends.base import Backend, Resources, kind, own_models
 from proxy.chat import ChatRequest
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
@@ -62,7 +62,7 @@ class Generation:
         self.loaded_at = int(time.time())
         self.keys = KeyRing(settings.auth, failed)
         self.cors = Cors(settings.server.cors)
-        self.router = Router(settings.routes, backends, config.off, settings.server)
+        self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
         self.pipeline = Pipeline(self.router, backends, answer_bytes=int(settings.server.limits.answer_mb * 1_000_000))
         self._visitors = 0
         self._retired = False

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from proxy.backends.base import own_models
 from proxy.chat import ChatRequest
 from proxy.config.load import Config
 from proxy.config.wording import nearest
@@ -24,7 +25,7 @@ _ORIGIN = {"request": "from the request", "set": "set by the route", "default": 
 
 def router_of(config: Config) -> Router:
     """The router that serves this config."""
-    return Router(config.settings.routes, config.backends, config.off, config.settings.server)
+    return Router(config.settings.routes, own_models(config.backends), config.off, config.settings.server)
 
 
 def principal_of(config: Config, name: str | None) -> Principal | None:

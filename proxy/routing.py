@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -109,6 +109,7 @@ class _Rule:
     __slots__ = (
         "_draw_value",
         "_names_model",
+        "_own_models",
         "conditions",
         "fixed",
         "name",
@@ -120,12 +121,13 @@ class _Rule:
     )
 
     def __init__(
-        self, settings: RouteSettings, live: Collection[str], off: Mapping[str, str], defaults: ServerSettings
+        self, settings: RouteSettings, live: Mapping[str, str], off: Mapping[str, str], defaults: ServerSettings
     ) -> None:
         timers = Timers(**settings.timeouts.over(defaults.timeouts).model_dump())
         on = [target for target in settings.to if target.backend in live]
         self.settings = settings
         self.name = settings.name
+        self._own_models = live
         self.targets = tuple(Target(target.backend, target.model, timers.connect_s) for target in on)
         self.weights = tuple(target.weight for target in on) if settings.pick == "weighted" else ()
         self.fixed = all(target.model for target in self.targets)
@@ -161,10 +163,11 @@ class _Rule:
         tied = permitted is not None and asked is not None and permitted(asked) and self._names_model(asked)
         for index, target in enumerate(self.targets):
             weight = self.weights[index] if self.weights else 0.0
-            if not target.model and not asked:
+            model = asked or self._own_models[target.backend]
+            if not target.model and not model:
                 yield target, weight, _NO_MODEL
                 continue
-            resolved = target if target.model else Target(target.backend, asked or "", target.connect_s, asked=True)
+            resolved = target if target.model else Target(target.backend, model, target.connect_s, asked=bool(asked))
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
             yield resolved, weight, "" if allowed else _NOT_ALLOWED
 
@@ -219,12 +222,16 @@ class _Rule:
 
 
 class Router:
-    """The routes of one config. `live` are the backends that are on; `off` says why others are not."""
+    """The routes of one config.
+
+    `live` are the backends that are on, each with the model it answers with when neither target nor request
+    names one ("" when it needs to be told); `off` says why the others are not.
+    """
 
     def __init__(
         self,
         routes: Sequence[RouteSettings],
-        live: Collection[str],
+        live: Mapping[str, str],
         off: Mapping[str, str],
         defaults: ServerSettings,
     ) -> None:

@@ -184,11 +184,3 @@ def banner(house: House, host: str, port: int) -> str:
     lines += [f"  {name}: on" for name in generation.backends]
     lines += [f"  {name}: off, {why}" for name, why in generation.config.off.items()]
     return "\n".join(lines) + "\n"
-
-
-def main_error(error: OSError, host: str, port: int) -> str:
-    """Why listening failed, in words."""
-    return f"cannot listen on {host}:{port}: {error.strerror or error}. Is another server using the port?"
-
-
-__all__ = ["banner", "main_error", "serve"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,9 @@ class BackendSettings(BaseModel):
     """What every backend row may say. A kind's settings model extends it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    own_model: ClassVar[str] = ""
+    """What it answers with when neither the target nor the request names a model; "" when it needs to be told."""
 
     kind: str = Field(description="Which driver answers: one of the registered kinds.")
     optional: bool = Field(
@@ -85,3 +88,8 @@ def kind(name: str) -> BackendKind:
     except KeyError:
         raise ConfigError(f"no backend kind {name!r}; known kinds: {', '.join(sorted(kinds()))}") from None
     return loaded
+
+
+def own_models(rows: Mapping[str, object]) -> dict[str, str]:
+    """What the router needs to know of each backend that is on, from its settings."""
+    return {name: row.own_model for name, row in rows.items() if isinstance(row, BackendSettings)}

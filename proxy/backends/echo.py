@@ -21,6 +21,8 @@ _BATCH = 64
 class EchoSettings(BackendSettings):
     """A row of kind `echo`."""
 
+    own_model = "echo"
+
     delay_ms: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="Pause before every token but the first, in milliseconds."
     )
