@@ -60,13 +60,14 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     """  # noqa: D301
     if workers > 1:
         raise click.UsageError("several workers are not available yet; run several processes behind a balancer")
-    from proxy import app  # noqa: PLC0415
+    from proxy import serving  # noqa: PLC0415
 
     try:
-        code = app.serve(path, host=host, port=port)
+        serving.serve(path, host=host, port=port)
     except (ConfigError, ConfigErrors) as error:
         _stop(str(error), exit_code=1)
-    sys.exit(code or 0)
+    except OSError as error:
+        _stop(f"cannot listen: {error.strerror or error}; choose another address with --host and --port", exit_code=1)
 
 
 @main.command()
