@@ -55,7 +55,7 @@ def _left_over(
     left = [f"task {_described(task)}" for task in _tasks() - tasks - {asyncio.current_task()}]
     now = _fds()
     if len(now) - len(fds) > (spare_fds if isinstance(spare_fds, int) else spare_fds()):
-        left += [f"fd {fd}: {_endpoints(fd) or target}" for fd, target in sorted(now.items() - fds.items())]
+        left += [f"fd {fd}: {_shown(fd, target)}" for fd, target in sorted(now.items() - fds.items())]
     for name, probe in probes.items():
         if probe() != counts[name]:
             left.append(f"{name}: {probe()}, and it was {counts[name]}")
@@ -77,16 +77,16 @@ def _fds() -> dict[int, str]:
     found = {}
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # that of the listing itself
-            found[int(entry.name)] = os.readlink(entry)
+            found[int(entry.name)] = str(entry.readlink())
     return found
 
 
-def _endpoints(fd: int) -> str:
-    try:
-        with socket.socket(fileno=os.dup(fd)) as twin:
-            return f"{twin.getsockname()} -> {twin.getpeername()}"
-    except OSError:
-        return ""
+def _shown(fd: int, target: str) -> str:
+    """What a descriptor leads to; for a connection, both its ends."""
+    if target.startswith("socket:"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as twin:
+            return f"{target} {twin.getsockname()} -> {twin.getpeername()}"
+    return target
 
 
 class _Complaints(logging.Handler):
