@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -41,7 +41,7 @@ class Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
         address = transport.get_extra_info("peername")
         peer = address[0] if isinstance(address, tuple) else ""
         if not self._server.admit(peer, self._limits):

@@ -1,0 +1,209 @@
+"""Group E: a changed config is taken up whole, a bad one is not, and no request notices either."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.house import Opener, Process
+from tests.support.upstream import ScriptedUpstream, Seen, Steps, json_reply, openai_stream
+
+ASK = {"messages": [{"role": "user", "content": "hi"}]}
+DONE = b"event: done\ndata:[DONE]\n\n"
+
+
+def config(url: str, number: int) -> str:
+    """Generation `number`: its model, parameters and fallback all bear the number, so that a mix would show."""
+    return f"""
+        backends:
+          first: {{kind: openai-compatible, base_url: "{url}"}}
+          second: {{kind: openai-compatible, base_url: "{url}"}}
+        routes:
+          - name: default
+            to: [first/fails-{number}, second/works-{number}]
+            set: {{seed: {number}}}
+    """
+
+
+def answer(seen: Seen) -> Steps:
+    if seen.json()["model"].startswith("fails"):
+        return json_reply(503, {"error": {"message": "busy"}})
+    return openai_stream([f"{n} " for n in range(20)], gap_s=0.005)
+
+
+def torn(seen: list[Seen]) -> list[tuple[str, ...]]:
+    """Requests whose attempts did not all belong to one generation."""
+    attempts = collections.defaultdict(list)
+    for one in seen:
+        body = one.json()
+        attempts[one.headers["x-request-id"]].append((body["model"], body["seed"]))
+    whole = lambda tries: [(f"fails-{tries[0][1]}", tries[0][1]), (f"works-{tries[0][1]}", tries[0][1])]  # noqa: E731
+    return [tuple(map(str, tries)) for tries in attempts.values() if tries != whole(tries)]
+
+
+async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    upstream.decide(answer)
+    proxy = await open_house(config(upstream.url, 1))
+    for bad in ("routes: [", "backends: {}\nroutes: []", "", "backends: {x: {kind: nope}}\nroutes: [{name: a, to: x}]"):
+        proxy.rewrite(bad)
+        assert not await proxy.house.reload()
+    proxy.config.unlink()
+    assert not await proxy.house.reload()
+    async with aiohttp.ClientSession(proxy.url) as http:
+        async with http.post("/chat", json=ASK) as streamed:
+            assert (await streamed.read()).endswith(DONE)
+        async with http.get("/status") as status:
+            told = (await status.json())["config"]
+        assert told["generation"] == 1
+        assert "config" in told["rejected"][0]
+        async with http.get("/metrics") as metrics:
+            assert 'chat_proxy_config_reload_total{result="rejected"} 5.0' in await metrics.text()
+        proxy.rewrite(config(upstream.url, 2))
+        assert await proxy.house.reload()
+        async with http.get("/status") as status:
+            told = (await status.json())["config"]
+        assert (told["generation"], told["rejected"]) == (2, None)
+
+
+async def test_E03_running_streams_finish_on_their_own_generation(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    upstream.decide(answer)
+    proxy = await open_house(config(upstream.url, 0))
+    files = len(os.listdir("/proc/self/fd"))
+    generation = 0
+    finished: list[bytes] = []
+
+    async def client(http: aiohttp.ClientSession) -> None:
+        for _ in range(6):
+            async with http.post("/chat", json=ASK) as streamed:
+                finished.append(await streamed.read())
+
+    async def reloads() -> None:
+        nonlocal generation
+        while len(finished) < 180:
+            generation += 1
+            proxy.rewrite(config(upstream.url, generation))
+            assert await proxy.house.reload()
+
+    async with aiohttp.ClientSession(proxy.url) as http, asyncio.TaskGroup() as group:
+        for _ in range(30):
+            group.create_task(client(http))
+        group.create_task(reloads())
+    assert generation > 5
+    assert len(finished) == 180
+    assert all(body.endswith(DONE) for body in finished)
+    assert torn(upstream.requests) == []
+    assert len({one.json()["seed"] for one in upstream.requests}) > 5, "requests ran on several generations"
+    async with asyncio.timeout(2):
+        while len(proxy.house._retiring):
+            await asyncio.sleep(0.01)
+    assert upstream.connections <= 60, "connections are kept over reloads"
+    assert len(os.listdir("/proc/self/fd")) - files <= 2 * upstream.open_connections + 4
+
+
+async def test_E02_the_file_is_watched_however_it_is_replaced(
+    serve: Callable[..., Any], upstream: ScriptedUpstream
+) -> None:
+    upstream.decide(answer)
+    process: Process = await serve(config(upstream.url, 1))
+    async with aiohttp.ClientSession(process.url) as http:
+
+        async def serves(number: int) -> None:
+            async with asyncio.timeout(8):
+                while True:
+                    async with http.post("/chat", json=ASK) as streamed:
+                        assert (await streamed.read()).endswith(DONE)
+                    if upstream.requests[-1].json()["seed"] == number:
+                        return
+                    await asyncio.sleep(0.05)
+
+        await serves(1)
+        process.rewrite(config(upstream.url, 2))  # renamed over
+        await serves(2)
+        _swap_link(process.config, config(upstream.url, 3))
+        await serves(3)
+        process.rewrite("backends: [")
+        await _logged(process, "config_rejected")
+        await serves(3)
+        process.rewrite(config(upstream.url, 4))
+        process.signal(signal.SIGHUP)
+        await serves(4)
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+def _swap_link(path: Path, text: str) -> None:
+    """As Kubernetes does with config maps: the file is a link into a directory that is swapped."""
+    data = path.parent / "..data-1"
+    data.mkdir()
+    (data / path.name).write_text("\n".join(line[8:] for line in text.splitlines()))
+    link = path.parent / "link"
+    link.symlink_to(data / path.name)
+    link.replace(path)
+
+
+async def _logged(process: Process, event: str) -> dict[str, Any]:
+    async with asyncio.timeout(8):
+        while True:
+            for line in process.logged:
+                if event in line:
+                    told: dict[str, Any] = json.loads(line)
+                    return told
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.heavy
+async def test_E03_fifty_reloads_in_a_minute_under_two_hundred_streams(
+    serve: Callable[..., Any], upstream: ScriptedUpstream
+) -> None:
+    """A real process, the file rewritten by rename, SIGHUPs on top; figures are printed with `-s`."""
+
+    def slow(seen: Seen) -> Steps:
+        if seen.json()["model"].startswith("fails"):
+            return json_reply(503, {"error": {"message": "busy"}})
+        return openai_stream([f"{n} " for n in range(50)], gap_s=0.04)
+
+    upstream.decide(slow)
+    process: Process = await serve(config(upstream.url, 0))
+    descriptors = Path(f"/proc/{process.process.pid}/fd")
+    finished: list[bytes] = []
+    counts: list[tuple[int, int]] = []
+    stop = asyncio.Event()
+
+    async def client(http: aiohttp.ClientSession) -> None:
+        while not stop.is_set():
+            async with http.post("/chat", json=ASK) as streamed:
+                finished.append(await streamed.read())
+
+    async def reloads() -> None:
+        for number in range(1, 51):
+            process.rewrite(config(upstream.url, number))
+            if number % 5 == 0:
+                process.signal(signal.SIGHUP)
+            await asyncio.sleep(1.2)
+            counts.append((len(os.listdir(descriptors)), upstream.open_connections))
+        stop.set()
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(process.url, connector=connector) as http, asyncio.TaskGroup() as group:
+        for _ in range(200):
+            group.create_task(client(http))
+        group.create_task(reloads())
+    print(f"{len(finished)} streams, fds and upstream connections: {counts[5]} -> {counts[-1]}")
+    assert all(body.endswith(DONE) for body in finished)
+    assert torn(upstream.requests) == []
+    assert {one.json()["seed"] for one in upstream.requests} >= set(range(5, 50, 5))
+    assert counts[-1][0] <= counts[5][0] + 20
+    assert counts[-1][1] <= counts[5][1] + 20
