@@ -114,7 +114,7 @@ class ServerSettings(Model):
         allow_inf_nan=False,
         description="Silence before a heartbeat is sent; 0 is never.",
     )
-    log: LogSettings = Field(default_factory=LogSettings, description="What is logged, and how.")
+    log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
     reload: Literal["auto", "poll", "off"] = Field(
         default="auto",
         description="Take up changes of this file: told by the system (`auto`), by looking (`poll`), or not (`off`).",

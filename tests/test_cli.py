@@ -1,0 +1,293 @@
+"""The command line: what each command prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from proxy import __version__
+from proxy.cli import main
+
+ROOT = Path(__file__).parents[1]
+GOOD = "backends:\n  echo: {kind: echo}\nroutes:\n  - {name: default, to: echo/echo}\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "LOCAL_BASE_URL", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    Path("config.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(main, list(arguments), **options)
+
+
+def test_python_m_proxy_is_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "proxy", "--version"], capture_output=True, text=True, check=True, timeout=20
+    )
+    assert result.stdout == f"chat-proxy {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("check",), ("explain",), ("schema",), ("diff",), ("key", "new")])
+def test_help_shows_how_to_use_it(command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert re.search(r"^  (echo .* \| )?chat-proxy ", result.stdout, re.MULTILINE), result.stdout
+    assert all(len(line) <= 90 for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("module", ["aiohttp", "openai", "litellm", "uvloop", "watchfiles", "prometheus_client"])
+def test_check_imports_nothing_heavy(module):
+    code = f"import sys; from proxy.cli import main; main(['check'], standalone_mode=False); assert {module!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20, capture_output=True)
+
+
+# -- check -----------------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_is_on_and_what_is_off():
+    Path("config.yaml").write_text(
+        'backends:\n  echo: {kind: echo}\n  far: {kind: openai, api_key: "${OPENAI_API_KEY}", optional: true}\n'
+        "routes:\n  - {name: far, to: far/m}\n  - {name: default, to: echo/echo, set: {tempreature: 1}}\n"
+    )
+    result = run("check")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        "config.yaml:6:55: warning: `tempreature` is no usual parameter and is sent as it is; did you mean `temperature`?",
+        "off: backend far: OPENAI_API_KEY is not set",
+        "off: route far, as its backends are",
+        "config.yaml: ok, 1 backend on, 1 off, 2 routes",
+    ]
+
+
+def test_check_prints_every_mistake_to_stderr_and_exits_1():
+    Path("bad.yaml").write_text("backend: {}\nroutes:\n  - {name: a, to: x, pick: NO}\n")
+    result = run("check", "-c", "bad.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "bad.yaml:1:1: `backends` is missing",
+        "bad.yaml:1:1: unknown key `backend`; did you mean `backends`?",
+        'bad.yaml:3:28: NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"',
+    ]
+
+
+def test_check_of_no_file():
+    result = run("check", "-c", "nowhere.yaml")
+    assert (result.exit_code, result.stderr) == (1, "nowhere.yaml: no such file; name one with `-c FILE`\n")
+
+
+# -- serve -----------------------------------------------------------------------------------------------------
+
+BAD_FILES = {
+    "syntax": b"routes: [\n",
+    "unknown key": GOOD.encode() + b"serer: {}\n",
+    "unknown backend": GOOD.replace("to: echo/", "to: ehco/").encode(),
+    "missing variable": GOOD.replace("to: echo/echo", "to: 'echo/${NO_SUCH_VARIABLE}'").encode(),
+    "empty": b"",
+    "twisted word": GOOD.replace("name: default", "name: NO").encode(),
+    "bytes": b"\x00\xff",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FILES)
+def test_e01_serve_and_check_give_the_same_verdict_and_no_port_is_opened(bad):
+    Path("config.yaml").write_bytes(BAD_FILES[bad])
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # whoever tried to listen here would say so
+        port = taken.getsockname()[1]
+        started = time.perf_counter()
+        served = subprocess.run(
+            [sys.executable, "-m", "proxy", "serve", "--port", str(port)],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        took = time.perf_counter() - started
+    checked = run("check")
+    assert served.returncode == checked.exit_code == 1
+    assert served.stderr == checked.stderr
+    assert re.match(r"config\.yaml:\d+:\d+: ", served.stderr)
+    assert ("NO_SUCH_VARIABLE" in served.stderr) == (bad == "missing variable")
+    assert took < 2 * 3  # 2 s, on a machine that runs other tests at the same time
+
+
+def test_serve_on_a_port_in_use_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        served = subprocess.run(
+            [sys.executable, "-m", "proxy", "serve", "--port", str(port)],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert served.returncode == 1
+    assert "cannot listen" in served.stderr
+    assert "Traceback" not in served.stderr
+
+
+def test_several_workers_are_refused_and_not_ignored():
+    result = run("serve", "--workers", "2")
+    assert result.exit_code == 2
+    assert "several workers are not available yet" in result.stderr
+
+
+# -- schema ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def schema():
+    result = run("schema")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    jsonschema.Draft202012Validator.check_schema(found)
+    return found
+
+
+def valid(schema, text):
+    return jsonschema.Draft202012Validator(schema).is_valid(yaml.safe_load(text))
+
+
+def test_the_schema_accepts_the_shipped_config(schema):
+    jsonschema.validate(yaml.safe_load((ROOT / "config.yaml").read_text()), schema)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "auth: off",
+        'auth: "off"',
+        f"auth: {{keys: [{{name: a, sha256: '{'a1' * 32}', models: x}}]}}",
+        "server: {port: 1, cors: {origins: ['*']}, timeouts: {connect_s: 1}}",
+    ],
+)
+def test_the_schema_accepts_what_check_accepts(schema, more):
+    assert valid(schema, GOOD + more)
+    Path("config.yaml").write_text(GOOD + more)
+    assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD + "serer: {}",
+        GOOD + "auth: {}",
+        GOOD + "server: {port: '1'}",
+        GOOD.replace("kind: echo", "kind: ehco"),
+        GOOD.replace("kind: echo", "kind: echo, api_key: x"),
+        GOOD.replace("to: echo/echo", "to: 5"),
+        GOOD.replace("to: echo/echo", "to: [{target: a, wieght: 1}]"),
+        "backends: {echo: {kind: echo}}",
+    ],
+)
+def test_the_schema_refuses_what_check_refuses(schema, text):
+    assert not valid(schema, text)
+    Path("config.yaml").write_text(text)
+    assert run("check").exit_code == 1
+
+
+def test_everything_in_the_schema_is_described(schema):
+    undescribed = [
+        f"{name}.{key}"
+        for name, model in schema["$defs"].items()
+        for key, field in model.get("properties", {}).items()
+        if not field.get("description")
+    ]
+    assert undescribed == []
+
+
+# -- diff ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def configs():
+    Path("old.yaml").write_text(GOOD)
+    Path("new.yaml").write_text(
+        "backends: {echo: {kind: echo}}\nroutes:\n"
+        "  - {name: code, match: {model: 'code-*', header: {x-team: '*'}}, to: [echo/code, echo/echo]}\n"
+        "  - {name: default, match: {contract: chat}, to: echo/echo}\n"
+    )
+
+
+def lines(*entries):
+    Path("requests.jsonl").write_text("\n".join(json.dumps(entry) for entry in entries) + "\n\n")
+
+
+def test_diff_shows_the_requests_that_would_go_elsewhere(configs):
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    lines(
+        {"path": "/chat", "body": body},
+        {"path": "/chat", "headers": {"X-Team": "a"}, "body": body | {"model": "code-1"}},
+        {"path": "/v1/chat/completions", "body": body | {"model": "m"}},
+        {},
+    )
+    result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "requests.jsonl:2: /chat, model code-1",
+        "  - default: echo/echo",
+        "  + code: echo/code, echo/echo",
+        "requests.jsonl:3: /v1/chat/completions, model m",
+        "  - default: echo/echo",
+        "  + refused: 404 model_not_found",
+        "2 of 4 requests would be routed differently",
+    ]
+
+
+def test_diff_of_what_a_route_sets(configs):
+    Path("new.yaml").write_text(GOOD.replace("to: echo/echo", "to: echo/echo, set: {temperature: 0.7}"))
+    lines({"path": "/chat"})
+    result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
+    assert "  + default: echo/echo temperature=0.7" in result.stdout
+
+
+def test_diff_without_a_difference_exits_0(configs):
+    lines({"path": "/chat"}, {"path": "/api/chat"})
+    result = run("diff", "old.yaml", "old.yaml", "requests.jsonl")
+    assert (result.exit_code, result.stdout) == (0, "0 of 2 requests would be routed differently\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{", "requests.jsonl:1: not a recorded request"), ('{"paht": "/chat"}', "paht"), ('{"path": "/no"}', "no contract is served at /no"), ('{"body": [1]}', "requests.jsonl:1: ")],
+)  # fmt: skip
+def test_diff_in_trouble_exits_2(configs, line, message):
+    Path("requests.jsonl").write_text(line)
+    result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_diff_of_a_bad_config_exits_2(configs):
+    lines({})
+    Path("new.yaml").write_text("")
+    assert run("diff", "old.yaml", "new.yaml", "requests.jsonl").exit_code == 2
+
+
+# -- key new ---------------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_is_strong_and_its_row_can_be_pasted():
+    first, second = run("key", "new", "--name", "web").stdout, run("key", "new").stdout
+    secret, digest = re.findall(r"^key     (cp-[\w-]{43})\nsha256  ([0-9a-f]{64})\n", first)[0]
+    assert hashlib.sha256(secret.encode()).hexdigest() == digest
+    assert secret not in second
+    row = first.splitlines()[2].removeprefix("row     ")
+    assert yaml.safe_load(row) == [{"name": "web", "sha256": digest}]
+    Path("config.yaml").write_text(f"{GOOD}auth:\n  keys:\n    {row}\n")
+    assert run("check").exit_code == 0
+
+
+def test_a_key_needs_a_usable_name():
+    assert run("key", "new", "--name", "a b").exit_code == 2

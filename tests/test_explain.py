@@ -1,0 +1,167 @@
+"""`chat-proxy explain`: the same decision as the server's, in words and as data."""
+
+from __future__ import annotations
+
+import json
+from textwrap import dedent
+
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+
+CONFIG = """
+    auth:
+      keys:
+        - {name: web, sha256: "2a747cf28224f2f4d163111061400eb3ea82aed16b73901edddd264eff1bb370"}
+        - {name: ci, sha256: "3a747cf28224f2f4d163111061400eb3ea82aed16b73901edddd264eff1bb370", models: [echo]}
+        - {name: coder, sha256: "4a747cf28224f2f4d163111061400eb3ea82aed16b73901edddd264eff1bb370", routes: [code]}
+    backends:
+      echo: {kind: echo}
+      far: {kind: openai, api_key: "${FAR_KEY}", optional: true}
+    routes:
+      - {name: code, match: {model: "code-*", header: {x-team: "research*"}}, to: [echo/code, far/gpt]}
+      - {name: far, to: far/gpt}
+      - {name: v1, match: {contract: openai}, to: [echo/v1, echo/echo], timeouts: {connect_s: 2}, heartbeat_s: 0}
+      - name: default
+        match: {path: [/chat, /api/chat]}
+        to: [{target: echo/a, weight: 95}, {target: echo/echo, weight: 5}]
+        pick: weighted
+        set: {temperature: 0.7}
+        default: {max_tokens: 100}
+"""
+
+
+@pytest.fixture
+def explain(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FAR_KEY", raising=False)
+    (tmp_path / "config.yaml").write_text(dedent(CONFIG))
+
+    def explain(*arguments, body=None):
+        last = [] if body is None else ["-"]
+        result = CliRunner().invoke(
+            main,
+            ["explain", *arguments, *last],
+            input=body if body is None or isinstance(body, str) else json.dumps(body),
+        )
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    return explain
+
+
+def chat(**keys):
+    return {"messages": [{"role": "user", "content": "hi"}], **keys}
+
+
+def test_a_person_reads_where_the_request_goes_and_why(explain):
+    result = explain("-H", "X-Team: sales", body=chat(model="code-1", temperature=1, top_p=0.5))
+    assert result.exit_code == 0
+    assert result.stdout == dedent(
+        """\
+        request    /chat, model code-1, key (none)
+        contract   chat
+        not        code: wants header x-team research*, got sales
+                   far: off: backend far: FAR_KEY is not set
+                   v1: wants contract openai, got chat
+        route      default
+        to         1. echo/a  (95% of requests)
+                   2. echo/echo  (5% of requests)
+        timers     connect 5 s, first token 60 s, gap 60 s, total 1800 s, unstreamed 600 s
+        heartbeat  after 15 s of silence
+        when cut   error
+        dialect    as the client asks
+        errors     frame
+        sends      max_tokens 100  (the route's default)
+                   top_p 0.5  (from the request)
+                   temperature 0.7  (set by the route)
+        """
+    )
+
+
+def test_a_machine_reads_the_same(explain):
+    said = json.loads(explain("--json", "--path", "/v1/chat/completions", body=chat(model="m")).stdout)
+    assert said.pop("timers") == {
+        "connect_s": 2.0, "first_token_s": 60.0, "token_gap_s": 60.0, "total_s": 1800.0, "whole_s": 600.0,
+    }  # fmt: skip
+    assert said == {
+        "contract": "openai",
+        "path": "/v1/chat/completions",
+        "model": "m",
+        "key": None,
+        "skipped": [
+            {"route": "code", "condition": "model", "wanted": "code-*", "got": "m"},
+            {
+                "route": "far",
+                "condition": "off",
+                "wanted": "a backend that is on",
+                "got": "backend far: FAR_KEY is not set",
+            },
+        ],
+        "route": "v1",
+        "targets": [
+            {"target": "echo/v1", "backend": "echo", "model": "v1", "share": 1.0},
+            {"target": "echo/echo", "backend": "echo", "model": "echo", "share": 0.0},
+        ],
+        "unused": [],
+        "heartbeat_s": 0.0,
+        "on_cut": "error",
+        "dialect": None,
+        "errors": "frame",
+        "parameters": {},
+        "error": None,
+    }
+
+
+def test_without_a_body_the_request_says_hi(explain):
+    assert "route      default" in explain().stdout
+
+
+def test_an_off_fallback_is_shown_as_unused(explain):
+    result = explain("-H", "x-team: research", body=chat(model="code-1"))
+    assert "to         1. echo/code\n           -  far/gpt  (off: FAR_KEY is not set)\n" in result.stdout
+
+
+def test_with_its_variable_a_backend_is_used_and_its_key_shown_nowhere(explain, monkeypatch):
+    monkeypatch.setenv("FAR_KEY", "sk-canary-5511")
+    for form in ([], ["--json"]):
+        result = explain("-H", "x-team: research", *form, body=chat(model="code-1"))
+        assert "far/gpt" in result.stdout
+        assert "canary" not in result.output
+
+
+def test_it_asks_as_a_key(explain):
+    result = explain("--key", "ci")
+    assert "to         1. echo/echo\n           -  echo/a  (the key's `models` do not allow it)\n" in result.stdout
+    assert explain("--key", "cii").stderr == "401 invalid_api_key: no key `cii`; did you mean `ci`?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "error"),
+    [
+        (["--key", "coder"], chat(model="x"), "refused    403 permission_denied: This key may not use the route"),
+        (["--key", "ci", "--path", "/v1/chat/completions"], chat(model="code-9"), None),
+        (["--path", "/nowhere"], chat(), "404 not_found: no contract is served at /nowhere; there is: "),
+        (["--path", "/chatt"], chat(), "404 not_found: no contract is served at /chatt; did you mean `/chat`?"),
+        ([], "not json", "400 invalid_request: "),
+        ([], {"messages": 5}, " invalid_request: messages: "),
+    ],
+)
+def test_a_request_that_would_be_refused_exits_1_and_says_why(explain, arguments, body, error):
+    result = explain(*arguments, body=body)
+    assert result.exit_code == (1 if error else 0)
+    assert error is None or error in result.output
+
+
+def test_a_secret_header_is_compared_and_not_shown(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "backends: {echo: {kind: echo}}\nroutes: [{name: a, match: {header: {authorization: 'Bearer x*'}}, to: echo/e}]\n"
+    )
+    result = explain("-H", "Authorization: Bearer canary-77")
+    assert "wants header authorization Bearer x*, got (not shown)" in result.stdout
+    assert "canary" not in result.output
+
+
+def test_the_query_of_a_path_is_no_part_of_it(explain):
+    assert "request    /chat," in explain("--path", "/chat?dialect=json").stdout
