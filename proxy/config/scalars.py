@@ -45,13 +45,15 @@ def plain_scalar(word: str) -> Scalar:
     for pattern, meaning in _TRAPS:
         if pattern.fullmatch(word):
             made, instead = meaning(word)
-            raise TrapError(f"{word} without quotes is {made} in YAML 1.1: " + (f"write {instead}, or " if instead else "")
-                       + f'quote it if it is text: "{word}"')  # fmt: skip
+            where = "" if made is _DISPUTED else " in YAML 1.1"
+            write = f"write {instead}, or " if instead else ""
+            raise TrapError(f'{word} without quotes is {made}{where}: {write}quote it if it is text: "{word}"')
     if any(pattern.match(word) for _, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(word[0], ())):
         raise TrapError(f'{word} without quotes is not text in YAML 1.1: quote it if it is: "{word}"')
     return word
 
 
+_DISPUTED = "a number to some readers of YAML and text to others"
 _STARTS_A_TRAP = frozenset("0123456789+-.yYnNoO=<")
 
 
@@ -71,10 +73,6 @@ def _in_base(base: int) -> Callable[[str], tuple[str, str]]:
     return meaning
 
 
-def _octal_of_1_2(word: str) -> tuple[str, str]:
-    return f'text, yet {_in_base(8)(word)[1]} in YAML 1.2, and "text"', _in_base(8)(word)[1]
-
-
 def _sexagesimal(word: str) -> tuple[str, str]:
     total = 0.0
     for part in word.lstrip("+-").replace("_", "").split(":"):
@@ -91,9 +89,9 @@ def _underscored(word: str) -> tuple[str, str]:
 def _odd_float(word: str) -> tuple[str, str]:
     value = float(word.replace("_", ""))
     if not math.isfinite(value) or abs(value) >= 1e15 or (value and abs(value) < 1e-6):
-        return "a number", ""
-    written = f"{value:f}".rstrip("0")
-    return "a number, or text, by its reader", written + "0" * written.endswith(".")
+        return _DISPUTED, ""
+    written = f"{value:f}".rstrip("0") if not word.lstrip("+-").isdigit() else f"{value:.0f}"
+    return _DISPUTED, written + "0" * written.endswith(".")
 
 
 def _says(made: str) -> Callable[[str], tuple[str, str]]:
@@ -105,7 +103,7 @@ _TRAPS: tuple[tuple[re.Pattern[str], Callable[[str], tuple[str, str]]], ...] = (
     (re.compile(r"[-+]?0_*[0-7][0-7_]*"), _in_base(8)),
     (re.compile(r"[-+]?0x[0-9a-fA-F_]+"), _in_base(16)),
     (re.compile(r"[-+]?0b[01_]+"), _in_base(2)),
-    (re.compile(r"[-+]?0o[0-7]+"), _says("text, and a number in YAML 1.2")),
+    (re.compile(r"[-+]?0o[0-7]+"), _says(_DISPUTED)),
     (re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"), _sexagesimal),
     (re.compile(r"[0-9]{4}-[0-9][0-9]?-[0-9][0-9]?(?:[Tt \t].*)?"), _says("a date")),
     (re.compile(r"[-+]?[0-9]+(?:_+[0-9]+)+_*(?:\.[0-9]+)?"), _underscored),
