@@ -122,7 +122,7 @@ class Handler:
     async def __call__(self, http: web.Request) -> web.StreamResponse:
         request_id = http.headers.get("X-Request-Id", "")
         if not REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(12)
+            request_id = secrets.token_hex(16)  # a UUID in form: llama-cpp-python answers 400 to any other
         with self._house.visit(request_id, http.remote, http.headers) as visit:
             call = _Call(self._house, visit, http, request_id)
             try:
