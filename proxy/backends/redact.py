@@ -45,9 +45,13 @@ class Redactor:
         return f"Redactor({len(self._secrets)} secrets)"
 
     def __call__(self, text: str, limit: int = MESSAGE_LENGTH) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
-        # Only what was looked at may be shown: a key cut in two by the bound would no longer be known as one.
-        text = one_line(text[:_READ], _READ).partition("Traceback (most recent")[0]
+        # First without secrets, then cut: half a key would no longer be known as one.
+        text = one_line(self._without_secrets(text)[:_READ], _READ).partition("Traceback (most recent")[0]
+        text = self._without_secrets(text)  # again: a line break may have stood in the middle of one
         text = _USERINFO.sub("://", _KEYS.sub(REDACTED, text))
         return one_line(text, limit)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text

@@ -1,0 +1,59 @@
+"""A wire backend at a scripted far side, over the real transport."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from proxy.backends.base import Resources, kind
+from proxy.backends.wire import WireBackend
+from proxy.chat import ChatRequest, Message, Text
+from proxy.errors import ProxyError
+from proxy.events import Batch, StreamEvent, check_order
+from proxy.routing import Target
+from proxy.transport.http1 import HttpTransport
+
+HI = Message("user", (Text("hi"),))
+
+
+def chat(**more: Any) -> ChatRequest:
+    """A request of the founding contract."""
+    return ChatRequest(**{"id": "r1", "contract": "chat", "dialect": "chat", "messages": (HI,), **more})
+
+
+@asynccontextmanager
+async def backend(row: Mapping[str, Any], **limits: int) -> AsyncIterator[WireBackend]:
+    """The backend of a config row, open; gone after the test with its connections."""
+    transport = HttpTransport()
+    found = kind(row["kind"])
+    built = found.build("far", found.settings.model_validate(row), Resources(transport=transport, **limits))
+    try:
+        await built.open()
+        assert isinstance(built, WireBackend)
+        yield built
+    finally:
+        await built.aclose()
+        await transport.aclose()
+
+
+async def batches(built: WireBackend, request: ChatRequest | None = None, model: str = "m") -> list[Batch]:
+    """All that one answer brings."""
+    async with aclosing(built.stream(request or chat(), Target("far", model))) as stream:
+        return [batch async for batch in stream]
+
+
+async def events(built: WireBackend, request: ChatRequest | None = None) -> list[StreamEvent]:
+    """All events of one answer, in their order."""
+    found = [event for batch in await batches(built, request) for event in batch.events]
+    check_order(found)
+    return found
+
+
+async def failure(built: WireBackend, request: ChatRequest | None = None) -> ProxyError:
+    """The error that an answer fails with before anything was said."""
+    try:
+        got = await batches(built, request)
+    except ProxyError as error:
+        return error
+    raise AssertionError(f"it answered: {got}")
