@@ -25,6 +25,7 @@ class Inflater:
         self._gzip = coding == "gzip"
         self._machine: zlib._Decompress | None = None
         self._rest = b""
+        self._ended = False  # at least one member has ended
         self.full = False  # the last step was as large as it may be: there may be more
 
     @property
@@ -38,18 +39,26 @@ class Inflater:
     def step(self) -> bytes:
         """At most `STEP` bytes; empty when more input is needed. Raises `zlib.error`."""
         while self._rest or self.full:
-            machine = self._machine
+            machine = self._machine or self._next_member()
             if machine is None:
-                machine = self._machine = zlib.decompressobj(self._window())
+                return b""
             piece = machine.decompress(self._rest, STEP)
             self._rest = machine.unconsumed_tail
             self.full = len(piece) == STEP
-            if machine.eof:  # gzip allows another member, and zeros as padding
-                self._rest = machine.unused_data.lstrip(b"\0")
+            if machine.eof:
+                self._rest, self._ended = machine.unused_data, True
                 self._machine, self.full = None, False
             if piece:
                 return piece
         return b""
+
+    def _next_member(self) -> zlib._Decompress | None:
+        """A machine for what follows: gzip allows another member, and zeros as padding after one."""
+        if self._ended:
+            self._rest = self._rest.lstrip(b"\0")
+        if self._rest:
+            self._machine = zlib.decompressobj(self._window())
+        return self._machine
 
     def _window(self) -> int:
         if self._gzip:

@@ -1,0 +1,90 @@
+"""How long idle connections are kept, and how many."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.transport import HttpTransport, Request
+from tests.support.upstream import LAST_CHUNK, Wait, chunked, eventually, json_reply, sse_head
+
+
+async def ask(transport, upstream):
+    response = await transport.open(Request(method="POST", url=upstream.url, headers={}))
+    await response.read_all(1000)
+    response.close()
+
+
+@pytest.fixture
+async def short():
+    transport = HttpTransport(proxies={}, idle_s=0.05, max_idle_per_origin=2)
+    yield transport
+    await transport.aclose()
+
+
+async def test_idle_connections_are_closed_by_us_in_time(upstream, short):
+    upstream.always(json_reply(200, {}))
+    await ask(short, upstream)
+    assert short.stats().idle == 1
+    await upstream.peer_gone()
+    assert short.stats().open == 0
+    await ask(short, upstream)
+    await upstream.peer_gone(2)
+
+
+async def test_an_expired_connection_is_not_used_even_before_it_is_swept(upstream, short):
+    upstream.always(json_reply(200, {}))
+    await ask(short, upstream)
+    (waiting,) = short._pool._idle.values()
+    waiting[0].expires_at = 0
+    await ask(short, upstream)
+    assert upstream.connections == 2
+
+
+async def test_no_more_than_so_many_idle_ones_are_kept(upstream, short):
+    go = asyncio.Event()
+    upstream.play(sse_head(), Wait(go), chunked(b"x"), LAST_CHUNK, times=5)
+    asking = [asyncio.create_task(ask(short, upstream)) for _ in range(5)]
+    await upstream.received(5)
+    go.set()
+    await asyncio.gather(*asking)
+    assert short.stats().idle == 2
+    await upstream.peer_gone(3)
+
+
+async def test_the_connection_used_last_goes_first(upstream, transport):
+    go = asyncio.Event()
+    upstream.play(sse_head(), Wait(go), LAST_CHUNK)
+    slow = asyncio.create_task(ask(transport, upstream))
+    await upstream.received()
+    upstream.always(json_reply(200, {}))
+    await ask(transport, upstream)
+    go.set()
+    await slow
+    for _ in range(3):
+        await ask(transport, upstream)
+    assert [seen.connection_number for seen in upstream.requests] == [1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("value", "kept"), [("timeout=1", 0), ("timeout=0", 0), ("max=5, timeout=60", 1), ("x", 1)])
+async def test_the_far_sides_own_keep_alive_is_respected(upstream, transport, value, kept):
+    upstream.play(json_reply(200, {}, {"keep-alive": value}))
+    await ask(transport, upstream)
+    assert transport.stats().idle == kept
+
+
+async def test_other_origins_do_not_share_connections(upstream, transport):
+    upstream.always(json_reply(200, {}))
+    await ask(transport, upstream)
+    response = await transport.open(Request(method="POST", url=f"http://localhost:{upstream.port}/v1", headers={}))
+    await response.read_all(1000)
+    response.close()
+    assert upstream.connections == 2
+
+
+async def test_the_last_connection_lost_leaves_nothing_scheduled(upstream, short):
+    upstream.always(json_reply(200, {}))
+    await ask(short, upstream)
+    await eventually(lambda: short._pool._sweep is None)
+    assert short._pool._idle == {}
