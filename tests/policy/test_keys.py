@@ -61,6 +61,7 @@ REFUSED = {
     "twice, one wrong": sent(("x-api-key", OTHER), ("x-api-key", KEY)),
     "joined by a proxy": sent(("Authorization", f"Bearer {KEY}, Bearer {KEY}")),
     "two styles, two keys": sent(("Authorization", f"Bearer {KEY}"), ("x-api-key", OTHER)),
+    "two styles, wrong one first": sent(("Authorization", f"Bearer {OTHER}"), ("x-api-key", KEY)),
     "empty beside a good key": sent(("x-api-key", ""), ("api-key", KEY)),
     "huge": sent(("Authorization", "Bearer " + "k" * 5000)),
     "huge blanks": sent(("x-api-key", " " * 5000 + KEY)),

@@ -82,8 +82,9 @@ def test_a_huge_value_is_cut_and_says_by_how_much():
     assert f"{1_000_000 - LONGEST_VALUE} more" in cut
 
 
-@given(st.integers(LONGEST_VALUE - 200, LONGEST_VALUE + 200), st.integers(0, 20))
-@example(LONGEST_VALUE - 5, 0)
+@given(st.integers(LONGEST_VALUE - 100, LONGEST_VALUE + 600), st.integers(0, 50))
+@example(LONGEST_VALUE - 20, 0)  # cut in two by the limit
+@example(LONGEST_VALUE + 500, 50)  # cut in two where reading stops, then pulled in by what masking saved
 def test_a_cut_never_leaves_half_a_secret(at, earlier):
     secret = "correct-horse-battery-staple-canary"
     text = f"{secret} " * earlier
