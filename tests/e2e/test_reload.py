@@ -204,6 +204,8 @@ async def test_E03_fifty_reloads_in_a_minute_under_two_hundred_streams(
     print(f"{len(finished)} streams, fds and upstream connections: {counts[5]} -> {counts[-1]}")
     assert all(body.endswith(DONE) for body in finished)
     assert torn(upstream.requests) == []
-    assert {one.json()["seed"] for one in upstream.requests} >= set(range(5, 50, 5))
+    served = {one.json()["seed"] for one in upstream.requests}
+    assert len(served) >= 40, "a busy machine may take two changes up in one"
+    assert 50 in served
     assert counts[-1][0] <= counts[5][0] + 20
     assert counts[-1][1] <= counts[5][1] + 20
