@@ -60,8 +60,8 @@ class OpenAIFrontend:
         Endpoint("POST", "/chat/completions"),
         Endpoint("GET", "/v1/models", "models"),
         Endpoint("GET", "/models", "models"),
-        Endpoint("GET", "/v1/models/{id:.+}", "model"),  # an id may hold slashes: openai/gpt-4o-mini
-        Endpoint("GET", "/models/{id:.+}", "model"),
+        Endpoint("GET", "/v1/models/{id}", "model"),  # an id may hold slashes: openai/gpt-4o-mini
+        Endpoint("GET", "/models/{id}", "model"),
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
