@@ -26,7 +26,7 @@ from proxy.errors import (
     UpstreamTruncated,
 )
 from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
-from proxy.frontends.client import ClientSlow
+from proxy.frontends.client import ClientGone, ClientSlow
 from proxy.routing import Plan, Router, Target, Timers
 from proxy.telemetry.record import StreamRecord
 
@@ -48,7 +48,7 @@ class Client(Protocol):
     bytes_out: int
 
     async def send(self, batch: Batch) -> None:
-        """Write a batch. Raises `ClientSlow`, or `ConnectionError` when the client is gone."""
+        """Write a batch. Raises `ClientGone` when nobody takes it."""
 
     def heartbeat(self) -> None:
         """Say on silence that the answer is still being worked on. Never waits."""
@@ -194,8 +194,7 @@ class Exchange:
         """Answer the request.
 
         Returns when the client has had its one end. Raises `ProxyError` when nothing was sent, so that the
-        frontend can answer with a status; `ClientSlow`, `ConnectionError` or `CancelledError` when there is
-        nobody left to answer.
+        frontend can answer with a status; `ClientGone` or `CancelledError` when there is nobody left to answer.
         """
         plan, record = self.plan, self.record
         clock = asyncio.get_running_loop().time
@@ -208,7 +207,7 @@ class Exchange:
         except ClientSlow:
             record.finish("client_slow", clock(), error_code="client_slow")
             raise
-        except (asyncio.CancelledError, ConnectionError):
+        except (asyncio.CancelledError, ClientGone):
             record.finish("client_gone", clock(), error_code="client_gone")
             raise
         finally:
@@ -252,23 +251,25 @@ class Exchange:
         request = self._pipeline.prepared(self.request, self.plan, target)
         relay = _Relay(client, watch, record, self._pipeline.answer_bytes)
         stream = backend.stream(request, target)
+        error: ProxyError | None = None
         try:
             await relay.run(stream)
         except asyncio.CancelledError:
             error = watch.caught()
             if error is None:
                 raise
-            await relay.fail(error)
-        except ProxyError as error:
-            await relay.fail(error)
-        except (ClientSlow, ConnectionError):
+        except ProxyError as raised:
+            error = raised
+        except ClientGone:
             raise
         except Exception:
             log.exception("backend_failed", request_id=record.request_id, backend=target.backend)
             where = f"request {record.request_id} in the proxy's log"
-            await relay.fail(InternalError(f"backend {target.backend} failed on our side: see {where}"))
+            error = InternalError(f"backend {target.backend} failed on our side: see {where}")
         finally:
             await _let_go(stream)
+        if error is not None:
+            await relay.fail(error)
 
 
 class _Relay:
@@ -309,8 +310,7 @@ class _Relay:
             elif client.bytes_out > self._answer_bytes:
                 raise _too_long(self._answer_bytes)
             if end is not None:
-                self._end(end)
-                await client.send(batch)
+                await self._end(batch, end)
                 return
             await client.send(batch)
         raise UpstreamTruncated("the answer ended without saying that it is complete")
@@ -320,8 +320,7 @@ class _Relay:
         if not self._committed:
             raise error
         fault = Fault(error)
-        self._end(fault)
-        await self._client.send(Batch([fault]))
+        await self._end(Batch([fault]), fault)
 
     def _commits(self, batch: Batch, end: Finish | Fault | None) -> bool:
         """Hold the batch back; true when it is time to let everything held go."""
@@ -333,11 +332,13 @@ class _Relay:
             return end is not None
         return end is not None or batch.has_content or self._held_bytes > HOLD_BYTES
 
-    def _end(self, end: Finish | Fault) -> None:
+    async def _end(self, batch: Batch, end: Finish | Fault) -> None:
+        """Write the end. From here on no timer may strike; only a client that leaves can still change the reason."""
         self._watch.disarm()
         record = self._record
         if end.usage is not None:
             record.usage = end.usage
+        await self._client.send(batch)
         match end:
             case Finish():
                 record.noted_finish = end.noted

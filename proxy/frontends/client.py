@@ -12,8 +12,12 @@ from proxy.events import Batch, Collector, Fault
 from proxy.frontends.base import Encoder
 
 
-class ClientSlow(Exception):  # noqa: N818 - names what the client is
-    """The client has taken nothing for `write_stall_s`. Nobody is there to be told."""
+class ClientGone(Exception):
+    """The client has left. Nobody is there to be told."""
+
+
+class ClientSlow(ClientGone):
+    """The client has taken nothing for `write_stall_s`, which is as good as gone."""
 
 
 class StreamingClient:
@@ -46,11 +50,14 @@ class StreamingClient:
 
     async def begin(self, *, flush: bool) -> None:
         """Send the head: at once, or together with the first bytes of the answer."""
-        writer = await self.response.prepare(self._request)
-        assert isinstance(writer, StreamWriter)
-        self._writer = writer
-        if flush:
-            writer.send_headers()
+        try:
+            writer = await self.response.prepare(self._request)
+            assert isinstance(writer, StreamWriter)
+            self._writer = writer
+            if flush:
+                writer.send_headers()
+        except ConnectionError:
+            raise ClientGone from None
 
     async def send(self, batch: Batch) -> None:
         if self._writer is None:
@@ -86,7 +93,10 @@ class StreamingClient:
             return
         writer = self._writer
         assert writer is not None
-        writer.set_eof()
+        try:
+            writer.set_eof()
+        except ConnectionError:
+            raise ClientGone from None
         if writer.protocol.writing_paused:
             await self._caught_up(writer)
         await self.response.write_eof()
@@ -101,7 +111,10 @@ class StreamingClient:
         writer = self._writer
         assert writer is not None
         self.bytes_out += len(data)
-        await writer.write(data, drain=False)
+        try:
+            await writer.write(data, drain=False)
+        except ConnectionError:
+            raise ClientGone from None
         if writer.protocol.writing_paused:
             await self._caught_up(writer)
 
@@ -116,6 +129,8 @@ class StreamingClient:
             except TimeoutError:
                 if transport is None or transport.get_write_buffer_size() >= behind:
                     raise ClientSlow from None
+            except ConnectionError:
+                raise ClientGone from None
             else:
                 return
 

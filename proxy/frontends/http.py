@@ -36,7 +36,7 @@ from proxy.errors import (
 )
 from proxy.events import Batch, Fault
 from proxy.frontends.base import Encoder, Endpoint, Frontend, Head, Reply
-from proxy.frontends.client import ClientSlow, CollectingClient, StreamingClient
+from proxy.frontends.client import ClientGone, CollectingClient, StreamingClient
 from proxy.routing import Plan, Principal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -229,9 +229,9 @@ class _Call:
                 await client.send(Batch([Fault(error)]))
             self.begun = True
             await client.end()
-        except ClientSlow:
+        except ClientGone as gone:
             client.abort()
-            raise ConnectionResetError("the client stopped reading") from None
+            raise ConnectionResetError(gone) from None
         finally:
             if client.begun:
                 visit.ended(status=200, bytes_out=client.bytes_out, error=failure)
