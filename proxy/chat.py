@@ -48,7 +48,13 @@ class Audio(msgspec.Struct, frozen=True, tag="audio"):
     format: str
 
 
-Part = Text | Image | File | Audio
+class Other(msgspec.Struct, frozen=True, tag="other"):
+    """A part of a type we do not know. Only a backend of the request's own dialect can carry it, in `wire`."""
+
+    kind: str
+
+
+Part = Text | Image | File | Audio | Other
 
 
 class ToolCall(msgspec.Struct, frozen=True):

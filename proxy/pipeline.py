@@ -27,7 +27,7 @@ from proxy.errors import (
 )
 from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from proxy.frontends.client import ClientGone, ClientSlow
-from proxy.routing import Plan, Router, Target, Timers
+from proxy.routing import Plan, Router, Target, Timers, parameters
 from proxy.telemetry.record import StreamRecord
 
 HOLD_BYTES = 8 * 1024
@@ -357,7 +357,9 @@ class Pipeline:
 
     def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
         """The request as this target gets it: its model, and the route's `default` and `set` applied."""
-        params = {**plan.default, **request.params, **plan.set} if plan.set or plan.default else request.params
+        params = request.params
+        if plan.set or plan.default:
+            params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
         return msgspec.structs.replace(request, model=target.model, params=params)
 
 

@@ -325,9 +325,13 @@ _KEY = "key routes"
 
 
 def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
-    """The parameters sent upstream: the request's over the route's `default`, and the route's `set` over both."""
+    """The parameters sent upstream: the request's over the route's `default`, and the route's `set` over both.
+
+    A name that is not modelled is only in `wire`, where it counts as the request's all the same.
+    """
+    given = request.wire or {}
     for name, value in plan.default.items():
-        if name not in request.params and name not in plan.set:
+        if name not in request.params and name not in given and name not in plan.set:
             yield Parameter(name, value, "default")
     for name, value in request.params.items():
         if name not in plan.set:

@@ -465,3 +465,15 @@ def test_a_plan_takes_microseconds():
     house, asked = router(*rows, route("last")), request(model="gpt-5")
     house.plan(asked)
     assert min(timeit.repeat(lambda: house.plan(asked), number=100, repeat=5)) / 100 / 101 < 5e-6  # per rule
+
+
+def test_a_routes_default_never_overrides_what_the_client_said_in_a_name_we_do_not_model():
+    from proxy.routing import parameters
+
+    plan = router(route(default={"top_k": 5, "top_a": 1}, set={"seed": 3})).plan(request())
+    asked = request(wire={"top_k": 40}, params={"seed": 1, "top_p": 0.5})
+    assert {p.name: (p.value, p.origin) for p in parameters(plan, asked)} == {
+        "top_a": (1, "default"),
+        "top_p": (0.5, "request"),
+        "seed": (3, "set"),
+    }

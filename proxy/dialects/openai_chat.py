@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.chat import Audio, ChatRequest, File, Image, Message, Part, Text, Tool
+from proxy.chat import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.dialects.json_body import (
     PARAMETERS,
     decode_messages,
@@ -223,6 +223,8 @@ def _part(part: Part) -> dict[str, Any]:
             return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
         case File():
             return {"type": "file", "file": _file(part)}
+        case Other(kind):
+            raise Unsupported(f"this target takes no content part of type {kind!r}")
         case _:
             assert_never(part)
 

@@ -18,6 +18,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     connect_s: float = 5.0  # name look-up, TCP, proxy and TLS together
     head_limit: int = 64 * 1024  # bytes of the answer's status line and headers
 
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.url.partition('?')[0]})"  # headers hold keys, the body a prompt
+
 
 class Response(Protocol):
     """An answer whose head has arrived. Close it whatever happens; leaving it open is leaving a model running."""

@@ -241,3 +241,12 @@ def test_a_file_by_address_is_refused_rather_than_dropped():
 def test_fields_of_another_dialect_are_not_taken_for_ours():
     request = chat(Message("user", (Text("hi"),)), wire={"trigger": "x", "api_base": "y"}, metadata={"team": "x"})
     assert sent(request).keys() == {"model", "messages", "stream", "stream_options"}
+
+
+def test_a_content_part_of_a_new_type_passes_to_the_same_dialect_and_is_refused_by_others():
+    new = {"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}}
+    request = decode({"model": "m", "messages": [{"role": "user", "content": [new]}]})
+    assert sent(request)["messages"][0]["content"] == [new]
+    founding = msgspec.structs.replace(request, wire=None, dialect="chat")
+    with pytest.raises(Unsupported, match="video_url"):
+        sent(founding)

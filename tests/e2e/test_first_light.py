@@ -44,7 +44,9 @@ async def test_bytes_of_the_same_dialect_pass_untouched(open_house: Opener, upst
     proxy = await open_house(openai_config(upstream.url))
     upstream.play(*openai_stream(["Hel", "lo"]))
     async with aiohttp.ClientSession(proxy.url) as http:
-        async with http.post("/v1/chat/completions", json={"model": "m", "stream": True, "odd": [1], **HELLO}) as answer:
+        async with http.post(
+            "/v1/chat/completions", json={"model": "m", "stream": True, "odd": [1], **HELLO}
+        ) as answer:
             text = await answer.text()
         assert '"id": "chatcmpl-scripted"' in text or '"id":"chatcmpl-scripted"' in text
         assert upstream.requests[0].json()["odd"] == [1]

@@ -205,9 +205,7 @@ async def test_A07_a_whole_completion_where_a_stream_was_asked_for_is_streamed(
     ("reply", "status"),
     [
         pytest.param(json_reply(200, {"error": {"message": "quota", "code": 429}}), 429, id="JSON error"),
-        pytest.param(
-            json_reply(200, b"<html>secret login page</html>", {"content-type": "text/html"}), 502, id="HTML"
-        ),
+        pytest.param(json_reply(200, b"<html>secret login page</html>", {"content-type": "text/html"}), 502, id="HTML"),
         pytest.param(json_reply(200, b"{broken"), 502, id="broken JSON"),
         pytest.param(json_reply(200, {"hello": "world"}), 502, id="some other JSON"),
     ],

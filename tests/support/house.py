@@ -73,9 +73,8 @@ async def at_rest(house: House, within: float = 2.0) -> None:
 
 @contextlib.asynccontextmanager
 async def _open(config: Path) -> AsyncIterator[Running]:
-    async with quiescent():
-        async with _listening(config) as running:
-            yield running
+    async with quiescent(), _listening(config) as running:
+        yield running
 
 
 @contextlib.asynccontextmanager
