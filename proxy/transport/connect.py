@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
 import socket
 import ssl
@@ -77,8 +76,6 @@ class Connector:
                 await loop.create_connection(lambda: connection, sock=sock)
         except BaseException:
             connection.abort()
-            if not _is_open(sock):  # uvloop closes the descriptor under the socket object, whose own close()
-                sock.detach()  # would later hit whoever has been given that number
             raise
         return connection
 
@@ -111,14 +108,6 @@ class _Stage:
 
     def __init__(self) -> None:
         self.doing = ""
-
-
-def _is_open(sock: socket.socket) -> bool:
-    try:
-        os.fstat(sock.fileno())
-    except OSError:
-        return False
-    return True
 
 
 async def _open_tunnel(sock: socket.socket, origin: Origin, via: ForwardProxy) -> None:

@@ -46,8 +46,11 @@ class Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes) -> None:
         """Write a request, as one write unless copying a large body behind its head would cost more."""
-        if self.transport is None:
+        if not self.usable:
+            if self.lost:  # before there was an exchange to tell; else connection_lost() is still to come
+                self._ended(None)
             return
+        assert self.transport is not None
         if len(body) <= JOIN_UP_TO:
             self.transport.write(head + body)
         else:
@@ -60,7 +63,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.pool.add(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -172,13 +174,11 @@ class Exchange:
             if self._complete:
                 return b""
             if self._paused:
-                self._resume()
+                self._resume()  # only now: what was held back is wanted
             await self._wait()
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread = self._barren = self._length_at_end = 0
-        if self._paused:
-            self._resume()
         return data
 
     async def read_all(self, limit: int) -> bytes:

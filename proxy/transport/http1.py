@@ -77,6 +77,7 @@ class HttpTransport:
             connection = await self._connector.connect(
                 destination, lambda: Connection(destination, self._pool), within_s
             )
+            self._pool.add(connection)
             if not self._pool.closed:
                 return connection
             connection.abort()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 
 import msgspec
 
 from proxy.transport.address import Destination
 from proxy.transport.connection import Connection
 
+CLOSE_WITHIN_S = 2.0  # an aborted connection is gone in the loop's next round; shutting down hangs on nothing
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,\s])timeout=(\d{1,6})")
 
 
@@ -71,9 +73,14 @@ class Pool:
             self._sweep = loop.call_later(idle_s, self._close_expired)
 
     def add(self, connection: Connection) -> None:
-        """A connection has been made."""
-        self._open.add(connection)
-        self._empty.clear()
+        """A connection has been made.
+
+        Not to be called from `connection_made`: when a connect is cancelled in that very moment, uvloop closes
+        the socket and never calls `connection_lost`.
+        """
+        if not connection.lost:
+            self._open.add(connection)
+            self._empty.clear()
 
     def forget(self, connection: Connection) -> None:
         """Never hand this one out again."""
@@ -98,7 +105,9 @@ class Pool:
             if connection.exchange is not None:
                 connection.exchange.close()
             connection.abort()
-        await self._empty.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN_S):
+                await self._empty.wait()
 
     def _close_expired(self) -> None:
         loop = asyncio.get_running_loop()

@@ -214,6 +214,18 @@ class NoTransport(asyncio.Transport):
         self.aborted = True
 
 
+async def test_a_connection_lost_before_the_request_is_sent_is_told():
+    connection = Connection(Destination(Origin("http", "far", 80)), Pool(idle_s=9, max_idle_per_origin=1))
+    connection.connection_made(NoTransport())
+    connection.connection_lost(ConnectionResetError())
+    connection.pool.add(connection)
+    exchange = Exchange(connection, method="POST", head_limit=65536, high_water=262144)
+    connection.send(b"POST / HTTP/1.1\r\n\r\n", b"")
+    with pytest.raises(UpstreamTruncated, match="http://far closed the connection before it answered"):
+        await exchange.head()
+    assert connection.pool.stats().open == 0
+
+
 ANSWERS = {
     "chunked": (sse_head() + chunked(TEXT) + b"3;x=y\r\nabc\r\n" + b"0\r\nT: 1\r\n\r\n", TEXT + b"abc"),
     "length": (head(100) + head(200, {"content-length": str(len(TEXT))}) + TEXT, TEXT),
@@ -224,6 +236,7 @@ ANSWERS = {
 async def fed(parts):
     connection = Connection(Destination(Origin("http", "far", 80)), Pool(idle_s=9, max_idle_per_origin=1))
     connection.connection_made(NoTransport())
+    connection.pool.add(connection)
     exchange = Exchange(connection, method="POST", head_limit=65536, high_water=262144)
     for part in parts:
         connection.data_received(part)

@@ -419,3 +419,16 @@ async def test_aclose_during_a_request_ends_it(upstream):
     await transport.aclose()
     with pytest.raises(ProxyError):
         await asking
+
+
+async def test_a_connection_made_while_closing_is_closed(upstream):
+    upstream.always(Stall())
+    for steps in range(1, 12):
+        transport = HttpTransport(proxies={})
+        asking = asyncio.create_task(transport.open(Request(method="POST", url=upstream.url, headers={})))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await transport.aclose()
+        with pytest.raises(ProxyError):
+            await asking
+        await eventually(lambda: upstream.open_connections == 0)
