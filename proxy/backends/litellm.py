@@ -1,0 +1,375 @@
+"""Kind `litellm`: every provider litellm reaches (https://docs.litellm.ai/docs/providers), as an extra.
+
+litellm is a large dependency with habits of its own, so it is kept on a short leash: imported in a thread and
+only when a config names it, its retries, fallbacks, callbacks and look-ups off, its arguments an allow-list
+(H08), and an answer complete only when the provider says so (see `litellm_chunks`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from copy import deepcopy
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+from pydantic import Field, SecretStr, field_validator
+
+from proxy.backends.base import BackendSettings, Resources
+from proxy.backends.litellm_chunks import last_word, payloads
+from proxy.backends.litellm_errors import translate
+from proxy.backends.litellm_http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
+from proxy.backends.redact import Redactor
+from proxy.backends.wire import FINISHED_S
+from proxy.backends.wire_settings import Address, Key
+from proxy.chat import ChatRequest, File, Image, Message
+from proxy.dialects.json_body import PARAMETERS
+from proxy.dialects.openai_chat import choices_expected, encode_request
+from proxy.dialects.openai_stream import StreamDecoder
+from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
+from proxy.events import Batch, Fault
+from proxy.routing import Target
+
+OLDEST = (1, 106)
+"""Never older: 1.82.7 and 1.82.8 were malicious, and what we build on looked different before."""
+
+_NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport that of connecting
+_LET_GO_S = 0.2  # how long to wait for litellm to come out of the thread in which it prepares a request
+
+_ENVIRONMENT = {
+    # Read when litellm is imported: no price list or header list from the network, no `.env` of whatever directory.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_BLOG_POSTS": "True",
+    "LITELLM_MODE": "PRODUCTION",
+}
+_SWITCHES = {
+    "disable_hf_tokenizer_download": True,
+    "suppress_debug_info": True,
+    "turn_off_message_logging": True,
+    "disable_streaming_logging": True,
+    "telemetry": False,
+}
+_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
+
+_OURS = frozenset(
+    {
+        # Arguments of `acompletion` that are not the config's to give either: they are what this module is about.
+        "acompletion",
+        "api_base",
+        "api_key",
+        "api_version",
+        "base_url",
+        "caching",
+        "callbacks",
+        "client",
+        "context_window_fallback_dict",
+        "custom_llm_provider",
+        "drop_params",
+        "fallbacks",
+        "logger_fn",
+        "max_retries",
+        "messages",
+        "mock_delay",
+        "mock_response",
+        "mock_timeout",
+        "mock_tool_calls",
+        "model",
+        "model_list",
+        "n",
+        "num_retries",
+        "shared_session",
+        "stream",
+        "stream_options",
+        "timeout",
+        "tools",
+    }
+)
+_PASSED_ON = frozenset(PARAMETERS) - {"n"}
+_TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
+
+
+class LiteLLMSettings(BackendSettings):
+    """A row of kind `litellm`."""
+
+    models: list[str] = Field(
+        default_factory=list,
+        description="The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
+        "leaves the model to the client. None by default: the name decides where a request and the key go.",
+    )
+    api_key: Key | None = Field(
+        default=None, description="The provider's key. Default: the variable litellm reads for it, if set."
+    )
+    api_base: Address | None = Field(default=None, description="The provider's address, where it is not the usual one.")
+    api_version: str | None = Field(default=None, min_length=1, description="The API version, for Azure.")
+    drop_params: bool = Field(
+        default=True,
+        description="Leave out settings the provider does not know, such as `seed`. `false`: refuse the request.",
+    )
+    include_usage: bool = Field(default=True, description="Ask for token counts in streams, where it needs asking.")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,  # may hold credentials
+        description="More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
+        "`vertex_project` or `extra_headers`. A client cannot give any of these.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in _OURS or name.startswith("_"):
+                raise ValueError(f"{name} cannot be given here")
+        return options
+
+
+class LiteLLMBackend:
+    """Whatever litellm reaches."""
+
+    dialect = ""
+    local = False
+
+    def __init__(self, name: str, settings: LiteLLMSettings, resources: Resources) -> None:
+        self.name = name
+        self._settings = settings
+        self._resources = resources
+        self._clean = Redactor(_secrets(settings))
+        self._litellm: Any = None
+        self._handler: Any = None
+
+    async def open(self) -> None:
+        """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or too old."""
+        self._litellm, self._handler = await asyncio.to_thread(_load, self.name)
+
+    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+        """See `Backend.stream`."""
+        arguments = self._arguments(request, target)
+        decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
+        exchange = self._exchange(target)
+        wrapper, spoken, complete = None, False, False
+        try:
+            wrapper = await self._begin(arguments, exchange)
+            async with aclosing(self._batches(wrapper, target.model, decoder, exchange)) as batches:
+                async for batch in batches:
+                    spoken = spoken or batch.has_content
+                    end = batch.terminal
+                    if isinstance(end, Fault) and not spoken:
+                        raise end.error  # nothing was said yet: another target may still be tried
+                    complete = end is not None and not isinstance(end, Fault)
+                    yield batch
+        finally:
+            if not complete:
+                exchange.close()
+            if wrapper is not None:
+                with suppress(Exception):
+                    await wrapper.aclose()
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        litellm, self._litellm = self._litellm, None
+        if litellm is not None:
+            await LENT.take_back(litellm)
+
+    def _exchange(self, target: Target) -> Exchange:
+        resources = self._resources
+        return Exchange(
+            resources.transport,
+            connect_s=target.connect_s,
+            frame_bytes=resources.frame_bytes,
+            answer_bytes=resources.answer_bytes,
+        )
+
+    async def _begin(self, arguments: Mapping[str, Any], exchange: Exchange) -> Any:
+        """Call litellm; returns its stream once the answer's head is there.
+
+        It runs in a task of its own, because cancelling it while it prepares the request in a thread would
+        leave a coroutine there that nobody awaits.
+        """
+
+        async def call() -> Any:
+            EXCHANGE.set(exchange)
+            wrapper = await self._litellm.acompletion(**arguments)
+            if wrapper.completion_stream is None:  # some providers ask only when the first chunk is wanted
+                await wrapper.fetch_stream()
+            return wrapper
+
+        task = asyncio.create_task(call(), name=f"litellm {self.name}")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await _abandon(task, exchange)
+            raise
+        except ProxyError:
+            raise
+        except Exception as error:
+            raise self._translated(error, exchange) from None  # its own text may quote a key
+
+    async def _batches(
+        self, wrapper: Any, model: str, decoder: StreamDecoder, exchange: Exchange
+    ) -> AsyncGenerator[Batch, None]:
+        """What the stream brings, to its one end: litellm's chunks are OpenAI's, so OpenAI's reader reads them."""
+        failure: UpstreamError | None = None
+        async with aclosing(payloads(wrapper, model)) as chunks:
+            while not decoder.done:
+                try:
+                    async with asyncio.timeout(FINISHED_S if decoder.finished else None):
+                        payload = await anext(chunks, None)
+                except TimeoutError as error:
+                    failure = None if decoder.finished else self._broken_off(error, exchange)
+                    break
+                except Exception as error:
+                    failure = self._broken_off(error, exchange)
+                    break
+                if payload is None:
+                    break
+                if events := _fed(decoder, payload):
+                    yield Batch(events)
+        if not decoder.finished and not decoder.done and (payload := last_word(wrapper)) is not None:
+            yield Batch(_fed(decoder, payload))
+        end = decoder.finish() if failure is None else decoder.fail(failure)
+        if end.events:
+            yield Batch(end.events)
+
+    def _broken_off(self, error: Exception, exchange: Exchange) -> UpstreamError:
+        broken = self._translated(error, exchange)
+        return broken if isinstance(broken, UpstreamError) else UpstreamError(broken.message)
+
+    def _translated(self, error: Exception, exchange: Exchange) -> ProxyError:
+        return translate(error, exchange, who=f"backend {self.name}", clean=self._clean)
+
+    def _provider(self, target: Target) -> str:
+        """Whose model it is. Only the config names models: litellm goes by the name alone."""
+        if target.asked and target.model not in self._settings.models:
+            raise Unsupported(
+                f"backend {self.name} does not know this model: its config must list the models that clients may name",
+                param="model",
+            )
+        provider, slash, _ = target.model.partition("/")
+        if slash:
+            return provider
+        try:
+            return str(self._litellm.get_llm_provider(model=target.model)[1])
+        except Exception:
+            raise Unsupported(
+                f"backend {self.name}: litellm knows no provider of this model; name it as provider/model"
+            ) from None
+
+    def _arguments(self, request: ChatRequest, target: Target) -> dict[str, Any]:
+        """All that litellm is given: from the config where to go and how, from the request what is listed here."""
+        if choices_expected(request) > 1:
+            raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")
+        provider = self._provider(target)
+        if provider not in _TAKES_ADDRESSES:
+            _refuse_addresses(request.messages)
+        settings = self._settings
+        # Written and read again: litellm changes what it is given.
+        body = msgspec.json.decode(encode_request(msgspec.structs.replace(request, dialect="", wire=None), model=""))
+        arguments: dict[str, Any] = {
+            **deepcopy(settings.options),
+            **{name: value for name, value in body.items() if name in _PASSED_ON and value is not None},
+            "messages": body["messages"],
+            "model": target.model,
+            "stream": True,
+            "drop_params": settings.drop_params,
+            "num_retries": 0,
+            "max_retries": 0,
+            "timeout": _NO_TIMEOUT_S,
+            "_skip_mcp_handler": True,  # tools are the client's; without this, litellm 1.106 needs a package for them
+        }
+        given = {
+            "tools": body.get("tools"),
+            "user": body.get("user"),
+            "api_key": settings.api_key.get_secret_value() if settings.api_key else None,
+            "api_base": settings.api_base,
+            "api_version": settings.api_version,
+            "stream_options": {"include_usage": True} if settings.include_usage else None,
+            "client": self._handler if provider in TAKES_HANDLER else None,
+        }
+        return arguments | {name: value for name, value in given.items() if value is not None}
+
+
+def _load(backend: str) -> tuple[Any, Any]:
+    """Import litellm, switch off what it does on its own account, give it our connections."""
+    try:
+        installed = version("litellm")
+    except PackageNotFoundError:
+        raise ConfigError(
+            f"backend {backend}: kind litellm needs a package that is not installed: pip install 'chat-proxy[litellm]'"
+        ) from None
+    if tuple(int(part) for part in re.findall(r"\d+", installed)[:2]) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ConfigError(f"backend {backend}: litellm {installed} is too old: pip install 'litellm>={oldest}'")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    litellm = import_module("litellm")
+    for name, switch in _SWITCHES.items():
+        setattr(litellm, name, switch)
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    _ = litellm.acompletion, litellm.get_llm_provider  # each imports more when first asked for
+    if not hasattr(litellm.CustomStreamWrapper, "chunk_creator"):
+        raise ConfigError(f"backend {backend}: litellm {installed} is newer than this version of chat-proxy knows")
+    return litellm, LENT.lend(litellm)
+
+
+async def _abandon(task: asyncio.Task[Any], exchange: Exchange) -> None:
+    """End a call nobody waits for any more: at once, or as soon as litellm is out of its thread."""
+    exchange.abandoned = True
+    if not exchange.begun:
+        await asyncio.wait({task}, timeout=_LET_GO_S)
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None:
+        with suppress(Exception):
+            await task.result().aclose()
+
+
+def _fed(decoder: StreamDecoder, payload: bytes) -> list[Any]:
+    return decoder.feed(b"data: " + payload + b"\n\n").events
+
+
+def _refuse_addresses(messages: tuple[Message, ...]) -> None:
+    """For most providers litellm fetches what a message only names, from wherever the client says (H08)."""
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Image) and not part.url.startswith("data:"):
+                raise Unsupported("this target takes images as data: URLs, not by address")
+            if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
+                raise Unsupported("this target takes files as data, not by address")
+
+
+def _secrets(settings: LiteLLMSettings) -> list[str]:
+    """What may not be told: the key, and every text among the options."""
+    key = [settings.api_key.get_secret_value()] if isinstance(settings.api_key, SecretStr) else []
+    return key + list(_texts(settings.options))
+
+
+def _texts(value: Any) -> list[str]:
+    match value:
+        case str():
+            return [value] if len(value) >= 8 else []
+        case dict():
+            return [text for inner in value.values() for text in _texts(inner)]
+        case list():
+            return [text for inner in value for text in _texts(inner)]
+        case _:
+            return []
+
+
+class LiteLLMKind:
+    """Registers the kind."""
+
+    kind = "litellm"
+    settings = LiteLLMSettings
+
+    def build(self, name: str, settings: LiteLLMSettings, resources: Resources) -> LiteLLMBackend:
+        return LiteLLMBackend(name, settings, resources)
+
+
+KIND = LiteLLMKind()

@@ -1,0 +1,434 @@
+"""What every backend must keep to, whatever it speaks. Subclass it in a test file of yours and give a `case`:
+
+    class TestMine(FarSideConformance):
+        case = Case(kind="mine", target="mine/model", row=lambda upstream: {"address": upstream.url}, wire=MyWire())
+
+The far side is a `ScriptedUpstream`; a `Wire` says how it phrases things. A backend that answers by itself
+subclasses `BackendConformance` and gives no `wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import ValidationError
+
+from proxy.backends.base import Backend, Resources, kind
+from proxy.chat import ChatRequest, Message, Text
+from proxy.errors import (
+    ProxyError,
+    UpstreamAuth,
+    UpstreamConnect,
+    UpstreamFailed,
+    UpstreamMalformed,
+    UpstreamRedirect,
+    UpstreamRefused,
+    UpstreamTruncated,
+)
+from proxy.events import Batch, Fault, Finish, StreamEvent, TextDelta, check_order, collect
+from proxy.routing import Target
+from proxy.transport import HttpTransport
+from tests.support.providers import USAGE, Wire, answer
+from tests.support.upstream import Fin, Rst, ScriptedUpstream, Seen, Send, Sleep, Stall, Step, eventually, head
+
+CANARY = "sk-canary-0123456789abcdef"
+"""The key in every case's settings. It may turn up nowhere but in requests to the far side."""
+
+CLOSE_S = 0.25
+"""How soon a far side must see that nobody wants the answer any more."""
+
+TOKENS = [" Hello", ",", "  world", "\n\n", "data: x", "\r\n", "naïve 東京 😀", "<s>", "{", '"', "\\n", "[DONE]", " \t"]
+TEXT = "".join(TOKENS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build a backend, and what its far side speaks."""
+
+    kind: str
+    row: Callable[[ScriptedUpstream], dict[str, Any]]
+    """Its config row, without `kind`. Where it takes a key, that is `CANARY`."""
+
+    target: str = "scripted-1"
+    wire: Wire | None = None
+    always_streams: bool = False
+    """It asks the far side for a stream also where the client wants none."""
+
+
+@dataclass
+class Outcome:
+    """All that one stream brought."""
+
+    batches: list[Batch] = field(default_factory=list)
+    raised: ProxyError | None = None
+
+    @property
+    def events(self) -> list[StreamEvent]:
+        return [event for batch in self.batches for event in batch.events]
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
+
+    @property
+    def error(self) -> ProxyError:
+        """Raised, or in a `Fault`: before content a backend may do either."""
+        if self.raised is not None:
+            return self.raised
+        end = self.events[-1]
+        assert isinstance(end, Fault), f"it ended in {end}"
+        return end.error
+
+
+def ask(text: str = TEXT, *, stream: bool = True, **params: Any) -> ChatRequest:
+    return ChatRequest(
+        id="r1",
+        contract="chat",
+        dialect="chat",
+        messages=(Message("user", (Text(text),)),),
+        stream=stream,
+        params=params,
+    )
+
+
+async def outcome(backend: Backend, target: Target, request: ChatRequest | None = None) -> Outcome:
+    """Run a stream to its end and hold it to the protocol."""
+    got = Outcome()
+    try:
+        async with asyncio.timeout(5), aclosing(backend.stream(request or ask(), target)) as stream:
+            async for batch in stream:
+                assert not any(seen.terminal for seen in got.batches), "a batch came after the terminal event"
+                got.batches.append(batch)
+    except ProxyError as error:
+        assert not any(batch.has_content for batch in got.batches), "it raised after content: that takes a Fault"
+        got.raised = error
+    else:
+        assert check_order(got.events) in {Finish, Fault}, "no terminal event"
+    return got
+
+
+class BackendConformance:
+    """What holds for all backends."""
+
+    case: ClassVar[Case]
+
+    @pytest.fixture
+    async def transport(self) -> AsyncIterator[HttpTransport]:
+        transport = HttpTransport()
+        yield transport
+        await transport.aclose()
+
+    @pytest.fixture
+    async def backend(self, upstream: ScriptedUpstream, transport: HttpTransport) -> AsyncIterator[Backend]:
+        backend = self.build(upstream, transport)
+        await backend.open()
+        yield backend
+        await backend.aclose()
+
+    @property
+    def target(self) -> Target:
+        return Target("backend", self.case.target)
+
+    def build(self, upstream: ScriptedUpstream, transport: HttpTransport, **more: Any) -> Backend:
+        made = kind(self.case.kind)
+        settings = made.settings.model_validate({"kind": self.case.kind, **self.case.row(upstream), **more})
+        return made.build("backend", settings, Resources(transport))
+
+    # what it says
+
+    async def test_the_answer_is_exact_in_order_and_ends_once(
+        self, backend: Backend, upstream: ScriptedUpstream
+    ) -> None:
+        if self.case.wire:
+            upstream.play(answer(self.case.wire, TOKENS))
+        got = await outcome(backend, self.target)
+        assert got.text == TEXT
+        assert isinstance(got.events[-1], Finish)
+        assert got.events[-1].reason == "stop"
+
+    async def test_an_unstreamed_request_is_answered_too(self, backend: Backend, upstream: ScriptedUpstream) -> None:
+        if self.case.wire:
+            whole = answer(self.case.wire, TOKENS) if self.case.always_streams else self.case.wire.whole(TEXT)
+            upstream.play(whole)
+        collected = await collect(backend.stream(ask(stream=False), self.target))
+        assert collected.text == TEXT
+        assert collected.finish_reason == "stop"
+
+    async def test_two_streams_at_once_do_not_mix(self, backend: Backend, upstream: ScriptedUpstream) -> None:
+        texts = ["one " * 20, "two " * 20]
+
+        def decide(seen: Seen) -> list[Step]:
+            assert self.case.wire is not None
+            text = texts[0] if b"one" in seen.body else texts[1]
+            pieces = [text[at : at + 4] for at in range(0, len(text), 4)]
+            opened, *tokens = self.case.wire.begun(pieces)
+            paced = [step for token in tokens for step in (token, Sleep(0.001))]
+            return [opened, *paced, *self.case.wire.end()]
+
+        upstream.decide(decide)
+        both = await asyncio.gather(*(outcome(backend, self.target, ask(text)) for text in texts))
+        assert [got.text for got in both] == texts
+
+    async def test_cancelling_at_any_moment_leaves_nothing_behind(
+        self, backend: Backend, upstream: ScriptedUpstream
+    ) -> None:
+        if self.case.wire:
+            upstream.always(self.case.wire.begun(["a"]), Stall())
+        await outcome_started(backend, self.target)  # what is made only once has been made
+        before = asyncio.all_tasks()
+        for turns in (0, 1, 2, 3, 5, 8, 13, 21):
+            task = asyncio.create_task(outcome(backend, self.target))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+        await eventually(lambda: upstream.open_connections == 0, within=1.0)
+        await eventually(lambda: asyncio.all_tasks() <= before, within=1.0)
+
+    async def test_closing_the_backend_leaves_no_task_and_no_connection(self, upstream: ScriptedUpstream) -> None:
+        before = asyncio.all_tasks()
+        transport = HttpTransport()
+        backend = self.build(upstream, transport)
+        await backend.open()
+        if self.case.wire:
+            upstream.play(answer(self.case.wire, TOKENS))
+        assert (await outcome(backend, self.target)).text == TEXT
+        await backend.aclose()
+        await transport.aclose()
+        await eventually(lambda: upstream.open_connections == 0)
+        await eventually(lambda: asyncio.all_tasks() <= before)
+
+    async def test_it_can_be_closed_unopened_and_twice(
+        self, upstream: ScriptedUpstream, transport: HttpTransport
+    ) -> None:
+        await self.build(upstream, transport).aclose()
+        backend = self.build(upstream, transport)
+        await backend.open()
+        await backend.aclose()
+        await backend.aclose()
+
+    # what it keeps to itself (I01, H08)
+
+    def test_settings_show_no_key_and_know_no_other_name(
+        self, upstream: ScriptedUpstream, transport: HttpTransport
+    ) -> None:
+        model = kind(self.case.kind).settings
+        row = {"kind": self.case.kind, **self.case.row(upstream)}
+        settings = model.model_validate(row)
+        assert CANARY not in f"{settings!r} {settings!s}"
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate({**row, "nonsense": 1})
+        assert [error["loc"] for error in refused.value.errors()] == [("nonsense",)]
+
+    async def test_the_backend_itself_shows_no_key(self, backend: Backend) -> None:
+        assert CANARY not in f"{backend!r} {backend!s}"
+
+
+class FarSideConformance(BackendConformance):
+    """More for backends whose answers come from elsewhere. Names of rows are the fault catalogue's."""
+
+    @pytest.fixture
+    def wire(self) -> Wire:
+        assert self.case.wire is not None
+        return self.case.wire
+
+    async def test_usage_is_the_far_side_s(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+        upstream.play(answer(wire, TOKENS))
+        end = (await outcome(backend, self.target)).events[-1]
+        assert isinstance(end, Finish)
+        assert end.usage is not None
+        assert (end.usage.input_tokens, end.usage.output_tokens) == (USAGE["prompt_tokens"], USAGE["completion_tokens"])
+        assert not end.usage.estimated
+
+    async def test_the_first_token_is_passed_on_before_the_second_comes(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        upstream.play(wire.begun(["first"]), Stall())
+        async with asyncio.timeout(3), aclosing(backend.stream(ask(), self.target)) as stream:
+            async for batch in stream:
+                if batch.has_content:
+                    break
+
+    # how it leaves (R4, C01, C02)
+
+    async def test_closing_the_stream_closes_the_far_side(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        upstream.play(wire.begun(["one"]), Stall())
+        stream = backend.stream(ask(), self.target)
+        async with asyncio.timeout(3):
+            while not (await anext(stream)).has_content:
+                pass
+        at = time.monotonic()
+        await stream.aclose()
+        await upstream.peer_gone(1, within=CLOSE_S)
+        assert time.monotonic() - at < CLOSE_S
+
+    @pytest.mark.parametrize("phase", ["before the head", "before the first token", "between tokens"])
+    async def test_cancelling_the_task_closes_the_far_side(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire, phase: str
+    ) -> None:
+        spoken = asyncio.Event()
+
+        async def read() -> None:
+            async with aclosing(backend.stream(ask(), self.target)) as stream:
+                async for batch in stream:
+                    if batch.has_content:
+                        spoken.set()
+
+        said = {"before the head": [], "before the first token": wire.begun([]), "between tokens": wire.begun(["a"])}
+        upstream.play(said[phase], Stall())
+        task = asyncio.create_task(read())
+        async with asyncio.timeout(3):
+            await upstream.received(1, within=3)
+            if phase == "between tokens":
+                await spoken.wait()
+            else:
+                await asyncio.sleep(0.05)  # let what was sent arrive; there is nothing to wait for
+        at = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await upstream.peer_gone(1, within=CLOSE_S)
+        assert time.monotonic() - at < CLOSE_S
+
+    # what goes wrong (A01, A05, A06, A07, A10, B01, B02, B07, B08)
+
+    async def test_a_refused_connection_says_so(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+        await upstream.stop_listening()
+        error = (await outcome(backend, self.target)).error
+        assert isinstance(error, UpstreamConnect)
+        assert error.fallback
+
+    @pytest.mark.parametrize(
+        ("status", "expected", "told"),
+        [
+            (400, UpstreamRefused, 400),
+            (401, UpstreamAuth, 502),
+            (403, UpstreamAuth, 502),
+            (429, UpstreamFailed, 429),
+            (500, UpstreamFailed, 500),
+            (503, UpstreamFailed, 503),
+        ],
+    )
+    async def test_statuses_are_told_for_what_they_are(
+        self,
+        backend: Backend,
+        upstream: ScriptedUpstream,
+        wire: Wire,
+        status: int,
+        expected: type[ProxyError],
+        told: int,
+    ) -> None:
+        upstream.always(wire.error(status, "the lamp is broken", {"retry-after": "7"}))
+        error = (await outcome(backend, self.target)).error
+        assert type(error) is expected
+        assert error.status == told
+        if status == 429:
+            assert error.retry_after == 7
+        if expected is not UpstreamAuth:
+            assert error.message == "the lamp is broken"
+        assert len(upstream.requests) == 1, "it tried again by itself"
+
+    async def test_a_redirect_is_not_followed(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+        async with ScriptedUpstream() as elsewhere:
+            upstream.always(Send(head(307, {"location": elsewhere.url, "content-length": "0"})))
+            error = (await outcome(backend, self.target)).error
+            assert isinstance(error, UpstreamRedirect)
+            assert elsewhere.connections == 0
+
+    async def test_a_web_page_is_no_answer(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+        page = b"<html>please log in</html>"
+        upstream.always(Send(head(200, {"content-type": "text/html", "content-length": str(len(page))}) + page))
+        error = (await outcome(backend, self.target)).error
+        assert isinstance(error, UpstreamMalformed)
+        assert "log in" not in error.message
+
+    @pytest.mark.parametrize("said", [0, 1, 3])
+    @pytest.mark.parametrize("how", [Fin(), Rst(), Send(b"0\r\n\r\n")], ids=["fin", "rst", "clean end"])
+    async def test_a_cut_answer_never_looks_complete(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire, said: int, how: Step
+    ) -> None:
+        upstream.always(wire.begun(TOKENS[:said]), Sleep(0.02), how)
+        got = await outcome(backend, self.target)
+        assert isinstance(got.error, UpstreamTruncated)
+        assert got.text == "".join(TOKENS[:said])
+
+    async def test_no_answer_at_all_is_a_cut_one(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        upstream.always(Fin())
+        assert isinstance((await outcome(backend, self.target)).error, UpstreamTruncated)
+
+    async def test_an_error_inside_the_stream_ends_it(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        upstream.always(wire.begun(["one"]), wire.error_inside("the lamp went out"), Fin())
+        got = await outcome(backend, self.target)
+        assert got.text == "one"
+        assert isinstance(got.error, UpstreamFailed)
+        assert got.error.message == "the lamp went out"
+
+    async def test_what_is_no_event_never_leads_to_a_complete_answer(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        upstream.always(wire.begun(["one"]), wire.malformed(), wire.end())
+        got = await outcome(backend, self.target)
+        assert got.text == "one"
+        assert isinstance(got.error, UpstreamMalformed)
+
+    async def test_no_error_tells_the_key(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+        loose = f"Incorrect API key provided: {CANARY}. Authorization: Bearer {CANARY}"
+        scripts = [
+            *(wire.error(status, loose) for status in (400, 401, 404, 429, 500)),
+            [*wire.begun(["one"]), *wire.error_inside(loose), Fin()],
+            [*wire.begun(["one"]), Send(b"5\r\n{" + CANARY.encode()), Fin()],
+            [Send(f"HTTP/1.1 200 {CANARY}\r\nbroken {CANARY}\r\n\r\n".encode()), Fin()],
+        ]
+        for script in scripts:
+            upstream.play(script)
+            upstream.always(script)
+            error = (await outcome(backend, self.target)).error
+            upstream.drop_connections()
+            told = "".join(traceback.format_exception(error))
+            assert CANARY not in f"{error!s} {error!r} {error.message} {error.args} {error.headers} {told}"
+        assert any(CANARY in str(seen.headers) for seen in upstream.requests), "the key was never used"
+
+    async def test_a_client_cannot_choose_where_its_request_goes(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
+        async with ScriptedUpstream() as attacker:
+            names = ("api_base", "base_url", "mock_response", "extra_body", "fallbacks", "callbacks")
+            body = dict.fromkeys(names, attacker.url)
+            body |= {"api_key": "theirs", "extra_headers": {"x-theirs": "1"}, "timeout": 0.001}
+            hostile = ChatRequest(
+                id="r1",
+                contract="openai",
+                dialect="openai-chat",
+                messages=(Message("user", (Text("hi"),)),),
+                params={},
+                metadata=body,
+                headers={"authorization": "Bearer theirs", "cookie": "theirs", "x-theirs": "1"},
+                wire={**body, "messages": [{"role": "user", "content": "hi"}], "metadata": body},
+            )
+            upstream.play(answer(wire, ["fine"]))
+            assert (await outcome(backend, self.target, hostile)).text == "fine"
+            assert attacker.connections == 0
+        (seen,) = upstream.requests
+        assert "theirs" not in str(seen.headers)
+        assert attacker.url.encode() not in seen.body
+
+
+async def outcome_started(backend: Backend, target: Target) -> None:
+    """Take a stream's first content and leave."""
+    async with asyncio.timeout(5), aclosing(backend.stream(ask(), target)) as stream:
+        async for batch in stream:
+            if batch.has_content:
+                return

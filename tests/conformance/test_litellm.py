@@ -1,0 +1,41 @@
+"""litellm keeps to what every backend must, through three of its providers and their real wires."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.backend import CANARY, Case, FarSideConformance
+from tests.support.providers import AnthropicWire, OllamaWire, OpenAIWire
+
+pytest.importorskip("importlib.metadata").version("litellm")  # fails loudly: the tests of an extra are not optional
+pytestmark = pytest.mark.xdist_group("litellm")  # one import of five seconds is enough
+
+
+class TestThroughOpenAI(FarSideConformance):
+    case = Case(
+        kind="litellm",
+        target="openai/scripted-1",
+        row=lambda upstream: {"api_key": CANARY, "api_base": upstream.url},
+        wire=OpenAIWire(),
+        always_streams=True,
+    )
+
+
+class TestThroughAnthropic(FarSideConformance):
+    case = Case(
+        kind="litellm",
+        target="anthropic/claude-sonnet-4-5",
+        row=lambda upstream: {"api_key": CANARY, "api_base": upstream.origin},
+        wire=AnthropicWire(),
+        always_streams=True,
+    )
+
+
+class TestThroughOllama(FarSideConformance):
+    case = Case(
+        kind="litellm",
+        target="ollama_chat/scripted-1",
+        row=lambda upstream: {"api_key": CANARY, "api_base": upstream.origin},
+        wire=OllamaWire(),
+        always_streams=True,
+    )
