@@ -35,7 +35,6 @@ class Told:
     """A backend that plays steps: events and batches are yielded, errors raised, numbers slept, events awaited."""
 
     dialect = ""
-    local = True
 
     def __init__(self, *steps: Step) -> None:
         self.name, self.steps = "told", steps

@@ -27,6 +27,9 @@ class BackendSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    local: ClassVar[bool] = False
+    """Built in: nothing leaves this process and no key is spent, so anybody may use it."""
+
     own_model: ClassVar[str] = ""
     """What it answers with when neither the target nor the request names a model; "" when it needs to be told."""
 
@@ -56,7 +59,6 @@ class Backend(Protocol):
 
     name: str
     dialect: str  # the wire dialect it speaks; "" for none. Same dialect as the request: payloads pass untouched.
-    local: bool  # built in: nothing leaves this process, no key is spent
 
     async def open(self) -> None:
         """Prepare what may be slow. Raises `ConfigError` when the backend cannot work, saying what to do."""

@@ -21,6 +21,7 @@ _BATCH = 64
 class EchoSettings(BackendSettings):
     """A row of kind `echo`."""
 
+    local = True
     own_model = "echo"
 
     delay_ms: float = Field(
@@ -35,7 +36,6 @@ class EchoBackend:
     """Says what it is told. Honours `max_tokens`, where a token is a word."""
 
     dialect = ""
-    local = True
 
     def __init__(self, name: str, settings: EchoSettings) -> None:
         self.name = name

@@ -60,7 +60,6 @@ class WireBackend:
     """A far side that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
 
     dialect = DIALECT
-    local = False
 
     def __init__(
         self,

@@ -91,18 +91,15 @@ def _unusual(name: str) -> str:
 def _exposure(host: str, backends: Mapping[str, BaseModel]) -> str:
     """Why the proxy may not listen on `host` while nothing is said about keys; empty when it may.
 
-    What other machines could use up is a backend with a key or an address; one without costs nothing.
+    What other machines could use up is any backend but a built-in one (`BackendSettings.local`).
     """
-    costly = [name for name, row in backends.items() if not _SPENDS.isdisjoint(type(row).model_fields)]
+    costly = [name for name, row in backends.items() if not getattr(row, "local", False)]
     if is_loopback(host) or not costly:
         return ""
     return (
         f"{host} is open to other machines, which could use backend `{costly[0]}`, and no `auth` is given: "
-        "list `keys` under `auth`, or write `auth: off` if everybody may use it"
+        "list `keys` under `auth` (`chat-proxy key new` makes one), or write `auth: off` if everybody may use it"
     )
-
-
-_SPENDS = frozenset({"api_key", "base_url"})
 
 
 def is_loopback(host: str) -> bool:

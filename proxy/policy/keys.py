@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.config.models import AuthSettings, KeySettings
 from proxy.errors import RateLimited, Unauthorized
-from proxy.policy.peers import FailedLogins, is_loopback
+from proxy.policy.peers import FailedLogins
 from proxy.routing import Principal
 
 ANONYMOUS = Principal("anonymous")
@@ -124,31 +124,3 @@ def new_key() -> tuple[str, str]:
     """A fresh key and its digest: the first is for the client, the second for the config."""
     key = "cp-" + secrets.token_urlsafe(32)
     return key, hashlib.sha256(key.encode()).hexdigest()
-
-
-def exposure_problem(host: str, auth: AuthSettings | None, backends_local: Mapping[str, bool]) -> str | None:
-    """Why listening on `host` without keys would give the backends away; `None` if it would not.
-
-    `backends_local` says of each live backend whether it is built in, so that nothing leaves the process.
-    """
-    remote = sorted(name for name, local in backends_local.items() if not local)
-    if is_loopback(host) or auth is not None or not remote:
-        return None
-    return (
-        f"server.host {host or '(all addresses)'} lets other machines in, but no API keys are set: whoever reaches "
-        f"the port could use {_backends(remote)} at your expense. Do one of:\n"
-        '  - ask for keys:        auth: {keys: [{name: me, sha256: "DIGEST"}]}   (`chat-proxy key new` makes one)\n'
-        "  - keep it to yourself: server: {host: 127.0.0.1}\n"
-        "  - let everyone in:     auth: off"
-    )
-
-
-def exposure_warning(host: str, auth: AuthSettings | None) -> str | None:
-    """What to say at start when everyone may come in on purpose."""
-    if auth is None or not auth.off or is_loopback(host):
-        return None
-    return f"`auth: off` and server.host {host}: anyone who reaches the port can use every backend."
-
-
-def _backends(names: list[str]) -> str:
-    return ("backend " if len(names) == 1 else "backends ") + ", ".join(names)

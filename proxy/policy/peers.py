@@ -35,12 +35,6 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies
     return str(address)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether listening on `host` keeps other machines out. A name other than `localhost` may mean anything."""
-    address = _parse(host)
-    return address.is_loopback if address is not None else host.lower() == "localhost"
-
-
 class FailedLogins:
     """How often an address may present a wrong key: a token bucket each, filled at `per_minute`.
 

@@ -124,4 +124,4 @@ def test_settings_refuse_what_is_no_pause() -> None:
 
 def test_is_registered_and_builds_a_local_backend() -> None:
     built = kind("echo").build("e", EchoSettings(kind="echo"), None)
-    assert (built.name, built.local, built.dialect) == ("e", True, "")
+    assert (built.name, built.dialect) == ("e", "")

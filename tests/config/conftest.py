@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textwrap import dedent
+from typing import ClassVar
 
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -19,6 +20,8 @@ class FakeSettings(BaseModel):
 
 
 class EchoSettings(FakeSettings):
+    local: ClassVar[bool] = True
+
     delay_ms: float = 0.0
 
 

@@ -358,7 +358,7 @@ def test_g10_without_a_word_about_keys_only_this_machine_may_ask(problems, load)
     (found,) = problems("server: {host: 0.0.0.0}" + costly)
     assert found == (
         "1:16: 0.0.0.0 is open to other machines, which could use backend `echo`, and no `auth` is given: "
-        "list `keys` under `auth`, or write `auth: off` if everybody may use it"
+        "list `keys` under `auth` (`chat-proxy key new` makes one), or write `auth: off` if everybody may use it"
     )
     for host in ("localhost", "127.0.0.2", "::1"):
         load(f"server: {{host: '{host}'}}" + costly)

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from proxy.config.models import AuthSettings, KeySettings
 from proxy.errors import ProxyError, RateLimited, Unauthorized
-from proxy.policy.keys import KeyRing, exposure_problem, exposure_warning, new_key, presented_key
+from proxy.policy.keys import KeyRing, new_key, presented_key
 from proxy.policy.peers import FailedLogins
 
 KEY = "cp-7Q2k0yXn3mVb8LrTz5WcHsJd1fGaPeUo"
@@ -179,35 +179,3 @@ def test_a_new_key_opens_a_ring_made_of_its_digest():
 
 def test_presented_key_reads_plain_mappings_and_multi_mappings_alike():
     assert presented_key({"api-key": KEY}) == presented_key(sent(("Api-Key", KEY))) == KEY.encode()
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "proxy.internal", "", "::ffff:10.0.0.1"])
-def test_g10_listening_beyond_loopback_without_keys_is_refused_with_what_to_write(host):
-    problem = exposure_problem(host, None, {"echo": True, "openai": False, "any": False})
-    assert problem is not None
-    assert "backends any, openai" in problem
-    for way_out in ("auth: {keys:", "host: 127.0.0.1", "auth: off"):
-        assert way_out in problem
-
-
-@pytest.mark.parametrize(
-    ("host", "settings", "backends"),
-    [
-        ("127.0.0.1", None, {"openai": False}),
-        ("127.8.8.8", None, {"openai": False}),
-        ("localhost", None, {"openai": False}),
-        ("::1", None, {"openai": False}),
-        ("[::1]", None, {"openai": False}),
-        ("0.0.0.0", None, {"echo": True}),
-        ("0.0.0.0", AuthSettings(off=True), {"openai": False}),
-        ("0.0.0.0", auth(KeySettings(name="ci", sha256=digest(KEY))), {"openai": False}),
-    ],
-)
-def test_loopback_keys_auth_off_and_built_in_backends_may_listen(host, settings, backends):
-    assert exposure_problem(host, settings, backends) is None
-
-
-def test_auth_off_beyond_loopback_is_allowed_but_said():
-    assert "0.0.0.0" in (exposure_warning("0.0.0.0", AuthSettings(off=True)) or "")
-    assert exposure_warning("127.0.0.1", AuthSettings(off=True)) is None
-    assert exposure_warning("0.0.0.0", auth(KeySettings(name="ci", sha256=digest(KEY)))) is None
