@@ -49,11 +49,13 @@ class Connector:
     async def _connect(self, destination: Destination, make: Callable[[], Connection], stage: _Stage) -> Connection:
         origin, via = destination.origin, destination.via
         next_hop = via.origin if via else origin
+        secure = origin.scheme == "https"
+        stage.doing = "reading the certificates to trust"
+        context = self._context() if secure else None
         stage.doing = f"looking up {next_hop.host}"
         addresses = await self._resolver.addresses(next_hop.host, next_hop.port)
         stage.doing = f"connecting to {next_hop.authority}"
         sock = await self._open_socket(next_hop, addresses)
-        secure = origin.scheme == "https"
         if via is not None and secure:
             stage.doing = f"asking the proxy {via.origin} for a tunnel"
             try:
@@ -62,18 +64,11 @@ class Connector:
                 sock.close()
                 raise
         stage.doing = "in the TLS handshake" if secure else stage.doing
-        return await self._hand_over(sock, make(), origin if secure else None)
-
-    async def _hand_over(self, sock: socket.socket, connection: Connection, secure: Origin | None) -> Connection:
-        """Give the socket to the event loop, which owns it from the call on, and do the handshake if `secure`."""
-        loop = asyncio.get_running_loop()
-        try:
-            if secure is not None:
-                await loop.create_connection(
-                    lambda: connection, sock=sock, ssl=self._context(), server_hostname=secure.host
-                )
-            else:
-                await loop.create_connection(lambda: connection, sock=sock)
+        connection = make()
+        try:  # from this call on the event loop owns the socket
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection, sock=sock, ssl=context, server_hostname=origin.host if secure else None
+            )
         except BaseException:
             connection.abort()
             raise

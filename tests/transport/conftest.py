@@ -10,7 +10,6 @@ import pytest
 import uvloop
 
 from proxy.transport import HttpTransport, Request, Response
-from tests.support.fixtures import upstream  # noqa: F401
 from tests.support.upstream import ScriptedUpstream, eventually
 
 Ask = Callable[..., Awaitable[Response]]
@@ -36,7 +35,7 @@ def other_tasks() -> set[asyncio.Task[Any]]:
 
 
 @pytest.fixture
-async def ask(transport: HttpTransport, upstream: ScriptedUpstream) -> AsyncIterator[Ask]:  # noqa: F811
+async def ask(transport: HttpTransport, upstream: ScriptedUpstream) -> AsyncIterator[Ask]:
     """Open a request to the scripted upstream; closed after the test if the test does not."""
     opened: list[Response] = []
 

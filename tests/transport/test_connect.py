@@ -189,6 +189,13 @@ async def test_a_handshake_that_stalls_ends_at_the_connect_timer(transport):
             await transport.open(post(f"https://127.0.0.1:{port}/", connect_s=0.1))
 
 
+async def test_certificates_that_cannot_be_read_are_said_so_before_connecting(tls, transport, monkeypatch):
+    monkeypatch.setattr("ssl.create_default_context", lambda: open("/nowhere/ca.pem"))  # noqa: SIM115, PTH123
+    with pytest.raises(UpstreamConnect, match=r"while reading the certificates to trust .ENOENT"):
+        await transport.open(post(tls.url))
+    assert tls.connections == 0
+
+
 async def test_closing_a_tls_stream_reaches_the_far_side_at_once(tls, trusting):
     tls.play(sse_head(), chunked(b"x"), Stall())
     response = await trusting.open(post(tls.url))

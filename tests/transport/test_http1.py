@@ -62,6 +62,15 @@ async def test_get_has_no_content_length_and_an_empty_post_has_zero(upstream, as
     assert upstream.requests[1].headers["content-length"] == "0"
 
 
+async def test_user_information_in_the_url_is_sent_as_a_credential_unless_there_is_one(upstream, ask):
+    upstream.play(OK, times=2)
+    url = upstream.url.replace("//", "//me:s3cret@")
+    await whole(await ask(url=url, headers={}))
+    await whole(await ask(url=url, headers={"Authorization": "Bearer k"}))
+    assert [seen.headers["authorization"] for seen in upstream.requests] == ["Basic bWU6czNjcmV0", "Bearer k"]
+    assert f"127.0.0.1:{upstream.port}" == upstream.requests[0].headers["host"]
+
+
 async def test_a_large_body_arrives_whole(upstream, ask):
     upstream.play(OK)
     body = random.Random(1).randbytes(3_000_000)
