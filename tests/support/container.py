@@ -7,6 +7,7 @@ the official `python:*-slim` images are, but for where Python comes from. `Conta
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -86,7 +87,9 @@ def build(tag: str, context: Path, **build_args: str) -> str:
     arguments += ["--secret", f"id=pip.conf,src={secret}"]
     for path in files:
         arguments += ["--volume", f"{path}:{path}:ro"]
-    return buildah("bud", *arguments, context)
+    printed = buildah("bud", *arguments, context)
+    buildah("rmi", "--prune")  # the image that had this tag before
+    return printed
 
 
 def configuration(tag: str) -> dict[str, Any]:
@@ -108,8 +111,12 @@ def _pip_settings() -> tuple[str, list[str]]:
     for line in listed.splitlines():
         name, _, value = line.partition("=")
         settings[name.rpartition(".")[2]] = value.strip("'\"")
-    words = [word.removeprefix("file://") for value in settings.values() for word in value.split()]
-    files = {word for word in words if word.startswith("/") and Path(word).exists()} | {_CERTIFICATES}
+    words = [word for value in settings.values() for word in value.split()]
+    paths = [Path(word) for word in words if word.startswith("/")]
+    paths += [
+        Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")
+    ]  # and its files
+    files = {str(path) for path in paths if path.exists() and path != Path("/")} | {_CERTIFICATES}
     lines = [f"{name} = {value}" for name, value in settings.items()]
     return "\n".join(["[global]", *lines, ""]), sorted(files)
 
@@ -132,7 +139,19 @@ class Container:
         self.log = WORK / f"{self._name}.log"
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "bash", "-c", script, "bash", *self._arguments],
+                [
+                    "unshare",
+                    "--mount",
+                    "--pid",
+                    "--net",
+                    "--fork",
+                    "--kill-child",
+                    "bash",
+                    "-c",
+                    script,
+                    "bash",
+                    *self._arguments,
+                ],
                 env=os.environ | {"ROOTFS": str(self.files)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -175,8 +194,9 @@ class Container:
         while time.monotonic() - started < within_s:
             if self._process.poll() is not None:
                 raise AssertionError(f"exited {self._process.returncode}:\n{self.log.read_text()}")
-            if self.execute(*check, check=False) == "0":
-                return time.monotonic() - started
+            with contextlib.suppress(IndexError):  # no PID 1 yet
+                if self.execute(*check, check=False) == "0":
+                    return time.monotonic() - started
             time.sleep(0.1)
         raise AssertionError(f"not healthy within {within_s} s:\n{self.log.read_text()}")
 
@@ -185,3 +205,13 @@ class Container:
         started = time.monotonic()
         os.kill(self.pid, signal.SIGTERM)
         return self._process.wait(within_s), time.monotonic() - started
+
+    def stop_early(self, within_s: float) -> int:
+        """Send SIGTERM again and again from the moment PID 1 is the program itself; return the exit status."""
+        deadline = time.monotonic() + within_s
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(IndexError, OSError):  # not there yet, or gone meanwhile
+                if self._arguments[0].encode() in Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")[1]:
+                    os.kill(self.pid, signal.SIGTERM)
+            time.sleep(0.02)
+        return self._process.wait(0)

@@ -1,0 +1,169 @@
+"""Write docs/config.md and docs/cli.md from the code: `make docs`.
+
+The settings' own descriptions and the commands' own help are the reference; these pages only lay them out.
+A test fails when they are behind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from proxy.backends.base import kinds
+from proxy.cli import main
+from proxy.config.schema import json_schema
+
+FOLDER = Path(__file__).parent
+MADE = "<!-- Made by `make docs` from the code: edit the descriptions there. -->"
+
+CONFIG_INTRODUCTION = """\
+# Config reference
+
+One YAML file says everything. Every key it may hold is on this page; any other key is an error, and so are duplicate
+keys, unknown backends, rules that no request can reach, and values that YAML would quietly turn into something else.
+`chat-proxy check` names every mistake with file, line and column, and `chat-proxy schema` gives the same reference
+to editors.
+
+`${VAR}` in any string is replaced by the environment variable, `${VAR:-default}` by the default where it is not set.
+A variable that is not set and has no default is an error, except in a backend that is `optional`, which is then off.
+The file is read again when it changes, and taken up whole or not at all.
+"""
+
+CLI_INTRODUCTION = """\
+# Commands
+
+`chat-proxy` and `python -m proxy` are the same program. Exit status 0 is success, 1 a config or request that would be
+refused, 2 a wrong command line.
+"""
+
+Schema = dict[str, Any]
+
+
+def config_reference() -> str:
+    """Lay out the JSON Schema that editors get, one table for each mapping of the file."""
+    schema = json_schema({name: point.load().settings for name, point in kinds().items()})
+    pages = [MADE, "", CONFIG_INTRODUCTION]
+    for name, value in schema["properties"].items():
+        pages += [f"## `{name}`", "", value["description"], ""]
+        if name == "backends":
+            for row in value["additionalProperties"]["oneOf"]:
+                kind = _definition(schema, row)
+                pages += _section(schema, f"kind: {kind['properties']['kind']['const']}", kind)
+        else:
+            for definition in _mappings_in(schema, value):
+                pages += _section(schema, name + ("[]" if "items" in value else ""), definition, heading=False)
+    return "\n".join(pages).rstrip() + "\n"
+
+
+def cli_reference() -> str:
+    """Lay out the help texts of all commands."""
+    pages = [MADE, "", CLI_INTRODUCTION]
+    for name, command in _commands("chat-proxy", main):
+        context = click.Context(command, info_name=name, max_content_width=100, **main.context_settings)
+        pages += [f"## `{name}`", "", "```text", command.get_help(context), "```", ""]
+    return "\n".join(pages).rstrip() + "\n"
+
+
+def _section(schema: Schema, path: str, definition: Schema, *, heading: bool = True) -> Iterator[str]:
+    """Yield the table of one mapping, then those of the mappings inside it."""
+    if heading:
+        yield from [f"### `{path}`", "", " ".join(definition.get("description", "").split()), ""]
+    yield from ["| key | value | default | |", "|---|---|---|---|"]
+    inner = []
+    required = definition.get("required", [])
+    for name, value in definition["properties"].items():
+        mappings = list(_mappings_in(schema, value))
+        inner += [(f"{path}.{name}", mapping) for mapping in mappings]
+        default = "needed" if name in required else _default(value, mapping=bool(mappings))
+        about = value.get("description") or mappings[0]["description"]  # left out where it would say the same
+        yield f"| `{name}` | {_escaped(_kind_of(schema, value))} | {default} | {_escaped(about)} |"
+    yield ""
+    for inner_path, mapping in inner:
+        yield from _section(schema, inner_path, mapping)
+
+
+def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for inner, subcommand in command.commands.items():
+            yield from _commands(f"{name} {inner}", subcommand)
+
+
+def _definition(schema: Schema, reference: Schema) -> Schema:
+    found: Schema = schema["$defs"][reference["$ref"].rpartition("/")[2]]
+    return found
+
+
+def _mappings_in(schema: Schema, value: Schema) -> Iterator[Schema]:
+    """Yield the settings classes a value may be made of, each once."""
+    seen: list[Schema] = []
+    for part in [value, *value.get("anyOf", []), value.get("items", {})]:
+        choices = [*part.get("anyOf", []), part.get("items", {})] if part is not value else []
+        for reference in [part, *choices]:
+            if "$ref" in reference and (definition := _definition(schema, reference)) not in seen:
+                seen.append(definition)
+                yield definition
+
+
+def _kind_of(schema: Schema, value: Schema) -> str:
+    """Say in words what a value may be."""
+    if "const" in value:
+        return f"`{value['const']}`"
+    if "enum" in value:
+        return ", ".join(f"`{_plain(choice)}`" for choice in value["enum"] if choice is not False)
+    if "$ref" in value:
+        return "mapping, below"
+    if "anyOf" in value:
+        kinds_of = [_kind_of(schema, choice) for choice in value["anyOf"] if choice.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds_of))
+    match value.get("type"):
+        case "array":
+            return f"list of {_kind_of(schema, value['items'])}"
+        case "object":
+            return "mapping"
+        case "boolean":
+            return "`true`, `false`"
+        case "number" | "integer" as name:
+            return {"number": "number", "integer": "whole number"}[name] + _bounds(value)
+        case "string":
+            return "secret" if value.get("format") == "password" else "text"
+        case other:
+            return other or "anything"
+
+
+def _bounds(value: Schema) -> str:
+    bounds = [
+        f"{sign} {_plain(value[name])}"
+        for name, sign in (("exclusiveMinimum", ">"), ("minimum", "≥"), ("maximum", "≤"))
+        if name in value
+    ]
+    return f" {', '.join(bounds)}" if bounds else ""
+
+
+def _default(value: Schema, *, mapping: bool) -> str:
+    default = value.get("default")
+    if "default" not in value or default is None or default in ([], {}) or mapping:
+        return ""
+    return f"`{_plain(default)}`"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+PAGES = {"config.md": config_reference, "cli.md": cli_reference}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+        print(f"docs/{name}")  # noqa: T201

@@ -1,0 +1,181 @@
+"""Every config, command and program that the documentation shows is run here, and does what it shows.
+
+A block of `yaml` is a whole config, or begins with `# part of a config`. `sh`, `python` and `js` blocks run beside a
+proxy that serves config.yaml; a `text` block right after one is what it must print, where `…` stands for anything.
+`<!-- not run: why -->` before a block is the only way out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from proxy.backends.base import kind
+from proxy.config.load import load_config
+from tests.support import node
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MADE = [ROOT / "docs" / name for name in ("config.md", "cli.md")]
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$(?:\n+```text\n(?P<prints>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    text: str
+    prints: str | None
+
+
+def blocks(*languages: str) -> list[object]:
+    found = []
+    for page in PAGES:
+        if page.parent.name == "transcripts":
+            continue
+        content = page.read_text()
+        for match in BLOCK.finditer(content):
+            if match["language"] in languages and not match["skip"]:
+                line = content[: match.start("language")].count("\n") + 1
+                name = str(page.relative_to(ROOT))
+                block = Block(name, line, match["language"], match["text"], match["prints"])
+                found.append(pytest.param(block, id=f"{name}:{line}"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_a_config_shown_is_valid(block: Block, tmp_path: Path):
+    text = block.text
+    if text.startswith("# part of a config"):
+        text += "\nbackends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    variables = set(re.findall(r"\$\{(\w+)", text))
+    config = load_config(
+        path,
+        settings_for=lambda name: kind(name).settings,
+        env=dict.fromkeys(variables, "a-value-as-long-as-a-key-has-to-be"),
+    )
+    assert config.settings.routes
+    assert not config.warnings
+
+
+class Site(NamedTuple):
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The proxy as `make run` starts it, on a free port, and a folder to run commands in."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    command = [sys.executable, "-m", "proxy", "serve", "-c", "config.yaml", "--port", "0"]
+    with (
+        (folder / "log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True
+        ) as proxy,
+    ):
+        try:
+            yield Site(listening(proxy, folder / "log"), folder)
+        finally:
+            proxy.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                proxy.wait(5)
+            proxy.kill()
+
+
+def listening(proxy: subprocess.Popen[str], log: Path, within_s: float = 20) -> str:
+    assert proxy.stdout is not None
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline and select.select([proxy.stdout], [], [], within_s)[0]:
+        line = proxy.stdout.readline()
+        if found := re.search(r"listening on (http://\S+)", line):
+            return found[1]
+        if not line:
+            break
+    raise AssertionError(f"the proxy does not listen:\n{log.read_text()}")
+
+
+def environment() -> dict[str, str]:
+    """Without keys: what the documentation shows must work on a machine that has none."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
+    return clean | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("block", blocks("sh", "python", "js"))
+def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Site, tmp_path: Path):
+    text = re.sub(r"(http://)?localhost:8080", site.url, block.text)
+    match block.language:
+        case "sh":
+            command = ["bash", "-euo", "pipefail", "-c", text]
+        case "python":
+            command = [sys.executable, "-c", text]
+        case _:
+            script = tmp_path / "shown.mjs"
+            script.write_text(text)
+            command = [node.node(), str(script)]
+    ran = subprocess.run(
+        command, cwd=site.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    if block.prints is not None:
+        pattern = ".*".join(map(re.escape, block.prints.rstrip("\n").split("…")))
+        assert re.fullmatch(pattern, ran.stdout.rstrip("\n"), re.DOTALL), ran.stdout
+
+
+@pytest.mark.parametrize("page", [page.name for page in MADE])
+def test_the_reference_is_up_to_date(page: str):
+    assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), "run `make docs`"
+
+
+def generator() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\((?!https?://)([^)#]*)(?:#[^)]*)?\)", page.read_text()):
+        assert not target or (page.parent / target).exists(), target
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
+        waiting += [(page.parent / link).resolve() for link in links if (page.parent / link).exists()]
+    assert set(PAGES) <= reached
+
+
+def test_the_shipped_config_needs_no_key(tmp_path: Path):
+    """`make run` on a fresh machine: nothing set, echo answers."""
+    assert yaml.safe_load((ROOT / "config.yaml").read_text())["backends"]["echo"] == {"kind": "echo"}
+    config = load_config(ROOT / "config.yaml", settings_for=lambda name: kind(name).settings, env={})
+    assert set(config.backends) == {"echo"}
