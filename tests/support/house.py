@@ -73,6 +73,8 @@ async def at_rest(house: House, within: float = 2.0) -> None:
 
 @contextlib.asynccontextmanager
 async def _open(config: Path) -> AsyncIterator[Running]:
+    warm_up = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+    warm_up.close()  # uvloop opens descriptors of its own with its first server
     async with quiescent(), _listening(config) as running:
         yield running
 
