@@ -31,7 +31,7 @@ from proxy.frontends.client import CollectingClient, StreamingClient
 from proxy.frontends.http import Handler, Operation, table
 from proxy.pipeline import Exchange, Pipeline
 from proxy.policy.cors import Cors
-from proxy.policy.keys import KeyRing, exposure_problem, exposure_warning
+from proxy.policy.keys import KeyRing
 from proxy.policy.peers import FailedLogins, client_address
 from proxy.routing import Plan, Principal, Router
 from proxy.telemetry.log import log_request_end
@@ -257,9 +257,8 @@ class House:
             log.warning("config_warning", message=str(warning))
 
     async def _build(self, config: Config) -> Generation:
-        server = config.settings.server
+        limits = config.settings.server.limits
         self.redactor.learn(secrets_of([config.backends, config.settings]))
-        limits = server.limits
         resources = Resources(
             transport=self.transport,
             frame_bytes=int(limits.frame_mb * 1_000_000),
@@ -269,18 +268,12 @@ class House:
             name: kind(str(getattr(row, "kind", ""))).build(name, row, resources)
             for name, row in config.backends.items()
         }
-        problem = exposure_problem(server.host, config.settings.auth, {name: b.local for name, b in backends.items()})
-        if problem:
-            raise ConfigErrors([ConfigError(problem, file=config.path)])
         try:
             await asyncio.gather(*(backend.open() for backend in backends.values()))
         except ConfigError as error:
             for backend in backends.values():
                 await backend.aclose()
             raise ConfigErrors([error]) from error
-        warning = exposure_warning(server.host, config.settings.auth)
-        if warning:
-            log.warning("config_warning", message=warning)
         return Generation(self._number + 1, config, backends, self._failed)
 
     async def aclose(self) -> None:
@@ -357,7 +350,13 @@ def create_app(path: str | os.PathLike[str], *, house: House | None = None) -> w
 
     `chat-proxy serve` adds what an application cannot have: limits on connections, signals, and a drain.
     """
-    app = web.Application(client_max_size=0)
+
+    @web.middleware
+    async def everything(request: web.Request, handler: object) -> web.StreamResponse:  # noqa: ARG001
+        """Also for targets that no route of aiohttp's takes, such as `OPTIONS *`: it would answer 404 by itself."""
+        return await answer(request)
+
+    app = web.Application(client_max_size=0, middlewares=[everything])
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         running = house or House(os.fspath(path))

@@ -77,6 +77,7 @@ class Watch:
         "_task",
         "_timers",
         "_total_at",
+        "sending",
     )
 
     def __init__(self, timers: Timers, heartbeat_s: float, heartbeat: Callable[[], None]) -> None:
@@ -86,6 +87,7 @@ class Watch:
         self._heartbeat = heartbeat
         self._reason: ProxyError | None = None
         self._armed = True
+        self.sending = False  # waiting for the client to read: no pause of the far side
         self._handle: asyncio.TimerHandle | None = None
         self._started = self._loop.time()
         self._total_at = self._started + timers.total_s
@@ -160,9 +162,11 @@ class Watch:
             self.interrupt(
                 Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
             )
-        elif now >= self._content_at:
+        elif now >= self._content_at and not self.sending:
             self.interrupt(self._late())
         else:
+            if now >= self._content_at:
+                self._content_at = now + self._timers.token_gap_s
             if now >= self._beat_at:
                 self._heartbeat()
                 self._beat_at = now + self._heartbeat_s
@@ -304,6 +308,7 @@ class _Relay:
                 if not self._commits(batch, end):
                     continue
                 self._committed = True
+                watch.sending = True
                 for held in self._held:
                     if held is not batch:
                         await client.send(held)
@@ -312,7 +317,11 @@ class _Relay:
             if end is not None:
                 await self._end(batch, end)
                 return
+            watch.sending = True
             await client.send(batch)
+            watch.sending = False
+            if content:
+                watch.content(clock())  # the pause begins when we are ready for more
         raise UpstreamTruncated("the answer ended without saying that it is complete")
 
     async def fail(self, error: ProxyError) -> None:

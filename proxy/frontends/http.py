@@ -155,7 +155,13 @@ class _Call:
         )
         self._headers = {"X-Request-Id": request_id, **visit.cors(self._head.headers, preflight=False)}
         self._found: _Found | None = None
-        self.begun = False
+        self._client: StreamingClient | None = None
+        self._unasked = http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has had a status."""
+        return self._client is not None and self._client.begun
 
     async def answer(self) -> web.StreamResponse:
         http, visit = self._http, self._visit
@@ -212,14 +218,13 @@ class _Call:
 
     async def _stream(self, encoder: Encoder) -> web.StreamResponse:
         visit = self._visit
-        client = StreamingClient(
+        client = self._client = StreamingClient(
             self._http, encoder, self._headers, stall_s=visit.limits.write_stall_s, close=self._house.draining
         )
         failure: ProxyError | None = None
         try:
             if encoder.early:
                 await client.begin(flush=True)
-                self.begun = True
             try:
                 await visit.run(client)
             except ProxyError as error:
@@ -227,7 +232,6 @@ class _Call:
                     return self._reply(encoder.failure(error), error=error)
                 failure = error
                 await client.send(Batch([Fault(error)]))
-            self.begun = True
             await client.end()
         except ClientGone as gone:
             client.abort()
@@ -248,7 +252,8 @@ class _Call:
     def _reply(self, reply: Reply, *, error: ProxyError | None = None, record: bool = True) -> web.Response:
         headers = {"Cache-Control": "no-store", **self._headers, **reply.headers, **(error.headers if error else {})}
         response = web.Response(status=reply.status, body=reply.body, headers=headers)
-        if self._house.draining or headers.get("Connection") == "close":
+        # Whether a body nobody asked for still comes is the client's choice: what follows could be read as either.
+        if self._house.draining or self._unasked or headers.get("Connection") == "close":
             response.force_close()
         if record:
             self._visit.ended(status=reply.status, bytes_out=len(reply.body), error=error)
@@ -295,8 +300,10 @@ class _Call:
         self._check_form()
         if http.content_length is not None and http.content_length > limit:
             raise _body_too_large(limit)
-        if http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11:
-            assert http.transport is not None
+        if self._unasked:
+            self._unasked = False
+            if http.transport is None:
+                raise ConnectionResetError
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             async with asyncio.timeout(limits.body_s):

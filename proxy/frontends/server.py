@@ -52,8 +52,10 @@ class Connection(RequestHandler):
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that vanished without a word (C05)
-                stall_ms = int(self._limits.write_stall_s * 1000)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
+                # Twice the stall limit: the kernel also counts while it probes a client that reads nothing,
+                # and that one is for us to cut, and to name.
+                lost_ms = int(self._limits.write_stall_s * 2000)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, lost_ms)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_head_timer()
@@ -75,9 +77,15 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """What aiohttp itself refuses, such as a malformed head, in our form; the connection ends with it.
 
-        Its message quotes the bytes it could not read, so it is not passed on.
+        Its message quotes the bytes it could not read, so it is not passed on. A client that left is no error,
+        and an answer that has begun is cut: a second one inside it would be read as part of it.
         """
-        del request, message
+        del message
+        if isinstance(exc, ConnectionError):
+            raise exc
+        if request.writer.output_size > 0:
+            self.log_exception("answer_failed", exc_info=exc)
+            raise ConnectionResetError("the answer had begun")
         if status >= 500:
             self.log_exception("request_failed", exc_info=exc)
         text = "The request is not valid HTTP." if status < 500 else "The proxy failed; its log says why."
@@ -92,6 +100,11 @@ class Connection(RequestHandler):
     def idle(self) -> bool:
         """Whether it waits for the head of a request."""
         return self._waiter is not None and not self._waiter.done()
+
+    @property
+    def reads_head(self) -> bool:
+        """Whether the head of a request has begun to come."""
+        return self._head_timer is not None
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
@@ -155,8 +168,8 @@ class Server(web.Server):
     def close_idle(self) -> None:
         """Close connections that wait for a request. One in the middle of sending a request is left alone."""
         for connection in self.connections:
-            if isinstance(connection, Connection) and connection.idle:
-                connection.close()
+            if isinstance(connection, Connection) and connection.idle and not connection.reads_head:
+                connection.force_close()  # aiohttp's `close` would leave the socket open, and deaf
 
 
 class Runner(web.AppRunner):

@@ -1,0 +1,570 @@
+"""Group C: clients that leave, stall, drip and break the rules. The far side is let go, neighbours notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.clients import RawClient, request_bytes
+from tests.support.house import Opener, Running, at_rest, openai_config
+from tests.support.upstream import (
+    Rst,
+    ScriptedUpstream,
+    Seen,
+    Send,
+    Stall,
+    Steps,
+    event,
+    eventually,
+    json_reply,
+    openai_chunk,
+    openai_stream,
+    sse_head,
+)
+
+ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+PATHS = ["/chat", "/v1/chat/completions"]
+LEAVES: list[Callable[[RawClient], None]] = [RawClient.fin, RawClient.rst, RawClient.half_close]
+BEGUN = openai_stream(["One", " two"])[:4]
+
+paths = pytest.mark.parametrize("path", PATHS)
+leaves = pytest.mark.parametrize("leave", LEAVES, ids=["FIN", "RST", "half-close"])
+
+ECHO = """
+    server: {server}
+    backends: {{echo: {{kind: echo}}}}
+    routes: [{{name: default, to: echo}}]
+"""
+
+
+def echo(server: str = "{}") -> str:
+    return ECHO.format(server=server)
+
+
+async def whole_stream(proxy: Running, path: str = "/chat") -> bytes:
+    """A good client's answer, to its end."""
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        head = await client.read_head()
+        assert head.status == 200
+        body = await client.read_body()
+        assert client.end == "final chunk"
+        return body
+
+
+@pytest.fixture
+def tracebacks(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """What was logged with a traceback so far: nothing, for a client that merely left."""
+    return lambda: (
+        [one.message for one in caplog.records if one.exc_info]
+        + re.findall(r".*Traceback|request_failed.*", "".join(capfd.readouterr()))
+    )
+
+
+# -- C01, C02, C03: leaving
+
+
+@paths
+@leaves
+async def test_C01_a_client_that_leaves_in_the_middle_closes_the_far_side(
+    open_house: Opener,
+    upstream: ScriptedUpstream,
+    path: str,
+    leave: Callable[[RawClient], None],
+    tracebacks: Callable[[], list[str]],
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.play(BEGUN, Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        await client.read_head()
+        await client.read_until(b" two")
+        leave(client)
+        await upstream.peer_gone(1, within=0.25)
+    [record] = await proxy.ended()
+    assert (record.end, record.final_status) == ("client_gone", 499)
+    assert record.usage is not None
+    assert record.usage.estimated
+    assert tracebacks() == []
+
+
+@paths
+async def test_C01_a_client_that_resets_while_tokens_flow_closes_the_far_side(
+    open_house: Opener, upstream: ScriptedUpstream, path: str, tracebacks: Callable[[], list[str]]
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.play(Send(sse_head()), Send(event(openai_chunk({"content": "x" * 500})), times=10**6))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        await client.read_head()
+        for _ in range(20):
+            await client.read_chunk()
+        client.rst()
+        await upstream.peer_gone(1, within=0.25)
+    assert await proxy.end_reason() == "client_gone"
+    assert tracebacks() == []
+
+
+SILENT: dict[str, list[Steps]] = {
+    "before the status": [Stall()],
+    "after the head": [Send(sse_head()), Stall()],
+    "after the role": [openai_stream([])[:2], Stall()],
+}
+
+
+@paths
+@leaves
+@pytest.mark.parametrize("silence", SILENT)
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_C02_a_client_that_leaves_before_the_first_event_closes_the_far_side(
+    open_house: Opener,
+    upstream: ScriptedUpstream,
+    path: str,
+    leave: Callable[[RawClient], None],
+    silence: str,
+    stream: bool,
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.play(*SILENT[silence])
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, {**ASK, "stream": stream})
+        await upstream.received(1)
+        leave(client)
+        await upstream.peer_gone(1, within=0.25)
+    [record] = await proxy.ended()
+    assert (record.end, record.final_status) == ("client_gone", 499)
+
+
+@paths
+async def test_C02_an_unstreamed_answer_under_way_is_let_go_with_its_client(
+    open_house: Opener, upstream: ScriptedUpstream, path: str
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.play(BEGUN, Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, {**ASK, "stream": False})
+        await upstream.received(1)
+        client.fin()
+        await upstream.peer_gone(1, within=0.25)
+    assert await proxy.end_reason() == "client_gone"
+
+
+@paths
+@leaves
+async def test_C03_nobody_is_asked_for_a_client_that_has_left(
+    open_house: Opener, upstream: ScriptedUpstream, path: str, leave: Callable[[RawClient], None]
+) -> None:
+    far = f'{{kind: openai-compatible, base_url: "{upstream.url}"}}'
+    proxy = await open_house(
+        f"backends: {{a: {far}, b: {far}, c: {far}}}\nroutes: [{{name: d, to: [a/m, b/m, c/m], timeouts: {{first_token_s: 9}}}}]"
+    )
+    upstream.play(Rst())
+    upstream.always(Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        await upstream.received(2)
+        leave(client)
+        await upstream.peer_gone(1, within=0.25)
+    [record] = await proxy.ended()
+    assert record.end == "client_gone"
+    assert [backend for backend, _ in record.attempts] == ["a"]
+    await at_rest(proxy.house)
+    assert len(upstream.requests) == 2
+
+
+async def test_C03_connecting_stops_when_the_client_leaves(open_house: Opener) -> None:
+    """A far side whose queue of connections is full, so that the handshake is never answered."""
+    full = socket.create_server(("127.0.0.1", 0), backlog=0)
+    port = full.getsockname()[1]
+    waiting = socket.create_connection(("127.0.0.1", port))
+    proxy = await open_house(openai_config(f"http://127.0.0.1:{port}/v1", timeouts="{connect_s: 9, first_token_s: 9}"))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/chat", ASK)
+        await client.read_head()
+        client.fin()
+        assert await proxy.end_reason(within=0.25) == "client_gone"
+    waiting.close()
+    full.close()
+
+
+async def storm(open_house: Opener, upstream: ScriptedUpstream, clients: int, *, at_once: int = 50) -> Running:
+    """Many clients that leave at random moments, each in its own way; then all is quiet and one more is served."""
+    dice = random.Random(7)
+    proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 5}}"))
+
+    def answer(seen: Seen) -> Steps:
+        if b"last" in seen.body:
+            return openai_stream(["One", " two"])
+        return openai_stream(["One", " two"] * 20, gap_s=0.002) if dice.random() < 0.8 else [BEGUN, Stall()]
+
+    upstream.decide(answer)
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(number: int) -> None:
+        async with gate, await RawClient.connect(proxy.port) as client:
+            await client.post(PATHS[number % 2], {**ASK, "stream": number % 5 > 0})
+            await asyncio.sleep(dice.random() * 0.08)
+            (client.fin, client.rst)[number % 2]()
+
+    await asyncio.gather(*(one(number) for number in range(clients)))
+    await at_rest(proxy.house, within=5)
+    await eventually(lambda: proxy.runner.limited_server.open_connections == 0)
+    records = await proxy.ended(clients, within=5)
+    assert {record.end for record in records} <= {"client_gone", "done"}
+    assert sum(record.end == "client_gone" for record in records) > clients / 2
+    began = time.monotonic()
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/chat", {**ASK, "messages": [{"role": "user", "content": "last"}]})
+        await client.read_head()
+        assert await client.read_body() == b"data:One\n\ndata: two\n\nevent: done\ndata:[DONE]\n\n"
+    assert time.monotonic() - began < 0.5
+    return proxy
+
+
+async def test_C01_C07_after_a_storm_of_leaving_clients_nothing_is_left(
+    open_house: Opener, upstream: ScriptedUpstream, tracebacks: Callable[[], list[str]]
+) -> None:
+    await storm(open_house, upstream, 300)
+    assert tracebacks() == []
+
+
+@pytest.mark.heavy
+async def test_C01_C07_after_a_great_storm_nothing_is_left(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    await storm(open_house, upstream, 2000, at_once=500)
+
+
+# -- C04: not reading
+
+
+ENDLESS = [Send(sse_head()), Send(event(openai_chunk({"content": "x" * 1000})), times=10**6)]
+
+
+@paths
+async def test_C04_a_client_that_reads_nothing_holds_the_far_side_back_and_is_cut(
+    open_house: Opener, path: str, tracebacks: Callable[[], list[str]]
+) -> None:
+    async with ScriptedUpstream(send_buffer=65536) as upstream:
+        proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 0.6, answer_mb: 500}}"))
+        upstream.play(*ENDLESS)
+        tracemalloc.start()
+        try:
+            async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
+                await client.post(path, ASK)
+                await upstream.stuck()
+                assert tracemalloc.get_traced_memory()[1] < 2_000_000
+                assert await proxy.end_reason(within=3) == "client_slow"
+                await upstream.peer_gone(1, within=0.5)
+                assert await client.closed() == "RST", "what is buffered is of no use to it"
+        finally:
+            tracemalloc.stop()
+    assert tracebacks() == []
+
+
+async def test_C04_one_that_reads_slowly_is_served_however_long_it_takes(open_house: Opener) -> None:
+    """Slower than what the kernel tells us in time, and than the far side's own timer: neither is the client's fault."""
+    async with ScriptedUpstream(send_buffer=65536) as upstream:
+        limits = "{limits: {write_stall_s: 0.5, answer_mb: 500}}"
+        proxy = await open_house(openai_config(upstream.url, server=limits, timeouts="{token_gap_s: 0.4}"))
+        upstream.play(*ENDLESS)
+        async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
+            await client.post("/chat", ASK)
+            await client.read_head()
+            until = time.monotonic() + 2.5
+            while time.monotonic() < until:
+                assert await client.read_some(2048), "it was cut while it read"
+                await asyncio.sleep(0.05)
+            assert proxy.records == []
+        assert await proxy.end_reason() == "client_gone"
+
+
+async def test_C04_neighbours_of_a_stalled_client_notice_nothing(open_house: Opener) -> None:
+    async with ScriptedUpstream(send_buffer=65536) as upstream:
+        proxy = await open_house(openai_config(upstream.url, server="{limits: {answer_mb: 500}}"))
+        upstream.play(*ENDLESS)
+        async with await RawClient.connect(proxy.port, receive_buffer=8192) as stalled:
+            await stalled.post("/chat", ASK)
+            await upstream.stuck()
+            upstream.play(*openai_stream(["x"] * 40, gap_s=0.01))
+            began = time.monotonic()
+            assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
+            assert time.monotonic() - began < 1.5
+
+
+async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 0.3}}"))
+    choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 8_000_000}, "finish_reason": "stop"}
+    upstream.play(*json_reply(200, {"id": "x", "choices": [choice]}))
+    async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
+        await client.post("/v1/chat/completions", {**ASK, "stream": False})
+        await proxy.ended()
+        await eventually(lambda: proxy.runner.limited_server.open_connections == 0, within=3)
+
+
+@pytest.mark.heavy
+async def test_C04_two_hundred_stalled_clients_cost_little(open_house: Opener) -> None:
+    async with ScriptedUpstream(send_buffer=65536) as upstream:
+        proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 4, answer_mb: 500}}"))
+        upstream.always(*ENDLESS)
+        tracemalloc.start()
+        try:
+            clients = [await RawClient.connect(proxy.port, receive_buffer=8192) for _ in range(200)]
+            for client in clients:
+                await client.post("/chat", ASK)
+            await upstream.received(200, within=10)
+            await upstream.stuck(within=20)
+            assert tracemalloc.get_traced_memory()[1] < 200 * 800_000
+            records = await proxy.ended(200, within=20)
+        finally:
+            tracemalloc.stop()
+        assert {record.end for record in records} == {"client_slow"}
+        for client in clients:
+            client.fin()
+
+
+# -- C06: slow and many
+
+
+async def test_C06_slow_headers_are_answered_408_while_others_are_served(open_house: Opener) -> None:
+    proxy = await open_house(echo("{limits: {header_s: 0.4}}"))
+    request = request_bytes("POST", "/chat", ASK)
+    slow = [await RawClient.connect(proxy.port) for _ in range(20)]
+    dripping = [asyncio.create_task(client.drip(request, pause_s=0.03)) for client in slow]
+    began = time.monotonic()
+    assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
+    assert time.monotonic() - began < 0.3
+    for client in slow:
+        head = await client.read_head()
+        assert (head.status, head["connection"]) == (408, "close")
+        assert json.loads(await client.read_body())["error"]["code"] == "request_timeout"
+        await client.closed()
+        client.fin()
+    assert time.monotonic() - began < 1.2
+    await asyncio.gather(*dripping, return_exceptions=True)
+
+
+async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Opener) -> None:
+    proxy = await open_house(echo("{limits: {header_s: 0.3}}"))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/chat", ASK)
+        await client.read_head()
+        await client.read_body()
+        await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+        assert (await client.read_head(within=1)).status == 408
+        await client.closed()
+
+
+async def test_C06_half_a_head_behind_a_request_holds_its_connection_no_longer_than_idling(open_house: Opener) -> None:
+    proxy = await open_house(echo("{limits: {header_s: 0.3, idle_s: 0.3}}"))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.send(request_bytes("POST", "/chat", ASK) + b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+        await client.read_head()
+        await client.read_body()
+        assert await client.closed(within=1) == "FIN"
+
+
+@paths
+async def test_C06_a_slow_body_is_answered_408(open_house: Opener, path: str) -> None:
+    proxy = await open_house(echo("{limits: {body_s: 0.3}}"))
+    request = request_bytes("POST", path, ASK)
+    async with await RawClient.connect(proxy.port) as client:
+        await client.send(request[:-20])
+        head = await client.read_head(within=1)
+        assert (head.status, head["connection"]) == (408, "close")
+        assert b"request_timeout" in await client.read_body()
+        await client.closed()
+    assert (await proxy.ended())[0].end == "rejected"
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
+async def test_C06_idle_connections_are_closed(open_house: Opener, used: bool) -> None:
+    proxy = await open_house(echo("{limits: {idle_s: 0.3}}"))
+    async with await RawClient.connect(proxy.port) as client:
+        if used:
+            await client.get("/healthz")
+            await client.read_head()
+            await client.read_body()
+        began = time.monotonic()
+        assert await client.closed(within=1) == "FIN"
+        assert time.monotonic() - began > 0.2
+
+
+@pytest.mark.parametrize("cap", ["connections", "connections_per_peer"])
+async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(open_house: Opener, cap: str) -> None:
+    proxy = await open_house(echo(f"{{limits: {{{cap}: 5}}}}"))
+    held = [await RawClient.connect(proxy.port) for _ in range(5)]
+    await eventually(lambda: proxy.runner.limited_server.open_connections == 5)
+    async with await RawClient.connect(proxy.port) as refused:
+        await refused.closed()
+    held.pop().fin()
+    await eventually(lambda: proxy.runner.limited_server.open_connections == 4)
+    assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
+    for client in held:
+        client.fin()
+
+
+# -- C08: the corners of HTTP
+
+
+@paths
+async def test_C08_a_body_that_is_too_large_is_not_asked_for(open_house: Opener, path: str) -> None:
+    proxy = await open_house(echo("{limits: {body_mb: 1}}"))
+    headers = {"Content-Type": "application/json", "Content-Length": "1000001", "Expect": "100-continue"}
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, b"", headers)
+        head = await client.read_head(within=1)
+        assert (head.status, head["connection"]) == (413, "close")
+        assert b"request_too_large" in await client.read_body()
+
+
+@paths
+async def test_C08_a_body_that_is_welcome_is_asked_for(open_house: Opener, path: str) -> None:
+    proxy = await open_house(echo())
+    body = json.dumps(ASK).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Expect": "100-Continue"}
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, b"", headers)
+        assert (await client.read_head()).status == 100
+        await client.send(body)
+        assert (await client.read_head()).status == 200
+        assert b"hi" in await client.read_body()
+
+
+async def test_C08_a_refusal_instead_of_100_ends_the_connection(open_house: Opener) -> None:
+    """Whether the body still comes is the client's choice, so what follows could be read as either."""
+    proxy = await open_house(echo())
+    headers = {"Content-Type": "application/json", "Content-Length": "100", "Expect": "100-continue"}
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/nowhere", b"", headers)
+        head = await client.read_head(within=1)
+        assert (head.status, head["connection"]) == (404, "close")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/chat", "OPTIONS, POST"),
+        ("HEAD", "/chat", "OPTIONS, POST"),
+        ("PUT", "/v1/chat/completions", "OPTIONS, POST"),
+        ("DELETE", "/v1/models", "GET, HEAD, OPTIONS"),
+        ("POST", "/healthz", "GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_C08_a_wrong_method_is_told_the_right_ones(
+    open_house: Opener, method: str, path: str, allow: str
+) -> None:
+    proxy = await open_house(echo())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.request(method, path)
+        head = await client.read_head()
+        assert (head.status, head["allow"]) == (405, allow)
+        await client.read_body()
+        await client.get("/healthz")
+        assert (await client.read_head()).status == 200, "the connection goes on"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/status", "/metrics"])
+async def test_C08_head_is_get_without_the_body(open_house: Opener, path: str) -> None:
+    proxy = await open_house(echo())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.request("HEAD", path)
+        head = await client.read_head()
+        assert head.status == 200
+        await client.get("/healthz")
+        assert (await client.read_head()).status == 200, "no body came in between"
+
+
+async def test_C08_options_is_answered_empty_everywhere(open_house: Opener) -> None:
+    proxy = await open_house(echo())
+    async with await RawClient.connect(proxy.port) as client:
+        for path in ("/chat", "/nowhere", "/metrics", "*"):
+            await client.request("OPTIONS", path)
+            head = await client.read_head()
+            assert head.status == 204
+            assert not [name for name in head.headers if name.startswith("access-control")]
+
+
+async def get_10(proxy: Running, path: str, keep: str = "") -> tuple[RawClient, Any, bytes]:
+    client = await RawClient.connect(proxy.port)
+    body = json.dumps(ASK).encode()
+    await client.send(
+        b"POST %b HTTP/1.0\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (path.encode(), keep.encode(), len(body), body)
+    )
+    head = await client.read_head()
+    return client, head, await client.read_body()
+
+
+@paths
+@pytest.mark.parametrize("keep", ["", "Connection: keep-alive\r\n"], ids=["plain", "keep-alive"])
+async def test_C08_http_1_0_gets_a_stream_that_ends_with_its_connection(
+    open_house: Opener, path: str, keep: str
+) -> None:
+    proxy = await open_house(echo())
+    client, head, body = await get_10(proxy, path, keep)
+    async with client:
+        assert "transfer-encoding" not in head.headers
+        assert head.headers.get("connection", "close") == "close"
+        assert client.end == "close"
+        assert body.endswith(b"[DONE]\n\n")
+
+
+@paths
+async def test_C08_http_1_0_is_told_of_a_failure_in_the_stream(
+    open_house: Opener, upstream: ScriptedUpstream, path: str
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.play(BEGUN, Rst())
+    client, _, body = await get_10(proxy, path)
+    async with client:
+        assert client.end == "close"
+        assert b"error" in body
+        assert b"[DONE]" not in body
+
+
+async def test_C08_pipelined_requests_are_answered_in_order(open_house: Opener) -> None:
+    proxy = await open_house(echo())
+    words = [f"word-{number}" for number in range(12)]
+    asked = [
+        request_bytes("POST", PATHS[number % 2], {**ASK, "messages": [{"role": "user", "content": word}]})
+        for number, word in enumerate(words)
+    ]
+    async with await RawClient.connect(proxy.port) as client:
+        await client.send(b"".join(asked))
+        for word in words:
+            assert (await client.read_head()).status == 200
+            body = await client.read_body()
+            assert [one for one in words if re.search(rf"{one}\b", body.decode())] == [word]
+
+
+@pytest.mark.parametrize("size", [1000, 400_000])
+async def test_C08_a_body_nobody_wanted_is_thrown_away_and_the_next_request_is_served(
+    open_house: Opener, size: int
+) -> None:
+    proxy = await open_house(echo())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/nowhere", b"GET /healthz HTTP/1.1\r\n\r\n" * (size // 26))
+        assert (await client.read_head()).status == 404
+        await client.read_body()
+        await client.get("/readyz")
+        assert (await client.read_head()).status == 200
+        assert await client.read_body() == b'{"status":"ready"}'
+
+
+async def test_C08_a_body_that_is_refused_and_never_comes_ends_the_connection(open_house: Opener) -> None:
+    proxy = await open_house(echo())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/nowhere", b"", {"Content-Length": "1000"})
+        assert (await client.read_head()).status == 404
+        await client.read_body()
+        await client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")  # ... which is the body, as far as anyone knows
+        assert await client.closed(within=4) == "FIN"
