@@ -30,7 +30,7 @@ LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy clean
+.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ test-image: venv $(DEV) ## build the container image without Docker and run it (
 
 test-real: venv $(DEV) ## compile llama.cpp (minutes, once) and stream from a real small model
 	@$(BIN)/python -m pytest -m real -v tests/real $(ARGS)
+
+bench: venv $(DEV) ## the measurements in bench/, one after the other
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 # The locks name versions and hashes, never an address: they install from whichever index the machine uses. A version
 # must have stood for seven days before it is taken: most poisoned releases are found within hours.
