@@ -212,6 +212,8 @@ class Exchange:
             record.finish("client_slow", clock(), error_code="client_slow")
             raise
         except (asyncio.CancelledError, ClientGone):
+            if self._stopped is not None:  # it did not take its error frame in time
+                record.finish(self._stopped.end, clock(), error_code=self._stopped.code)
             record.finish("client_gone", clock(), error_code="client_gone")
             raise
         finally:

@@ -129,8 +129,8 @@ class _Process:
         await self._unless_now(min(GRACE_S, drain_s))
         await site.stop()
         house.closed = True
-        runner.limited_server.close_idle()
         while house.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
+            runner.limited_server.close_idle()
             await self._unless_now(0.05)
         if house.active:
             log.warning("drain_deadline", cut=len(house.active))

@@ -98,8 +98,8 @@ class Connection(RequestHandler):
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for the head of a request."""
-        return self._waiter is not None and not self._waiter.done()
+        """Whether it waits for the head of a request, its first or the next."""
+        return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     @property
     def reads_head(self) -> bool:

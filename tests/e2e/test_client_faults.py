@@ -351,6 +351,16 @@ async def test_C06_slow_headers_are_answered_408_while_others_are_served(open_ho
     await asyncio.gather(*dripping, return_exceptions=True)
 
 
+async def test_C06_half_a_head_and_then_silence_is_answered_408(open_house: Opener) -> None:
+    proxy = await open_house(echo("{limits: {header_s: 0.3}}"))
+    clients = [await RawClient.connect(proxy.port) for _ in range(20)]
+    for client in clients:
+        await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+    for client in clients:
+        assert (await client.read_head(within=1)).status == 408
+        client.fin()
+
+
 async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Opener) -> None:
     proxy = await open_house(echo("{limits: {header_s: 0.3}}"))
     async with await RawClient.connect(proxy.port) as client:
