@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 import structlog
 from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http import HttpVersion10, HttpVersion11
 
 from proxy.chat import ChatRequest
 from proxy.config.models import LimitSettings
@@ -165,6 +165,7 @@ class _Call:
 
     async def answer(self) -> web.StreamResponse:
         http, visit = self._http, self._visit
+        self._check_framing()
         if http.method == "OPTIONS":
             return self._preflight()
         operation = self._house.operations.get(self._path)
@@ -292,6 +293,15 @@ class _Call:
         return f"Did you mean {near[0]}?" if near else f"Chat is served at {', '.join(sorted(paths))}."
 
     # -- reading -----------------------------------------------------------------------------------------------
+
+    def _check_framing(self) -> None:
+        """Refuse what aiohttp's parser in Python lets through and the one in C does not (H04)."""
+        http = self._http
+        coding = http.headers.get("Transfer-Encoding")
+        if http.version not in {HttpVersion10, HttpVersion11} or (
+            coding is not None and (coding.lower() != "chunked" or http.version < HttpVersion11)
+        ):
+            raise BadRequest("The request is not valid HTTP.", code="invalid_http", headers=CLOSE)
 
     async def _body(self) -> bytes:
         """The request's body, within the limits. Says no before the body is asked for wherever it can."""
