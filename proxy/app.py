@@ -224,14 +224,11 @@ class House:
             try:
                 generation = await self._build(await asyncio.to_thread(self.load))
             except ConfigErrors as errors:
-                self._rejected = errors
-                self.metrics.config_reload("rejected")
-                log.error(  # noqa: TRY400 - the errors are in the file, not in our code
-                    "config_rejected",
-                    file=self.path,
-                    serving_generation=self._number,
-                    errors=[str(e) for e in errors.errors],
-                )
+                self._reject(errors)
+                return False
+            except Exception as error:
+                log.exception("config_reload_failed", file=self.path)
+                self._reject(ConfigErrors([ConfigError(f"{type(error).__name__} while loading; see the log")]))
                 return False
             old = self.generation
             self._install(generation)
@@ -241,6 +238,12 @@ class House:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
             return True
+
+    def _reject(self, errors: ConfigErrors) -> None:
+        self._rejected = errors
+        self.metrics.config_reload("rejected")
+        told = [str(error) for error in errors.errors]
+        log.error("config_rejected", file=self.path, serving_generation=self._number, errors=told)
 
     def _install(self, generation: Generation) -> None:
         self._current, self._number, self._rejected = generation, generation.number, None
@@ -268,12 +271,15 @@ class House:
             name: kind(str(getattr(row, "kind", ""))).build(name, row, resources)
             for name, row in config.backends.items()
         }
-        try:
-            await asyncio.gather(*(backend.open() for backend in backends.values()))
-        except ConfigError as error:
+        failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
+        failed = [failure for failure in failures if failure is not None]
+        if failed:
             for backend in backends.values():
                 await backend.aclose()
-            raise ConfigErrors([error]) from error
+            for failure in failed:
+                if not isinstance(failure, ConfigError):
+                    raise failure
+            raise ConfigErrors([failure for failure in failed if isinstance(failure, ConfigError)])
         return Generation(self._number + 1, config, backends, self._failed)
 
     async def aclose(self) -> None:

@@ -76,6 +76,23 @@ async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
         assert (told["generation"], told["rejected"]) == (2, None)
 
 
+async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_too(
+    open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from proxy.backends.compatible import CompatibleBackend
+
+    async def broken(self: object) -> None:
+        raise RuntimeError("a bug")
+
+    upstream.decide(answer)
+    proxy = await open_house(config(upstream.url, 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(CompatibleBackend, "open", broken)
+        assert not await proxy.house.reload()
+    assert proxy.house.generation.number == 1
+    assert await proxy.house.reload()
+
+
 async def test_E03_running_streams_finish_on_their_own_generation(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
