@@ -48,19 +48,26 @@ def modules() -> Path:
     return folder
 
 
+def among_modules(script: Path) -> Path:
+    """Copy a script and the modules beside it to where its `import`s find the pinned packages; return that copy."""
+    folder = modules()  # `import` looks for node_modules beside the script, whatever NODE_PATH says
+    for source in {script, *script.parent.glob("*.mjs")}:
+        copy = folder / source.name
+        if not copy.exists() or copy.read_bytes() != source.read_bytes():
+            fresh = folder / f".{source.name}.{os.getpid()}"
+            shutil.copyfile(source, fresh)
+            fresh.replace(copy)
+    return folder / script.name
+
+
 def run(
-    script: Path, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 60
+    script: Path, *arguments: str, env: dict[str, str] | None = None, input: str | None = None, timeout_s: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """Run a script with the pinned packages in reach of its `import`s; its exit status is the caller's to judge."""
-    folder = modules()
-    copy = folder / script.name  # `import` looks for node_modules beside the script, whatever NODE_PATH says
-    if not copy.exists() or copy.read_bytes() != script.read_bytes():
-        fresh = folder / f".{script.name}.{os.getpid()}"
-        shutil.copyfile(script, fresh)
-        fresh.replace(copy)
     return subprocess.run(
-        [node(), str(copy), *arguments],
+        [node(), str(among_modules(script)), *arguments],
         env=os.environ | (env or {}),
+        input=input,
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -1,0 +1,85 @@
+// Readers of `POST /chat` as their users write them. Each takes an address and a question, and returns the answer as
+// `{text, done, failure}`: all text that came, whether a `done` event came, and the data of an `error` event or the
+// words of an exception. The same file runs in Node and in a browser.
+
+import { fetchEventSource } from "@microsoft/fetch-event-source";
+import { createParser } from "eventsource-parser";
+
+import { streamChat } from "./hook.mjs";
+
+const post = (question) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify({ messages: [{ role: "user", content: question }] }),
+});
+
+async function hook(url, question) {
+  const answer = { text: "", done: false, failure: null };
+  try {
+    for await (const token of streamChat([{ role: "user", content: question }], url)) answer.text += token;
+  } catch (error) {
+    answer.failure = String(error);
+  }
+  return answer;
+}
+
+function taking(answer, asText) {
+  return ({ event, data }) => {
+    if (event === "done") answer.done = true;
+    else if (event === "error") answer.failure = data;
+    else if (data) answer.text += asText(data); // fetch-event-source also reports frames without data
+  };
+}
+
+const parser = (asText) =>
+  async function (url, question) {
+    const answer = { text: "", done: false, failure: null };
+    const events = createParser({ onEvent: taking(answer, asText) });
+    const { method, headers, body } = post(question);
+    const response = await fetch(url, { method, headers: { ...headers, Accept: "text/event-stream" }, body });
+    const decoder = new TextDecoder();
+    for (const reader = response.body.getReader(); ; ) {
+      const { value, done } = await reader.read();
+      if (done) return answer;
+      events.feed(decoder.decode(value, { stream: true }));
+    }
+  };
+
+const eventSource = (asText) =>
+  async function (url, question) {
+    const answer = { text: "", done: false, failure: null };
+    await fetchEventSource(url, {
+      ...post(question),
+      fetch: globalThis.fetch,
+      openWhenHidden: true,
+      onmessage: taking(answer, asText),
+      onerror: (error) => {
+        throw error; // without this it asks again, every second
+      },
+    });
+    return answer;
+  };
+
+const asItIs = (data) => data;
+const asJson = (data) => JSON.parse(data).token;
+
+export const READERS = {
+  "founding hook": hook,
+  "eventsource-parser": parser(asItIs),
+  "eventsource-parser, JSON": parser(asJson),
+  "fetch-event-source": eventSource(asItIs),
+  "fetch-event-source, JSON": eventSource(asJson),
+};
+
+/** Ask one question after another, so many `atOnce`; return the answers in order. */
+export async function askAll({ reader, url, questions, atOnce = 16 }) {
+  const answers = new Array(questions.length);
+  let next = 0;
+  const worker = async () => {
+    for (let at = next++; at < questions.length; at = next++) {
+      answers[at] = await READERS[reader](url, questions[at]);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return answers;
+}

@@ -1,0 +1,56 @@
+"""Readers that people use, in Node, against the running proxy: every answer arrives, whatever it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.clients.answering import (
+    answer_by_number,
+    assert_heard,
+    heard_by_events,
+    heard_by_fetch_event_source,
+    heard_by_the_hook,
+    questions,
+)
+from tests.support import node
+from tests.support.house import Process, openai_config
+from tests.support.upstream import ScriptedUpstream
+
+ASK_ALL = Path(__file__).with_name("ask_all.mjs")
+QUIET = "{log: {level: error}}"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("reader", "query", "heard", "every"),
+    [
+        ("founding hook", "", heard_by_the_hook, 1),
+        ("founding hook", "?dialect=both", heard_by_the_hook, 1),
+        ("eventsource-parser", "", heard_by_events, 1),
+        ("eventsource-parser", "?dialect=both", heard_by_events, 4),
+        ("eventsource-parser, JSON", "?dialect=json", heard_by_events, 4),
+        ("fetch-event-source", "", heard_by_fetch_event_source, 1),
+        ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source, 4),
+        ("fetch-event-source, JSON", "?dialect=json", heard_by_events, 4),
+    ],
+)
+async def test_every_answer_arrives_exactly(
+    serve: Callable[..., Awaitable[Process]],
+    upstream: ScriptedUpstream,
+    reader: str,
+    query: str,
+    heard: Callable[[str], str],
+    every: int,
+) -> None:
+    answer_by_number(upstream)
+    proxy = await serve(openai_config(upstream.url, server=QUIET))
+    task = {"reader": reader, "url": f"{proxy.url}/api/chat{query}"}
+    asked = questions(every)
+    done = await asyncio.to_thread(node.run, ASK_ALL, json.dumps(task), input=json.dumps(asked))
+    assert done.returncode == 0, done.stderr
+    assert_heard(json.loads(done.stdout), asked, heard)
