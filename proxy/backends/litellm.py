@@ -94,6 +94,13 @@ _OURS = frozenset(
 _PASSED_ON = frozenset(PARAMETERS) - {"n"}
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
 
+_LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
+    # What litellm is told of a model it does not know: else it asks a server for it, on this machine, whatever
+    # the config says, and waits for the answer.
+    provider: {"litellm_provider": provider, "mode": "chat", "supports_function_calling": True}
+    for provider in ("ollama", "ollama_chat")
+}
+
 
 class LiteLLMSettings(BackendSettings):
     """A row of kind `litellm`."""
@@ -232,7 +239,10 @@ class LiteLLMBackend:
                     yield Batch(events)
         if not decoder.finished and not decoder.done and (payload := last_word(wrapper)) is not None:
             yield Batch(_fed(decoder, payload))
-        end = decoder.finish() if failure is None else decoder.fail(failure)
+        if exchange.said_done:  # complete, even where no finish reason came (R3)
+            end = decoder.feed(b"data: [DONE]\n\n")
+        else:
+            end = decoder.finish() if failure is None else decoder.fail(failure)
         if end.events:
             yield Batch(end.events)
 
@@ -267,6 +277,8 @@ class LiteLLMBackend:
         provider = self._provider(target)
         if provider not in _TAKES_ADDRESSES:
             _refuse_addresses(request.messages)
+        if provider in _LOOKED_UP:
+            self._litellm.model_cost.setdefault(target.model, _LOOKED_UP[provider])
         settings = self._settings
         # Written and read again: litellm changes what it is given.
         body = msgspec.json.decode(encode_request(msgspec.structs.replace(request, dialect="", wire=None), model=""))
@@ -280,7 +292,9 @@ class LiteLLMBackend:
             "num_retries": 0,
             "max_retries": 0,
             "timeout": _NO_TIMEOUT_S,
-            "_skip_mcp_handler": True,  # tools are the client's; without this, litellm 1.106 needs a package for them
+            # Two detours that need packages litellm does not ask for: tools are the client's, and we speak chat.
+            "_skip_mcp_handler": True,
+            "_skip_responses_api_bridge": True,
         }
         given = {
             "tools": body.get("tools"),

@@ -18,6 +18,7 @@ import httpx
 
 from proxy.backends.litellm_lines import LineGuard
 from proxy.backends.wire import ERROR_BYTES, ERROR_S, LAST_BYTES_S
+from proxy.dialects.openai_errors import parse_error
 from proxy.errors import FrameTooLarge, ProxyError, UpstreamMalformed, UpstreamRedirect, UpstreamTruncated
 from proxy.transport import Request, Response, Transport
 
@@ -57,6 +58,12 @@ class Exchange:
         self.begun = False
         self.abandoned = False  # nobody waits any more: do not even connect
         self.response: Response | None = None
+        self.guard: LineGuard | None = None
+
+    @property
+    def said_done(self) -> bool:
+        """Whether the protocol's end sentinel has come. litellm does not pass it on."""
+        return self.guard is not None and self.guard.done
 
     @property
     def status(self) -> int | None:
@@ -101,9 +108,15 @@ class HouseTransport(httpx.AsyncBaseTransport):
             return httpx.Response(status, headers=headers, content=await _error_body(response), request=request)
         if kind == "text/html":
             raise UpstreamMalformed("the far side answered with a web page; check the backend's api_base")
-        guard = LineGuard(exchange.frame_bytes) if kind in _BY_LINES else None
-        body = _Body(response, guard, exchange.answer_bytes)
-        return httpx.Response(status, headers=headers, stream=body, request=request)
+        if kind == "application/json" and int(response.headers.get("content-length", ERROR_BYTES)) < ERROR_BYTES:
+            body = await response.read_all(ERROR_BYTES)
+            if detail := parse_error(body):  # an error in a success's clothes (A07): litellm would see no events
+                status = detail.status or 502
+            return httpx.Response(status, headers=headers, content=body, request=request)
+        if kind in _BY_LINES:
+            exchange.guard = LineGuard(exchange.frame_bytes)
+        stream = _Body(response, exchange.guard, exchange.answer_bytes)
+        return httpx.Response(status, headers=headers, stream=stream, request=request)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -111,7 +124,6 @@ class _Body(httpx.AsyncByteStream):
 
     def __init__(self, response: Response, guard: LineGuard | None, answer_bytes: int) -> None:
         self._response, self._guard, self._left = response, guard, answer_bytes
-        self._whole = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         guard = self._guard

@@ -15,19 +15,21 @@ from proxy.errors import FrameTooLarge, UpstreamMalformed
 
 _DONE = b"[DONE]"
 _SPELLED = b"\\u005bDONE]"
-_SENTINEL = re.compile(rb"(?:data:)?\s*\[DONE\]\s*")
+_SENTINEL = re.compile(rb"data:\s{0,8}\[DONE\]\s{0,8}")
 _LINES = re.compile(rb"[^\r\n]*[\r\n]+|[^\r\n]+")
-_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_JSON_STARTS = frozenset({b"{", b"["})
+_decode = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class LineGuard:
     """Bytes in, bytes out: whole lines only. litellm reads by lines, so that delays nothing.
 
-    `error` is set by the line that is wrong; those before it are handed out first.
+    `error` is set by the line that is wrong; those before it are handed out first. `done`: the end sentinel came.
     """
 
     def __init__(self, max_line_bytes: int) -> None:
         self.error: UpstreamMalformed | None = None
+        self.done = False
         self._max = max_line_bytes
         self._rest = bytearray()  # of a line whose end has not come
 
@@ -55,22 +57,20 @@ class LineGuard:
             if len(line) > self._max:
                 self.error = FrameTooLarge(f"the far side sent a line of more than {self._max} bytes")
                 break
-            try:
-                out.append(_fit(line))
-            except UpstreamMalformed as error:
-                self.error = error
-                break
+            if _DONE in line and _SENTINEL.fullmatch(line):
+                self.done = True
+            elif line.removeprefix(b"data:").lstrip()[:1] in _JSON_STARTS:
+                if not _is_json(line.removeprefix(b"data:")):
+                    self.error = UpstreamMalformed("the far side sent an event that is not JSON")
+                    break
+                line = line.replace(_DONE, _SPELLED)
+            out.append(line)  # comments, names, ids and what else is no JSON are let through
         return b"".join(out)
 
 
-def _fit(line: bytes) -> bytes:
-    """The line, fit for litellm. What begins like JSON has to be JSON; comments, names and ids are let through."""
-    value = line.removeprefix(b"data:").strip()
-    if value[:1] in {b"{", b"["} and not _SENTINEL.fullmatch(line):
-        try:
-            _is_json(value)
-        except (ValueError, RecursionError):
-            raise UpstreamMalformed("the far side sent an event that is not JSON") from None
-        if _DONE in line:
-            return line.replace(_DONE, _SPELLED)
-    return line
+def _is_json(data: bytes) -> bool:
+    try:
+        _decode(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
