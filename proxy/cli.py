@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -60,6 +61,8 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     """  # noqa: D301
     if workers > 1:
         raise click.UsageError("several workers are not available yet; run several processes behind a balancer")
+    for number in (signal.SIGTERM, signal.SIGINT):  # until serving takes over; as PID 1 they would go unheard
+        signal.signal(number, lambda *_: sys.exit(0))
     from proxy import serving  # noqa: PLC0415
 
     try:

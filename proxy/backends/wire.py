@@ -7,6 +7,7 @@ another target may help, and what is neither an event stream nor a completion go
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -31,6 +32,9 @@ ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
 FINISHED_S = 2.0  # after every finish reason: how long usage and the end sentinel may take
 LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
 RETRY_AFTER_CAP_S = 600.0
+
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+"""The ids that are passed on. A client may choose others, to which some servers answer 400 (llama-cpp-python)."""
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -129,7 +133,7 @@ class WireBackend:
                 "content-type": "application/json",
                 "accept": "text/event-stream" if request.stream else "application/json",
                 "accept-encoding": "identity",
-                "x-request-id": request.id,
+                **({"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}),
                 **forwarded,
                 **self._identity.headers,
             },

@@ -218,9 +218,9 @@ def bomb(levels):
     ids=["deep", "very deep", "deep block", "bomb", "fat bomb", "many", "large", "duplicates", "keys", "lists", "anchors", "escapes"],
 )  # fmt: skip
 def test_e04_a_hostile_file_is_judged_within_a_second(text, expected):
-    started = time.perf_counter()
+    started = time.process_time()  # of CPU: other tests keep the cores busy
     found = complaints(text)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert (found == []) if expected is None else expected in found[0]
 
 
