@@ -54,8 +54,10 @@ _SWITCHES = {
     "suppress_debug_info": True,
     "turn_off_message_logging": True,
     "disable_streaming_logging": True,
+    "disable_token_counter": True,  # it would count every prompt, on the loop, and fetch images to do so
     "telemetry": False,
 }
+_IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
 
 _OURS = frozenset(
@@ -326,7 +328,11 @@ def _load(backend: str) -> tuple[Any, Any]:
         setattr(litellm, name, switch)
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    _ = litellm.acompletion, litellm.get_llm_provider  # each imports more when first asked for
+    # Half a second of imports that would else come with the first request, on the loop.
+    _ = litellm.acompletion, litellm.get_llm_provider, litellm.AnthropicConfig, litellm.OllamaChatConfig
+    for module in _IMPORTED_LATE:
+        with suppress(ImportError):
+            import_module(module)
     if not hasattr(litellm.CustomStreamWrapper, "chunk_creator"):
         raise ConfigError(f"backend {backend}: litellm {installed} is newer than this version of chat-proxy knows")
     return litellm, LENT.lend(litellm)

@@ -142,10 +142,11 @@ class _Body(httpx.AsyncByteStream):
             yield data
 
     async def aclose(self) -> None:
-        """Meet the end of the body if it is there already, so that the connection can be used again."""
-        with suppress(TimeoutError, ProxyError):
-            async with asyncio.timeout(LAST_BYTES_S):
-                await self._response.read()
+        """After the end sentinel, meet the body's end too, so that the connection can be used again."""
+        if self._guard is not None and self._guard.done:
+            with suppress(TimeoutError, ProxyError):
+                async with asyncio.timeout(LAST_BYTES_S):
+                    await self._response.read()
         self._response.close()
 
 
