@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from proxy.backends.base import Resources
 from proxy.backends.wire import Identity, WireBackend
-from proxy.backends.wire_settings import Address, Key, MaxTokensName, WireSettings, revealed
+from proxy.backends.wire_settings import Address, Key, MaxTokensName, WireSettings, revealed, revealed_query
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -122,13 +122,14 @@ class CompatibleBackend(WireBackend):
 
 def _identity(settings: CompatibleSettings, base_url: str) -> Identity:
     headers = {"user-agent": f"chat-proxy/{version('chat-proxy')}"}
-    secrets = list(revealed(settings.headers).values())
+    parameters = revealed_query(settings.query)
+    secrets = [*revealed(settings.headers).values(), *parameters.values()]
     if settings.api_key is not None:
         key = settings.api_key.get_secret_value()
         headers["authorization"] = f"Bearer {key}"
         secrets.append(key)
     headers |= revealed(settings.headers)
-    query = "?" + urlencode(settings.query) if settings.query else ""
+    query = "?" + urlencode(parameters) if parameters else ""
     return Identity(f"{base_url}/chat/completions{query}", headers, tuple(secrets))
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from proxy.backends.base import Resources
 from proxy.backends.redact import Redactor
 from proxy.backends.wire import Identity, WireBackend
-from proxy.backends.wire_settings import Address, Key, WireSettings, revealed
+from proxy.backends.wire_settings import Address, Key, WireSettings, revealed, revealed_query
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:
         "organization": settings.organization,
         "project": settings.project,
         "default_headers": revealed(settings.headers),
-        "default_query": dict(settings.query),
+        "default_query": revealed_query(settings.query),
     }
     azure = settings.azure
     try:
@@ -139,7 +139,7 @@ def _identity(client: AsyncOpenAI, settings: OpenAISettings) -> Identity:
     if client.default_query:
         url += "?" + urlencode({name: str(value) for name, value in client.default_query.items()})
     secrets = [value.rpartition(" ")[2] for value in authorization.values()]
-    return Identity(url, headers, (*secrets, *extra.values()))
+    return Identity(url, headers, (*secrets, *extra.values(), *revealed_query(settings.query).values()))
 
 
 def _authorization(client: AsyncOpenAI, settings: OpenAISettings) -> dict[str, str]:

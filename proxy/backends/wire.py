@@ -50,7 +50,7 @@ class Identity(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Identity({self.url})"  # the rest is secret
+        return f"Identity({self.url.partition('?')[0]})"  # the rest is secret
 
     def address(self, model: str) -> str:
         return self.url.replace("{model}", quote(model, safe=""))

@@ -93,7 +93,10 @@ class WireSettings(BackendSettings):
         default_factory=dict,
         description="More headers for every request. Their values are kept out of logs and messages, like keys.",
     )
-    query: dict[str, str] = Field(default_factory=dict, description="Query parameters for every request.")
+    query: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Query parameters for every request. Their values are kept out of logs and messages, like keys.",
+    )
     forward_headers: ForwardedHeaders = Field(
         default_factory=list,
         description="Client headers to pass on, by name. No others are; never those with a client's key or cookies.",
@@ -108,6 +111,11 @@ class WireSettings(BackendSettings):
         description="The one name of the answer's length limit this server knows: `max_tokens` or "
         "`max_completion_tokens`. Default: as the client wrote it.",
     )
+
+
+def revealed_query(query: Mapping[str, SecretStr]) -> dict[str, str]:
+    """Query parameters in plain text, for the request itself."""
+    return {name: value.get_secret_value() for name, value in query.items()}
 
 
 def revealed(headers: Mapping[str, SecretStr]) -> dict[str, str]:
