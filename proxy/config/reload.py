@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -76,6 +77,7 @@ async def _notifications(file: Path) -> AsyncGenerator[None, None]:
             async for wake in sleeps:
                 yield wake
         return
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every file that changes near ours
     while True:
         directories = await asyncio.to_thread(_directories, file)
         changes = watchfiles.awatch(
