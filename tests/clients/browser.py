@@ -14,10 +14,18 @@ import aiohttp
 
 from tests.support import debian
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --remote-debugging-port=0"
-).split()  # root needs --no-sandbox; the rest keeps it from calling home
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-port=0",
+]  # root needs --no-sandbox; the rest keeps it from calling home
 
 
 class ScriptFailed(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.clients.answering import answer_by_number, assert_heard, heard_by_events, heard_by_the_hook, questions
-from tests.clients.browser import Page, ScriptFailed, chromium
+from tests.clients.browser import chromium
 from tests.support.house import Process, openai_config
 from tests.support.upstream import ScriptedUpstream
 
