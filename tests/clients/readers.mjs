@@ -1,6 +1,6 @@
-// Readers of `POST /chat` as their users write them. Each takes an address and a question, and returns the answer as
-// `{text, done, failure}`: all text that came, whether a `done` event came, and the data of an `error` event or the
-// words of an exception. The same file runs in Node and in a browser.
+// Readers of `POST /chat` as their users write them. Each takes an address and a question and fills in an answer:
+// all text that came, whether a `done` event came, and as `failure` the data of an `error` event or the words of an
+// exception. The same file runs in Node and in a browser.
 
 import { fetchEventSource } from "@microsoft/fetch-event-source";
 import { createParser } from "eventsource-parser";
@@ -13,14 +13,8 @@ const post = (question) => ({
   body: JSON.stringify({ messages: [{ role: "user", content: question }] }),
 });
 
-async function hook(url, question) {
-  const answer = { text: "", done: false, failure: null };
-  try {
-    for await (const token of streamChat([{ role: "user", content: question }], url)) answer.text += token;
-  } catch (error) {
-    answer.failure = String(error);
-  }
-  return answer;
+async function hook(answer, url, question) {
+  for await (const token of streamChat([{ role: "user", content: question }], url)) answer.text += token;
 }
 
 function taking(answer, asText) {
@@ -32,32 +26,31 @@ function taking(answer, asText) {
 }
 
 const parser = (asText) =>
-  async function (url, question) {
-    const answer = { text: "", done: false, failure: null };
+  async function (answer, url, question) {
     const events = createParser({ onEvent: taking(answer, asText) });
     const { method, headers, body } = post(question);
     const response = await fetch(url, { method, headers: { ...headers, Accept: "text/event-stream" }, body });
+    if (!response.ok) throw new Error(`${response.status} ${await response.text()}`);
     const decoder = new TextDecoder();
     for (const reader = response.body.getReader(); ; ) {
       const { value, done } = await reader.read();
-      if (done) return answer;
+      if (done) return;
       events.feed(decoder.decode(value, { stream: true }));
     }
   };
 
 const eventSource = (asText) =>
-  async function (url, question) {
-    const answer = { text: "", done: false, failure: null };
+  async function (answer, url, question) {
     await fetchEventSource(url, {
       ...post(question),
       fetch: globalThis.fetch,
       openWhenHidden: true,
       onmessage: taking(answer, asText),
       onerror: (error) => {
-        throw error; // without this it asks again, every second
+        answer.asksAgain = true; // it would, every second, were it not for this
+        throw error;
       },
     });
-    return answer;
   };
 
 const asItIs = (data) => data;
@@ -71,13 +64,23 @@ export const READERS = {
   "fetch-event-source, JSON": eventSource(asJson),
 };
 
+export async function ask(reader, url, question) {
+  const answer = { text: "", done: false, failure: null, asksAgain: false };
+  try {
+    await READERS[reader](answer, url, question);
+  } catch (error) {
+    answer.failure = String(error);
+  }
+  return answer;
+}
+
 /** Ask one question after another, so many `atOnce`; return the answers in order. */
 export async function askAll({ reader, url, questions, atOnce = 16 }) {
   const answers = new Array(questions.length);
   let next = 0;
   const worker = async () => {
     for (let at = next++; at < questions.length; at = next++) {
-      answers[at] = await READERS[reader](url, questions[at]);
+      answers[at] = await ask(reader, url, questions[at]);
     }
   };
   await Promise.all(Array.from({ length: atOnce }, worker));

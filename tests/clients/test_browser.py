@@ -9,7 +9,7 @@ import pytest
 
 from tests.clients.answering import answer_by_number, assert_heard, heard_by_events, heard_by_the_hook, questions
 from tests.clients.browser import chromium
-from tests.support.house import Process, openai_config
+from tests.support.house import Opener, Process, openai_config
 from tests.support.upstream import ScriptedUpstream
 
 Server = Callable[..., Awaitable[Process]]
@@ -41,3 +41,71 @@ async def test_every_answer_arrives_exactly(
     async with chromium() as page:
         await page.open(page_url)
         assert_heard(await page.run(f"askAll({json.dumps(task)})"), asked, heard)
+
+
+ECHO = """
+    server: {server}
+    backends: {{echo: {{kind: echo}}}}
+    routes: [{{name: default, to: echo}}]
+"""
+
+
+async def test_the_founding_hook_runs_unchanged_on_a_page_of_an_allowed_origin(
+    open_house: Opener, page_url: str
+) -> None:
+    proxy = await open_house(ECHO.format(server=allowing(page_url)))
+    async with chromium() as page:
+        await page.open(page_url)
+        await page.run(f"document.head.append(Object.assign(document.createElement('base'), {{href: '{proxy.url}'}}))")
+        text = await page.run(
+            """(async () => {
+                 let text = "";
+                 for await (const token of streamChat([{role: "user", content: "two\\n\\nlines 😀"}])) text += token;
+                 return text;
+               })()"""
+        )
+        assert text == "two\n\r\nlines 😀"
+        told = await page.run(
+            """fetch("/api/chat", {
+                 method: "POST",
+                 headers: {"Content-Type": "application/json", "X-Chat-Dialect": "json"},
+                 body: JSON.stringify({messages: []}),
+               }).then(async (response) => [response.status, response.headers.get("x-request-id"), await response.json()])"""
+        )
+        status, request_id, body = told
+        assert (status, body["error"]["request_id"]) == (422, request_id), (
+            "an error can be read from another origin too"
+        )
+
+
+async def test_the_openai_sdk_runs_in_a_page_of_an_allowed_origin(open_house: Opener, page_url: str) -> None:
+    proxy = await open_house(ECHO.format(server=allowing(page_url)))
+    async with chromium() as page:
+        await page.open(page_url)
+        text = await page.run(
+            f"""(async () => {{
+                 const options = {{baseURL: "{proxy.url}/v1", apiKey: "none", dangerouslyAllowBrowser: true}};
+                 const client = new OpenAI(options);
+                 const request = {{model: "m", stream: true, messages: [{{role: "user", content: "two\\n\\nlines 😀"}}]}};
+                 let text = "";
+                 for await (const chunk of await client.chat.completions.create(request))
+                   text += chunk.choices[0]?.delta.content ?? "";
+                 return text;
+               }})()"""
+        )
+    assert text == "two\n\nlines 😀"
+
+
+@pytest.mark.parametrize("server", ["{}", "{cors: {origins: ['https://app.example.com']}}"])
+async def test_the_browser_keeps_every_other_page_out(open_house: Opener, page_url: str, server: str) -> None:
+    proxy = await open_house(ECHO.format(server=server))
+    async with chromium() as page:
+        await page.open(page_url)
+        task = {"reader": "founding hook", "url": f"{proxy.url}/api/chat", "questions": ["hi"]}
+        (answer,) = await page.run(f"askAll({json.dumps(task)})")
+        assert (answer["text"], answer["failure"]) == ("", "TypeError: Failed to fetch")
+        slipped_past_the_preflight = """
+            fetch("%s/api/chat", {method: "POST", mode: "no-cors", body: '{"messages":[{"role":"user","content":"hi"}]}'})
+        """
+        await page.run(slipped_past_the_preflight % proxy.url + ".then(() => null)")
+    assert [record.status for record in await proxy.ended()] == [415], "and nothing was asked of a backend"
