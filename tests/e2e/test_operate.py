@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.events import Batch
+from proxy.frontends.chat import ChatEncoder
 from tests.support.clients import Head, RawClient
 from tests.support.house import Opener, Process, Running, openai_config
 from tests.support.upstream import Rst, ScriptedUpstream, Stall, json_reply, openai_stream
@@ -214,3 +216,27 @@ async def logged(proxy: Process, count: int, event: str = "request_end") -> list
         while sum(f'"event":"{event}"' in line for line in proxy.logged) < count:
             await asyncio.sleep(0.01)
     return [json.loads(line) for line in proxy.logged]
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat?dialect=json"])
+async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_into_it(
+    open_house: Opener, upstream: ScriptedUpstream, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    said: list[bytes] = []
+
+    def feed(_encoder: ChatEncoder, _batch: Batch) -> bytes:
+        if said:
+            raise ZeroDivisionError
+        said.append(b"data:One\n\n")
+        return said[0]
+
+    monkeypatch.setattr(ChatEncoder, "feed", feed)
+    upstream.play(*openai_stream(["One", " two"], gap_s=0.02))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        assert (await client.read_head()).status == 200
+        assert await client.read_body() == b"data:One\n\n"
+        assert client.end == "cut"
+    assert await proxy.end_reason() == "internal"
+    await upstream.peer_gone(1, within=0.25)
