@@ -19,15 +19,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
-from pydantic import Field, SecretStr, field_validator
 
-from proxy.backends.base import BackendSettings, Resources
+from proxy.backends.base import Resources
 from proxy.backends.litellm_chunks import last_word, payloads
 from proxy.backends.litellm_errors import translate
 from proxy.backends.litellm_http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
+from proxy.backends.litellm_settings import LiteLLMSettings, secrets
 from proxy.backends.redact import Redactor
 from proxy.backends.wire import FINISHED_S
-from proxy.backends.wire_settings import Address, Key
 from proxy.chat import ChatRequest, File, Image, Message
 from proxy.dialects.json_body import PARAMETERS
 from proxy.dialects.openai_chat import choices_expected, encode_request
@@ -60,39 +59,6 @@ _SWITCHES = {
 _IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
 
-_OURS = frozenset(
-    {
-        # Arguments of `acompletion` that are not the config's to give either: they are what this module is about.
-        "acompletion",
-        "api_base",
-        "api_key",
-        "api_version",
-        "base_url",
-        "caching",
-        "callbacks",
-        "client",
-        "context_window_fallback_dict",
-        "custom_llm_provider",
-        "drop_params",
-        "fallbacks",
-        "logger_fn",
-        "max_retries",
-        "messages",
-        "mock_delay",
-        "mock_response",
-        "mock_timeout",
-        "mock_tool_calls",
-        "model",
-        "model_list",
-        "n",
-        "num_retries",
-        "shared_session",
-        "stream",
-        "stream_options",
-        "timeout",
-        "tools",
-    }
-)
 _PASSED_ON = frozenset(PARAMETERS) - {"n"}
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
 
@@ -102,40 +68,6 @@ _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
     provider: {"litellm_provider": provider, "mode": "chat", "supports_function_calling": True}
     for provider in ("ollama", "ollama_chat")
 }
-
-
-class LiteLLMSettings(BackendSettings):
-    """A row of kind `litellm`."""
-
-    models: list[str] = Field(
-        default_factory=list,
-        description="The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
-        "leaves the model to the client. None by default: the name decides where a request and the key go.",
-    )
-    api_key: Key | None = Field(
-        default=None, description="The provider's key. Default: the variable litellm reads for it, if set."
-    )
-    api_base: Address | None = Field(default=None, description="The provider's address, where it is not the usual one.")
-    api_version: str | None = Field(default=None, min_length=1, description="The API version, for Azure.")
-    drop_params: bool = Field(
-        default=True,
-        description="Leave out settings the provider does not know, such as `seed`. `false`: refuse the request.",
-    )
-    include_usage: bool = Field(default=True, description="Ask for token counts in streams, where it needs asking.")
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        repr=False,  # may hold credentials
-        description="More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
-        "`vertex_project` or `extra_headers`. A client cannot give any of these.",
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
-        for name in options:
-            if name in _OURS or name.startswith("_"):
-                raise ValueError(f"{name} cannot be given here")
-        return options
 
 
 class LiteLLMBackend:
@@ -148,7 +80,7 @@ class LiteLLMBackend:
         self.name = name
         self._settings = settings
         self._resources = resources
-        self._clean = Redactor(_secrets(settings))
+        self._clean = Redactor(secrets(settings))
         self._litellm: Any = None
         self._handler: Any = None
 
@@ -280,7 +212,7 @@ class LiteLLMBackend:
         if provider not in _TAKES_ADDRESSES:
             _refuse_addresses(request.messages)
         if provider in _LOOKED_UP:
-            self._litellm.model_cost.setdefault(target.model, _LOOKED_UP[provider])
+            self._litellm.model_cost.setdefault(target.model, dict(_LOOKED_UP[provider]))
         settings = self._settings
         # Written and read again: litellm changes what it is given.
         body = msgspec.json.decode(encode_request(msgspec.structs.replace(request, dialect="", wire=None), model=""))
@@ -328,8 +260,9 @@ def _load(backend: str) -> tuple[Any, Any]:
         setattr(litellm, name, switch)
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # Half a second of imports that would else come with the first request, on the loop.
+    # Half a second of imports and type building that would else come with the first request, on the loop.
     _ = litellm.acompletion, litellm.get_llm_provider, litellm.AnthropicConfig, litellm.OllamaChatConfig
+    litellm.ModelResponse()
     for module in _IMPORTED_LATE:
         with suppress(ImportError):
             import_module(module)
@@ -362,24 +295,6 @@ def _refuse_addresses(messages: tuple[Message, ...]) -> None:
                 raise Unsupported("this target takes images as data: URLs, not by address")
             if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
                 raise Unsupported("this target takes files as data, not by address")
-
-
-def _secrets(settings: LiteLLMSettings) -> list[str]:
-    """What may not be told: the key, and every text among the options."""
-    key = [settings.api_key.get_secret_value()] if isinstance(settings.api_key, SecretStr) else []
-    return key + list(_texts(settings.options))
-
-
-def _texts(value: Any) -> list[str]:
-    match value:
-        case str():
-            return [value] if len(value) >= 8 else []
-        case dict():
-            return [text for inner in value.values() for text in _texts(inner)]
-        case list():
-            return [text for inner in value for text in _texts(inner)]
-        case _:
-            return []
 
 
 class LiteLLMKind:

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from proxy.backends import litellm as driver
 from proxy.backends.base import Resources
-from proxy.backends.litellm import LiteLLMBackend, LiteLLMSettings
+from proxy.backends.litellm import LiteLLMBackend
 from proxy.backends.litellm_errors import translate
 from proxy.backends.litellm_http import TAKES_HANDLER, Exchange
+from proxy.backends.litellm_settings import LiteLLMSettings
 from proxy.backends.redact import Redactor
 from proxy.chat import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.errors import ConfigError, Unsupported, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
@@ -50,7 +51,11 @@ from tests.support.upstream import (
     sse_head,
 )
 
-pytestmark = pytest.mark.xdist_group("litellm")
+pytestmark = [
+    pytest.mark.xdist_group("litellm"),
+    # Its types warn when they are first built. It silences that itself, but only as long as the test that imports it.
+    pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning"),
+]
 
 OPENAI = Target("any", "openai/scripted-1")
 ANTHROPIC = Target("any", "anthropic/claude-sonnet-4-5")
@@ -310,7 +315,6 @@ async def test_several_answers_are_refused_before_anything_is_sent(upstream: Scr
     assert upstream.connections == 0
 
 
-@pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning")  # litellm's own types, once, on import
 @pytest.mark.parametrize("provider", [*sorted(TAKES_HANDLER), "openai", "azure", "perplexity", "moonshot", "cerebras"])
 async def test_providers_use_the_house_s_connections(
     upstream: ScriptedUpstream, opened: Opened, transport: Counting, provider: str
