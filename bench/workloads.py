@@ -1,0 +1,43 @@
+"""The loads a proxy is measured under. All paced ones offer 10,000 tokens a second, so their figures compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`streams` at once, each asking again as soon as its answer ends; `pause_us` lies between two tokens."""
+
+    name: str
+    title: str
+    streams: int
+    tokens: int
+    pause_us: int
+    seconds: float
+    streamed: bool = True
+    tls: bool = False
+
+    @property
+    def stamped(self) -> bool:
+        """Whether tokens carry the time they were sent; without a pause there is no telling waiting from working."""
+        return self.streamed and self.pause_us > 0
+
+    @property
+    def offered_tokens_per_s(self) -> float:
+        """What the upstream offers to all streams together; 0 where it waits for nobody."""
+        return self.streams * 1e6 / self.pause_us if self.pause_us else 0.0
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload("burst", "burst: 64 streams, 100 tokens in one write", 64, 100, 0, 6),
+        Workload("paced-200", "paced: 200 streams, a token each 20 ms", 200, 50, 20_000, 8),
+        Workload("paced-1000", "1,000 streams, a token each 100 ms", 1000, 50, 100_000, 12),
+        Workload("paced-4000", "4,000 streams, a token each 400 ms", 4000, 25, 400_000, 18),
+        Workload("fast", "fast model: 50 streams, 200 tokens a second each", 50, 200, 5_000, 8),
+        Workload("whole", "not streamed: 64 at once, 5 tokens", 64, 5, 0, 5, streamed=False),
+        Workload("tls", "paced, upstream over TLS: 200 streams, a token each 20 ms", 200, 50, 20_000, 8, tls=True),
+    )
+}
