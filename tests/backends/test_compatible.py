@@ -72,10 +72,24 @@ async def test_a_request_goes_to_the_configured_address_with_our_key(upstream):
         "accept-encoding": "identity",
         "authorization": f"Bearer {CANARY}",
         "user-agent": seen.headers["user-agent"],
-        "x-request-id": "r1",
         "x-title": "t",
     }
     assert seen.headers["user-agent"].startswith("chat-proxy/")
+
+
+@pytest.mark.parametrize(
+    ("id_", "passed"),
+    [
+        ("0af7651916cd43dd8448eb211c80319c", True),
+        ("0AF76519-16cd-43dd-8448-eb211c80319c", True),
+        ("chosen.by-them", False),
+    ],
+)
+async def test_only_a_request_id_that_every_server_takes_is_passed_on(upstream, id_, passed):
+    upstream.play(openai_stream(["a"]))
+    async with backend(row(upstream)) as far:
+        await events(far, chat(id=id_))
+    assert upstream.requests[0].headers.get("x-request-id") == (id_ if passed else None)
 
 
 async def test_H05_no_header_of_the_client_leaves_unless_it_is_named(upstream):
