@@ -27,9 +27,9 @@ def token_lists() -> list[list[str]]:
     return [*hostile_answers(HOSTILE), *model_answers(LIKE_A_MODEL)]
 
 
-def questions(every: int = 1) -> list[str]:
-    """What to ask for every answer, or for every so manieth of them."""
-    return [str(number) for number in range(0, BOTH_KINDS, every)]
+def asks(reader: str, url: str, every: int = 1) -> list[dict[str, str]]:
+    """Asking for every answer, or for every so manieth of them, as `askAll` takes it."""
+    return [{"reader": reader, "url": url, "question": str(number)} for number in range(0, BOTH_KINDS, every)]
 
 
 def answer_by_number(upstream: ScriptedUpstream) -> None:
@@ -55,7 +55,7 @@ def written(number: int) -> list[Step]:
             writes = split_bytes(b"".join(events), dice)
         case _:
             writes = [b"".join(events)]
-    del writes[MOST_WRITES:]
+    del writes[MOST_WRITES:]  # and then all that is left
     writes.append(b"".join(events)[sum(map(len, writes)) :])
     return [Send(sse_head()), *(Send(chunked(write)) for write in writes if write), Send(LAST_CHUNK)]
 
@@ -65,14 +65,15 @@ def _event(chunk: object, dice: random.Random) -> bytes:
     return f"data: {json.dumps(chunk, ensure_ascii=dice.random() < 0.5)}\n\n".encode()
 
 
-def assert_heard(answers: list[dict[str, Any]], asked: list[str], heard: Callable[[str], str]) -> None:
-    """Every answer is what `heard` says that its reader can make of it, and none failed."""
+def assert_heard(answers: list[dict[str, Any]], asked: list[dict[str, str]], heard: Callable[[str], str]) -> None:
+    """Every answer is what `heard` says that its reader can make of it, none failed, and who can tell was told so."""
     assert len(answers) == len(asked)
     assert [answer["failure"] for answer in answers if answer["failure"] is not None] == []
+    assert all(answer["done"] for ask, answer in zip(asked, answers, strict=True) if ask["reader"] != "founding hook")
     wrong = [
-        (question, answer["text"], wanted)
-        for question, answer in zip(asked, answers, strict=True)
-        if answer["text"] != (wanted := heard("".join(token_lists()[int(question)])))
+        (ask["question"], answer["text"], wanted)
+        for ask, answer in zip(asked, answers, strict=True)
+        if answer["text"] != (wanted := heard("".join(token_lists()[int(ask["question"])])))
     ]
     assert not wrong, f"{len(wrong)} of {len(answers)} differ; the first (number, got, wanted): {wrong[0]}"
 

@@ -1,4 +1,4 @@
-// node ask_all.mjs '{"reader": "founding hook", "url": "http://…/api/chat"}', with questions as a JSON list on standard input
+// Reads `[{"reader": "founding hook", "url": "http://…/api/chat", "question": "hi"}, …]`; writes the answers as JSON.
 
 import { readFileSync } from "node:fs";
 
@@ -7,5 +7,4 @@ globalThis.window ??= globalThis;
 globalThis.document ??= { addEventListener() {}, removeEventListener() {} };
 
 const { askAll } = await import("./readers.mjs");
-const questions = JSON.parse(readFileSync(0, "utf-8"));
-process.stdout.write(JSON.stringify(await askAll({ ...JSON.parse(process.argv[2]), questions })));
+process.stdout.write(JSON.stringify(await askAll(JSON.parse(readFileSync(0, "utf-8")))));

@@ -50,7 +50,7 @@ class Page:
         target = await self._send("Target.createTarget", url=url)
         attached = await self._send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self._title() != "ready":
                 await asyncio.sleep(0.02)
 
@@ -110,7 +110,7 @@ async def chromium() -> AsyncIterator[Page]:
 
 async def _address(written_here: Path) -> str:
     """Where Chromium listens: it writes port and path into its profile once it does."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not written_here.exists() or written_here.read_text().count("\n") < 1:
             await asyncio.sleep(0.02)
     port, path = written_here.read_text().split("\n")[:2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 async def page_url() -> AsyncIterator[str]:
     """A web server with `page.html`, the readers and their packages, on an origin of its own; the page's address."""
+    await asyncio.to_thread(node.modules)  # or the test stops here
     application = web.Application()
     application.router.add_get("/page.html", _page)
     application.router.add_static("/clients", HERE)

@@ -56,7 +56,7 @@ const eventSource = (asText) =>
 const asItIs = (data) => data;
 const asJson = (data) => JSON.parse(data).token;
 
-export const READERS = {
+const READERS = {
   "founding hook": hook,
   "eventsource-parser": parser(asItIs),
   "eventsource-parser, JSON": parser(asJson),
@@ -64,7 +64,7 @@ export const READERS = {
   "fetch-event-source, JSON": eventSource(asJson),
 };
 
-export async function ask(reader, url, question) {
+async function ask({ reader, url, question }) {
   const answer = { text: "", done: false, failure: null, asksAgain: false };
   try {
     await READERS[reader](answer, url, question);
@@ -74,14 +74,12 @@ export async function ask(reader, url, question) {
   return answer;
 }
 
-/** Ask one question after another, so many `atOnce`; return the answers in order. */
-export async function askAll({ reader, url, questions, atOnce = 16 }) {
-  const answers = new Array(questions.length);
+/** Ask everything in `asks`, so much at once; return the answers in order. */
+export async function askAll(asks, atOnce = 16) {
+  const answers = new Array(asks.length);
   let next = 0;
   const worker = async () => {
-    for (let at = next++; at < questions.length; at = next++) {
-      answers[at] = await ask(reader, url, questions[at]);
-    }
+    for (let at = next++; at < asks.length; at = next++) answers[at] = await ask(asks[at]);
   };
   await Promise.all(Array.from({ length: atOnce }, worker));
   return answers;

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.clients.answering import answer_by_number, assert_heard, heard_by_events, heard_by_the_hook, questions
+from tests.clients.answering import answer_by_number, asks, assert_heard, heard_by_events, heard_by_the_hook
+from tests.clients.asking import ask_in
 from tests.clients.browser import chromium
 from tests.support.house import Opener, Process, openai_config
 from tests.support.upstream import ScriptedUpstream
@@ -36,11 +36,10 @@ async def test_every_answer_arrives_exactly(
 ) -> None:  # fmt: skip
     answer_by_number(upstream)
     proxy = await serve(openai_config(upstream.url, server=allowing(page_url)))
-    asked = questions(every)
-    task = {"reader": reader, "url": f"{proxy.url}/api/chat{query}", "questions": asked}
+    asked = asks(reader, f"{proxy.url}/api/chat{query}", every)
     async with chromium() as page:
         await page.open(page_url)
-        assert_heard(await page.run(f"askAll({json.dumps(task)})"), asked, heard)
+        assert_heard(await ask_in(page, asked), asked, heard)
 
 
 ECHO = """
@@ -101,8 +100,7 @@ async def test_the_browser_keeps_every_other_page_out(open_house: Opener, page_u
     proxy = await open_house(ECHO.format(server=server))
     async with chromium() as page:
         await page.open(page_url)
-        task = {"reader": "founding hook", "url": f"{proxy.url}/api/chat", "questions": ["hi"]}
-        (answer,) = await page.run(f"askAll({json.dumps(task)})")
+        (answer,) = await ask_in(page, [{"reader": "founding hook", "url": f"{proxy.url}/api/chat", "question": "hi"}])
         assert (answer["text"], answer["failure"]) == ("", "TypeError: Failed to fetch")
         slipped_past_the_preflight = """
             fetch("%s/api/chat", {method: "POST", mode: "no-cors", body: '{"messages":[{"role":"user","content":"hi"}]}'})

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.clients.asking import Answers, Asks, ask_in, ask_in_node
 from tests.clients.browser import chromium
-from tests.support import node
-from tests.support.house import Opener, openai_config
+from tests.support.house import Opener, Running, openai_config
 from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Sleep, event, json_reply, openai_stream
 
-ASK_ALL = Path(__file__).with_name("ask_all.mjs")
+Ask = Callable[[Asks], Awaitable[Answers]]
 
-Ask = Callable[..., Awaitable[dict[str, Any]]]
+HOOK = "founding hook"
+WAYS = ("frame", "frame+text", "frame+abort")
 
 pytestmark = pytest.mark.browser
 
 
-async def ask_in_node(reader: str, url: str) -> dict[str, Any]:
-    task = json.dumps({"reader": reader, "url": url})
-    done = await asyncio.to_thread(node.run, ASK_ALL, task, input='["hi"]')
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)[0]
-
-
 @pytest.fixture(params=["node", "chromium"])
 async def ask(request: pytest.FixtureRequest, page_url: str) -> AsyncIterator[Ask]:
-    """Ask one question with a reader: `await ask("founding hook", url)`."""
+    """Ask in Node, or in Chromium."""
     if request.param == "node":
         yield ask_in_node
         return
     async with chromium() as page:
         await page.open(page_url)
+        yield functools.partial(ask_in, page)
 
-        async def ask_in_chromium(reader: str, url: str) -> dict[str, Any]:
-            task = json.dumps({"reader": reader, "url": url, "questions": ["hi"]})
-            return (await page.run(f"askAll({task})"))[0]
 
-        yield ask_in_chromium
+def to(proxy: Running, reader: str, query: str = "") -> dict[str, str]:
+    return {"reader": reader, "url": f"{proxy.url}/api/chat{query}", "question": "hi"}
 
 
 def config(upstream: ScriptedUpstream, page_url: str, errors: str) -> str:
@@ -55,52 +46,46 @@ def fails_after_two_tokens(upstream: ScriptedUpstream) -> None:
     upstream.always(openai_stream(["One", " two"])[:4], Sleep(0.1), event(failure), LAST_CHUNK)
 
 
-async def test_each_way_of_telling_a_failure(
+async def test_the_hook_hears_of_a_failure_in_the_way_that_its_route_chose(
     open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
 ) -> None:
     fails_after_two_tokens(upstream)
-    quiet, shown, cut = [
-        await open_house(config(upstream, page_url, how)) for how in ("frame", "frame+text", "frame+abort")
-    ]
-
-    answer = await ask("founding hook", f"{quiet.url}/api/chat")
-    assert (answer["text"], answer["failure"]) == ("One two", None), "as founded: it passes over error frames"
-
+    frame, text, abort = [await open_house(config(upstream, page_url, how)) for how in WAYS]
     for query in ("", "?dialect=both"):
-        answer = await ask("founding hook", f"{shown.url}/api/chat{query}")
-        text, _, error = answer["text"].partition("\n[error: ")
-        assert (text, answer["failure"]) == ("One two", None)
+        passed_over, shown, thrown = await ask([to(proxy, HOOK, query) for proxy in (frame, text, abort)])
+        assert (passed_over["text"], passed_over["failure"]) == ("One two", None), "as founded"
+        said, _, error = shown["text"].partition("\n[error: ")
+        assert (said, shown["failure"]) == ("One two", None)
         assert "the model ran away" in error
         assert error.endswith("]")
+        assert thrown["text"] == "One two"
+        assert thrown["failure"].startswith("TypeError: ")
 
-        answer = await ask("founding hook", f"{cut.url}/api/chat{query}")
-        assert answer["text"] == "One two"
-        assert answer["failure"].startswith("TypeError: "), "the reader throws"
 
-    asked = len(upstream.requests)
-    for proxy in (quiet, cut):
-        for reader in ("eventsource-parser", "fetch-event-source"):
-            answer = await ask(reader, f"{proxy.url}/api/chat")
+async def test_who_accepts_event_streams_gets_an_event_and_is_never_cut_off(
+    open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
+) -> None:
+    fails_after_two_tokens(upstream)
+    for proxy in [await open_house(config(upstream, page_url, how)) for how in ("frame", "frame+abort")]:
+        readers = [to(proxy, "eventsource-parser"), to(proxy, "fetch-event-source")]
+        *told, in_json = answers = await ask([*readers, to(proxy, "fetch-event-source, JSON", "?dialect=json")])
+        for answer in answers:
             assert (answer["text"], answer["done"]) == ("One two", False)
-            assert "the model ran away" in answer["failure"]
-            assert not answer["asksAgain"], "a reader that accepts event streams is never cut off: it would ask again"
-        answer = await ask("fetch-event-source, JSON", f"{proxy.url}/api/chat?dialect=json")
-        assert (answer["text"], answer["done"], answer["asksAgain"]) == ("One two", False, False)
-        assert json.loads(answer["failure"])["error"]["code"]
-    assert len(upstream.requests) == asked + 6
+            assert not answer["asksAgain"], "after a cut it would, every second"
+        assert all("the model ran away" in answer["failure"] for answer in told)
+        assert "the model ran away" in json.loads(in_json["failure"])["error"]["message"]
+    assert len(upstream.requests) == 6
 
 
 async def test_a_failure_before_the_first_token(
     open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
 ) -> None:
     upstream.always(json_reply(500, {"error": {"message": "out of order"}}))
-    shown, cut = [await open_house(config(upstream, page_url, how)) for how in ("frame+text", "frame+abort")]
-    answer = await ask("founding hook", f"{shown.url}/api/chat")
-    assert "[error: " in answer["text"]
-    assert "out of order" in answer["text"]
-    answer = await ask("founding hook", f"{cut.url}/api/chat")
-    assert answer["text"] == ""
-    assert answer["failure"].startswith("TypeError: ")
-    answer = await ask("eventsource-parser", f"{shown.url}/api/chat")
-    assert answer["failure"].startswith("Error: 5"), "who reads statuses gets one"
-    assert "out of order" in answer["failure"]
+    _, text, abort = [await open_house(config(upstream, page_url, how)) for how in WAYS]
+    shown, thrown, told = await ask([to(text, HOOK), to(abort, HOOK), to(text, "eventsource-parser")])
+    assert "[error: " in shown["text"]
+    assert "out of order" in shown["text"]
+    assert thrown["text"] == ""
+    assert thrown["failure"].startswith("TypeError: ")
+    assert told["failure"].startswith("Error: 500 "), "who reads statuses gets one"
+    assert "out of order" in told["failure"]

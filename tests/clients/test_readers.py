@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
 from tests.clients.answering import (
     answer_by_number,
+    asks,
     assert_heard,
     heard_by_events,
     heard_by_fetch_event_source,
     heard_by_the_hook,
-    questions,
 )
-from tests.support import node
+from tests.clients.asking import ask_in_node
 from tests.support.house import Process, openai_config
 from tests.support.upstream import ScriptedUpstream
 
-ASK_ALL = Path(__file__).with_name("ask_all.mjs")
 QUIET = "{log: {level: error}}"
 
 
@@ -49,8 +45,5 @@ async def test_every_answer_arrives_exactly(
 ) -> None:
     answer_by_number(upstream)
     proxy = await serve(openai_config(upstream.url, server=QUIET))
-    task = {"reader": reader, "url": f"{proxy.url}/api/chat{query}"}
-    asked = questions(every)
-    done = await asyncio.to_thread(node.run, ASK_ALL, json.dumps(task), input=json.dumps(asked))
-    assert done.returncode == 0, done.stderr
-    assert_heard(json.loads(done.stdout), asked, heard)
+    asked = asks(reader, f"{proxy.url}/api/chat{query}", every)
+    assert_heard(await ask_in_node(asked), asked, heard)
