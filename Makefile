@@ -30,10 +30,10 @@ LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy bench clean
+.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: venv ## set up .venv and serve config.yaml on http://127.0.0.1:8080
 	@exec $(BIN)/chat-proxy serve -c $(CONFIG) $(ARGS)
@@ -68,8 +68,14 @@ test-image: venv $(DEV) ## build the container image without Docker and run it (
 test-real: venv $(DEV) ## compile llama.cpp (minutes, once) and stream from a real small model
 	@$(BIN)/python -m pytest -m real -v tests/real $(ARGS)
 
-bench: venv $(DEV) ## the measurements in bench/, one after the other
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+bench: venv ## what a relayed token costs here, beside nginx and no proxy: two loads, a minute
+	@$(BIN)/python -m bench run $(ARGS)
+
+bench-all: venv ## all loads, all peers (installs them), three rounds: an hour; writes bench/results.md, chart.svg
+	@$(BIN)/python -m bench run --loads all --proxies all --rounds 3 --publish $(ARGS)
+
+bench-compare: venv ## CPU per token against another revision: make bench-compare BASE=HEAD~1
+	@$(BIN)/python -m bench compare $(or $(BASE),$(error name the revision: make bench-compare BASE=main)) $(ARGS)
 
 # The locks name versions and hashes, never an address: they install from whichever index the machine uses. A version
 # must have stood for seven days before it is taken: most poisoned releases are found within hours.

@@ -32,7 +32,7 @@ GRACE_S = 20.0
 WARM_UP = ("-c", "16", "-t", "1.5", "-r", "2000", "-g", "20")
 
 SATURATED = 0.95
-"""A proxy that uses more of its CPU than this could not carry a paced load: its latency is queueing."""
+"""A proxy that uses more of its CPU than this could not carry a paced load (nor one that left answers unfinished)."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Far:
     def generate(self, peer: Peer, workload: Workload, *extra: str, timeout_s: float) -> dict[str, Any]:
         """Run the load generator; its line of JSON."""
         port = self.site.port if peer.command else self.site.upstream_port
-        command = [WORK / "loadgen", "-p", str(port), "-P", peer.path, "-b", self.body_file, "-e", str(workload.tokens)]
+        command: list[str | Path] = [WORK / "loadgen", "-p", str(port), "-P", peer.path, "-b", self.body_file]
+        command += ["-e", str(workload.tokens)]
         command += ["-d"] if workload.streamed else []
         for header in peer.rendered_headers(self.site):
             command += ["-H", header]
@@ -150,7 +151,7 @@ def _costs(workload: Workload, figures: dict[str, Any], cpu_s: float, kb_per_str
         "cpu_s": round(cpu_s, 2),
         "cpu_share": round(share, 2),
         "kb_per_stream": round(kb_per_stream, 1),
-        "saturated": bool(workload.pause_us) and share > SATURATED,
+        "saturated": workload.stamped and (share > SATURATED or figures["unfinished"] > 0),
     }
     if figures["tokens"]:
         costs["cpu_us_per_token"] = round(cpu_s / figures["tokens"] * 1e6, 3)

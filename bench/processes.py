@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Self
 
 PROXY_CPU, HARNESS_CPU = 0, 1
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -126,11 +126,11 @@ class PeakMemory:
         self._thread = threading.Thread(target=self._watch)
         self.kb = 0
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -1,0 +1,157 @@
+"""Measure chat-proxy and its neighbours: `make bench`, `make bench-all`, `make bench-compare BASE=rev`.
+
+python -m bench run [--loads burst,paced-200] [--proxies chat,nginx] [--rounds 3] [--seconds 4] [--publish]
+python -m bench page RESULTS.jsonl
+python -m bench compare BASE [--loads …] [--rounds 5] [--seconds 4] [--margin 0.1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import chart, compare, processes, table, tools
+from bench.goals import judge
+from bench.measure import measure
+from bench.peers import PEERS
+from bench.tools import HERE, WORK, CannotMeasure
+from bench.workloads import WORKLOADS
+
+SHORT_LOADS, SHORT_PROXIES = ["burst", "paced-200"], ["direct", "chat", "openai", "nginx"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {"run": _run, "page": _page, "compare": _compare}
+    try:
+        return commands[options.command](options)
+    except CannotMeasure as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
+    pin = _prepare(options)
+    proxies = [key for key in options.proxies if _installed(key)]
+    folder = HERE if options.publish else WORK
+    results = folder / "results.jsonl"
+    cells = [(load, key) for _ in range(options.rounds) for load in options.loads for key in proxies]
+    with results.open("w") as file:  # line by line, so that a run that is broken off leaves what it has
+        file.write(json.dumps(_machine(proxies, pin)) + "\n")
+        for count, (load, key) in enumerate(cells, 1):
+            if WORKLOADS[load].tls and key == "direct":
+                continue
+            print(f"{count}/{len(cells)} {load}: {PEERS[key].name}", file=sys.stderr, flush=True)
+            record = measure(PEERS[key], WORKLOADS[load], seconds=options.seconds, pin=pin)
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            if "error" in record:
+                print(record["error"], file=sys.stderr)
+    _write(results, folder)
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    _write(options.results, options.results.parent)
+    return 0
+
+
+def _write(results: Path, folder: Path) -> None:
+    """The page and the chart, beside the raw figures; the page goes to stdout too."""
+    machine, records = table.read(results)
+    text = table.page(machine, records)
+    (folder / "results.md").write_text(text)
+    cells = table.medians(records)
+    if any(chart.bars(cells, load) for load, _ in chart.PANELS):
+        (folder / "chart.svg").write_text(chart.draw(cells))
+    print(text)
+    missed = sum(verdict.reached is False for verdict in judge(cells))
+    print(f"{missed} goals not reached; raw figures: {results}", file=sys.stderr)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    pin = _prepare(options)
+    found = compare.compare(options.base, options.loads, rounds=options.rounds, seconds=options.seconds, pin=pin)
+    for comparison in found:
+        print(comparison.line(options.margin))
+    return int(any(comparison.worse(options.margin) for comparison in found))
+
+
+def _prepare(options: argparse.Namespace) -> bool:
+    """Build, raise limits; whether proxy and harness get a CPU each."""
+    tools.build()
+    processes.allow_many_files()
+    pin = not options.no_pin and processes.can_pin()
+    if not pin:
+        print("proxy and harness share CPUs: figures are rough", file=sys.stderr)
+    return pin
+
+
+def _installed(key: str) -> bool:
+    try:
+        PEERS[key].install()
+    except CannotMeasure as error:
+        print(f"{PEERS[key].name} is left out: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _machine(proxies: Iterable[str], pinned: bool) -> dict[str, Any]:
+    versions: Mapping[str, str] = {PEERS[key].name: PEERS[key].version() for key in proxies}
+    return {
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
+        "machine": f"{os.cpu_count()} × {_cpu_model()}, {platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        "pinned": "proxy on CPU 0, everything else on CPU 1" if pinned else "no",
+        "load average at the start": f"{os.getloadavg()[0]:.1f}",
+        "versions": versions,
+    }
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure cells, one after the other, in alternating rounds")
+    _add_choice(run, "--loads", WORKLOADS, SHORT_LOADS)
+    _add_choice(run, "--proxies", PEERS, SHORT_PROXIES)
+    run.add_argument("--rounds", type=int, default=1)
+    run.add_argument("--seconds", type=float, help="of load in a cell, instead of each load's own")
+    run.add_argument("--publish", action="store_true", help="write to bench/ instead of .make/bench/")
+    page = commands.add_parser("page", help="write tables and chart anew from raw figures")
+    page.add_argument("results", type=Path)
+    against = commands.add_parser("compare", help="the working tree against another revision; exit 1 when worse")
+    against.add_argument("base")
+    _add_choice(against, "--loads", WORKLOADS, SHORT_LOADS)
+    against.add_argument("--rounds", type=int, default=5)
+    against.add_argument("--seconds", type=float, default=4)
+    against.add_argument("--margin", type=float, default=compare.MARGIN)
+    for command in (run, against):
+        command.add_argument("--no-pin", action="store_true", help="do not give proxy and harness a CPU each")
+    return parser
+
+
+def _add_choice(parser: argparse.ArgumentParser, name: str, known: Mapping[str, Any], default: list[str]) -> None:
+    def chosen(text: str) -> list[str]:
+        names = list(known) if text == "all" else text.split(",")
+        if unknown := [one for one in names if one not in known]:
+            raise argparse.ArgumentTypeError(f"no {unknown[0]!r} among {', '.join(known)}")
+        return names
+
+    parser.add_argument(name, type=chosen, default=default, metavar="A,B", help=f"all, or of {', '.join(known)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
