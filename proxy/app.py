@@ -43,6 +43,10 @@ from proxy.transport.http1 import HttpTransport
 
 log = structlog.get_logger("proxy.app")
 
+READ_AHEAD = 64 * 1024
+"""Bytes of an answer that wait unread for a client that is slow, before its far side is held back. A socket read
+may bring up to 256 KiB at once, so this is how much may stand before it, not how much there may be."""
+
 JSON = {"Content-Type": "application/json"}
 
 
@@ -175,7 +179,7 @@ class House:
         }
         self.metrics = Metrics()
         self.redactor = Redactor()
-        self.transport: Transport = HttpTransport()
+        self.transport: Transport = HttpTransport(high_water=READ_AHEAD)
         self.draining = False
         self.closed = False
         self.active: set[Exchange] = set()

@@ -37,6 +37,7 @@ from proxy.errors import (
 from proxy.events import Batch, Fault
 from proxy.frontends.base import Encoder, Endpoint, Frontend, Head, Reply
 from proxy.frontends.client import ClientGone, CollectingClient, StreamingClient
+from proxy.frontends.server import SERVER
 from proxy.routing import Plan, Principal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -153,7 +154,11 @@ class _Call:
             query=http.query,
             headers={name.lower(): value for name, value in http.headers.items()},
         )
-        self._headers = {"X-Request-Id": request_id, **visit.cors(self._head.headers, preflight=False)}
+        self._headers = {
+            "Server": SERVER,
+            "X-Request-Id": request_id,
+            **visit.cors(self._head.headers, preflight=False),
+        }
         self._found: _Found | None = None
         self._client: StreamingClient | None = None
         self._unasked = http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11

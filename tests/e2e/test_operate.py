@@ -240,3 +240,18 @@ async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_int
         assert client.end == "cut"
     assert await proxy.end_reason() == "internal"
     await upstream.peer_gone(1, within=0.25)
+
+
+async def test_no_answer_tells_what_it_is_built_with(open_house: Opener) -> None:
+    proxy = await open_house(ECHO)
+    for request in (
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 46\r\n\r\n"
+        b'{"messages": [{"role": "user", "content": ""}]}',
+        b"not http\r\n\r\n",
+    ):
+        async with await RawClient.connect(proxy.port) as client:
+            await client.send(request)
+            answer = await client.read_head()
+            assert answer["server"] == "chat-proxy"

@@ -178,8 +178,8 @@ async def test_B05_a_drip_ends_at_the_total_timer(open_house: Opener, upstream: 
 
 
 async def test_B06_pauses_shorter_than_the_timers_kill_nothing(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{first_token_s: 0.5, token_gap_s: 0.4}"))
-    upstream.play(*openai_stream(TOKENS, gap_s=0.2))  # in all longer than either timer
+    proxy = await open_house(openai_config(upstream.url, timeouts="{first_token_s: 1.2, token_gap_s: 1}"))
+    upstream.play(*openai_stream(TOKENS, gap_s=0.35))  # in all longer than either timer
     told = await ask(proxy, "/chat")
     assert (told.text, told.done) == ("".join(TOKENS), True)
 
