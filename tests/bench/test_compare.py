@@ -1,0 +1,51 @@
+"""Two revisions are run in alternating pairs, and the median of the pairs decides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.compare import Comparison, pairs
+from bench.peers import CHAT, Peer
+from bench.tools import CannotMeasure
+
+BASE = replace(CHAT, name="base")
+
+
+def machine(costs: dict[str, float], asked: list[str]):
+    def run(peer: Peer, load: str) -> dict[str, object]:
+        asked.append(peer.name)
+        return {"proxy": peer.name, "load": load, "failed": 0, "cpu_us_per_token": costs[peer.name]}
+
+    return run
+
+
+def test_every_other_pair_is_run_the_other_way_round():
+    asked: list[str] = []
+    ratios = pairs(machine({"base": 40.0, CHAT.name: 44.0}, asked), BASE, CHAT, "burst", 3)
+    assert asked == ["base", CHAT.name, CHAT.name, "base", "base", CHAT.name]
+    assert ratios == pytest.approx((1.1, 1.1, 1.1))
+
+
+def test_one_bad_pair_decides_nothing():
+    comparison = Comparison("burst", (0.99, 1.60, 1.01))
+    assert not comparison.worse()
+    assert comparison.line() == "burst       1.010 × the base's CPU per token (0.990 to 1.600 in 3 pairs): fine"
+
+
+def test_a_median_beyond_the_margin_is_worse():
+    assert Comparison("burst", (1.12, 1.11, 1.05)).worse()
+    assert not Comparison("burst", (1.12, 1.11, 1.05)).worse(margin=0.2)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [({"error": "did not come up"}, "did not come up"), ({"failed": 3}, "3 answers failed")],
+)
+def test_a_revision_that_does_not_serve_has_no_cost(broken: dict[str, object], words: str):
+    def run(peer: Peer, load: str) -> dict[str, object]:
+        return {"proxy": peer.name, "load": load, "failed": 0, "cpu_us_per_token": 1.0, **broken}
+
+    with pytest.raises(CannotMeasure, match=words):
+        pairs(run, BASE, CHAT, "burst", 1)

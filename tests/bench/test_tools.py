@@ -1,0 +1,168 @@
+"""The two C programs against each other: what is counted, what is a failure, what is stamped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import measure as measuring
+from bench import processes, tools
+from bench.measure import measure
+from bench.peers import PEERS, Peer
+from bench.workloads import WORKLOADS
+from tests.support.need import cannot_run
+
+STREAM = '{"stream": true}'
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Built anew into a folder of this worker's own."""
+    if shutil.which("gcc") is None:
+        cannot_run("needs gcc")
+    folder = tmp_path_factory.mktemp("bench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tools, "WORK", folder)
+        patch.setattr(measuring, "WORK", folder)
+        tools.build()
+        yield
+
+
+@contextmanager
+def upstream(*options: str) -> Iterator[int]:
+    with processes.running([tools.WORK / "upstream", *options], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        yield int(process.stdout.readline().split()[-1])
+
+
+def generate(port: int, folder: Path, *options: str, body: str = STREAM) -> dict[str, Any]:
+    (folder / "body").write_text(body)
+    command = [tools.WORK / "loadgen", "-p", str(port), "-b", folder / "body", "-t", "10", *options]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
+
+
+@pytest.mark.parametrize("body", [STREAM, '{"stream":true,"stream_options":{"include_usage":true}}', "{}"])
+def test_every_token_of_every_answer_is_counted(body: str, tmp_path: Path):
+    with upstream("-n", "7") as port:
+        figures = generate(port, tmp_path, "-r", "50", "-c", "4", "-e", "7", body=body)
+    assert (figures["succeeded"], figures["failed"], figures["tokens"]) == (50, 0, 350)
+
+
+@pytest.mark.parametrize(
+    ("options", "body", "reason"),
+    [(("-e", "8"), STREAM, "bad_tokens"), (("-e", "6"), STREAM, "bad_tokens"), (("-d",), "{}", "bad_end")],
+)
+def test_an_answer_that_is_not_what_was_sent_has_failed(
+    options: tuple[str, ...], body: str, reason: str, tmp_path: Path
+):
+    with upstream("-n", "7") as port:
+        figures = generate(port, tmp_path, "-r", "3", *options, body=body)
+    assert (figures["succeeded"], figures["failed"], figures[reason]) == (0, 3, 3)
+
+
+def test_the_models_own_waiting_is_not_held_against_the_first_token(tmp_path: Path):
+    """Tokens come 200 ms apart at a random phase; nothing lies between, so hardly anything is added."""
+    with upstream("-n", "2", "-i", "200000", "-s") as port:
+        figures = generate(port, tmp_path, "-r", "8", "-c", "8", "-e", "2", "-d")
+    assert figures["first_token_added_us"]["count"] == 8
+    assert figures["token_added_us"]["count"] == 16
+    assert figures["first_token_us"]["max"] > 20_000, "eight phases of up to 200 ms"
+    assert figures["first_token_added_us"]["p50"] < 20_000
+
+
+PLAIN = b"data: tok=%d+%d\n\n", b"data: tok=%d\n\n", b"event: done\ndata:[DONE]\n\n"
+CHUNKS = (
+    b'data: {"choices":[{"delta":{"content":" tok=%d+%d"}}]}\n\n',
+    b'data: {"choices":[{"delta":{"content":" tok=%d"}}]}\n\n',
+    b"data: [DONE]\n\n",
+)
+
+
+@pytest.mark.parametrize("frames", [PLAIN, CHUNKS], ids=["plain", "openai"])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_stamps_are_read_in_both_contracts_however_they_are_cut(
+    frames: tuple[bytes, bytes, bytes], size: int, tmp_path: Path
+):
+    """Sent when the machine's clock began, so that each is late by all of its time up to now."""
+    hour = 3_600_000_000_000
+    stream = frames[0] % (1, hour) + frames[1] % 2 + frames[1] % 3 + frames[2]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for at in range(0, len(stream), size):
+            piece = stream[at : at + size]
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        figures = await asyncio.to_thread(generate, port, tmp_path, "-r", "1", "-e", "3", "-d")
+    assert (figures["succeeded"], figures["tokens"]) == (1, 3)
+    assert figures["token_added_us"]["count"] == 3
+    assert figures["token_added_us"]["p50"] > 0
+    assert figures["first_token_added_us"]["count"] == 1
+    assert figures["first_token_added_us"]["max"] == 0, "an hour of waiting was the model's"
+
+
+async def test_a_cut_answer_has_failed(tmp_path: Path):
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ntok1 \r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        figures = await asyncio.to_thread(generate, port, tmp_path, "-r", "1", "-e", "1")
+    assert (figures["succeeded"], figures["bad_connection"]) == (0, 1)
+
+
+def test_children_are_stopped_with_their_parent_and_counted_in_its_tree():
+    with processes.running(["sh", "-c", "echo up; sleep 60 & wait"], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+        while len(tree := processes.tree(process.pid)) < 2:
+            pass
+        assert processes.memory_kb(process.pid) > 0
+        assert processes.cpu_s(process.pid) >= 0
+    assert process.poll() is not None
+    assert not any(Path(f"/proc/{pid}/stat").exists() and "Z" not in status(pid) for pid in tree)
+
+
+def status(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+
+
+def test_a_proxy_that_does_not_come_up_is_a_record_with_its_last_words():
+    broken = Peer("broken", command="sh -c 'echo no such luck >&2; exit 3'")
+    record = measure(broken, WORKLOADS["burst"], seconds=0.1, pin=False)
+    assert "broken did not come up (exit 3)" in record["error"]
+    assert "no such luck" in record["error"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("key", ["chat", "openai"])
+@pytest.mark.parametrize("load", ["paced-200", "whole", "tls"])
+def test_a_second_of_load_on_ours_gives_every_figure_and_no_failure(key: str, load: str):
+    record = measure(PEERS[key], WORKLOADS[load], seconds=1, pin=processes.can_pin())
+    assert "error" not in record
+    assert record["failed"] == 0
+    assert record["tokens"] == record["succeeded"] * WORKLOADS[load].tokens > 0
+    assert record["cpu_us_per_token"] > 0
+    assert record["first_token_p99_us"] >= record["first_token_p50_us"] > 0
+    assert record["idle_mb"] > 10
+    assert 0 < record["start_s"] < 30
