@@ -19,6 +19,9 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.config.models import LimitSettings
 
+SERVER = "chat-proxy"
+"""The `Server` header: aiohttp's own would tell its version and Python's."""
+
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
 TOO_SLOW_BODY = b'{"error":{"message":"The request headers took too long.","type":"invalid_request_error","code":"request_timeout"}}'
 
@@ -92,7 +95,7 @@ class Connection(RequestHandler):
         kind = "invalid_request_error" if status < 500 else "server_error"
         code = "invalid_http" if status < 500 else "internal_error"
         body = msgspec.json.encode({"error": {"message": text, "type": kind, "code": code}})
-        response = web.Response(status=status, body=body, content_type="application/json")
+        response = web.Response(status=status, body=body, content_type="application/json", headers={"Server": SERVER})
         response.force_close()
         return response
 

@@ -242,16 +242,15 @@ async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_int
     await upstream.peer_gone(1, within=0.25)
 
 
-async def test_no_answer_tells_what_it_is_built_with(open_house: Opener) -> None:
-    proxy = await open_house(ECHO)
-    for request in (
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 46\r\n\r\n"
-        b'{"messages": [{"role": "user", "content": ""}]}',
-        b"not http\r\n\r\n",
-    ):
-        async with await RawClient.connect(proxy.port) as client:
-            await client.send(request)
-            answer = await client.read_head()
-            assert answer["server"] == "chat-proxy"
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("GET", "/healthz", b""), ("GET", "/nowhere", b""), ("POST", "/chat", ASK), ("not http", "", b"")],
+)
+async def test_no_answer_tells_what_it_is_built_with(
+    open_house: Opener, upstream: ScriptedUpstream, method: str, path: str, body: object
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    upstream.always(*openai_stream(["hi"]))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.request(method, path, body)
+        assert (await client.read_head())["server"] == "chat-proxy"
