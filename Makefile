@@ -68,7 +68,7 @@ test-image: venv $(DEV) ## build the container image without Docker and run it (
 test-real: venv $(DEV) ## compile llama.cpp (minutes, once) and stream from a real small model
 	@$(BIN)/python -m pytest -m real -v tests/real $(ARGS)
 
-bench: venv ## what a relayed token costs here, beside nginx and no proxy: two loads, a minute
+bench: venv ## what a relayed token costs here, beside nginx and no proxy: two loads, two minutes
 	@$(BIN)/python -m bench run $(ARGS)
 
 bench-all: venv ## all loads, all peers (installs them), three rounds: an hour; writes bench/results.md, chart.svg

@@ -7,17 +7,16 @@ of a pair is head over base; what counts is the median of the pairs.
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from bench.measure import Record, measure
-from bench.peers import CHAT, PEERS, Peer
+from bench.peers import CHAT, Peer
 from bench.tools import ROOT, WORK, CannotMeasure
 from bench.workloads import WORKLOADS
 
@@ -47,18 +46,30 @@ class Comparison:
 
 def compare(revision: str, loads: Iterable[str], *, rounds: int, seconds: float, pin: bool) -> list[Comparison]:
     """Raises `CannotMeasure` for a revision that is none, or does not serve."""
-    site = _build(revision)
-    # The folder that is first on the path also says which entry points there are.
-    base = replace(CHAT, name=f"{revision} /chat", environment={"PYTHONPATH": str(site)})
 
     def run(peer: Peer, load: str) -> Record:
         print(f"{load}: {peer.name}", file=sys.stderr, flush=True)
         return measure(peer, WORKLOADS[load], seconds=seconds, pin=pin)
 
-    try:
-        return [Comparison(load, pairs(run, base, PEERS["chat"], load, rounds)) for load in loads]
-    finally:
-        shutil.rmtree(site, ignore_errors=True)
+    with base(revision) as other:
+        return [Comparison(load, pairs(run, other, CHAT, load, rounds)) for load in loads]
+
+
+@contextmanager
+def base(revision: str) -> Iterator[Peer]:
+    """The revision as a peer, installed without its dependencies for as long as the block lasts."""
+    commit = _run("git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    WORK.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="base-", dir=WORK) as site:
+        tree = f"{site}/worktree"
+        _run("git", "worktree", "add", "--quiet", "--detach", tree, commit)
+        try:
+            pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input", "install"]
+            _run(*pip, "--no-index", "--no-deps", "--no-build-isolation", "--target", site, tree)
+        finally:
+            _run("git", "worktree", "remove", "--force", tree)
+        # The folder that is first on the path also says which entry points there are.
+        yield replace(CHAT, name=f"{revision} /chat", environment={"PYTHONPATH": site})
 
 
 def pairs(run: Callable[[Peer, str], Record], base: Peer, head: Peer, load: str, rounds: int) -> tuple[float, ...]:
@@ -82,24 +93,8 @@ def _cost(record: Record) -> float:
     return cost
 
 
-def _build(revision: str) -> Path:
-    """Install the revision, without its dependencies, into a new folder for PYTHONPATH."""
-    WORK.mkdir(parents=True, exist_ok=True)
-    site = Path(tempfile.mkdtemp(prefix="base-", dir=WORK))
-    tree = site / "worktree"
-    _run("git", "worktree", "add", "--quiet", "--detach", str(tree), revision)
-    try:
-        pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "--no-input", "install"]
-        _run(*pip, "--no-index", "--no-deps", "--no-build-isolation", "--no-compile", "--target", str(site), str(tree))
-    except BaseException:
-        shutil.rmtree(site, ignore_errors=True)
-        raise
-    finally:
-        _run("git", "worktree", "remove", "--force", str(tree))
-    return site
-
-
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CannotMeasure(f"`{' '.join(command)}` failed: {done.stderr.strip()[-1000:]}")
+        raise CannotMeasure(f"`{' '.join(command)}` failed: {done.stderr.strip()[-1000:] or 'no such revision'}")
+    return done.stdout.strip()

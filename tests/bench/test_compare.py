@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bench import compare
 from bench.compare import Comparison, pairs
 from bench.peers import CHAT, Peer
 from bench.tools import CannotMeasure
@@ -49,3 +53,24 @@ def test_a_revision_that_does_not_serve_has_no_cost(broken: dict[str, object], w
 
     with pytest.raises(CannotMeasure, match=words):
         pairs(run, BASE, CHAT, "burst", 1)
+
+
+@pytest.mark.heavy
+def test_the_base_is_the_other_revisions_own_code_and_leaves_nothing_behind():
+    built: list[Path] = []
+
+    def run(peer: Peer) -> str:
+        command = [sys.executable, "-c", "import proxy; print(proxy.__file__)"]
+        return subprocess.run(
+            command, env=dict(peer.environment), cwd="/", check=True, capture_output=True, text=True
+        ).stdout
+
+    with compare.base("HEAD") as peer:
+        built.append(Path(peer.environment["PYTHONPATH"]))
+        assert run(peer).startswith(str(built[0]))
+    assert not built[0].exists()
+
+
+def test_a_revision_that_is_none_is_named():
+    with pytest.raises(CannotMeasure, match="no-such-revision"), compare.base("no-such-revision"):
+        pass
