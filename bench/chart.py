@@ -66,12 +66,12 @@ def _panel(title: str, found: Sequence[Bar], top: int) -> list[str]:
         return LEFT + room * (math.log10(value) - low) / (high - low)
 
     bottom = top + HEAD + STEP * len(found) - (STEP - BAR)
-    parts = [f'<text class="title" x="{LEFT}" y="{top + 14}">CPU µs per token · {escape(title)}</text>']
+    parts = [f'<text class="title" x="{LEFT}" y="{top + 14}">CPU µs per token, logarithmic · {escape(title)}</text>']
     for power in range(low, high + 1):
         x = across(10.0**power)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top + HEAD - 6}" y2="{bottom + 4}"/>')
         parts.append(
-            f'<text class="note" x="{x:.1f}" y="{top + HEAD - 12}" text-anchor="middle">{10.0**power:g}</text>'
+            f'<text class="note" x="{x:.1f}" y="{top + HEAD - 12}" text-anchor="middle">{10.0**power:,g}</text>'
         )
     for row, (name, value, is_ours) in enumerate(found):
         y, end = top + HEAD + STEP * row, across(value)

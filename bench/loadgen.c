@@ -2,9 +2,10 @@
  * A load generator for streamed chat: one thread on epoll, so that it costs far less than what it measures.
  *
  *   loadgen -p PORT [-c STREAMS] [-t SECONDS] [-r REQUESTS] [-P PATH] [-b BODY_FILE] [-H 'Name: value']…
- *           [-e TOKENS] [-d] [-g SECONDS] [-v]
+ *           [-R MICROSECONDS] [-e TOKENS] [-d] [-g SECONDS] [-v]
  *
- *   -c  streams at once, each on a connection of its own that is kept; one is opened every millisecond
+ *   -c  streams at once, each on a connection of its own that is kept
+ *   -R  time between opening two of them (1,000 µs). Answers of one length come back in the rhythm they began in
  *   -t  no request starts after this time; -r: nor after this number
  *   -g  how long answers under way may then take (20 s)
  *   -e  tokens an answer must have, no more and no less
@@ -74,7 +75,7 @@ typedef struct {
 } series;
 
 static int streams = 1, expected = -1, must_be_done, verbose, poller;
-static int64_t most_requests = INT64_MAX, window_end, last_finish;
+static int64_t most_requests = INT64_MAX, window_end, last_finish, apart = MILLISECOND;
 static char *request;
 static size_t request_length;
 static struct sockaddr_in proxy;
@@ -430,10 +431,11 @@ static int under_way(const connection *all, int opened) {
     return count;
 }
 
-/* One more connection a millisecond, and those that were closed again, a few each turn. */
+/* One more connection each `apart`, and those that were closed again, a few each turn. */
 static int open_connections(connection *all, int opened, int64_t since_start) {
     static int position;
-    int wanted = since_start / MILLISECOND + 1 < streams ? (int)(since_start / MILLISECOND + 1) : streams;
+    int64_t due = since_start / apart + 1;
+    int wanted = due < streams ? (int)due : streams;
     for (int looked = 0, dialled = 0; looked < opened && looked < 256 && dialled < 4; looked++) {
         connection *c = &all[position++ % opened];
         if (c->fd < 0) {
@@ -494,11 +496,12 @@ int main(int argc, char **argv) {
     const char *path = "/v1/chat/completions";
     char *body = "{}", *headers = strdup("");
     size_t body_length = 2;
-    while ((option = getopt(argc, argv, "p:c:t:r:P:b:H:e:dg:v")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "p:c:t:r:R:P:b:H:e:dg:v")) != -1) switch (option) {
             case 'p': port = atoi(optarg); break;
             case 'c': streams = atoi(optarg); break;
             case 't': seconds = atof(optarg); break;
             case 'r': most_requests = atoll(optarg); break;
+            case 'R': apart = atoll(optarg) * 1000; break;
             case 'P': path = optarg; break;
             case 'b': body = read_file(optarg, &body_length); break;
             case 'H':

@@ -107,7 +107,7 @@ def _measure(peer: Peer, workload: Workload, seconds: float, folder: Path, pin: 
 def _load(peer: Peer, workload: Workload, seconds: float, far: Far, proxy: int | None) -> Record:
     far.generate(peer, workload, *WARM_UP, timeout_s=60)
     time.sleep(0.3)
-    run = ("-c", str(workload.streams), "-t", str(seconds), "-g", str(GRACE_S))
+    run = ("-c", str(workload.streams), "-R", str(workload.apart_us), "-t", str(seconds), "-g", str(GRACE_S))
     timeout_s = seconds + GRACE_S + 15
     harness_before, began = _harness_cpu_s(far.pid), time.monotonic()
     if proxy is None:

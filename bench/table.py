@@ -87,7 +87,9 @@ def page(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
 def _machine(machine: Mapping[str, Any], runs: Sequence[int]) -> str:
     lines = [f"- {name}: {value}" for name, value in machine.items() if name != "versions"]
     lines += [f"- {name}: {version}" for name, version in machine.get("versions", {}).items() if version]
-    lines.append(f"- runs of a cell: {' to '.join(str(count) for count in {runs[0], runs[-1]}) if runs else 'none'}")
+    lines.append(
+        f"- runs of a cell: {' to '.join(str(count) for count in sorted({runs[0], runs[-1]})) if runs else 'none'}"
+    )
     return "\n".join(lines) + "\n"
 
 

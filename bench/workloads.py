@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Workload:
-    """`streams` at once, each asking again as soon as its answer ends; `pause_us` lies between two tokens."""
+    """`streams` at once, each asking again as soon as its answer ends; `pause_us` lies between two tokens.
+
+    `apart_us` lies between the first requests of two streams. Answers being of one length, it sets the rhythm of all
+    later requests too: a herd that comes back every second where it is short, an even flow where it is not.
+    """
 
     name: str
     title: str
@@ -17,6 +21,7 @@ class Workload:
     seconds: float
     streamed: bool = True
     tls: bool = False
+    apart_us: int = 1000
 
     @property
     def stamped(self) -> bool:
@@ -34,6 +39,7 @@ WORKLOADS = {
     for workload in (
         Workload("burst", "burst: 64 streams, 100 tokens in one write", 64, 100, 0, 6),
         Workload("paced-200", "paced: 200 streams, a token each 20 ms", 200, 50, 20_000, 8),
+        Workload("even-200", "the same, requests evenly spread", 200, 50, 20_000, 8, apart_us=5_000),
         Workload("paced-1000", "1,000 streams, a token each 100 ms", 1000, 50, 100_000, 12),
         Workload("paced-4000", "4,000 streams, a token each 400 ms", 4000, 25, 400_000, 18),
         Workload("fast", "fast model: 50 streams, 200 tokens a second each", 50, 200, 5_000, 8),
