@@ -25,7 +25,7 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """An image, by address or as a `data:` URL. The proxy never fetches it (reliability.md H08)."""
+    """An image, by address or as a `data:` URL. The proxy never fetches it (docs/reliability.md H08)."""
 
     url: str
     detail: str | None = None
@@ -126,7 +126,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         """About how many tokens the messages are: a quarter of their characters, rounded up.
 
         Good enough to route by, and linear in the text: real tokenizers cost seconds on long prompts
-        (reliability.md D04).
+        (docs/reliability.md D04).
         """
         return -(-sum(len(message.text) for message in self.messages) // 4)
 

@@ -30,7 +30,7 @@
     ConfigError                   a problem in the config file, with file, line and column
 
 `message` is written for the person who reads it and never holds a secret; `code` is for programs;
-`end` is the reason a stream's one log line and metric carry (reliability.md R7).
+`end` is the reason a stream's one log line and metric carry (docs/reliability.md R7).
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The answer is complete. Only a far side that said so leads here (reliability.md R3)."""
+    """The answer is complete. Only a far side that said so leads here (docs/reliability.md R3)."""
 
     reason: FinishReason = "stop"
     usage: Usage | None = None
@@ -85,7 +85,7 @@ StreamEvent = (
 )
 
 CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart, ToolCallDelta})
-"""What moves the content clock (design: pings, role chunks and empty deltas do not)."""
+"""What moves the content clock (pings, role chunks and empty deltas do not)."""
 
 TERMINAL = frozenset({Finish, Fault})
 

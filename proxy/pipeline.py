@@ -1,7 +1,7 @@
 """The one path of a request: plan, attempt, fall back, watch the clock, end truthfully.
 
 Until the first meaningful event nothing reaches the client, so statuses are real and falling back is free
-(the commit point, reliability.md R1). After it there is one attempt and one end: done, an error, or the
+(the commit point, docs/reliability.md R1). After it there is one attempt and one end: done, an error, or the
 client is gone (R2). Whoever leaves, by whatever door, closes the far side (R4).
 """
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
@@ -111,7 +112,7 @@ def configure(
 
 
 def log_request_end(record: StreamRecord) -> None:
-    """The one line that every request leaves behind (reliability.md R7)."""
+    """The one line that every request leaves behind (docs/reliability.md R7)."""
     usage = record.usage
     fields = {
         "request_id": record.request_id,
@@ -149,7 +150,7 @@ def _stamp(_logger: object, level: str, fields: MutableMapping[str, Any]) -> Mut
     return fields
 
 
-class _Render:
+class _Render(ABC):
     """Ends a chain: from fields to one line, whatever the fields hold."""
 
     def __init__(self, redactor: Redactor) -> None:
@@ -168,8 +169,8 @@ class _Render:
         """A whole line, for what does not come through a logger."""
         return self(None, level, _stamp(None, level, {"event": event, **fields}))
 
-    def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str: ...
 
     def _traceback(self, exc_info: Any) -> str:
         """Of the exception if there is one: without local variables, whose values would be secrets and prompts."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
+import socket
 import time
 from typing import Any
 
@@ -74,6 +75,29 @@ async def test_A01_connection_refused_falls_back_and_else_is_a_502(
     status, _, body = await ask(alone)
     assert (status, error_of(body)["code"]) == (502, "upstream_connect")
     assert await alone.end_reason() == "upstream_error"
+
+
+async def test_A02_a_black_hole_costs_the_connect_timer_and_then_the_next_target_answers(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    with socket.socket() as full:  # its accept queue is, so that further connections are not even refused
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as waiting:
+            for _ in range(4):
+                one = waiting.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(("127.0.0.1", port))
+            hole = f"http://127.0.0.1:{port}/v1"
+            proxy = await open_house(config(hole, upstream.url, timeouts="{connect_s: 0.3}"))
+            upstream.play(*HELLO)
+            began = time.monotonic()
+            assert told((await ask(proxy))[2]) == "Hello"
+            assert 0.25 < time.monotonic() - began < 1.5
+            alone = await open_house(config(hole, timeouts="{connect_s: 0.3}"))
+            status, _, body = await ask(alone)
+            assert (status, error_of(body)["code"]) == (504, "upstream_connect")
 
 
 async def test_A03_one_deadline_for_a_whole_chain_of_stalling_targets(
@@ -286,12 +310,11 @@ async def test_founding_headers_are_out_before_the_far_side_answers(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url))
-    go = asyncio.Event()
     upstream.play(Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/chat", ASK)
         assert (await client.read_head(within=1)).status == 200
-    assert not go.is_set()
+        await upstream.received(1)
     await upstream.peer_gone(1, within=0.25)
     assert await proxy.end_reason() == "client_gone"
 

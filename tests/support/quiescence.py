@@ -1,4 +1,4 @@
-"""Check Q (reliability.md R6): when the last client has left, nothing of it is left.
+"""Check Q (docs/reliability.md R6): when the last client has left, nothing of it is left.
 
     async with quiescent(active=lambda: len(house.active)):
         ...  # clients come and go

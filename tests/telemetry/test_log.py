@@ -217,7 +217,7 @@ def test_asyncio_s_own_complaints_are_lines_too(written):
 
 
 def test_handlers_that_libraries_brought_are_taken_over(written, capfd):
-    library = logging.getLogger("pushy.library")
+    library = logging.getLogger("pushy.package")
     library.addHandler(logging.StreamHandler())
     library.propagate = False
     written.log.adopt()
