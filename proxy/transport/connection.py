@@ -20,10 +20,20 @@ if TYPE_CHECKING:
     from proxy.transport.pool import Pool
 
 JOIN_UP_TO = 64 * 1024
+READ_UP_TO = 64 * 1024
+"""Bytes of one socket read. Left to themselves the loops read 256 KiB, and four times that is then in hand, read,
+decoded, encoded and buffered, for each client that does not keep up."""
 
 
-class Connection(asyncio.Protocol):
-    """A socket, and whose answer its bytes belong to. Bytes nobody asked for close it (H10)."""
+_ROOM = bytearray(READ_UP_TO)
+_IN = memoryview(_ROOM)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A socket, and whose answer its bytes belong to. Bytes nobody asked for close it (H10).
+
+    All connections are read into one buffer: what has come is parsed before the loop reads on, on any socket.
+    """
 
     __slots__ = ("destination", "exchange", "expires_at", "lost", "pool", "transport")
 
@@ -64,13 +74,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop puts what it reads next."""
+        return _IN
+
+    def buffer_updated(self, nbytes: int) -> None:
         exchange = self.exchange
         if exchange is None:
             self.pool.forget(self)
             self.abort()
         else:
-            exchange.feed(data)
+            exchange.feed(_IN[:nbytes])
 
     def eof_received(self) -> None:
         """The far side is done: nobody half-closes in HTTP/1.1, so the loop closes our side too."""
@@ -216,8 +230,8 @@ class Exchange:
 
     # -- what the connection calls ---------------------------------------------------------------------------
 
-    def feed(self, data: bytes) -> None:
-        """Take what one socket read brought."""
+    def feed(self, data: memoryview) -> None:
+        """Take what one socket read brought; it is overwritten by the next."""
         if self._complete or self._error is not None:
             self._overrun = True
             return

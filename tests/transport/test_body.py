@@ -239,7 +239,8 @@ async def fed(parts):
     connection.pool.add(connection)
     exchange = Exchange(connection, method="POST", head_limit=65536, high_water=262144)
     for part in parts:
-        connection.data_received(part)
+        connection.get_buffer(-1)[: len(part)] = part
+        connection.buffer_updated(len(part))
     await exchange.head()
     body = await exchange.read_all(1 << 20)
     exchange.close()
