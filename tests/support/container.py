@@ -161,6 +161,8 @@ class Container:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(IndexError, OSError):  # gone already
+            os.kill(self.pid, signal.SIGKILL)  # --kill-child forgets a child that changed its user
         self._process.kill()
         self._process.wait()
         buildah("rm", self._name)
