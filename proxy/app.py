@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from proxy import __version__
 from proxy.backends.base import Backend, Resources, kind, own_models
+from proxy.backends.health import Health
 from proxy.chat import ChatRequest
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
@@ -58,16 +59,21 @@ def settings_for(name: str) -> type[BaseModel]:
 class Generation:
     """One valid config and what was built from it."""
 
-    def __init__(self, number: int, config: Config, backends: Mapping[str, Backend], failed: FailedLogins) -> None:
+    def __init__(self, number: int, config: Config, backends: Mapping[str, Backend], house: House) -> None:
         settings = config.settings
         self.number = number
         self.config = config
         self.backends = backends
         self.loaded_at = int(time.time())
-        self.keys = KeyRing(settings.auth, failed)
+        self.keys = KeyRing(settings.auth, house.failed_logins)
         self.cors = Cors(settings.server.cors)
         self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
-        self.pipeline = Pipeline(self.router, backends, answer_bytes=int(settings.server.limits.answer_mb * 1_000_000))
+        self.pipeline = Pipeline(
+            self.router,
+            backends,
+            answer_bytes=int(settings.server.limits.answer_mb * 1_000_000),
+            health=house.health,
+        )
         self._visitors = 0
         self._retired = False
         self._empty = asyncio.Event()
@@ -183,7 +189,8 @@ class House:
         self.draining = False
         self.closed = False
         self.active: set[Exchange] = set()
-        self._failed = FailedLogins()
+        self.failed_logins = FailedLogins()
+        self.health = Health(time.monotonic)
         self._current: Generation | None = None
         self._number = 0
         self._reloading = asyncio.Lock()
@@ -252,7 +259,9 @@ class House:
     def _install(self, generation: Generation) -> None:
         self._current, self._number, self._rejected = generation, generation.number, None
         settings = generation.config.settings
-        self._failed.per_minute = settings.server.limits.auth_failures_per_minute
+        breaker = settings.server.breaker
+        self.health.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
+        self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
         self.metrics.configured(
             generation=generation.number,
             contracts=[frontend.name for frontend in self.frontends.values()],
@@ -284,7 +293,7 @@ class House:
                 if not isinstance(failure, ConfigError):
                     raise failure
             raise ConfigErrors([failure for failure in failed if isinstance(failure, ConfigError)])
-        return Generation(self._number + 1, config, backends, self._failed)
+        return Generation(self._number + 1, config, backends, self)
 
     async def aclose(self) -> None:
         """Let everything go. Requests are over by now."""
@@ -322,6 +331,7 @@ class House:
                 "rejected": [str(error) for error in self._rejected.errors] if self._rejected else None,
             },
             "active": len(self.active),
+            "circuits_open": {name: round(left, 1) for name, left in self.health.open_circuits().items()},
             "backends": {
                 **{name: {"on": True} for name in generation.backends},
                 **{name: {"on": False, "why": why} for name, why in generation.config.off.items()},

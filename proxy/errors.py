@@ -23,7 +23,8 @@
     │   ├── UpstreamRedirect      502 upstream_redirect
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
     │   ├── UpstreamRefused       4xx as the far side said: the request is at fault, no fallback
-    │   └── UpstreamFailed        429/5xx as the far side said
+    │   ├── UpstreamFailed        429/5xx as the far side said
+    │   └── UpstreamUnavailable   503 upstream_unavailable (all targets are left alone for a while)
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
     └── InternalError             500 internal_error
@@ -148,6 +149,7 @@ class UpstreamError(ProxyError):
     status, code, type = 502, "upstream_error", "upstream_error"
     end: ClassVar[EndReason] = "upstream_error"
     retryable, fallback = True, True
+    trips: ClassVar[bool] = True  # says that the target is not well, so that it is left alone for a while
 
 
 class UpstreamConnect(UpstreamError):
@@ -186,30 +188,37 @@ class UpstreamMalformed(UpstreamError):
 
 class FrameTooLarge(UpstreamMalformed):
     code = "frame_too_large"
+    trips = False
     end: ClassVar[EndReason] = "frame_too_large"
 
 
 class UpstreamRedirect(UpstreamError):
     """The far side answered with a redirect. We never follow one: it would carry the prompt elsewhere."""
 
-    code, retryable = "upstream_redirect", False
+    code, retryable, trips = "upstream_redirect", False, False
 
 
 class UpstreamAuth(UpstreamError):
     """The far side does not accept our key. The client's own key is fine, so this is no 401."""
 
-    code, retryable = "upstream_auth", False
+    code, retryable, trips = "upstream_auth", False, False
 
 
 class UpstreamRefused(UpstreamError):
     """The far side says the request itself is wrong; another target would be told the same."""
 
     status, code, type = 400, "invalid_request", "invalid_request_error"
-    retryable, fallback = False, False
+    retryable, fallback, trips = False, False, False
 
 
 class UpstreamFailed(UpstreamError):
     """The far side is overloaded or broken, in its own words (429, 5xx)."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """Every target of the route failed so often of late that none is asked for a while."""
+
+    status, code, trips = 503, "upstream_unavailable", False
 
 
 class Limit(ProxyError):

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from proxy.backends.base import Backend
+from proxy.backends.health import Health
 from proxy.chat import ChatRequest, Usage
 from proxy.errors import (
     InternalError,
@@ -24,6 +25,7 @@ from proxy.errors import (
     UpstreamIdle,
     UpstreamTimeout,
     UpstreamTruncated,
+    UpstreamUnavailable,
 )
 from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from proxy.frontends.client import ClientGone, ClientSlow
@@ -223,25 +225,38 @@ class Exchange:
 
     async def _try_targets(self, client: Client, watch: Watch) -> None:
         targets = self.plan.targets
+        health = self._pipeline.health
         failure: ProxyError | None = None
+        soonest = float("inf")
         for position, target in enumerate(targets):
             if self._stopped is not None:
                 raise self._stopped
+            wait = health.admit(target.circuit)
+            if wait:
+                self.record.attempted(target.backend, "circuit_open")
+                soonest = min(soonest, wait)
+                continue
             watch.share(self._first_token_s(target), len(targets) - position)
             try:
                 await self._attempt(target, client, watch)
             except ProxyError as error:
                 self.record.attempted(target.backend, error.code)
+                health.failed(target.circuit, error)
                 # An earlier "try again in N seconds" tells the client more than a later connection refused.
                 if failure is None or failure.retry_after is None:
                     failure = error
                 if not error.fallback:
                     raise
+            except BaseException:
+                health.unknown(target.circuit)
+                raise
             else:
                 self.record.attempted(target.backend, self.record.error_code or "ok")
                 return
-        assert failure is not None
-        raise failure
+        raise failure or UpstreamUnavailable(
+            "every target of this route failed repeatedly and is left alone for a moment; try again",
+            retry_after=soonest,
+        )
 
     def _first_token_s(self, target: Target) -> float:
         """An answer passed through unstreamed shows its first token with its last: it may take `whole_s`."""
@@ -255,7 +270,10 @@ class Exchange:
         record.backend, record.upstream_model = target.backend, target.model
         backend = self._pipeline.backends[target.backend]
         request = self._pipeline.prepared(self.request, self.plan, target)
-        relay = _Relay(client, watch, record, self._pipeline.answer_bytes)
+        health = self._pipeline.health
+        relay = _Relay(
+            client, watch, record, self._pipeline.answer_bytes, began=lambda: health.answering(target.circuit)
+        )
         stream = backend.stream(request, target)
         error: ProxyError | None = None
         try:
@@ -274,6 +292,11 @@ class Exchange:
             error = InternalError(f"backend {target.backend} failed on our side: see {where}")
         finally:
             await _let_go(stream)
+        fault = error or relay.fault
+        if relay.committed and fault is None:
+            health.done(target.circuit)
+        elif relay.committed and fault is not None:
+            health.failed(target.circuit, fault)
         if error is not None:
             await relay.fail(error)
 
@@ -281,16 +304,31 @@ class Exchange:
 class _Relay:
     """Moves one attempt's batches to the client, holding them back until the commit point."""
 
-    __slots__ = ("_answer_bytes", "_client", "_clock", "_committed", "_held", "_held_bytes", "_record", "_watch")
+    __slots__ = (
+        "_answer_bytes",
+        "_began",
+        "_client",
+        "_clock",
+        "_held",
+        "_held_bytes",
+        "_record",
+        "_watch",
+        "committed",
+        "fault",
+    )
 
-    def __init__(self, client: Client, watch: Watch, record: StreamRecord, answer_bytes: int) -> None:
+    def __init__(
+        self, client: Client, watch: Watch, record: StreamRecord, answer_bytes: int, *, began: Callable[[], None]
+    ) -> None:
         self._client = client
+        self._began = began
         self._watch = watch
         self._record = record
         self._answer_bytes = answer_bytes
         self._held: list[Batch] = []
         self._held_bytes = 0
-        self._committed = False
+        self.committed = False
+        self.fault: ProxyError | None = None  # what the backend said the answer broke off with
         self._clock = asyncio.get_running_loop().time
 
     async def run(self, stream: AsyncGenerator[Batch, None]) -> None:
@@ -304,12 +342,13 @@ class _Relay:
                 record.content(now)
                 record.content_events += content
                 watch.content(now)
-            if not self._committed:
+            if not self.committed:
                 if isinstance(end, Fault) and not (client.streaming and content):
                     raise end.error
                 if not self._commits(batch, end):
                     continue
-                self._committed = True
+                self.committed = True
+                self._began()
                 watch.sending = True
                 for held in self._held:
                     if held is not batch:
@@ -328,7 +367,7 @@ class _Relay:
 
     async def fail(self, error: ProxyError) -> None:
         """The attempt failed: raise while falling back is possible, else tell the client, once."""
-        if not self._committed:
+        if not self.committed:
             raise error
         fault = Fault(error)
         await self._end(Batch([fault]), fault)
@@ -355,15 +394,17 @@ class _Relay:
                 record.noted_finish = end.noted
                 record.finish("done", self._clock())
             case Fault(error):
+                self.fault = error
                 record.finish(error.end, self._clock(), error_code=error.code)
 
 
 class Pipeline:
     """What one generation of the config answers with: a router and its backends."""
 
-    def __init__(self, router: Router, backends: Mapping[str, Backend], *, answer_bytes: int) -> None:
+    def __init__(self, router: Router, backends: Mapping[str, Backend], *, answer_bytes: int, health: Health) -> None:
         self.router = router
         self.backends = backends
+        self.health = health
         self.answer_bytes = answer_bytes
 
     def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:

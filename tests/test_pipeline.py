@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.backends.health import Health
 from proxy.chat import ChatRequest, Message, Text, Usage
 from proxy.errors import (
     BadRequest,
@@ -101,7 +102,8 @@ def exchange(*backends: Told, answer_bytes: int = 1 << 20, stream: bool = True, 
     )
     record = StreamRecord(request_id="r1", started_at=asyncio.get_running_loop().time())
     router: Any = None
-    pipeline = Pipeline(router, named, answer_bytes=answer_bytes)
+    health = Health(asyncio.get_running_loop().time)
+    pipeline = Pipeline(router, named, answer_bytes=answer_bytes, health=health)
     return Exchange(pipeline, request, Plan(route="default", targets=targets, **{"heartbeat_s": 0.0, **plan}), record)
 
 

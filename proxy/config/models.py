@@ -27,6 +27,7 @@ from proxy.config.rules import (
 __all__ = [
     "NAME",
     "AuthSettings",
+    "BreakerSettings",
     "CorsSettings",
     "KeySettings",
     "LimitSettings",
@@ -87,6 +88,18 @@ class LimitSettings(Model):
     )
 
 
+class BreakerSettings(Model):
+    """When a target that keeps failing is left alone, so that nobody waits for it in vain."""
+
+    failures: int = Field(
+        default=5, ge=0, description="Failures in a row after which a target is left alone; 0 is never."
+    )
+    open_s: Seconds = Field(
+        default=1.0, description="For how long at first; it doubles each time. Then one request may try it."
+    )
+    longest_s: Seconds = Field(default=30.0, description="For how long at most.")
+
+
 class LogSettings(Model):
     """What is logged, and how."""
 
@@ -107,6 +120,9 @@ class ServerSettings(Model):
     )
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Bounds on clients and answers.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Timers of all routes.")
+    breaker: BreakerSettings = Field(
+        default_factory=BreakerSettings, description="When a target that keeps failing is left alone."
+    )
     heartbeat_s: float = Field(
         default=15.0,
         ge=0,

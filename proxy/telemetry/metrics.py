@@ -38,7 +38,7 @@ class Metrics:
         self._routes = _Names()
         self._backends = _Names()
         self._models = _Names()
-        self._outcomes = _Names({"ok", "cancelled", *_error_codes()})
+        self._outcomes = _Names({"ok", "cancelled", "circuit_open", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
         self._requests = Counter(

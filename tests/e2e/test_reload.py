@@ -24,6 +24,7 @@ DONE = b"event: done\ndata:[DONE]\n\n"
 def config(url: str, number: int) -> str:
     """Generation `number`: its model, parameters and fallback all bear the number, so that a mix would show."""
     return f"""
+        server: {{breaker: {{failures: 0}}}}
         backends:
           first: {{kind: openai-compatible, base_url: "{url}"}}
           second: {{kind: openai-compatible, base_url: "{url}"}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -22,6 +23,7 @@ from tests.support.upstream import (
     Split,
     Stall,
     Step,
+    Wait,
     chunked,
     event,
     head,
@@ -292,6 +294,54 @@ async def test_A10_redirects_are_not_followed(open_house: Opener, upstream: Scri
         got, _, body = await ask(proxy)
         assert (got, error_of(body)["code"]) == (502, "upstream_redirect")
         assert elsewhere.connections == 0
+
+
+async def test_A05_A11_in_an_outage_targets_are_left_alone_and_clients_told_at_once(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
+    upstream.always(*json_reply(503, {"error": {"message": "down"}}))
+    answers = [await ask(proxy) for _ in range(40)]
+    assert {status for status, _, _ in answers} == {503}
+    assert len(upstream.requests) == 6, "three failures for each of two targets, then nobody is asked"
+    _, headers, body = answers[-1]
+    assert error_of(body)["code"] == "upstream_unavailable"
+    assert 1 <= int(headers["retry-after"]) <= 30
+    assert proxy.records[-1].attempts == [("b0", "circuit_open"), ("b1", "circuit_open")]
+    async with await RawClient.connect(proxy.port) as client:
+        await client.get("/status")
+        await client.read_head()
+        assert set(json.loads(await client.read_body())["circuits_open"]) == {"b0/scripted-1", "b1/scripted-1"}
+
+
+async def test_A11_one_request_probes_a_target_that_was_left_alone(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
+    upstream.play(*json_reply(503, {"error": {"message": "down"}}), times=2)
+    assert [(await ask(proxy))[0] for _ in range(3)] == [503, 503, 503]
+    assert len(upstream.requests) == 2
+    await asyncio.sleep(0.35)
+    go = asyncio.Event()
+    upstream.play(Wait(go), *HELLO)
+    probe = asyncio.create_task(ask(proxy))
+    await upstream.received(3)
+    assert [(await ask(proxy))[0] for _ in range(5)] == [503] * 5, "one probe at a time"
+    go.set()
+    assert told((await probe)[2]) == "Hello"
+    upstream.play(*HELLO, times=3)
+    assert [told((await ask(proxy))[2]) for _ in range(3)] == ["Hello"] * 3
+
+
+async def test_A11_requests_that_are_refused_for_what_they_say_leave_the_target_alone(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 30}}\n")
+    for status in (400, 422, 401, 403, 400):
+        upstream.play(*json_reply(status, {"error": {"message": "no"}}))
+        await ask(proxy)
+    upstream.play(*HELLO)
+    assert told((await ask(proxy))[2]) == "Hello"
 
 
 async def test_founding_clients_get_their_error_frame_since_their_headers_are_out(

@@ -1,0 +1,95 @@
+"""Which targets are worth trying: a circuit breaker each, after Envoy's outlier detection.
+
+A target that failed several times in a row is left alone for a while that doubles each time, then one request
+may probe it. Only failures to answer count: a request that is refused for what it says proves nothing about
+the target. Holds no clock but the one passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from proxy.errors import ProxyError, UpstreamError
+
+log = structlog.get_logger("proxy.health")
+
+
+class _Circuit(msgspec.Struct):
+    failures: int = 0  # in a row, counted at the end of an attempt
+    opened: int = 0  # times in a row that it was opened
+    open_until: float = 0.0
+    probing: bool = False
+
+
+class Health:
+    """The circuits of all targets. Names come from the config, so there are as many as it names."""
+
+    def __init__(
+        self, clock: Callable[[], float], *, failures: int = 5, open_s: float = 1.0, longest_s: float = 30.0
+    ) -> None:
+        self.configure(failures=failures, open_s=open_s, longest_s=longest_s)
+        self._clock = clock
+        self._circuits: dict[str, _Circuit] = {}
+
+    def configure(self, *, failures: int, open_s: float, longest_s: float) -> None:
+        """After how many failures in a row a circuit opens (0: never), for how long at first, and at most."""
+        self.failures, self.open_s, self.longest_s = failures, open_s, longest_s
+
+    def admit(self, target: str) -> float:
+        """Zero when `target` may be tried now, else the seconds until it may.
+
+        After its time an open circuit lets one attempt through; every admitted attempt has to be told of by
+        `answering`, `done`, `failed` or `unknown`.
+        """
+        circuit = self._circuits.get(target)
+        if circuit is None or not circuit.open_until or not self.failures:
+            return 0.0
+        left = circuit.open_until - self._clock()
+        if left > 0:
+            return left
+        if circuit.probing:
+            return self.open_s
+        circuit.probing = True
+        return 0.0
+
+    def answering(self, target: str) -> None:
+        """An answer has begun: whatever becomes of it, the target is there."""
+        circuit = self._circuits.get(target)
+        if circuit is not None and circuit.open_until:
+            circuit.open_until, circuit.probing = 0.0, False
+            log.info("circuit_closed", target=target)
+
+    def done(self, target: str) -> None:
+        """An answer was whole."""
+        self._circuits.pop(target, None)
+
+    def failed(self, target: str, error: ProxyError) -> None:
+        """An attempt failed; `error` says whether that is the target's fault."""
+        if not isinstance(error, UpstreamError) or not error.trips:
+            self.unknown(target)
+            return
+        circuit = self._circuits.setdefault(target, _Circuit())
+        circuit.failures += 1
+        if not self.failures or (circuit.failures < self.failures and not circuit.probing):
+            return
+        if circuit.open_until and not circuit.probing:
+            return  # attempts from before it was opened
+        open_s = min(self.open_s * 2**circuit.opened, self.longest_s)
+        circuit.opened += 1
+        circuit.probing = False
+        circuit.open_until = self._clock() + open_s
+        log.warning("circuit_opened", target=target, failures=circuit.failures, open_s=open_s, error_code=error.code)
+
+    def unknown(self, target: str) -> None:
+        """An attempt ended without telling anything of the target: the client left, or asked for nonsense."""
+        circuit = self._circuits.get(target)
+        if circuit is not None:
+            circuit.probing = False
+
+    def open_circuits(self) -> dict[str, float]:
+        """Targets that are left alone now, and for how many more seconds."""
+        now = self._clock()
+        return {name: max(0.0, one.open_until - now) for name, one in self._circuits.items() if one.open_until}
