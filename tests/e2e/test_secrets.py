@@ -63,7 +63,7 @@ FAULTS: dict[str, list[Steps]] = {
 def config(upstream: ScriptedUpstream, closed_port: int) -> str:
     common = f'kind: openai-compatible, api_key: "{UPSTREAM_KEY}", headers: {{x-secret: "{HEADER}"}}, query: {{sig: "{QUERY}"}}'
     return f"""
-        server: {{log: {{level: debug, format: json}}}}
+        server: {{breaker: {{failures: 0}}, log: {{level: debug, format: json}}}}
         auth: {{keys: [{{name: web, key: "{CLIENT_KEY}"}}]}}
         backends:
           far: {{{common}, base_url: "{upstream.url}"}}
