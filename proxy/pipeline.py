@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -22,15 +21,14 @@ from proxy.errors import (
     InternalError,
     Limit,
     ProxyError,
-    UpstreamIdle,
-    UpstreamTimeout,
     UpstreamTruncated,
     UpstreamUnavailable,
 )
 from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from proxy.frontends.client import ClientGone, ClientSlow
-from proxy.routing import Plan, Router, Target, Timers, parameters
+from proxy.routing import Plan, Router, Target, parameters
 from proxy.telemetry.record import StreamRecord
+from proxy.watch import Watch
 
 HOLD_BYTES = 8 * 1024
 """How much may be held back before the commit point; more than this is an answer, not a preamble (R1)."""
@@ -54,129 +52,6 @@ class Client(Protocol):
 
     def heartbeat(self) -> None:
         """Say on silence that the answer is still being worked on. Never waits."""
-
-
-class Watch:
-    """The clock of one request. Interrupts the task that runs it when something takes too long.
-
-    One timer handle per request, set again only when it fires: content merely moves a number, so a token
-    costs no timer. Interrupting is cancelling the task with a reason, as `asyncio.timeout` does.
-    """
-
-    __slots__ = (
-        "_armed",
-        "_beat_at",
-        "_cancelled_before",
-        "_content_at",
-        "_fires_at",
-        "_handle",
-        "_heartbeat",
-        "_heartbeat_s",
-        "_late",
-        "_loop",
-        "_reason",
-        "_started",
-        "_task",
-        "_timers",
-        "_total_at",
-        "sending",
-    )
-
-    def __init__(self, timers: Timers, heartbeat_s: float, heartbeat: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timers = timers
-        self._heartbeat_s = heartbeat_s
-        self._heartbeat = heartbeat
-        self._reason: ProxyError | None = None
-        self._armed = True
-        self.sending = False  # waiting for the client to read: no pause of the far side
-        self._handle: asyncio.TimerHandle | None = None
-        self._started = self._loop.time()
-        self._total_at = self._started + timers.total_s
-        self._content_at = self._started + timers.first_token_s
-        self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
-        self._fires_at = float("inf")
-        self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s)
-
-    def __enter__(self) -> Self:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelled_before = task.cancelling()
-        self._schedule()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.disarm()
-
-    def share(self, first_token_s: float, targets_left: int) -> None:
-        """Begin an attempt: it may use an equal share of what is left of the chain's one deadline (A03)."""
-        now = self._loop.time()
-        share = max(0.0, self._started + first_token_s - now) / targets_left
-        self._content_at = now + share
-        self._late = lambda: _nothing_in_time(share)
-        self._schedule()
-
-    def content(self, now: float) -> None:
-        """Content came: only from now on does a pause count as one."""
-        self._content_at = now + self._timers.token_gap_s
-        self._late = self._idle
-        self._beat_at = now + self._heartbeat_s if self._heartbeat_s else float("inf")
-        if self._content_at < self._fires_at:  # after the first token; from then on it only moves later
-            self._schedule()
-
-    def interrupt(self, error: ProxyError) -> None:
-        """Make the running task stop with `error`; the first reason stands."""
-        if self._reason is None and self._armed:
-            self._reason = error
-            self._task.cancel()
-
-    def disarm(self) -> None:
-        """The end is decided and only has to be written: nothing may interrupt it any more."""
-        self._armed = False
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def caught(self) -> ProxyError | None:
-        """In `except CancelledError`: the reason if it was ours, `None` if somebody else cancelled the task."""
-        reason, self._reason = self._reason, None
-        if reason is None or self._task.uncancel() > self._cancelled_before:
-            return None
-        return reason
-
-    def _idle(self) -> ProxyError:
-        return UpstreamIdle(
-            f"the answer stopped: no token for {self._timers.token_gap_s:g} s (timeouts.token_gap_s of this route)"
-        )
-
-    def _schedule(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._fires_at = min(self._content_at, self._total_at, self._beat_at)
-        self._handle = self._loop.call_at(self._fires_at, self._tick)
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        if now >= self._total_at:
-            self.interrupt(
-                Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
-            )
-        elif now >= self._content_at and not self.sending:
-            self.interrupt(self._late())
-        else:
-            if now >= self._content_at:
-                self._content_at = now + self._timers.token_gap_s
-            if now >= self._beat_at:
-                self._heartbeat()
-                self._beat_at = now + self._heartbeat_s
-            self._schedule()
-
-
-def _nothing_in_time(seconds: float) -> ProxyError:
-    return UpstreamTimeout(f"no answer began within {seconds:.3g} s (timeouts.first_token_s of this route)")
 
 
 class Exchange:
