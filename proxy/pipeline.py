@@ -225,9 +225,7 @@ class _Relay:
                 self.committed = True
                 self._began()
                 watch.sending = True
-                for held in self._held:
-                    if held is not batch:
-                        await client.send(held)
+                await self._release()
             elif client.bytes_out > self._answer_bytes:
                 raise _too_long(self._answer_bytes)
             if end is not None:
@@ -256,6 +254,12 @@ class _Relay:
                 raise _too_long(self._answer_bytes)
             return end is not None
         return end is not None or batch.has_content or self._held_bytes > HOLD_BYTES
+
+    async def _release(self) -> None:
+        """Send what was held back before the batch in hand, and keep none of it while the answer goes on."""
+        held, self._held = self._held[:-1], []
+        for batch in held:
+            await self._client.send(batch)
 
     async def _end(self, batch: Batch, end: Finish | Fault) -> None:
         """Write the end. From here on no timer may strike; only a client that leaves can still change the reason."""

@@ -32,8 +32,8 @@ class ClientSlow(ClientGone):
 class StreamingClient:
     """Writes an answer as it comes: one write per batch, the head with the first of them.
 
-    A client that reads slowly makes `send` wait, and so the far side; memory stays at the transport's
-    high-water mark (64 KiB). One that reads nothing for `stall_s` is given up.
+    A client that reads slowly makes `send` wait, and so the far side: what is in hand for it is one read of the
+    far side, decoded and encoded, and what the transport buffers. One that reads nothing for `stall_s` is given up.
     """
 
     streaming = True

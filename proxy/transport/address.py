@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks one
 
 import msgspec
 
