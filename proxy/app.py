@@ -29,7 +29,8 @@ from proxy.config.models import LimitSettings
 from proxy.errors import ConfigError, ConfigErrors, Draining, ProxyError
 from proxy.frontends.base import Frontend, Reply, registered
 from proxy.frontends.client import CollectingClient, StreamingClient
-from proxy.frontends.http import Handler, Operation, table
+from proxy.frontends.http import Handler, Operation
+from proxy.frontends.table import Table
 from proxy.pipeline import Exchange, Pipeline
 from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
@@ -66,6 +67,7 @@ class Generation:
         self.backends = backends
         self.loaded_at = int(time.time())
         self.keys = KeyRing(settings.auth, house.failed_logins)
+        self.table = Table(house.frontends.values())
         self.cors = Cors(settings.server.cors)
         self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
         self.pipeline = Pipeline(
@@ -129,6 +131,10 @@ class Visit:
         return self._generation.config.settings.server.limits
 
     @property
+    def table(self) -> Table:
+        return self._generation.table
+
+    @property
     def models_created(self) -> int:
         return self._generation.loaded_at
 
@@ -176,7 +182,6 @@ class House:
         self.path = path
         self._host, self._port = host, port
         self.frontends: dict[str, Frontend] = {name: point.load() for name, point in registered().items()}
-        self.endpoints = table(self.frontends)
         self.operations: Mapping[str, Operation] = {
             "/healthz": Operation(self._healthz, open=True),
             "/readyz": Operation(self._readyz, open=True),

@@ -66,7 +66,10 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. `tool_call_id` says which call a `tool` message answers."""
+    """One turn. `tool_call_id` says which call a `tool` message answers, `failed` that the tool did not work.
+
+    `reasoning_signature` is the far side's own seal on `reasoning`, which it wants back unchanged.
+    """
 
     role: Role
     parts: tuple[Part, ...] = ()
@@ -74,6 +77,8 @@ class Message(msgspec.Struct, frozen=True):
     tool_call_id: str | None = None
     name: str | None = None
     reasoning: str | None = None
+    reasoning_signature: str | None = None
+    failed: bool = False
 
     @property
     def text(self) -> str:
@@ -156,7 +161,10 @@ class Answer(msgspec.Struct, kw_only=True):
     model: str = ""
     text: str = ""
     reasoning: str = ""
+    reasoning_signature: str = ""
     refusal: str = ""
+    sources: tuple[tuple[str, str], ...] = ()  # address and title
+    media: tuple[tuple[str, str], ...] = ()  # media type and address
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
     usage: Usage | None = None

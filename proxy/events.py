@@ -58,6 +58,30 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
     arguments: str
 
 
+class ReasoningSignature(msgspec.Struct, frozen=True, gc=False):
+    """The far side's seal on the reasoning that came before it, opaque to all others.
+
+    Far sides that think between tool calls refuse a next turn that does not bring it back
+    (`Message.reasoning_signature`).
+    """
+
+    signature: str
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """A page the answer relies on."""
+
+    url: str
+    title: str = ""
+
+
+class Media(msgspec.Struct, frozen=True, gc=False):
+    """A file the model made, such as an image: by address or as a `data:` URL, whole."""
+
+    media_type: str
+    url: str
+
+
 class Notice(msgspec.Struct, frozen=True, gc=False):
     """Something the reader should know that is not part of the answer, such as an ignored setting."""
 
@@ -81,15 +105,26 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 StreamEvent = (
-    Start | TextDelta | ReasoningDelta | RefusalDelta | ToolCallStart | ToolCallDelta | Notice | Finish | Fault
+    Start
+    | TextDelta
+    | ReasoningDelta
+    | ReasoningSignature
+    | RefusalDelta
+    | ToolCallStart
+    | ToolCallDelta
+    | Source
+    | Media
+    | Notice
+    | Finish
+    | Fault
 )
 
-CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart, ToolCallDelta})
+CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart, ToolCallDelta, Media})
 """What moves the content clock (pings, role chunks and empty deltas do not)."""
 
 TERMINAL = frozenset({Finish, Fault})
 
-_OPEN = CONTENT | {Notice}
+_OPEN = CONTENT | {ReasoningSignature, Source, Notice}
 ORDER: dict[type | None, frozenset[type]] = {
     # Written as a table so that it can be read, tested and argued about in one place:
     # what may follow what. `None` is the beginning; a terminal event is followed by nothing.
@@ -153,6 +188,9 @@ class Collector:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self._signature: list[str] = []
+        self._sources: list[tuple[str, str]] = []
+        self._media: list[tuple[str, str]] = []
 
     def add(self, batch: Batch) -> Finish | Fault | None:
         """Take a batch in; returns the terminal event once it has come."""
@@ -179,6 +217,12 @@ class Collector:
                     return event
                 case Fault():
                     return event
+                case ReasoningSignature(signature):
+                    self._signature.append(signature)
+                case Source(url, title):
+                    self._sources.append((url, title))
+                case Media(media_type, url):
+                    self._media.append((media_type, url))
                 case Notice():
                     pass
         return None
@@ -188,7 +232,9 @@ class Collector:
         answer = self._answer
         answer.text = "".join(self._text)
         answer.reasoning = "".join(self._reasoning)
+        answer.reasoning_signature = "".join(self._signature)
         answer.refusal = "".join(self._refusal)
+        answer.sources, answer.media = tuple(self._sources), tuple(self._media)
         answer.tool_calls = tuple(
             ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items())
         )

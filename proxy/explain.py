@@ -15,6 +15,7 @@ from proxy.config.load import Config
 from proxy.config.wording import nearest
 from proxy.errors import BadRequest, NotFound, Unauthorized
 from proxy.frontends.base import Frontend, Head, registered
+from proxy.frontends.table import Table, choose
 from proxy.policy.keys import ANONYMOUS
 from proxy.routing import Explanation, Parameter, Principal, Router
 
@@ -42,15 +43,16 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
 def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str) -> ChatRequest:
     """The request as the contract that serves `path` reads it. Raises a `RequestError`."""
     parts = urlsplit(path)
-    served: dict[str, Frontend] = {}
-    for point in registered().values():
-        frontend: Frontend = point.load()
-        served |= {endpoint.path: frontend for endpoint in frontend.endpoints if endpoint.action == "chat"}
-    if parts.path not in served:
-        raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, served)}")
+    frontends: list[Frontend] = [point.load() for point in registered().values()]
+    table = Table(frontends)
+    place = table.find(parts.path)
+    served = [one for one in place.by_method.get("POST", ()) if one.endpoint.action == "chat"] if place else []
+    if not served:
+        known = {endpoint.path for one in frontends for endpoint in one.endpoints if endpoint.action == "chat"}
+        raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, known)}")
     given = {"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}}
     head = Head(id=id, method="POST", path=parts.path, query=dict(parse_qsl(parts.query)), headers=given)
-    return served[parts.path].decode(body, head)
+    return choose(tuple(served), head, body).frontend.decode(body, head)
 
 
 def recorded(line: str, *, id: str) -> ChatRequest:

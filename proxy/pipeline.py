@@ -24,7 +24,7 @@ from proxy.errors import (
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from proxy.events import Batch, Fault, Finish, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from proxy.events import Batch, Fault, Finish, Media, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from proxy.frontends.client import ClientGone, ClientSlow
 from proxy.routing import Plan, Router, Target, parameters
 from proxy.telemetry.record import StreamRecord
@@ -305,6 +305,8 @@ def _weight(batch: Batch) -> int:
                 size += len(text)
             case ToolCallDelta(_, arguments):
                 size += len(arguments)
+            case Media(_, url):
+                size += len(url)
             case _:
                 size += 64
     return size

@@ -48,6 +48,33 @@ class Audio(msgspec.Struct, gc=False):
     transcript: str | None = None
 
 
+class Citation(msgspec.Struct, gc=False):
+    url: str = ""
+    title: str | None = None
+
+
+class Annotation(msgspec.Struct, gc=False):
+    """What the text relies on: `url_citation` of OpenAI's web search, OpenRouter's and litellm's."""
+
+    url_citation: Citation | None = None
+
+
+class Address(msgspec.Struct, gc=False):
+    url: str = ""
+
+
+class ImagePiece(msgspec.Struct, gc=False):
+    """An image the model made, as OpenRouter and litellm write it."""
+
+    image_url: Address | None = None
+
+
+class ThinkingBlock(msgspec.Struct, gc=False):
+    """litellm's form of Anthropic's thinking: its text is in `reasoning_content` too, its signature only here."""
+
+    signature: str | None = None
+
+
 class Delta(msgspec.Struct, gc=False):
     """A chunk's `delta`, or a completion's `message`: the same fields, only whole."""
 
@@ -58,6 +85,9 @@ class Delta(msgspec.Struct, gc=False):
     tool_calls: list[ToolCallPiece] | None = None
     function_call: Function | None = None
     audio: Audio | None = None
+    annotations: list[Annotation] | None = None
+    images: list[ImagePiece] | None = None
+    thinking_blocks: list[ThinkingBlock] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):

@@ -30,8 +30,11 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Media,
     ReasoningDelta,
+    ReasoningSignature,
     RefusalDelta,
+    Source,
     Start,
     StreamEvent,
     TextDelta,
@@ -196,6 +199,8 @@ class _DeltaReader:
         reasoning = delta.reasoning_content or delta.reasoning
         if reasoning and isinstance(reasoning, str):
             events.append(ReasoningDelta(reasoning))
+        if delta.thinking_blocks:
+            events += [ReasoningSignature(block.signature) for block in delta.thinking_blocks if block.signature]
         content = delta.content
         if content:
             if isinstance(content, str):
@@ -206,6 +211,8 @@ class _DeltaReader:
             events.append(TextDelta(delta.audio.transcript))
         if delta.refusal:
             events.append(RefusalDelta(delta.refusal))
+        if delta.annotations or delta.images:
+            _extras(delta, events)
         if delta.tool_calls:
             for piece in delta.tool_calls:
                 self._call(piece, events)
@@ -255,6 +262,20 @@ def _pieces(content: list[ContentPiece], events: list[StreamEvent]) -> None:
             events.append(ReasoningDelta(thinking))
         if piece.text:
             events.append(TextDelta(piece.text))
+
+
+def _extras(delta: Delta, events: list[StreamEvent]) -> None:
+    """What an answer may bring besides text: the pages it relies on, and images."""
+    citations = [annotation.url_citation for annotation in delta.annotations or ()]
+    events += [Source(one.url, one.title or "") for one in citations if one is not None and one.url]
+    images = [image.image_url.url for image in delta.images or () if image.image_url is not None]
+    events += [Media(_media_type(url), url) for url in images if url]
+
+
+def _media_type(url: str) -> str:
+    """What a `data:` URL says it is; of an address only that it is an image."""
+    head = url[5:105].partition(",")[0].partition(";")[0] if url.startswith("data:") else ""
+    return head or "image/png"
 
 
 def _finish_reason(reason: str | None) -> Any:

@@ -20,9 +20,12 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Media,
     Notice,
     ReasoningDelta,
+    ReasoningSignature,
     RefusalDelta,
+    Source,
     Start,
     StreamEvent,
     TextDelta,
@@ -80,7 +83,14 @@ class StreamWriter:
                 return self._delta(
                     b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, _string(arguments))
                 )
-            case Notice():
+            case Source(url, title):
+                return self._delta(
+                    b'{"annotations":[{"type":"url_citation","url_citation":{"url":%b,"title":%b}}]}'
+                    % (_string(url), _string(title))
+                )
+            case Media(_, url):  # OpenRouter's form, the only one there is
+                return self._delta(b'{"images":[{"type":"image_url","image_url":{"url":%b}}]}' % _string(url))
+            case ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
                 return self._finish(reason, usage)
@@ -128,6 +138,12 @@ def whole_body(answer: Answer, *, id: str, model: str, created: int) -> bytes:
     }
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
+    if answer.sources:
+        message["annotations"] = [
+            {"type": "url_citation", "url_citation": {"url": url, "title": title}} for url, title in answer.sources
+        ]
+    if answer.media:
+        message["images"] = [{"type": "image_url", "image_url": {"url": url}} for _, url in answer.media]
     if answer.tool_calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

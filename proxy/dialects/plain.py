@@ -35,13 +35,8 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
-    Notice,
-    ReasoningDelta,
     RefusalDelta,
-    Start,
     TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
 )
 
 Dialect = Literal["text", "sse", "both", "json"]
@@ -115,8 +110,8 @@ class AnswerWriter:
                     frames.append(self._fault(error))
                     self._ended = True
                     break
-                case Start() | ReasoningDelta() | ToolCallStart() | ToolCallDelta() | Notice():
-                    pass
+                case _:
+                    pass  # the contract knows text only
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def _fault(self, error: ProxyError) -> bytes:

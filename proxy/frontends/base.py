@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
@@ -53,12 +53,31 @@ class Encoder(Protocol):
         """An error before anything was sent."""
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What the routes offer to who asks, and since when (Unix time)."""
+
+    models: list[str]
+    created: int
+
+
+Claim = Callable[[Head, bytes], int]
+"""How surely a request (its head and body) speaks a contract: 0 is not at all. Must be cheap, and never raise."""
+
+
 class Endpoint(msgspec.Struct, frozen=True):
-    """One method and path of a contract. `models` lists what the routes offer; `chat` answers."""
+    """One method and path of a contract.
+
+    `chat` asks a model; `models` and `model` tell what the routes offer; `answer` is answered by the contract
+    itself, by the function of that name, which may raise a `RequestError`. `{id}` in a path stands for anything,
+    slashes included. Where several contracts share a path, `claim` says whose a request is; one of them may do
+    without, and gets what nobody claims.
+    """
 
     method: str
     path: str
-    action: Literal["chat", "models", "model"] = "chat"
+    action: Literal["chat", "models", "model", "answer"] = "chat"
+    claim: Claim | None = None
+    answer: Callable[[bytes, Head, Offer], Reply] | None = None
 
 
 class Frontend(Protocol):

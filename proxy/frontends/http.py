@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
-from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -35,18 +34,15 @@ from proxy.errors import (
     UnsupportedMedia,
 )
 from proxy.events import Batch, Fault
-from proxy.frontends.base import Encoder, Endpoint, Frontend, Head, Reply
+from proxy.frontends.base import Encoder, Frontend, Head, Offer, Reply
 from proxy.frontends.client import ClientGone, CollectingClient, StreamingClient
 from proxy.frontends.server import SERVER
+from proxy.frontends.table import Place, Served, Table, choose
 from proxy.routing import Plan, Principal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger("proxy.http")
-
-
-Endpoints = Mapping[str, Mapping[str, tuple[Frontend, Endpoint]]]
-"""By path, then by method. A path may end in `{id}`, which stands for the rest, slashes included."""
 
 
 class Visit(Protocol):
@@ -57,6 +53,10 @@ class Visit(Protocol):
 
     @property
     def limits(self) -> LimitSettings: ...
+
+    @property
+    def table(self) -> Table:
+        """What is served where."""
 
     @property
     def models_created(self) -> int:
@@ -83,9 +83,6 @@ class House(Protocol):
     """What the handler needs from the composition root."""
 
     @property
-    def endpoints(self) -> Endpoints: ...
-
-    @property
     def operations(self) -> Mapping[str, Operation]: ...
 
     @property
@@ -106,12 +103,6 @@ class Operation(msgspec.Struct, frozen=True):
 
     answer: Callable[[], Awaitable[Reply]]
     open: bool = False
-
-
-class _Found(msgspec.Struct, frozen=True):
-    frontend: Frontend
-    endpoint: Endpoint
-    tail: str = ""  # what `{id}` stands for
 
 
 class Handler:
@@ -159,7 +150,8 @@ class _Call:
             "X-Request-Id": request_id,
             **visit.cors(self._head.headers, preflight=False),
         }
-        self._found: _Found | None = None
+        self._place: Place | None = None
+        self._found: Served | None = None  # until the body is read, whom errors are told by
         self._client: StreamingClient | None = None
         self._unasked = http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
 
@@ -177,9 +169,11 @@ class _Call:
         if operation is not None and operation.open:
             self._only(("GET",))
             return self._reply(await operation.answer(), record=False)
-        by_method = self._look_up()
+        place = self._place = visit.table.find(self._path)
+        if place is not None:
+            self._found = place.served(http.method)[-1]
         visit.describe(
-            contract=self._found.frontend.name if self._found else "", path=self._path if by_method or operation else ""
+            contract=self._found.frontend.name if self._found else "", path=self._path if place or operation else ""
         )
         principal = visit.identify(http.headers)
         if operation is not None:
@@ -189,20 +183,31 @@ class _Call:
                     "This key is limited to certain routes or models; operator pages need one without limits."
                 )
             return self._reply(await operation.answer(), record=False)
-        if by_method is None:
+        if place is None:
             raise NotFound(f"There is nothing at {self._path[:200]}. {self._closest()}")
-        self._only(tuple(by_method))
-        assert self._found is not None
+        self._only(tuple(place.by_method))
         if self._house.closed:
             raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
-        match self._found.endpoint.action:
-            case "models":
-                return self._reply(self._found.frontend.models(visit.models(), visit.models_created), record=False)
-            case "model":
-                found = self._found
-                return self._reply(found.frontend.model(found.tail, visit.models(), visit.models_created), record=False)
+        return await self._serve(place)
+
+    async def _serve(self, place: Place) -> web.StreamResponse:
+        visit, head = self._visit, self._head
+        served = place.served(self._http.method)
+        body = await self._body() if self._http.method == "POST" else b""
+        self._found = found = choose(served, head, body)
+        match found.endpoint.action:
             case "chat":
-                return await self._chat(self._found.frontend)
+                return await self._chat(found.frontend, body)
+            case "models":
+                return self._reply(found.frontend.models(visit.models(), visit.models_created), record=False)
+            case "model":
+                listed = visit.models()
+                return self._reply(found.frontend.model(place.tail, listed, visit.models_created), record=False)
+            case "answer":
+                assert found.endpoint.answer is not None
+                return self._reply(
+                    found.endpoint.answer(body, head, Offer(visit.models(), visit.models_created)), record=False
+                )
 
     def refuse(self, error: ProxyError) -> web.StreamResponse:
         """Answer with an error before anything was sent, in the form of the contract that was called."""
@@ -211,9 +216,9 @@ class _Call:
 
     # -- answering ---------------------------------------------------------------------------------------------
 
-    async def _chat(self, frontend: Frontend) -> web.StreamResponse:
+    async def _chat(self, frontend: Frontend, body: bytes) -> web.StreamResponse:
         visit, head = self._visit, self._head
-        request = frontend.decode(await self._body(), head)
+        request = frontend.decode(body, head)
         visit.describe(contract=frontend.name, path=self._path, request=request)
         plan = visit.plan(request)
         head = msgspec.structs.replace(head, options={"dialect": plan.dialect, "errors": plan.errors})
@@ -272,20 +277,6 @@ class _Call:
 
     # -- finding -----------------------------------------------------------------------------------------------
 
-    def _look_up(self) -> Mapping[str, tuple[Frontend, Endpoint]] | None:
-        """Which frontend serves the path; by method, so that a wrong method can be told from a wrong path."""
-        endpoints, path, tail = self._house.endpoints, self._path, ""
-        by_method = endpoints.get(path)
-        if by_method is None:
-            prefix = _prefix_of(path, endpoints)
-            if prefix is None:
-                return None
-            by_method, tail = endpoints[prefix + "{id}"], unquote(path.removeprefix(prefix))
-        method = "GET" if self._http.method == "HEAD" else self._http.method
-        frontend, endpoint = by_method.get(method) or next(iter(by_method.values()))
-        self._found = _Found(frontend, endpoint, tail)
-        return by_method
-
     def _only(self, methods: tuple[str, ...]) -> None:
         method = self._http.method
         if method not in methods and not (method == "HEAD" and "GET" in methods):
@@ -293,7 +284,7 @@ class _Call:
             raise MethodNotAllowed(f"{self._path} is served with {allowed}.", headers={"Allow": allowed})
 
     def _closest(self) -> str:
-        paths = [path for path in self._house.endpoints if "{" not in path]
+        paths = [path for path in self._visit.table if "{" not in path]
         near = difflib.get_close_matches(self._path, paths, n=1, cutoff=0.6)
         return f"Did you mean {near[0]}?" if near else f"Chat is served at {', '.join(sorted(paths))}."
 
@@ -364,18 +355,6 @@ def _body_too_large(limit: int) -> TooLarge:
     return TooLarge(f"The request is larger than {limit / 1_000_000:g} MB (server.limits.body_mb).", headers=CLOSE)
 
 
-def _prefix_of(path: str, endpoints: Endpoints) -> str | None:
-    """The longest `prefix` for which `prefix{id}` is an endpoint and something follows it in `path`."""
-    end = path.find("/", 1)
-    best = None
-    while end != -1:
-        prefix = path[: end + 1]
-        if prefix + "{id}" in endpoints and len(path) > end + 1:
-            best = prefix
-        end = path.find("/", end + 1)
-    return best
-
-
 def _plain_failure(error: ProxyError, head: Head) -> Reply:
     """An error where no contract was found: the form that most clients read."""
     body = {"message": error.message, "type": error.type, "code": error.code, "request_id": head.id}
@@ -383,16 +362,3 @@ def _plain_failure(error: ProxyError, head: Head) -> Reply:
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     return Reply(error.status, msgspec.json.encode({"error": body}), headers)
-
-
-def table(frontends: Mapping[str, Frontend]) -> Endpoints:
-    """All endpoints of all frontends by path and method. Two frontends may not claim the same."""
-    endpoints: dict[str, dict[str, tuple[Frontend, Endpoint]]] = {}
-    for frontend in frontends.values():
-        for endpoint in frontend.endpoints:
-            by_method = endpoints.setdefault(endpoint.path, {})
-            if endpoint.method in by_method:
-                other = by_method[endpoint.method][0].name
-                raise ValueError(f"{endpoint.method} {endpoint.path} is claimed by {other} and by {frontend.name}")
-            by_method[endpoint.method] = (frontend, endpoint)
-    return endpoints

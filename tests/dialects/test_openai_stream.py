@@ -24,8 +24,11 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Media,
     ReasoningDelta,
+    ReasoningSignature,
     RefusalDelta,
+    Source,
     Start,
     TextDelta,
     ToolCallDelta,
@@ -152,6 +155,28 @@ def test_both_names_of_reasoning_are_read():
 def test_content_in_parts_is_taken_apart():
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "so"}]
     assert deltas(chunk({"content": parts})) == [ReasoningDelta("hm"), TextDelta("so")]
+
+
+def test_sources_images_and_the_seal_on_reasoning_are_read():
+    cited = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A", "start_index": 0}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AA=="}}
+    sealed = {"type": "thinking", "thinking": "hm", "signature": "c2VhbA=="}
+    delta = {
+        "reasoning_content": "hm",
+        "thinking_blocks": [sealed, {"type": "thinking", "thinking": "hm"}],
+        "content": "see",
+        "annotations": [cited, {"type": "file_citation"}],
+        "images": [image, {"image_url": {"url": "https://b.example/x"}}],
+    }
+    events, _ = read(sse(chunk(delta, "stop"), done=True))
+    assert events[1:-1] == [
+        ReasoningDelta("hm"),
+        ReasoningSignature("c2VhbA=="),
+        TextDelta("see"),
+        Source("https://a.example", "A"),
+        Media("image/webp", "data:image/webp;base64,AA=="),
+        Media("image/png", "https://b.example/x"),
+    ]
 
 
 def test_only_the_first_choice_gives_events():

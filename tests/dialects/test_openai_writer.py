@@ -21,6 +21,7 @@ from proxy.events import (
     Notice,
     ReasoningDelta,
     RefusalDelta,
+    Source,
     Start,
     TextDelta,
     ToolCallDelta,
@@ -144,7 +145,11 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character():
 
 TEXTS = st.text(min_size=1)
 CONTENT = st.lists(
-    st.builds(TextDelta, TEXTS) | st.builds(ReasoningDelta, TEXTS) | st.builds(RefusalDelta, TEXTS), max_size=8
+    st.builds(TextDelta, TEXTS)
+    | st.builds(ReasoningDelta, TEXTS)
+    | st.builds(RefusalDelta, TEXTS)
+    | st.builds(Source, TEXTS, TEXTS),
+    max_size=8,
 )
 CALLS = st.lists(st.tuples(TEXTS, TEXTS, st.lists(TEXTS, max_size=3)), max_size=3)
 USAGE = st.none() | st.builds(Usage, *[st.integers(0, 10**9)] * 4)

@@ -167,7 +167,7 @@ async def test_G03_nothing_but_the_two_health_pages_is_served_without_a_key(
 ) -> None:
     proxy = await open_house(config(upstream.url))
     house = proxy.house
-    tables = [path.replace("{id}", "openai/m") for path in (*house.endpoints, *house.operations)]
+    tables = [path.replace("{id}", "openai/m") for path in (*house.generation.table, *house.operations)]
     assert len(tables) >= 10
     legacy = ["/", "/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
     got_in = []
