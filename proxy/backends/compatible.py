@@ -10,8 +10,9 @@ import msgspec
 from pydantic import Field, model_validator
 
 from proxy.backends.base import Resources
-from proxy.backends.wire import Identity, WireBackend
-from proxy.backends.wire_settings import Address, Key, MaxTokensName, WireSettings, revealed, revealed_query
+from proxy.backends.openai_wire import OpenAIWireBackend
+from proxy.backends.wire import Identity
+from proxy.backends.wire_settings import Address, Key, MaxTokensName, OpenAIWireSettings, revealed, revealed_query
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -79,7 +80,7 @@ PRESETS: dict[str, Preset] = {
 """Vendors' rows. A server without one needs only its `base_url`."""
 
 
-class CompatibleSettings(WireSettings):
+class CompatibleSettings(OpenAIWireSettings):
     """A row of kind `openai-compatible`."""
 
     preset: PresetName | None = Field(
@@ -105,7 +106,7 @@ class CompatibleSettings(WireSettings):
         return self
 
 
-class CompatibleBackend(WireBackend):
+class CompatibleBackend(OpenAIWireBackend):
     """A server that speaks OpenAI Chat Completions."""
 
     def __init__(self, name: str, settings: CompatibleSettings, resources: Resources) -> None:

@@ -15,9 +15,10 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from proxy.backends.base import Resources
+from proxy.backends.openai_wire import OpenAIWireBackend
 from proxy.backends.redact import Redactor
-from proxy.backends.wire import Identity, WireBackend
-from proxy.backends.wire_settings import Address, Key, WireSettings, revealed, revealed_query
+from proxy.backends.wire import Identity
+from proxy.backends.wire_settings import Address, Key, OpenAIWireSettings, revealed, revealed_query
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class AzureSettings(BaseModel):
     )
 
 
-class OpenAISettings(WireSettings):
+class OpenAISettings(OpenAIWireSettings):
     """A row of kind `openai`."""
 
     api_key: Key | None = Field(
@@ -68,7 +69,7 @@ class OpenAISettings(WireSettings):
         return self
 
 
-class OpenAIBackend(WireBackend):
+class OpenAIBackend(OpenAIWireBackend):
     """OpenAI, or Azure OpenAI, as the SDK would reach it."""
 
     def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:

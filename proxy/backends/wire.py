@@ -1,17 +1,20 @@
-"""What all backends that speak OpenAI Chat Completions over HTTP share: one request, its answer, its end.
+"""What all backends that speak a streaming wire dialect over HTTP share: one request, its answer, its end.
 
 The bytes go through the process's one upstream transport. Here a status becomes an error that says whether
-another target may help, and what is neither an event stream nor a completion goes no further.
+another target may help, and what is neither an event stream nor a whole answer goes no further. What differs
+between dialects is how a request is written and an answer is read: `_body`, `_decoder` and `_whole`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
+from typing import ClassVar, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -19,9 +22,7 @@ import msgspec
 from proxy.backends.base import Resources
 from proxy.backends.redact import Redactor
 from proxy.chat import ChatRequest
-from proxy.dialects.openai_chat import choices_expected, encode_request
 from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
-from proxy.dialects.openai_stream import DIALECT, StreamDecoder, decode_whole
 from proxy.errors import ProxyError, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
 from proxy.events import Batch, Fault
 from proxy.routing import Target
@@ -60,24 +61,34 @@ class Identity(msgspec.Struct, frozen=True):
         return Redactor((*self.secrets, urlsplit(self.url).netloc))
 
 
-class WireBackend:
-    """A far side that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
+class Decoder(Protocol):
+    """Reads one streamed answer: bytes in, batches out, however they fall. Errors come as `Fault`, never raised.
 
-    dialect = DIALECT
+    `finished`: the far side said that the answer is complete, so no trouble from here on is one; usage and an end
+    sentinel may still come. `done`: the terminal event was given.
+    """
 
-    def __init__(
-        self,
-        name: str,
-        resources: Resources,
-        *,
-        include_usage: bool = True,
-        max_tokens_name: str | None = None,
-        forward_headers: Collection[str] = (),
-    ) -> None:
+    done: bool
+    finished: bool
+
+    def feed(self, chunk: bytes) -> Batch:
+        """What one read brought. The batch may be empty."""
+
+    def finish(self) -> Batch:
+        """The far side has ended its body."""
+
+    def fail(self, error: UpstreamError) -> Batch:
+        """Nothing more will come, because of `error`."""
+
+
+class WireBackend(ABC):
+    """A far side that is asked by a POST and answers in a stream of events, or whole."""
+
+    dialect: ClassVar[str]
+
+    def __init__(self, name: str, resources: Resources, *, forward_headers: Collection[str] = ()) -> None:
         self.name = name
         self._resources = resources
-        self._include_usage = include_usage
-        self._max_tokens_name = max_tokens_name
         self._forward = frozenset(name.lower() for name in forward_headers)
         self._identity = Identity("", {})
         self._clean = self._identity.redactor()
@@ -87,10 +98,10 @@ class WireBackend:
         self._identity = identity
         self._clean = identity.redactor()
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: B027 - most have nothing to prepare
         """See `Backend.open`."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027
         """See `Backend.aclose`. The connections are the transport's."""
 
     async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
@@ -103,7 +114,7 @@ class WireBackend:
             is_stream, first = await self._sniff(response)
             if not is_stream:
                 body = first + await response.read_all(self._resources.answer_bytes)
-                yield decode_whole(body, keep=not request.stream, clean=self._clean)
+                yield self._whole(request, body)
                 return
             decoder = self._decoder(request)
             batch = decoder.feed(first)
@@ -123,9 +134,24 @@ class WireBackend:
                 await _read_last_bytes(response)
             response.close()
 
+    def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
+        """The client's headers that go on."""
+        return {name: request.headers[name] for name in self._forward if name in request.headers}
+
+    @abstractmethod
+    def _body(self, request: ChatRequest, target: Target) -> bytes:
+        """The request as this dialect writes it. Raises `Unsupported` for what it has no words for."""
+
+    @abstractmethod
+    def _decoder(self, request: ChatRequest) -> Decoder:
+        """What reads the streamed answer to `request`."""
+
+    @abstractmethod
+    def _whole(self, request: ChatRequest, body: bytes) -> Batch:
+        """All events of an answer that came in one piece. Raises an `UpstreamError` for what is none."""
+
     def _outgoing(self, request: ChatRequest, target: Target) -> Request:
         """The request to send. Its headers are these and no others: a client's key or cookie never leaves (H05)."""
-        forwarded = {name: request.headers[name] for name in self._forward if name in request.headers}
         return Request(
             method="POST",
             url=self._identity.address(target.model),
@@ -134,24 +160,11 @@ class WireBackend:
                 "accept": "text/event-stream" if request.stream else "application/json",
                 "accept-encoding": "identity",
                 **({"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}),
-                **forwarded,
+                **self._forwarded(request),
                 **self._identity.headers,
             },
-            body=encode_request(
-                request,
-                model=target.model,
-                include_usage=self._include_usage,
-                max_tokens_name=self._max_tokens_name,
-            ),
+            body=self._body(request, target),
             connect_s=target.connect_s,
-        )
-
-    def _decoder(self, request: ChatRequest) -> StreamDecoder:
-        return StreamDecoder(
-            self._resources.frame_bytes,
-            choices=choices_expected(request),
-            hide_usage=self._include_usage and not request.wants_usage,
-            clean=self._clean,
         )
 
     async def _sniff(self, response: Response) -> tuple[bool, bytes]:
@@ -172,7 +185,7 @@ class WireBackend:
             return True, first
         raise UpstreamMalformed(
             f"backend {self.name} answered with {self._clean(kind) or 'something'} that is neither an event stream "
-            "nor a completion; check its base_url"
+            "nor JSON; check its base_url"
         )
 
     async def _refusal(self, response: Response) -> UpstreamError:
@@ -207,7 +220,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None
 
 
-async def _next(response: Response, decoder: StreamDecoder) -> Batch:
+async def _next(response: Response, decoder: Decoder) -> Batch:
     """What the next read brings. Trouble after the answer has finished is no trouble (R3)."""
     try:
         if decoder.finished:

@@ -87,7 +87,7 @@ MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 
 class WireSettings(BackendSettings):
-    """What every backend that speaks OpenAI Chat Completions over HTTP may say."""
+    """What every backend that speaks a wire dialect over HTTP may say."""
 
     headers: Headers = Field(
         default_factory=dict,
@@ -101,6 +101,11 @@ class WireSettings(BackendSettings):
         default_factory=list,
         description="Client headers to pass on, by name. No others are; never those with a client's key or cookies.",
     )
+
+
+class OpenAIWireSettings(WireSettings):
+    """What every backend that speaks OpenAI Chat Completions may say."""
+
     include_usage: bool | None = Field(
         default=None,
         description="Ask for token counts in streams (`stream_options.include_usage`). Default: yes, unless the "

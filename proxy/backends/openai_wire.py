@@ -1,0 +1,51 @@
+"""What the backends that speak OpenAI Chat Completions share: how they ask and how they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from proxy.backends.base import Resources
+from proxy.backends.wire import WireBackend
+from proxy.chat import ChatRequest
+from proxy.dialects.openai_chat import choices_expected, encode_request
+from proxy.dialects.openai_stream import DIALECT, StreamDecoder, decode_whole
+from proxy.events import Batch
+from proxy.routing import Target
+
+
+class OpenAIWireBackend(WireBackend):
+    """A far side that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
+
+    dialect = DIALECT
+
+    def __init__(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        include_usage: bool = True,
+        max_tokens_name: str | None = None,
+        forward_headers: Collection[str] = (),
+    ) -> None:
+        super().__init__(name, resources, forward_headers=forward_headers)
+        self._include_usage = include_usage
+        self._max_tokens_name = max_tokens_name
+
+    def _body(self, request: ChatRequest, target: Target) -> bytes:
+        return encode_request(
+            request,
+            model=target.model,
+            include_usage=self._include_usage,
+            max_tokens_name=self._max_tokens_name,
+        )
+
+    def _decoder(self, request: ChatRequest) -> StreamDecoder:
+        return StreamDecoder(
+            self._resources.frame_bytes,
+            choices=choices_expected(request),
+            hide_usage=self._include_usage and not request.wants_usage,
+            clean=self._clean,
+        )
+
+    def _whole(self, request: ChatRequest, body: bytes) -> Batch:
+        return decode_whole(body, keep=not request.stream, clean=self._clean)
