@@ -28,9 +28,11 @@ RUN_LOCKS := requirements.lock requirements-build.lock
 MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
+CLIENTS_VENV := .make/clients
+CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs test-clients test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +44,7 @@ venv: $(MADE) $(LOCKED) $(PROJECT)
 
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image" $(ARGS)
+	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image and not clients" $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
@@ -56,11 +58,15 @@ fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: venv ## write docs/config.md and docs/cli.md anew from the code
+docs: venv ## write docs/config.md, docs/cli.md and docs/clients.md anew from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m tests.clients.page
 
 test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes
 	@$(BIN)/python -m pytest -m heavy $(ARGS)
+
+test-clients: venv $(DEV) $(CLIENTS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
+	@$(BIN)/python -m pytest -n auto -m clients tests/clients $(ARGS)
 
 test-image: venv $(DEV) ## build the container image without Docker and run it (root on Debian)
 	@$(BIN)/python -m pytest -m image -v tests/image $(ARGS)
@@ -81,12 +87,13 @@ bench-compare: venv ## CPU per token against another revision: make bench-compar
 # must have stood for seven days before it is taken: most poisoned releases are found within hours.
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \
              --no-annotate --no-header --exclude-newer "7 days" $(ARGS)
-lock: venv $(DEV) ## resolve pyproject.toml into the four lock files
+lock: venv $(DEV) ## resolve pyproject.toml into the lock files
 	@echo "resolving the dependencies"
 	@$(UV_COMPILE) pyproject.toml --extra all -o requirements.lock
 	@$(UV_COMPILE) pyproject.toml -c requirements.lock -o requirements-core.lock
 	@$(UV_COMPILE) --group build -c requirements.lock -o requirements-build.lock
 	@$(UV_COMPILE) --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+	@$(UV_COMPILE) --group clients -o tests/clients/requirements.lock
 
 clean: ## remove .venv and everything else that was made
 	@rm -rf $(VENV) .make build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -117,6 +124,12 @@ $(DEV): | $(LOCKED)
 	@echo "installing the test packages of requirements-dev.lock into .venv"
 	@$(FROM_LOCK) -r requirements-dev.lock
 	@rm -f $(VENV)/.stamp-dev-* && touch $@
+
+$(CLIENTS): | $(MADE)
+	@echo "installing the Python clients of tests/clients/requirements.lock into $(CLIENTS_VENV)"
+	@rm -rf $(CLIENTS_VENV) && "$(PYTHON)" -m venv $(CLIENTS_VENV)
+	@$(subst $(BIN),$(CLIENTS_VENV)/bin,$(FROM_LOCK)) -r tests/clients/requirements.lock
+	@touch $@
 
 $(PROJECT): | $(LOCKED)
 	@echo "installing chat-proxy itself into .venv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
+CLIENTS = "tests/clients/requirements.lock"  # in a venv of its own, where versions may differ
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CORE = PROJECT["project"]["dependencies"]
@@ -45,7 +47,7 @@ def read(lock: str) -> dict[str, Pin]:
     return pins
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS])
 def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
     pins = read(lock)
     assert pins
@@ -54,7 +56,7 @@ def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
         assert all(SHA256.fullmatch(each) for each in pin.hashes), name
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS])
 def test_a_lock_holds_no_address(lock):
     text = (ROOT / lock).read_text()
     assert "://" not in text
@@ -68,6 +70,7 @@ def test_a_lock_holds_no_address(lock):
         ("requirements-core.lock", CORE),
         ("requirements-build.lock", [*GROUPS["build"], *PROJECT["build-system"]["requires"]]),
         ("requirements-dev.lock", GROUPS["dev"]),
+        (CLIENTS, GROUPS["clients"]),
     ],
 )
 def test_the_lock_satisfies_pyproject(lock, wanted):
@@ -147,3 +150,15 @@ def makefile_flags() -> set[str]:
     rule = re.search(r"^FROM_LOCK := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert rule
     return {"--require-hashes"} & set(rule[1].split())
+
+
+NPM_LOCKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("package-lock.json"))
+
+
+@pytest.mark.parametrize("lock", NPM_LOCKS)
+def test_a_lock_of_npm_packages_has_hashes_and_no_address(lock):
+    text = (ROOT / lock).read_text()
+    packages = json.loads(text)["packages"]
+    assert all(package["integrity"].startswith("sha512-") for name, package in packages.items() if name)
+    assert '"resolved"' not in text
+    assert (ROOT / lock).with_name(".npmrc").exists()

@@ -180,19 +180,28 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
         ) -> Process:
             path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
             path.write_text(dedent(config))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "proxy", "serve", "-c", str(path), *(options or ("--port", "0")),
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, **(env or {})},
-            )  # fmt: skip
-            running = Process(process, path)
-            keeping = asyncio.create_task(running._keep_log())
-            stack.push_async_callback(_finish, running, keeping)
+            running = await stack.enter_async_context(serving(path, *options, env=env))
             if wait:
                 await running.wait_until_listening()
             return running
 
         yield started
+
+
+@contextlib.asynccontextmanager
+async def serving(config: Path, *options: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
+    """Run `chat-proxy serve`, on a free port unless `options` say otherwise, and kill it in the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy", "serve", "-c", str(config), *(options or ("--port", "0")),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    running = Process(process, config)
+    keeping = asyncio.create_task(running._keep_log())
+    try:
+        yield running
+    finally:
+        await _finish(running, keeping)
 
 
 async def _finish(running: Process, keeping: asyncio.Task[None]) -> None:

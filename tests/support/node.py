@@ -1,7 +1,8 @@
 """Real JavaScript clients for tests: Node, and the npm packages that `tests/clients/package-lock.json` pins.
 
 `modules()` installs them once into `.make/node` (keyed by the lock's content) and returns that folder;
-`run(script)` runs a script that may `import` them.
+`run(script)` runs a script that may `import` them. Other sets of packages have locks of their own, in the folders
+of `tests/clients/npm`: `modules("newest")`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import json
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -34,23 +37,45 @@ def node() -> str:
 
 
 @functools.cache
-def modules() -> Path:
+def packaged_node(name: str) -> str:
+    """Return the path of the Node program that is one of a set's packages, for clients that want a newer one."""
+    processor = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    program = modules(name) / "node_modules" / f"node-linux-{processor}" / "bin" / "node"
+    if not program.exists():
+        cannot_run(f"needs a newer Node.js, which no package brings for {platform.system()} on {platform.machine()}")
+    return str(program)
+
+
+def lock(name: str = "") -> Path:
+    """The lock file of a set of packages."""
+    return (CLIENTS / "npm" / name if name else CLIENTS) / "package-lock.json"
+
+
+def version_in_lock(package: str, name: str = "") -> str:
+    """Which version of a package a set has."""
+    packages = json.loads(lock(name).read_text())["packages"]
+    version: str = packages[f"node_modules/{package}"]["version"]
+    return version
+
+
+@functools.cache
+def modules(name: str = "") -> Path:
     """Install the pinned npm packages once and return the folder that holds `node_modules`, or stop the test."""
     node()
-    key = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()[:16]
+    key = hashlib.sha256(lock(name).read_bytes()).hexdigest()[:16]
     folder = ROOT / ".make" / "node" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several pytest workers, one installation
+    with (folder / ".lock").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)  # several pytest workers, one installation
         if not (folder / ".complete").exists():
-            _install(folder)
+            _install(lock(name).parent, folder)
             (folder / ".complete").touch()
     return folder
 
 
-def among_modules(script: Path) -> Path:
+def among_modules(script: Path, name: str = "") -> Path:
     """Copy a script and the modules beside it to where its `import`s find the pinned packages; return that copy."""
-    folder = modules()  # `import` looks for node_modules beside the script, whatever NODE_PATH says
+    folder = modules(name)  # `import` looks for node_modules beside the script, whatever NODE_PATH says
     for source in {script, *script.parent.glob("*.mjs")}:
         copy = folder / source.name
         if not copy.exists() or copy.read_bytes() != source.read_bytes():
@@ -75,11 +100,11 @@ def run(
     )
 
 
-def _install(folder: Path) -> None:
+def _install(source: Path, folder: Path) -> None:
     if shutil.which("npm") is None:
         cannot_run("needs npm to install the pinned JavaScript clients; there is no `npm` on the PATH")
     for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(CLIENTS / name, folder / name)
+        shutil.copyfile(source / name, folder / name)
     done = subprocess.run(
         ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)],
         cwd=folder,

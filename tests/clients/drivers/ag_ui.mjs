@@ -1,0 +1,39 @@
+// AG-UI's client: one run of an `HttpAgent`.
+
+import { HttpAgent } from "@ag-ui/client";
+
+async function run(ask, seen) {
+  const source = { type: "data", value: ask.image, mimeType: "image/png" };
+  const content = ask.image ? [{ type: "text", text: ask.question }, { type: "image", source }] : ask.question;
+  const agent = new HttpAgent({ url: `${ask.url}/agui`, initialMessages: [{ id: "1", role: "user", content }] });
+  const parameters = { tools: ask.tools ?? [], forwardedProps: { model: ask.model } };
+  await agent.runAgent(parameters, {
+    onTextMessageContentEvent({ event }) {
+      try {
+        seen.say(event.delta);
+      } catch {
+        agent.abortRun();
+      }
+    },
+    onReasoningMessageContentEvent({ event }) {
+      seen.reasoning += event.delta;
+    },
+    onToolCallEndEvent({ event, toolCallName, toolCallArgs }) {
+      seen.tools.push({ id: event.toolCallId, name: toolCallName, arguments: toolCallArgs });
+    },
+    onRunErrorEvent({ event }) {
+      seen.error = { name: "RUN_ERROR", status: null, message: event.message };
+    },
+    onRunFinishedEvent({ event }) {
+      seen.finish = event.outcome?.type ?? "finished";
+      const usage = event.usage?.[0];
+      if (usage) seen.used(usage.inputTokens, usage.outputTokens);
+    },
+    onRunFailed({ error }) {
+      if (!seen.error) seen.fail(error);
+      return { stopPropagation: true };
+    },
+  });
+}
+
+export const clients = { HttpAgent: run };

@@ -1,0 +1,212 @@
+"""Which clients are tried, in which versions, and what is not to be seen through them and why.
+
+`docs/clients.md` is this table; `test_conformance.py` tries every cell of it that is not excused here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.clients.answering import heard_by_events, heard_by_fetch_event_source, heard_by_the_hook
+from tests.support import node
+
+PYTHON_LOCKS = {
+    "Python": (node.ROOT / "requirements.lock", node.ROOT / "requirements-dev.lock"),
+    "Python, newest": (node.CLIENTS / "requirements.lock",),
+}
+NPM_LOCKS = {
+    "Node": "",
+    "Node 20": "node20",
+    "Node, newest": "newest",
+    "Chromium, Node 20": "node20",
+    "Chromium, newest": "newest",
+}
+ALWAYS = {"Python", "Node"}
+"""The environments that `make test` has anyway."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a contract calls things: how an answer can end, and where it is described."""
+
+    path: str
+    page: str
+    stop: str
+    length: str
+    tools: str
+
+
+CONTRACTS = {
+    "chat": Contract("/chat", "frontends/chat.md", "done", "done", ""),
+    "openai": Contract("/v1/chat/completions", "frontends/openai.md", "stop", "length", "tool_calls"),
+    "responses": Contract("/v1/responses", "frontends/responses.md", "completed", "max_output_tokens", "completed"),
+    "anthropic": Contract("/v1/messages", "frontends/anthropic.md", "end_turn", "max_tokens", "tool_use"),
+    "ollama": Contract("/ollama/api/chat", "frontends/ollama.md", "stop", "length", "stop"),
+    "ai-sdk": Contract("/api/chat", "frontends/ai-sdk.md", "stop", "length", "tool-calls"),
+    "ai-text": Contract("/api/chat?contract=ai-text", "frontends/ai-sdk.md", "", "", ""),
+    "ag-ui": Contract("/agui", "frontends/ag-ui.md", "success", "success", "success"),
+}
+
+
+def exact(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True)
+class Client:
+    """One way in which programs use one client."""
+
+    package: str
+    way: str
+    environment: str
+    asks: str  # its name in the drivers
+    contract: str
+    midway: str = ""  # what an answer that breaks off raises or tells, by name
+    refusals: Mapping[int, str] = field(default_factory=dict)  # what a status raises
+    whole: bool = False  # the answer comes in one piece
+    without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
+    wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the far side to itself
+    sends_tools: bool = True  # what can be called is the client's to say
+    at_length: str = ""  # what an answer raises that ended at its limit, by name
+    hears: Callable[[str], str] = exact
+
+    @property
+    def id(self) -> str:
+        return f"{self.package} {self.way} [{self.environment}]"
+
+    @property
+    def version(self) -> str:
+        """As the lock file pins it."""
+        if self.environment in PYTHON_LOCKS:
+            for lock in PYTHON_LOCKS[self.environment]:
+                if found := re.search(rf"^{re.escape(self.package)}==(\S+)", lock.read_text(), re.MULTILINE):
+                    return found[1]
+            raise LookupError(f"{self.package} is in no lock")
+        if self.package == "founding hook":
+            return ""
+        return node.version_in_lock(self.package, NPM_LOCKS[self.environment])
+
+
+NO_TOOLS = "it shows text only"
+TEXT_ONLY = {"tools": NO_TOOLS, "reasoning": NO_TOOLS, "usage": NO_TOOLS}
+IN_ONE_PIECE = {
+    "heartbeats": "the answer comes in one piece",
+    "stop": "there is nothing to read before the answer is whole",
+}
+
+OPENAI_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "InternalServerError"}
+
+
+def _create(environment: str) -> str:
+    return "create(stream=True)" if environment.startswith("Python") else "create({stream: true})"
+
+
+def _openai_chat(environment: str) -> list[Client]:
+    python = environment.startswith("Python")
+
+    def client(way: str, asks: str, midway: str = "APIError", **more: Any) -> Client:
+        way = f"chat.completions.{way}"
+        return Client("openai", way, environment, f"openai chat, {asks}", "openai", midway, OPENAI_STATUSES, **more)
+
+    helper = client("stream()", "helper", at_length="LengthFinishReasonError" if python else "")
+    if not python:
+        helper = replace(
+            helper,
+            without={"reasoning": "of fields that OpenAI itself does not have, the helper keeps the last piece only"},
+        )
+    whole = client("create()", "whole", "InternalServerError", whole=True, without=IN_ONE_PIECE)
+    return [client(_create(environment), "streamed"), helper, whole]
+
+
+def _openai_responses(environment: str) -> list[Client]:
+    def client(way: str, asks: str, midway: str = "response.failed", **more: Any) -> Client:
+        way = f"responses.{way}"
+        return Client(
+            "openai", way, environment, f"openai responses, {asks}", "responses", midway, OPENAI_STATUSES, **more
+        )
+
+    whole = client("create()", "whole", "InternalServerError", whole=True, without=IN_ONE_PIECE)
+    return [client(_create(environment), "streamed"), client("stream()", "helper"), whole]
+
+
+ANTHROPIC_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "InternalServerError"}
+
+
+def _anthropic(environment: str) -> list[Client]:
+    python = environment.startswith("Python")
+    package, midway = ("anthropic", "APIStatusError") if python else ("@anthropic-ai/sdk", "APIError")
+
+    def client(way: str, asks: str, midway: str = midway, **more: Any) -> Client:
+        return Client(package, f"messages.{way}", environment, asks, "anthropic", midway, ANTHROPIC_STATUSES, **more)
+
+    return [
+        client(_create(environment), "anthropic, streamed"),
+        client("stream()", "anthropic, helper"),
+        client("create()", "anthropic, whole", "InternalServerError", whole=True, without=IN_ONE_PIECE),
+    ]
+
+
+def _ollama(environment: str) -> list[Client]:
+    python = environment.startswith("Python")
+    streamed = "stream=True" if python else "{stream: true}"
+    statuses = dict.fromkeys((400, 429, 503), "ResponseError")
+    midway = "ResponseError" if python else "Error"
+
+    def client(way: str, asks: str, midway: str = midway, **more: Any) -> Client:
+        return Client("ollama", way, environment, asks, "ollama", midway, statuses, **more)
+
+    return [
+        client(f"chat({streamed})", "ollama chat, streamed"),
+        client("chat()", "ollama chat, whole", "ResponseError", whole=True, without=IN_ONE_PIECE),
+        client(f"generate({streamed})", "ollama generate, streamed", without={"tools": "generate has none"}),
+    ]
+
+
+CHAT = {**TEXT_ONLY, "picture": "they send text"}
+READERS = [
+    Client(
+        "founding hook", "", "Node", "founding hook", "chat", hears=heard_by_the_hook,
+        without={
+            **CHAT,
+            "finish": "it ends as the stream ends",
+            "stop": "it cannot be stopped; its page can be left",
+            **dict.fromkeys(("cut", "unfinished", "stalled", "malformed", "failed", "refused"),
+                            "it passes over errors, unless its route has them shown or thrown"),
+        },
+    ),
+    Client("eventsource-parser", "", "Node", "eventsource-parser", "chat", "error event",
+           dict.fromkeys((400, 429, 503), "thrown"), without=CHAT, hears=heard_by_events),
+    Client("@microsoft/fetch-event-source", "", "Node", "fetch-event-source", "chat", "error event",
+           dict.fromkeys((400, 429, 503), "thrown"), without=CHAT,
+           wordless=frozenset({"refused"}), hears=heard_by_fetch_event_source),
+]  # fmt: skip
+
+
+LANGCHAIN_STATUSES = {400: "OpenAIInvalidRequestError", 429: "OpenAIRateLimitError", 503: "OpenAIAPIError"}
+WHAT_OPENAI_SENDS = "it reads the fields that OpenAI itself sends"
+LANGCHAIN = [
+    Client(
+        "langchain-openai", "ChatOpenAI.astream()", "Python, newest", "langchain, streamed", "openai", "APIError",
+        LANGCHAIN_STATUSES, without={"reasoning": WHAT_OPENAI_SENDS},
+    ),
+    Client(
+        "langchain-openai", "ChatOpenAI.ainvoke()", "Python, newest", "langchain, whole", "openai", "OpenAIAPIError",
+        LANGCHAIN_STATUSES, whole=True, without={**IN_ONE_PIECE, "reasoning": WHAT_OPENAI_SENDS},
+    ),
+]  # fmt: skip
+LLM = Client(
+    "llm", "llm prompt -u", "Python, newest", "llm prompt", "openai", "exit 1", dict.fromkeys((400, 429, 503), "exit 1"),
+    without=dict.fromkeys(("finish", "reasoning"), NO_TOOLS) | {"tools": "it calls Python functions of its own"},
+)  # fmt: skip
+
+PYTHONS, NODES = ("Python", "Python, newest"), ("Node", "Node, newest")
+
+CLIENTS: list[Client] = [
+    *READERS,
+    *(client for environment in (*PYTHONS, *NODES) for client in _openai_chat(environment)),
+    *LANGCHAIN,
+    LLM,
+]
