@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import checks
+from proxy.config.file import read
 from proxy.config.models import Settings
 from proxy.config.partial import readable
-from proxy.config.source import MAX_BYTES, Document, Path, parse
+from proxy.config.source import Document, Path, parse
 from proxy.config.wording import nearest, validation_errors
 from proxy.errors import ConfigError, ConfigErrors, ConfigWarning
 
@@ -47,6 +47,7 @@ class Config:
 def load_config(
     path: str | os.PathLike[str],
     *,
+    content: bytes | None = None,
     settings_for: Callable[[str], type[BaseModel]],
     env: Mapping[str, str] | None = None,
     kinds: Collection[str] | None = None,
@@ -56,12 +57,13 @@ def load_config(
 ) -> Config:
     """Read, substitute and check the file `path`. Raises `ConfigErrors` with all errors, in the order of the file.
 
-    `settings_for` gives the settings model of a backend kind, or raises `ConfigError`. `kinds` and
-    `contracts` are the names there are, by default those registered. `host` and `port` replace the
-    file's before anything is checked, as the command line's do.
+    `content` is checked in place of what the file holds now. `settings_for` gives the settings model of a
+    backend kind, or raises `ConfigError`. `kinds` and `contracts` are the names there are, by default those
+    registered. `host` and `port` replace the file's before anything is checked, as the command line's do.
     """
     file = os.fspath(path)
-    content = _read(file)
+    if content is None:
+        content = read(file)
     document = parse(content, file=file, environment=os.environ if env is None else env, words=_WORDS)
     kinds = _registered("proxy.backends") if kinds is None else kinds
     contracts = _registered("proxy.frontends") if contracts is None else contracts
@@ -91,22 +93,6 @@ def load_config(
         warnings=tuple(sorted(checks.warnings(context), key=lambda warning: (warning.line, warning.column))),
         digest=hashlib.sha256(content).hexdigest(),
     )
-
-
-def _read(file: str) -> bytes:
-    """The file's content, and of a huge file no more than is needed to see that."""
-    try:
-        with FilePath(file).open("rb") as opened:
-            return opened.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        message = "no such file; name one with `-c FILE`"
-    except IsADirectoryError:
-        message = "this is a directory; name the file in it with `-c FILE`"
-    except PermissionError:
-        message = "not allowed to read this file; check its owner and mode"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        message = f"cannot read this file: {getattr(error, 'strerror', None) or error}"
-    raise ConfigErrors([ConfigError(message, file=file)]) from None
 
 
 def _registered(group: str) -> frozenset[str]:

@@ -25,20 +25,21 @@ BACKUP_POLL_S = 2.0
 
 
 async def watch(
-    path: str | os.PathLike[str], *, poll: bool = False, poll_s: float = POLL_S
+    path: str | os.PathLike[str], *, known: str | None = None, poll: bool = False, poll_s: float = POLL_S
 ) -> AsyncGenerator[None, None]:
     """Yield once for each change of the content since the last time, seen from the first `anext` on.
 
-    A file that is gone is waited for. A reader that is slow gets one item for many changes.
+    `known` is the digest (SHA-256) of the content that is not to be reported; by default what the file has
+    when the watch begins, and then a change between reading it and watching it goes unseen. A file that is gone is waited for. A reader that is slow gets one item for many changes.
     """
     file = Path(path)
-    known = await asyncio.to_thread(_digest, file)
+    last = await asyncio.to_thread(_digest, file) if known is None else bytes.fromhex(known)
     wakes = _sleeps(poll_s) if poll else _notifications(file)
     async with aclosing(wakes):
         async for _ in wakes:
             digest = await _settled(file)
-            if digest is not None and digest != known:
-                known = digest
+            if digest is not None and digest != last:
+                last = digest
                 yield
 
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from proxy.config.file import MAX_BYTES
 from proxy.config.scalars import TrapError, plain_scalar
 from proxy.config.variables import substitute
 from proxy.errors import ConfigError, ConfigErrors
 
-MAX_BYTES = 1 << 20
 MAX_DEPTH = 100
 MAX_NODES = 50_000  # with every alias counted as often as it is used
 

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.config.source import MAX_BYTES, MAX_DEPTH, Place, parse
+from proxy.config.file import MAX_BYTES
+from proxy.config.source import MAX_DEPTH, Place, parse
 from proxy.errors import ConfigErrors
 
 
