@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import structlog
@@ -60,12 +60,14 @@ def settings_for(name: str) -> type[BaseModel]:
 class Generation:
     """One valid config and what was built from it."""
 
-    def __init__(self, number: int, config: Config, backends: Mapping[str, Backend], house: House) -> None:
+    def __init__(
+        self, number: int, config: Config, backends: Mapping[str, Backend], house: House, *, loaded_at: int
+    ) -> None:
         settings = config.settings
         self.number = number
         self.config = config
         self.backends = backends
-        self.loaded_at = int(time.time())
+        self.loaded_at = loaded_at
         self.keys = KeyRing(settings.auth, house.failed_logins)
         self.table = Table(house.frontends.values())
         self.cors = Cors(settings.server.cors)
@@ -200,12 +202,16 @@ class House:
         self._number = 0
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._rejected: ConfigErrors | None = None
+        self._rejected: list[str] = []
 
     @property
     def generation(self) -> Generation:
         assert self._current is not None, "start() has not been awaited"
         return self._current
+
+    def connection_limits(self) -> LimitSettings:
+        """What holds for a client that connects now."""
+        return self.generation.config.settings.server.limits
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -232,37 +238,63 @@ class House:
         """Build the first generation. Raises `ConfigErrors`."""
         if config is None:
             config = await asyncio.to_thread(self.load)
-        self._install(await self._build(config))
+        generation = await self._build(config, self._number + 1)
+        self._install(generation)
+        self._warn(generation)
 
     async def reload(self) -> bool:
         """Read the file again and swap it in whole; a bad one leaves the old one serving, and says why."""
         async with self._reloading:
             try:
-                generation = await self._build(await asyncio.to_thread(self.load))
+                generation = await self._attempt(self.load, self._number + 1)
             except ConfigErrors as errors:
-                self._reject(errors)
+                self._reject([str(error) for error in errors.errors])
+                self._tell_rejected()
                 return False
-            except Exception as error:
-                log.exception("config_reload_failed", file=self.path)
-                self._reject(ConfigErrors([ConfigError(f"{type(error).__name__} while loading; see the log")]))
-                return False
-            old = self.generation
-            self._install(generation)
-            self.metrics.config_reload("accepted")
-            log.info("config_reloaded", file=self.path, generation=generation.number, off=dict(generation.config.off))
-            task = asyncio.create_task(old.retire())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._take_up(generation)
+            self._tell_taken_up(generation)
             return True
 
-    def _reject(self, errors: ConfigErrors) -> None:
+    async def _attempt(self, load: Callable[[], Config], number: int, *, loaded_at: int | None = None) -> Generation:
+        """Build a generation beside the one in force; a bug on the way is a `ConfigErrors` too."""
+        try:
+            return await self._build(await asyncio.to_thread(load), number, loaded_at=loaded_at)
+        except ConfigErrors:
+            raise
+        except Exception as error:
+            log.exception("config_reload_failed", file=self.path)
+            raise ConfigErrors([ConfigError(f"{type(error).__name__} while loading; see the log")]) from error
+
+    def _take_up(self, generation: Generation) -> None:
+        """From now on requests begin with `generation`; the one before goes with its last request."""
+        old = self._current
+        self._install(generation)
+        if old is not None:
+            self._retire(old)
+
+    def _retire(self, generation: Generation) -> None:
+        task = asyncio.create_task(generation.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _tell_taken_up(self, generation: Generation) -> None:
+        self._warn(generation)
+        self.metrics.config_reload("accepted")
+        log.info("config_reloaded", file=self.path, generation=generation.number, off=dict(generation.config.off))
+
+    def _reject(self, errors: list[str]) -> None:
         self._rejected = errors
+
+    def _tell_rejected(self) -> None:
         self.metrics.config_reload("rejected")
-        told = [str(error) for error in errors.errors]
-        log.error("config_rejected", file=self.path, serving_generation=self._number, errors=told)
+        log.error("config_rejected", file=self.path, serving_generation=self._number, errors=self._rejected)
+
+    def _warn(self, generation: Generation) -> None:
+        for warning in generation.config.warnings:
+            log.warning("config_warning", message=str(warning))
 
     def _install(self, generation: Generation) -> None:
-        self._current, self._number, self._rejected = generation, generation.number, None
+        self._current, self._number, self._rejected = generation, generation.number, []
         settings = generation.config.settings
         breaker = settings.server.breaker
         self.health.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
@@ -274,10 +306,8 @@ class House:
             backends=list(generation.backends),
             models={target.model for route in settings.routes for target in route.to},
         )
-        for warning in generation.config.warnings:
-            log.warning("config_warning", message=str(warning))
 
-    async def _build(self, config: Config) -> Generation:
+    async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> Generation:
         limits = config.settings.server.limits
         self.redactor.learn(secrets_of([config.backends, config.settings]))
         resources = Resources(
@@ -298,7 +328,8 @@ class House:
                 if not isinstance(failure, ConfigError):
                     raise failure
             raise ConfigErrors([failure for failure in failed if isinstance(failure, ConfigError)])
-        return Generation(self._number + 1, config, backends, self)
+        loaded_at = int(time.time()) if loaded_at is None else loaded_at
+        return Generation(number, config, backends, self, loaded_at=loaded_at)
 
     async def aclose(self) -> None:
         """Let everything go. Requests are over by now."""
@@ -323,9 +354,13 @@ class House:
         return Reply(200, body, {"Content-Type": content_type})
 
     async def _status(self) -> Reply:
+        return Reply(200, msgspec.json.encode(self._told()), JSON)
+
+    def _told(self) -> dict[str, Any]:
+        """What `/status` says."""
         generation = self.generation
         routes = generation.config.settings.routes
-        status = {
+        return {
             "version": __version__,
             "status": "draining" if self.draining else "serving",
             "config": {
@@ -333,7 +368,7 @@ class House:
                 "generation": generation.number,
                 "digest": generation.config.digest,
                 "loaded_at": generation.loaded_at,
-                "rejected": [str(error) for error in self._rejected.errors] if self._rejected else None,
+                "rejected": self._rejected or None,
             },
             "active": len(self.active),
             "circuits_open": {name: round(left, 1) for name, left in self.health.open_circuits().items()},
@@ -343,7 +378,6 @@ class House:
             },
             "routes": [{"name": route.name, "to": [target.target for target in route.to]} for route in routes],
         }
-        return Reply(200, msgspec.json.encode(status), JSON)
 
 
 class _Running:

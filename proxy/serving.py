@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 from aiohttp import web
 
 from proxy.app import House, create_app
-from proxy.config.models import Settings
+from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
 from proxy.errors import Draining
 from proxy.frontends.server import Runner
@@ -27,86 +27,99 @@ log = structlog.get_logger("proxy.serving")
 GRACE_S = 1.0
 """How long new requests are still taken after the signal, while a balancer learns from `/readyz`."""
 
+BACKLOG = 4096
+"""How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
+
 LAST_WORDS_S = 1.0
 """How long the error frames at the end of a drain may take to be written."""
 
 
 def serve(path: str, *, host: str | None = None, port: int | None = None) -> None:
     """Serve the config file `path` until a signal. Raises `ConfigErrors`, or `OSError` when the port is taken."""
-    main = _Process(path, host, port).run()
-    _loop_factory()(main)
+    run(Process(House(path, host=host, port=port)).run())
 
 
-def _loop_factory() -> Callable[[Coroutine[Any, Any, None]], None]:
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's `main` on the faster loop, where there is one."""
     try:
         import uvloop  # noqa: PLC0415 - absent on some platforms; asyncio serves as well, slower
     except ImportError:
-        return asyncio.run
-    return uvloop.run
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
-class _Process:
-    def __init__(self, path: str, host: str | None, port: int | None) -> None:
-        self._path, self._host, self._port = path, host, port
+class Process:
+    """One process that serves, from its start to its end. A worker is one that takes orders instead of signals."""
 
-    async def run(self) -> None:
+    def __init__(self, house: House) -> None:
+        self._house = house
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+
+    async def run(self) -> None:
         self._catch_signals()
-        house = House(self._path, host=self._host, port=self._port)
+        house = self._house
         config = house.load()
-        server = config.settings.server
-        self._log = logs.configure(server.log.format, server.log.level, redactor=house.redactor)
+        self._log = self._configure_log(config.settings.server.log)
         house.metrics.watch_log(lambda: self._log.dropped)
         try:
             await house.start(config)
             self._log.adopt()
             if not self._stop.is_set():
-                await self._serve(house, config.settings)
+                await self._serve(config.settings.server)
         finally:
             await house.aclose()
             self._log.close()
 
-    async def _serve(self, house: House, settings: Settings) -> None:
-        server = settings.server
-        runner = Runner(
-            create_app(self._path, house=house), limits=lambda: house.generation.config.settings.server.limits
-        )
+    def _configure_log(self, settings: LogSettings) -> logs.Log:
+        return logs.configure(settings.format, settings.level, redactor=self._house.redactor)
+
+    async def _serve(self, server: ServerSettings) -> None:
+        house = self._house
+        runner = Runner(create_app(house.path, house=house), limits=house.connection_limits)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, server.host, server.port, backlog=4096, reuse_address=True)
-            await site.start()
-            port = runner.addresses[0][1]
-            print(banner(house, server.host, port), flush=True)  # noqa: T201 - for the person who started it
-            log.info("listening", host=server.host, port=port, generation=house.generation.number)
-            async with contextlib.AsyncExitStack() as stack:
-                await stack.enter_async_context(_background(self._reload_on_change(house)))
-                await self._stop.wait()
-            await self._drain(house, runner, site)
+            sites = await self._listen(runner, server)
+            if sites:
+                port = runner.addresses[0][1]
+                self._announce(banner(house, server.host, port))
+                log.info("listening", host=server.host, port=port, generation=house.generation.number)
+                async with background(self._reload_on_change()):
+                    await self._stop.wait()
+                await self._drain(runner, sites)
         finally:
             await runner.cleanup()
 
+    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[web.BaseSite]:
+        site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_address=True)
+        await site.start()
+        return [site]
+
+    def _announce(self, served: str) -> None:
+        print(served, flush=True)  # noqa: T201 - for the person who started it
+
     # -- reload ------------------------------------------------------------------------------------------------
 
-    async def _reload_on_change(self, house: House) -> None:
+    async def _reload_on_change(self) -> None:
         """Two reasons to reload, one at a time: the file changed, or somebody sent SIGHUP."""
-        how = house.generation.config.settings.server.reload
         loop = asyncio.get_running_loop()
         wanted = asyncio.Event()
         loop.add_signal_handler(signal.SIGHUP, wanted.set)
-
-        async def watched() -> None:
-            async for _ in watch(self._path, poll=how == "poll"):
-                wanted.set()
-
-        async with contextlib.AsyncExitStack() as stack:
-            if how != "off":
-                await stack.enter_async_context(_background(watched()))
+        async with background(self._watch(wanted.set)):
             while True:
                 await wanted.wait()
                 wanted.clear()
-                if await house.reload():
+                if await self._house.reload():
                     self._log.adopt()
+
+    async def _watch(self, changed: Callable[[], None]) -> None:
+        """Call `changed` whenever the file is no longer what was loaded, or was there at the last call."""
+        config = self._house.generation.config
+        how = config.settings.server.reload
+        if how != "off":
+            async for _ in watch(config.path, known=config.digest, poll=how == "poll"):
+                changed()
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -121,13 +134,15 @@ class _Process:
             self._stop_now.set()
         self._stop.set()
 
-    async def _drain(self, house: House, runner: Runner, site: web.TCPSite) -> None:
+    async def _drain(self, runner: Runner, sites: Sequence[web.BaseSite]) -> None:
+        house = self._house
         drain_s = house.generation.config.settings.server.drain_s
         log.info("draining", active=len(house.active), drain_s=drain_s)
         house.draining = True
         deadline = asyncio.get_running_loop().time() + drain_s
         await self._unless_now(min(GRACE_S, drain_s))
-        await site.stop()
+        for site in sites:
+            await site.stop()
         house.closed = True
         while house.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
             runner.limited_server.close_idle()
@@ -154,7 +169,7 @@ class _Process:
 
 
 @contextlib.asynccontextmanager
-async def _background(coroutine: Coroutine[Any, Any, None]) -> Any:
+async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """A task that lives as long as the block; its failure is logged, its end awaited."""
     task = asyncio.create_task(coroutine)
 
