@@ -12,6 +12,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
@@ -82,15 +83,20 @@ def configure(
     *,
     stream: IO[str] | None = None,
     redactor: Redactor | None = None,
+    worker: int | None = None,
+    turn: AbstractContextManager[object] | None = None,
 ) -> Log:
-    """Set up logging for the process; the last call counts. `auto` is `console` on a terminal, else `json`."""
+    """Set up logging for the process; the last call counts. `auto` is `console` on a terminal, else `json`.
+
+    One of several processes that write to the same place says which `worker` it is, and waits for its `turn`.
+    """
     stream = sys.stderr if stream is None else stream
     redactor = Redactor() if redactor is None else redactor
     terminal = stream.isatty()
     console = format == "console" or (format == "auto" and terminal)
     colors = terminal and "NO_COLOR" not in os.environ
-    render = _ForTerminals(redactor, colors=colors) if console else _AsJson(redactor)
-    sink = Sink(stream, notice=lambda dropped: render.line("warning", "log_lines_dropped", count=dropped))
+    render = _ForTerminals(redactor, worker, colors=colors) if console else _AsJson(redactor, worker)
+    sink = Sink(stream, turn=turn, notice=lambda dropped: render.line("warning", "log_lines_dropped", count=dropped))
 
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, _stamp, render],
@@ -153,14 +159,15 @@ def _stamp(_logger: object, level: str, fields: MutableMapping[str, Any]) -> Mut
 class _Render(ABC):
     """Ends a chain: from fields to one line, whatever the fields hold."""
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, worker: int | None = None) -> None:
         self._redactor = redactor
+        self._constant = {} if worker is None else {"worker": worker}
 
     def __call__(self, _logger: object, _level: str, fields: MutableMapping[str, Any]) -> str:
         exc_info = fields.pop("exc_info", None)
         lead = {"timestamp": fields.pop("timestamp", ""), "level": fields.pop("level", "")}
         lead["event"] = self._redactor.clean(fields.pop("event", ""))
-        rest: dict[str, Any] = {}
+        rest: dict[str, Any] = dict(self._constant)
         for name, value in list(fields.items())[:MOST_ITEMS]:
             rest[self._redactor.clean(name, longest=64)] = self._redactor.clean_value(value)
         return self.write(lead, rest, self._traceback(exc_info))
@@ -198,8 +205,8 @@ class _AsJson(_Render):
 class _ForTerminals(_Render):
     """Lines for people. Only we write more than one line per event, and those are indented."""
 
-    def __init__(self, redactor: Redactor, *, colors: bool) -> None:
-        super().__init__(redactor)
+    def __init__(self, redactor: Redactor, worker: int | None = None, *, colors: bool) -> None:
+        super().__init__(redactor, worker)
         self._console = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=24)
 
     def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from proxy import __version__, errors
 from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.sums import Family
 
 OTHER = "other"
 NONE = "none"  # the request never got so far as to have one
@@ -152,6 +153,21 @@ class Metrics:
         """All metrics as Prometheus reads them, and the content type of that."""
         return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
+    def snapshot(self) -> list[Family]:
+        """All metrics as values, to be added to those of other processes."""
+        return [
+            [
+                metric.name,
+                metric.type,
+                metric.documentation,
+                [
+                    [sample.name, [list(label) for label in sample.labels.items()], sample.value]
+                    for sample in metric.samples
+                ],
+            ]
+            for metric in self.registry.collect()
+        ]
+
     def _count_content(self, record: StreamRecord, route: str, backend: str) -> None:
         if record.first_content_s is not None:
             self._first_token.labels(route, backend).observe(record.first_content_s)
@@ -165,6 +181,23 @@ class Metrics:
         model = self._models.label(record.upstream_model)
         self._tokens.labels("in", backend, model).inc(max(0, record.usage.input_tokens))
         self._tokens.labels("out", backend, model).inc(max(0, record.usage.output_tokens))
+
+
+def exposition(families: Iterable[Family]) -> tuple[bytes, str]:
+    """Metrics that are values, such as sums of several processes', as `Metrics.exposition` gives its own."""
+    return generate_latest(_Values(families)), CONTENT_TYPE_PLAIN_0_0_4
+
+
+class _Values(Collector):
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for name, kind, documentation, samples in self._families:
+            metric = Metric(name, documentation, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, dict(labels), value)
+            yield metric
 
 
 class _Names:

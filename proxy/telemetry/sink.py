@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import IO, Any
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -25,10 +26,12 @@ class Sink:
         stream: IO[str],
         *,
         most_bytes: int = MOST_BYTES,
+        turn: AbstractContextManager[object] | None = None,
         notice: Callable[[int], str] = "{} log lines dropped: the log's reader was too slow\n".format,
     ) -> None:
         self._stream = stream
         self._most_bytes = most_bytes
+        self._turn = turn or contextlib.nullcontext()  # held while writing, where several processes write to one place
         self._notice = notice  # the line that tells how many were dropped, once lines flow again
         self.dropped = 0
         self._start_afresh()
@@ -86,7 +89,8 @@ class Sink:
                 lines, self._lines = self._lines, []
                 untold, self._untold = self._untold, 0
             notice = self._notice(untold).encode() if untold else b""
-            written = self._write(b"".join((*lines, notice)))
+            with self._turn:
+                written = self._write(b"".join((*lines, notice)))
             with self._changed:
                 self._size -= sum(map(len, lines))
                 if not written:
