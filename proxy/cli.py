@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 import click
 
 from proxy import __version__
-from proxy.errors import ConfigError, ConfigErrors, ProxyError
+from proxy.errors import ConfigError, ConfigErrors, ProxyError, WorkersFailed
 
 if TYPE_CHECKING:  # imported by the commands that need it: `--help` and `--version` answer at once
     from proxy.config.load import Config
@@ -47,7 +47,14 @@ def main() -> None:
 @click.option(
     "--port", metavar="P", type=click.IntRange(0, 65535), help="Instead of `server.port`; 0 takes a free one."
 )
-@click.option("--workers", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that serve the address together; one for each core that they may have.",
+)
 def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     """Serve a config.
 
@@ -59,15 +66,18 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     chat-proxy serve
     chat-proxy serve -c production.yaml --host 0.0.0.0 --port 80
     """  # noqa: D301
-    if workers > 1:
-        raise click.UsageError("several workers are not available yet; run several processes behind a balancer")
     for number in (signal.SIGTERM, signal.SIGINT):  # until serving takes over; as PID 1 they would go unheard
         signal.signal(number, lambda *_: sys.exit(0))
-    from proxy import serving  # noqa: PLC0415
-
     try:
-        serving.serve(path, host=host, port=port)
-    except (ConfigError, ConfigErrors) as error:
+        if workers == 1:
+            from proxy import serving  # noqa: PLC0415
+
+            serving.serve(path, host=host, port=port)
+        else:
+            from proxy.workers import parent  # noqa: PLC0415
+
+            parent.serve(path, host=host, port=port, workers=workers)
+    except (ConfigError, ConfigErrors, WorkersFailed) as error:
         _stop(str(error), exit_code=1)
     except OSError as error:
         _stop(f"cannot listen: {error.strerror or error}; choose another address with --host and --port", exit_code=1)

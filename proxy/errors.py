@@ -29,6 +29,7 @@
     ├── Draining                  503 draining          (this process is stopping; try again)
     └── InternalError             500 internal_error
     ConfigError                   a problem in the config file, with file, line and column
+    WorkersFailed                 `serve --workers` cannot go on
 
 `message` is written for the person who reads it and never holds a secret; `code` is for programs;
 `end` is the reason a stream's one log line and metric carry (docs/reliability.md R7).
@@ -255,6 +256,10 @@ class ConfigErrors(Exception):
     def __init__(self, errors: list[ConfigError]) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.errors = sorted(errors, key=lambda error: (error.file, error.line, error.column))
+
+
+class WorkersFailed(Exception):
+    """Worker processes cannot be had or kept; the message says why."""
 
 
 class ConfigWarning:

@@ -137,10 +137,11 @@ def test_serve_on_a_port_in_use_says_so():
     assert "Traceback" not in served.stderr
 
 
-def test_several_workers_are_refused_and_not_ignored():
+def test_several_workers_need_a_system_that_can_share_a_port(monkeypatch):
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
     result = run("serve", "--workers", "2")
-    assert result.exit_code == 2
-    assert "several workers are not available yet" in result.stderr
+    assert result.exit_code == 1
+    assert "cannot share a port between processes (SO_REUSEPORT); leave --workers out" in result.stderr
 
 
 # -- schema ----------------------------------------------------------------------------------------------------

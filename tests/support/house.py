@@ -132,6 +132,7 @@ class Process:
         self.url = ""
         self.printed = ""
         self.logged: list[str] = []
+        self.keeping: asyncio.Task[None]
 
     async def wait_until_listening(self, within: float = 15.0) -> None:
         assert self.process.stdout is not None
@@ -164,10 +165,11 @@ class Process:
         async for line in self.process.stderr:
             self.logged.append(line.decode())
 
-    async def _keep_output(self) -> None:
+    async def read_output(self) -> None:
+        """All that is printed and logged until the end."""
         assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.printed += line.decode()
+        self.printed += (await self.process.stdout.read()).decode()
+        await asyncio.wait([self.keeping])
 
 
 @pytest.fixture
@@ -176,11 +178,15 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
     async with contextlib.AsyncExitStack() as stack:
 
         async def started(
-            config: str, *options: str, env: Mapping[str, str] | None = None, wait: bool = True
+            config: str,
+            *options: str,
+            env: Mapping[str, str] | None = None,
+            wait: bool = True,
+            own_group: bool = False,
         ) -> Process:
             path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
             path.write_text(dedent(config))
-            running = await stack.enter_async_context(serving(path, *options, env=env))
+            running = await stack.enter_async_context(serving(path, *options, env=env, own_group=own_group))
             if wait:
                 await running.wait_until_listening()
             return running
@@ -189,26 +195,28 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
 
 
 @contextlib.asynccontextmanager
-async def serving(config: Path, *options: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Process]:
+async def serving(
+    config: Path, *options: str, env: Mapping[str, str] | None = None, own_group: bool = False
+) -> AsyncIterator[Process]:
     """Run `chat-proxy serve`, on a free port unless `options` say otherwise, and kill it in the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy", "serve", "-c", str(config), *(options or ("--port", "0")),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **(env or {})}, start_new_session=own_group,
     )  # fmt: skip
     running = Process(process, config)
-    keeping = asyncio.create_task(running._keep_log())
+    running.keeping = asyncio.create_task(running._keep_log())
     try:
         yield running
     finally:
-        await _finish(running, keeping)
+        await _finish(running)
 
 
-async def _finish(running: Process, keeping: asyncio.Task[None]) -> None:
+async def _finish(running: Process) -> None:
     if running.process.returncode is None:
         running.process.kill()
     await running.process.wait()
-    await keeping
+    await running.keeping
     if running.process.stdout is not None:
         await running.process.stdout.read()
     transport = running.process._transport  # the pipes' transports outlive the process otherwise

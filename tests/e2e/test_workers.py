@@ -1,0 +1,474 @@
+"""`chat-proxy serve --workers N`: several processes that look like one, whichever of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.clients import RawClient
+from tests.support.house import Process, openai_config
+from tests.support.upstream import ScriptedUpstream, Seen, Stall, Steps, Wait, openai_stream
+
+Serve = Callable[..., Awaitable[Process]]
+
+ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+QUICK = {**ASK, "messages": [{"role": "user", "content": "quick"}]}
+BEGUN = openai_stream(["One", " two"])[:4]
+REST = openai_stream(["One", " two"])[4:]
+WORKERS = ("--port", "0", "--workers")
+
+
+async def ask(proxy: Process, path: str = "/chat", body: Any = ASK) -> tuple[int, bytes]:
+    """Over a connection of its own, so that any worker may get it."""
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, body) if body is not None else await client.get(path)
+        head = await client.read_head()
+        return head.status, await client.read_body()
+
+
+async def status(proxy: Process) -> dict[str, Any]:
+    code, body = await ask(proxy, "/status", None)
+    assert code == 200
+    told: dict[str, Any] = json.loads(body)
+    return told
+
+
+async def counters(proxy: Process) -> dict[tuple[Any, ...], float]:
+    """All that may never go back."""
+    code, body = await ask(proxy, "/metrics", None)
+    assert code == 200
+    return {
+        (one.name, *sorted(one.labels.items())): one.value
+        for family in text_string_to_metric_families(body.decode())
+        if family.type in {"counter", "histogram"}
+        for one in family.samples
+    }
+
+
+def requests_in(samples: dict[tuple[Any, ...], float]) -> float:
+    return sum(value for key, value in samples.items() if key[0] == "chat_proxy_requests_total")
+
+
+async def pids(proxy: Process) -> dict[int, int]:
+    """The process in each place."""
+    return {row["worker"]: row["pid"] for row in (await status(proxy))["workers"]}
+
+
+async def streaming(proxy: Process, path: str = "/chat") -> RawClient:
+    """A client in the middle of its answer."""
+    client = await RawClient.connect(proxy.port)
+    await client.post(path, ASK)
+    assert (await client.read_head()).status == 200
+    await client.read_until(b" two")
+    return client
+
+
+async def streaming_in_all(proxy: Process, count: int) -> list[RawClient]:
+    """Clients in the middle of their answers, so many that each worker has some."""
+    clients = [await streaming(proxy) for _ in range(4 * count)]
+    async with asyncio.timeout(10):
+        while any(row["active"] == 0 for row in (await status(proxy))["workers"]):
+            clients.append(await streaming(proxy))
+    return clients
+
+
+def lines(proxy: Process, event: str) -> list[dict[str, Any]]:
+    return [line for line in map(json.loads, proxy.logged) if line["event"] == event]
+
+
+async def logged(proxy: Process, event: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
+    async with asyncio.timeout(within):
+        while len(found := lines(proxy, event)) < count:
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def until_gone(*processes: int, within: float = 5.0) -> None:
+    async with asyncio.timeout(within):
+        while alive := [pid for pid in processes if Path(f"/proc/{pid}").exists()]:
+            assert alive
+            await asyncio.sleep(0.02)
+
+
+async def refused(port: int, within: float = 3.0) -> None:
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                (await RawClient.connect(port)).fin()
+            except ConnectionRefusedError:
+                return
+            await asyncio.sleep(0.02)
+
+
+# -- one address, several processes
+
+
+async def test_every_worker_answers_and_the_banner_comes_once(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
+    upstream.always(*openai_stream(["hi"]))
+    for _ in range(60):
+        assert (await ask(proxy))[1].endswith(b"[DONE]\n\n")
+    ends = await logged(proxy, "request_end", 60)
+    assert {line["worker"] for line in ends} == {1, 2, 3}
+    assert sorted(line["worker"] for line in lines(proxy, "listening")) == [1, 2, 3]
+    told = await status(proxy)
+    assert [(row["worker"], row["state"], row["generation"]) for row in told["workers"]] == [
+        (number, "serving", 1) for number in (1, 2, 3)
+    ]
+    assert len({row["pid"] for row in told["workers"]} | {proxy.process.pid}) == 4
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.exit_code() == 0
+    await proxy.read_output()
+    assert proxy.printed.count("listening on") == 1
+
+
+async def test_one_worker_is_one_process(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "1")
+    assert children(proxy.process.pid) == []
+    assert "workers" not in await status(proxy)
+    upstream.play(*openai_stream(["hi"]))
+    await ask(proxy)
+    assert "worker" not in (await logged(proxy, "request_end"))[0]
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+async def test_the_parent_is_small_and_sleeps(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
+    upstream.always(*openai_stream(["hi"]))
+    await ask(proxy)
+    before = woken(proxy.process.pid)
+    for _ in range(20):
+        await ask(proxy)
+    await asyncio.sleep(2.5)  # longer than anybody's timer
+    assert woken(proxy.process.pid) == before, "requests are none of its business, nor is the time of day"
+    resident_kb = int(field(proxy.process.pid, "VmRSS").split()[0])
+    assert resident_kb < 25_000
+    maps = Path(f"/proc/{proxy.process.pid}/maps").read_text()
+    assert "msgspec" not in maps, "application code"
+    assert "uvloop" not in maps
+
+
+def field(pid: int, name: str) -> str:
+    return next(
+        line.partition(":")[2].strip()
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith(name + ":")
+    )
+
+
+def woken(pid: int) -> int:
+    return int(field(pid, "voluntary_ctxt_switches"))
+
+
+async def test_an_address_in_use_is_said_even_if_whoever_has_it_would_share(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    first = await serve(openai_config(upstream.url), *WORKERS, "2")
+    second = await serve(openai_config(upstream.url), "--port", str(first.port), "--workers", "2", wait=False)
+    assert await second.exit_code() == 1
+    await second.read_output()
+    assert "cannot listen: error while attempting to bind on address ('127.0.0.1'" in "".join(second.logged)
+    assert "Traceback" not in "".join(second.logged)
+    assert second.printed == ""
+    assert len((await status(first))["workers"]) == 2
+
+
+async def test_a_bad_config_is_said_once_and_nobody_listens(serve: Serve) -> None:
+    proxy = await serve("backends: {}\nroute: []\n", *WORKERS, "3", wait=False)
+    assert await proxy.exit_code() == 1
+    await proxy.read_output()
+    alone = await serve("backends: {}\nroute: []\n", wait=False)
+    await alone.exit_code()
+    await alone.read_output()
+    assert "".join(proxy.logged) == "".join(alone.logged).replace(alone.config.name, proxy.config.name)
+    assert "unknown key `route`" in "".join(proxy.logged)
+
+
+# -- counts
+
+
+async def test_the_counts_are_those_of_all_whoever_is_asked(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
+    upstream.always(*openai_stream(["a", "b"]))
+    for _ in range(20):
+        await asyncio.gather(*(ask(proxy) for _ in range(10)))
+    await logged(proxy, "request_end", 200)
+    for _ in range(12):
+        samples = await counters(proxy)
+        assert requests_in(samples) == 200
+        assert sum(value for key, value in samples.items() if key[0] == "chat_proxy_stream_end_total") == 200
+        durations = {key: value for key, value in samples.items() if key[0].startswith("chat_proxy_request_duration")}
+        assert sum(value for key, value in durations.items() if key[0].endswith("_count")) == 200
+        assert sum(value for key, value in durations.items() if ("le", "+Inf") in key) == 200
+        assert samples["chat_proxy_tokens_total", ("backend", "far"), ("direction", "out"), ("model", "scripted-1")]
+    upstream.play(*BEGUN, Stall(), times=9)
+    clients = [await streaming(proxy) for _ in range(9)]
+    for _ in range(6):
+        told = await status(proxy)
+        assert told["active"] == sum(row["active"] for row in told["workers"]) == 9
+        text = (await ask(proxy, "/metrics", None))[1].decode()
+        assert "\nchat_proxy_active_streams 9.0\n" in text
+        assert "\nchat_proxy_config_generation 1.0\n" in text
+        assert "\nchat_proxy_workers 3.0\n" in text
+    for client in clients:
+        client.rst()
+
+
+async def test_a_worker_that_hangs_delays_the_counts_and_does_not_undo_them(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
+    upstream.always(*openai_stream(["hi"]))
+    for _ in range(30):
+        await ask(proxy)
+    await logged(proxy, "request_end", 30)
+    before = await counters(proxy)
+    hung = (await pids(proxy))[1]
+    # Connections that the kernel gave to the hung worker wait for it: ask until the other has one.
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        told, after = await answered(proxy, "/status"), await answered(proxy, "/metrics")
+    finally:
+        os.kill(hung, signal.SIGCONT)
+    assert [row["state"] for row in json.loads(told)["workers"]] == ["silent", "serving"]
+    assert b'chat_proxy_requests_total{backend="far",contract="chat",route="default",status="200"} 30.0' in after
+    assert requests_in(before) == 30
+
+
+async def answered(proxy: Process, path: str) -> bytes:
+    """Of many that ask over connections of their own, the first answer."""
+    async with contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(await RawClient.connect(proxy.port)) for _ in range(12)]
+        for client in clients:
+            await client.get(path)
+
+        async def read(client: RawClient) -> bytes:
+            await client.read_head()
+            return await client.read_body()
+
+        tasks = [asyncio.create_task(read(client)) for client in clients]
+        done, waiting = await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return done.pop().result()
+
+
+# -- stopping
+
+
+async def test_F01_one_signal_drains_all_and_no_worker_says_ready_after_another_said_no(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url, server="{drain_s: 8}"), *WORKERS, "3")
+    go_on = asyncio.Event()
+    upstream.always(BEGUN, Wait(go_on), REST)
+    running = await streaming_in_all(proxy, 2)
+    began = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    said_no = False
+    while time.monotonic() - began < 0.7:
+        code = (await ask(proxy, "/readyz", None))[0]
+        assert code == 503 or not said_no
+        said_no = code == 503
+    assert said_no
+    running.append(await streaming(proxy))  # a balancer that has not looked yet
+    await refused(proxy.port)
+    go_on.set()
+    for client in running:
+        assert (await client.read_body()).endswith(b"[DONE]\n\n")
+        assert client.end == "final chunk"
+        client.fin()
+    assert await proxy.exit_code(within=3) == 0
+    assert {line["end"] for line in lines(proxy, "request_end")} == {"done"}
+    assert sorted(line["worker"] for line in lines(proxy, "stopped")) == [1, 2, 3]
+
+
+async def test_F02_answers_longer_than_the_drain_end_with_an_error_frame_in_every_worker(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url, server="{drain_s: 1.2}"), *WORKERS, "2")
+    upstream.always(BEGUN, Stall())
+    running = await streaming_in_all(proxy, 2)
+    began = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    for client in running:
+        assert b"event: error\ndata:The server is stopping" in await client.read_body(within=4)
+        assert client.end == "final chunk"
+        client.fin()
+    assert await proxy.exit_code(within=3) == 0
+    assert 1.1 <= time.monotonic() - began < 1.2 + 2
+
+
+async def test_F01_ctrl_c_reaches_the_whole_group_and_is_one_signal_and_the_next_is_the_second(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3", own_group=True)
+    go_on = asyncio.Event()
+    upstream.always(BEGUN, Wait(go_on), REST)
+    running = await streaming_in_all(proxy, 1)
+    os.killpg(proxy.process.pid, signal.SIGINT)
+    await refused(proxy.port)
+    await asyncio.sleep(0.5)  # had it been two signals, the answers would be over by now
+    go_on.set()
+    finishing, others = running[:4], running[4:]
+    for client in finishing:
+        assert (await client.read_body()).endswith(b"[DONE]\n\n")
+    for client in others:
+        assert (await client.read_body()).endswith(b"[DONE]\n\n")
+    for client in running:
+        client.fin()
+    assert await proxy.exit_code(within=3) == 0
+
+
+async def test_F01_a_second_ctrl_c_ends_all_within_a_second(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3", own_group=True)
+    upstream.always(BEGUN, Stall())
+    running = await streaming_in_all(proxy, 1)
+    os.killpg(proxy.process.pid, signal.SIGINT)
+    await refused(proxy.port)
+    again = time.monotonic()
+    os.killpg(proxy.process.pid, signal.SIGINT)
+    for client in running:
+        assert b"event: error\ndata:The server is stopping" in await client.read_body(within=1)
+        client.fin()
+    assert await proxy.exit_code(within=2) == 0
+    assert time.monotonic() - again < 1.5
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.2, 0.4, 0.8])
+async def test_F01_a_signal_while_workers_start_leaves_no_mess(
+    serve: Serve, upstream: ScriptedUpstream, delay_s: float
+) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3", wait=False)
+    await asyncio.sleep(delay_s)
+    started = children(proxy.process.pid)
+    proxy.signal(signal.SIGTERM)
+    code = await proxy.exit_code(within=5)
+    said = "".join(proxy.logged)
+    assert code in {0, -signal.SIGTERM} or (code, said.strip()) == (1, "Aborted!"), said
+    assert "Traceback" not in said
+    await until_gone(*started)
+
+
+async def test_workers_whose_parent_was_killed_drain_and_go(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
+    go_on = asyncio.Event()
+    upstream.always(BEGUN, Wait(go_on), REST)
+    running = await streaming_in_all(proxy, 2)
+    workers = (await pids(proxy)).values()
+    proxy.signal(signal.SIGKILL)
+    async with asyncio.timeout(1):
+        while (await ask(proxy, "/readyz", None))[0] != 503:
+            pass
+    assert (await ask(proxy, "/metrics", None))[0] == 503, "a part of the counts would look as if the rest was undone"
+    await refused(proxy.port)
+    go_on.set()
+    for client in running:
+        assert (await client.read_body()).endswith(b"[DONE]\n\n")
+        client.fin()
+    await until_gone(*workers)
+    assert len(await logged(proxy, "parent_gone", 3)) == 3
+
+
+# -- dying
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
+    go_on = asyncio.Event()
+
+    def answer(seen: Seen) -> Steps:
+        if seen.json()["messages"] == ASK["messages"]:
+            return [*BEGUN, Wait(go_on), *REST]
+        return openai_stream([f"{number} " for number in range(5)], gap_s=0.01)
+
+    upstream.decide(answer)
+    history: list[dict[tuple[Any, ...], float]] = []
+    stop = asyncio.Event()
+    cut = 0
+
+    async def load() -> None:
+        nonlocal cut
+        while not stop.is_set():
+            try:
+                code, body = await ask(proxy, body=QUICK)
+            except ConnectionError:
+                cut += 1  # it was in the hands, or in the queue, of the one that died
+            else:
+                assert code == 200
+                if not body.endswith(b"[DONE]\n\n"):
+                    cut += 1
+
+    async def scrape() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(ConnectionError):
+                history.append(await counters(proxy))
+            await asyncio.sleep(0.02)
+
+    running = await streaming_in_all(proxy, 1)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(load())
+        group.create_task(scrape())
+        await asyncio.sleep(0.5)
+        victims = await pids(proxy)
+        os.kill(victims[2], signal.SIGKILL)
+        died = await logged(proxy, "worker_died")
+        await logged(proxy, "listening", 4)
+        await asyncio.sleep(0.3)
+        stop.set()
+    assert [(line["worker"], line["pid"], line["how"], line["level"]) for line in died] == [
+        (2, victims[2], "killed by SIGKILL", "error")
+    ]
+    successor = await pids(proxy)
+    assert {number: pid for number, pid in successor.items() if number != 2} == {1: victims[1], 3: victims[3]}
+    assert successor[2] != victims[2]
+    assert cut < 40
+    go_on.set()
+    ends = [(await client.read_body()).endswith(b"[DONE]\n\n") for client in running]
+    assert ends.count(False) == sum(client.end == "cut" for client in running) > 0
+    assert ends.count(True) >= 2, "those of the others go on"
+    for client in running:
+        client.fin()
+    for earlier, later in itertools.pairwise(history):
+        back = {key: (value, later.get(key)) for key, value in earlier.items() if later.get(key, -1) < value}
+        assert back == {}
+    assert requests_in(history[-1]) > requests_in(history[0])
+    assert (await status(proxy))["worker_restarts"] == 1
+    assert len(history) > 10
+
+
+async def test_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
+    serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    code = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(7))\n"
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code), wait=False)
+    assert await proxy.exit_code(within=20) == 1
+    await proxy.read_output()
+    assert "".join(proxy.logged) == "worker 1 died 5 times in a row before it served: exit status 7\n"
+    assert proxy.printed == ""
+
+
+def customized(folder: Path, code: str) -> dict[str, str]:
+    """An environment in which every Python runs `code` first."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"}
