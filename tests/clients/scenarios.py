@@ -54,6 +54,7 @@ PIECES = [
     {"index": 1, "id": "call_b", "type": "function", "function": {"name": "time", "arguments": '{"zo'}},
     {"index": 1, "function": {"arguments": 'ne":1}'}},
 ]
+IN_TURNS = [PIECES[at] for at in (0, 3, 1, 4, 2)]
 CALLS = [("call_a", "weather", {"in": "Ulm 😀"}), ("call_b", "time", {"zone": 1})]
 
 MIDWAY = ["One", " two"]
@@ -109,6 +110,7 @@ STREAMED: dict[str, Callable[[], Steps]] = {
     "text": lambda: chunks(*said(*HARD)),
     "length": lambda: chunks(*said("Too", " long"), finish="length"),
     "tools": lambda: chunks(*({"tool_calls": [piece]} for piece in PIECES), finish="tool_calls"),
+    "tools-in-turns": lambda: chunks(*({"tool_calls": [piece]} for piece in IN_TURNS), finish="tool_calls"),
     "reasoning": lambda: chunks(*REASONED),
     "slow": lambda: chunks(*said("a", " \n", "b"), gap_s=0.2),
     "picture": lambda: chunks(*said("A picture.")),
@@ -146,6 +148,7 @@ WHOLE: dict[str, Callable[[], Steps]] = {
     "text": lambda: json_reply(200, whole({"content": "".join(HARD)})),
     "length": lambda: json_reply(200, whole({"content": "Too long"}, "length")),
     "tools": lambda: json_reply(200, whole({"tool_calls": _CALLS}, "tool_calls")),
+    "tools-in-turns": lambda: json_reply(200, whole({"tool_calls": _CALLS}, "tool_calls")),
     "reasoning": lambda: json_reply(200, whole({"reasoning_content": "Hm, well.\n", "content": "So be it."})),
     "picture": lambda: json_reply(200, whole({"content": "A picture."})),
     "leave": lambda: [*cut_whole(), Stall()],

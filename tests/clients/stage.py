@@ -22,7 +22,7 @@ from tests.clients.scenarios import answer, question
 from tests.support import node
 from tests.support.house import Process, serving
 from tests.support.need import cannot_run
-from tests.support.upstream import ScriptedUpstream, Seen, eventually
+from tests.support.upstream import ScriptedUpstream, Seen, Steps, eventually
 
 HERE = Path(__file__).parent
 DRIVERS = HERE / "drivers"
@@ -80,7 +80,8 @@ class Told(msgspec.Struct, kw_only=True):
 class Driver(Protocol):
     """Asks clients of one set."""
 
-    async def ask(self, asked: dict[str, Any]) -> dict[str, Any]: ...
+    async def ask(self, asked: dict[str, Any], give_up: asyncio.Event) -> dict[str, Any]:
+        """Ask; should the event come before the answer, have the program end its call."""
 
 
 class ProcessDriver:
@@ -92,17 +93,23 @@ class ProcessDriver:
         self._numbers = itertools.count(1)
         self._complaints: list[str] = []
 
-    async def ask(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, asked: dict[str, Any], give_up: asyncio.Event) -> dict[str, Any]:
         number = next(self._numbers)
         told = self._waiting[number] = asyncio.get_running_loop().create_future()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"id": number, **asked}).encode() + b"\n")
+        self._write({"id": number, **asked})
+        giving_up = asyncio.create_task(give_up.wait())
+        giving_up.add_done_callback(lambda task: task.cancelled() or self._write({"give_up": number}))
         try:
             return await asyncio.wait_for(told, 20)
         except TimeoutError:
             raise AssertionError(f"{asked['client']} says nothing; {''.join(self._complaints)[-2000:]}") from None
         finally:
+            giving_up.cancel()
             del self._waiting[number]
+
+    def _write(self, line: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(line).encode() + b"\n")
 
     async def read(self) -> None:
         assert self._process.stdout is not None
@@ -185,15 +192,33 @@ class Stage:
         self.proxy, self.upstream, self._pages, self._stack = proxy, upstream, pages, stack
         self._drivers: dict[str, Driver] = {}
         self._numbers = itertools.count(1)
+        self._requests: dict[str, list[Seen]] = {}  # by their question
+        self._heard: dict[str, asyncio.Event] = {}
+        upstream.decide(self._answer)
 
-    async def ask(self, environment: str, client: str, scenario: str, **more: Any) -> Told:
-        """Have a client ask. `more`: `tools`, `image`, `leave` (as soon as there is text)."""
+    async def ask(self, environment: str, client: str, scenario: str, *, give_up: bool = False, **more: Any) -> Told:
+        """Have a client ask, and `give_up` as soon as the far side has heard of it.
+
+        `more`: `tools`, `image`, `leave` (as soon as there is text).
+        """
         asked = scenario if scenario.startswith("echo:") else f"{scenario} {next(self._numbers)}"
         driver = await self._driver(environment)
-        told = await driver.ask({"client": client, "url": self.proxy.url, "model": "any", "question": asked, **more})
+        enough = asyncio.Event()
+        if give_up:
+            self._heard[asked] = enough
+        told = await driver.ask(
+            {"client": client, "url": self.proxy.url, "model": "any", "question": asked, **more}, enough
+        )
         at = time.monotonic()
-        requests = [seen for seen in self.upstream.requests if question(seen.json()) == asked]
+        requests = self._requests.pop(asked, [])
         return msgspec.structs.replace(msgspec.convert(told, Told), requests=requests, at=at)
+
+    def _answer(self, seen: Seen) -> Steps:
+        asked = question(seen.json())
+        self._requests.setdefault(asked, []).append(seen)
+        if asked in self._heard:
+            self._heard.pop(asked).set()
+        return answer(seen)
 
     async def upstream_closed(self, seen: Seen, *, within: float) -> float:
         """Wait until the proxy has closed the connection of a request; when it did."""
@@ -237,7 +262,7 @@ class PageDriver:
     def __init__(self, page: Any) -> None:
         self._page = page
 
-    async def ask(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def ask(self, asked: dict[str, Any], give_up: asyncio.Event) -> dict[str, Any]:
         async with asyncio.timeout(20):
             told: dict[str, Any] = await self._page.run(f"ask({json.dumps(asked)})")
         return told
@@ -284,7 +309,6 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
     """Set the stage; drivers start when they are first asked."""
     async with contextlib.AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(ScriptedUpstream())
-        upstream.decide(answer)
         pages = await stack.enter_async_context(_page_server())
         config = folder / "config.yaml"
         config.write_text(dedent(CONFIG.format(origin=pages.url, upstream=upstream.url)))

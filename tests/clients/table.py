@@ -69,6 +69,7 @@ class Client:
     whole: bool = False  # the answer comes in one piece
     without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
     wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the far side to itself
+    takes_turns: bool = True  # the pieces of two calls may come in turns
     sends_tools: bool = True  # what can be called is the client's to say
     at_length: str = ""  # what an answer raises that ended at its limit, by name
     hears: Callable[[str], str] = exact
@@ -92,10 +93,7 @@ class Client:
 
 NO_TOOLS = "it shows text only"
 TEXT_ONLY = {"tools": NO_TOOLS, "reasoning": NO_TOOLS, "usage": NO_TOOLS}
-IN_ONE_PIECE = {
-    "heartbeats": "the answer comes in one piece",
-    "stop": "there is nothing to read before the answer is whole",
-}
+IN_ONE_PIECE = {"heartbeats": "the answer comes in one piece"}
 
 OPENAI_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "InternalServerError"}
 
@@ -111,7 +109,7 @@ def _openai_chat(environment: str) -> list[Client]:
         way = f"chat.completions.{way}"
         return Client("openai", way, environment, f"openai chat, {asks}", "openai", midway, OPENAI_STATUSES, **more)
 
-    helper = client("stream()", "helper", at_length="LengthFinishReasonError" if python else "")
+    helper = client("stream()", "helper", takes_turns=False, at_length="LengthFinishReasonError" if python else "")
     if not python:
         helper = replace(
             helper,
@@ -160,7 +158,13 @@ def _ollama(environment: str) -> list[Client]:
 
     return [
         client(f"chat({streamed})", "ollama chat, streamed"),
-        client("chat()", "ollama chat, whole", "ResponseError", whole=True, without=IN_ONE_PIECE),
+        client(
+            "chat()",
+            "ollama chat, whole",
+            "ResponseError",
+            whole=True,
+            without=IN_ONE_PIECE if python else {**IN_ONE_PIECE, "stop": "its `abort` ends streams only"},
+        ),
         client(f"generate({streamed})", "ollama generate, streamed", without={"tools": "generate has none"}),
     ]
 

@@ -51,7 +51,7 @@ async function helped(ask, seen) {
 }
 
 async function whole(ask, seen) {
-  takeMessage(seen, await sdk(ask).messages.create(request(ask)));
+  takeMessage(seen, await sdk(ask).messages.create(request(ask), { signal: seen.controller.signal }));
 }
 
 export const clients = { "anthropic, streamed": streamed, "anthropic, helper": helped, "anthropic, whole": whole };

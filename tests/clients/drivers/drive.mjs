@@ -8,6 +8,7 @@ class Left extends Error {}
 class Seen {
   constructor(ask) {
     this.ask = ask;
+    this.controller = new AbortController();
     this.text = this.reasoning = "";
     this.tools = [];
     this.finish = this.usage = this.error = null;
@@ -36,14 +37,17 @@ console.log(JSON.stringify({ ready: Object.keys(clients) }));
 
 process.on("unhandledRejection", (reason) => console.error("unhandled", reason)); // some clients reject in two places
 
+const controllers = {};
 createInterface({ input: process.stdin }).on("line", async (line) => {
-  const { id, ...ask } = JSON.parse(line);
+  const { id, give_up, ...ask } = JSON.parse(line);
+  if (give_up) return controllers[give_up].abort();
   const seen = new Seen(ask);
+  controllers[id] = seen.controller;
   try {
     await clients[ask.client](ask, seen);
   } catch (error) {
-    if (!(error instanceof Left)) seen.fail(error);
+    if (!(error instanceof Left) && !seen.controller.signal.aborted) seen.fail(error);
   }
-  const { ask: _, ...told } = seen;
+  const { ask: _, controller, ...told } = seen;
   process.stdout.write(`${JSON.stringify({ id, ...told })}\n`);
 });

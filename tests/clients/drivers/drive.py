@@ -4,6 +4,7 @@
 
     {"id": 1, "client": "openai chat, streamed", "url": "http://127.0.0.1:8080", "question": "hi", …}
     {"id": 1, "text": "hi", "reasoning": "", "tools": [], "finish": "stop", "usage": {…}, "error": null}
+    {"give_up": 2}
 
 It runs in the environment of the clients, which need not have the proxy's packages. Questions are asked side by
 side. The process lives until its input ends, so that a client that was left must close its connection itself.
@@ -54,7 +55,7 @@ async def answer(ask: Ask, clients: dict[str, Any]) -> None:
     seen = Seen(ask)
     try:
         await clients[ask["client"]](ask, seen)
-    except Left:
+    except (Left, asyncio.CancelledError):
         pass
     except BaseException as error:
         seen.fail(error)
@@ -70,11 +71,13 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader(limit=1 << 26)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    asking: set[asyncio.Task[None]] = set()
+    asking: dict[int, asyncio.Task[None]] = {}
     async for line in lines:
-        task = asyncio.create_task(answer(json.loads(line), clients))
-        asking.add(task)
-        task.add_done_callback(asking.discard)
+        ask = json.loads(line)
+        if number := ask.get("give_up"):
+            asking[number].cancel()
+        else:
+            asking[ask["id"]] = asyncio.create_task(answer(ask, clients))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ async function chatHelped(ask, seen) {
 }
 
 async function chatWhole(ask, seen) {
-  takeChat(seen, await sdk(ask).chat.completions.create(chatRequest(ask)));
+  takeChat(seen, await sdk(ask).chat.completions.create(chatRequest(ask), { signal: seen.controller.signal }));
 }
 
 function takeChat(seen, { choices: [{ message, finish_reason }], usage }) {
@@ -100,7 +100,7 @@ async function responseHelped(ask, seen) {
 }
 
 async function responseWhole(ask, seen) {
-  const whole = await sdk(ask).responses.create(responseRequest(ask));
+  const whole = await sdk(ask).responses.create(responseRequest(ask), { signal: seen.controller.signal });
   const reasoning = whole.output.filter(({ type }) => type === "reasoning");
   seen.text = whole.output_text;
   seen.reasoning = reasoning.flatMap(({ summary, content }) => [...summary, ...(content ?? [])].map(({ text }) => text)).join("");
