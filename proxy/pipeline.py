@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 import structlog
@@ -111,7 +111,7 @@ class Exchange:
                 self.record.attempted(target.backend, "circuit_open")
                 soonest = min(soonest, wait)
                 continue
-            watch.share(self._first_token_s(target), len(targets) - position)
+            watch.share(self._first_timer(target), len(targets) - position)
             try:
                 await self._attempt(target, client, watch)
             except ProxyError as error:
@@ -133,11 +133,13 @@ class Exchange:
             retry_after=soonest,
         )
 
-    def _first_token_s(self, target: Target) -> float:
-        """An answer passed through unstreamed shows its first token with its last: it may take `whole_s`."""
-        timers, request = self.plan.timers, self.request
-        whole = not request.stream and self._pipeline.backends[target.backend].dialect == request.dialect
-        return timers.whole_s if whole else timers.first_token_s
+    def _first_timer(self, target: Target) -> Literal["first_token_s", "whole_s"]:
+        """An answer in one piece shows its first token with its last: it may take `whole_s`.
+
+        Backends that speak a wire dialect ask for what the client asked for; the others always for a stream.
+        """
+        in_one_piece = not self.request.stream and self._pipeline.backends[target.backend].dialect
+        return "whole_s" if in_one_piece else "first_token_s"
 
     async def _attempt(self, target: Target, client: Client, watch: Watch) -> None:
         """Try one target. Raises `ProxyError` only while nothing has been sent."""

@@ -51,7 +51,7 @@ class Timers(msgspec.Struct, frozen=True):
     first_token_s: float = 60.0  # one deadline for the whole fallback chain
     token_gap_s: float = 60.0
     total_s: float = 1800.0
-    whole_s: float = 600.0  # an answer asked for unstreamed, passed through as one body
+    whole_s: float = 600.0  # an answer asked for unstreamed, which comes as one body
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from proxy.errors import Limit, ProxyError, UpstreamIdle, UpstreamTimeout
 from proxy.routing import Timers
@@ -51,7 +51,7 @@ class Watch:
         self._content_at = self._started + timers.first_token_s
         self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
         self._fires_at = float("inf")
-        self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s)
+        self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s, "first_token_s")
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -66,12 +66,13 @@ class Watch:
     ) -> None:
         self.disarm()
 
-    def share(self, first_token_s: float, targets_left: int) -> None:
+    def share(self, timer: Literal["first_token_s", "whole_s"], targets_left: int) -> None:
         """Begin an attempt: it may use an equal share of what is left of the chain's one deadline (A03)."""
         now = self._loop.time()
-        share = max(0.0, self._started + first_token_s - now) / targets_left
+        deadline: float = getattr(self._timers, timer)
+        share = max(0.0, self._started + deadline - now) / targets_left
         self._content_at = now + share
-        self._late = lambda: _nothing_in_time(share)
+        self._late = lambda: _nothing_in_time(share, timer)
         self._schedule()
 
     def content(self, now: float) -> None:
@@ -130,5 +131,5 @@ class Watch:
             self._schedule()
 
 
-def _nothing_in_time(seconds: float) -> ProxyError:
-    return UpstreamTimeout(f"no answer began within {seconds:.3g} s (timeouts.first_token_s of this route)")
+def _nothing_in_time(seconds: float, timer: str) -> ProxyError:
+    return UpstreamTimeout(f"no answer began within {seconds:.3g} s (timeouts.{timer} of this route)")

@@ -62,6 +62,22 @@ def told(body: bytes) -> str:
     return "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk.get("choices", []))
 
 
+@pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
+async def test_an_answer_in_one_piece_may_take_as_long_as_one_does(
+    open_house: Opener, upstream: ScriptedUpstream, path: str
+) -> None:
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+    upstream.play(Sleep(0.4), json_reply(200, answer))
+    patient = await open_house(config(upstream.url, timeouts="{first_token_s: 0.2, whole_s: 5}"))
+    status, _, body = await ask(patient, path, stream=False)
+    assert (status, b'"hi"' in body) == (200, True), "whatever the contract: the far side was asked for one piece"
+    upstream.play(Stall())
+    impatient = await open_house(config(upstream.url, timeouts="{whole_s: 0.2}"))
+    status, _, body = await ask(impatient, path, stream=False)
+    assert status == 504
+    assert b"timeouts.whole_s" in body
+
+
 async def test_A01_connection_refused_falls_back_and_else_is_a_502(
     open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
