@@ -19,7 +19,7 @@ from proxy.frontends.table import Table, choose
 from proxy.policy.keys import ANONYMOUS
 from proxy.routing import Explanation, Parameter, Principal, Router
 
-SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
+SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
 
 _ORIGIN = {"request": "from the request", "set": "set by the route", "default": "the route's default"}
 

@@ -218,7 +218,7 @@ def _part(part: dict[str, Any], path: str) -> Part:
             audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
             return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
         case "file":
-            return _file(need_object(part, "file", path), f"{path}.file")
+            return decode_file(need_object(part, "file", path), f"{path}.file")
         case other:
             return Other(other[:64])  # types come faster than releases, and the same dialect carries it anyway
 
@@ -230,8 +230,8 @@ def _image(part: dict[str, Any], path: str) -> Image:
     return Image(need_string(image, "url", path), detail=get_string(image, "detail", path))
 
 
-def _file(file: dict[str, Any], path: str) -> File:
-    """A file part. OpenAI wants inline data as a `data:` URL; it is taken apart into media type and base64."""
+def decode_file(file: Mapping[str, Any], path: str) -> File:
+    """A file by OpenAI's names. Inline data comes as a `data:` URL; it is taken apart into media type and base64."""
     data, media_type = get_string(file, "file_data", path), None
     identity = get_string(file, "file_id", path)
     if data is None and identity is None:

@@ -67,29 +67,29 @@ class StreamWriter:
     def _event(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta(text):
-                return b"%b%b%b" % (self._text_head, _string(text), self._text_tail)
+                return b"%b%b%b" % (self._text_head, json_string(text), self._text_tail)
             case Start(_, model):
                 return self._start(model)
             case ReasoningDelta(text):
-                return self._delta(b'{"reasoning_content":%b}' % _string(text))
+                return self._delta(b'{"reasoning_content":%b}' % json_string(text))
             case RefusalDelta(text):
-                return self._delta(b'{"refusal":%b}' % _string(text))
+                return self._delta(b'{"refusal":%b}' % json_string(text))
             case ToolCallStart(index, id_, name):
                 return self._delta(
                     b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
-                    % (index, _string(id_), _string(name))
+                    % (index, json_string(id_), json_string(name))
                 )
             case ToolCallDelta(index, arguments):
                 return self._delta(
-                    b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, _string(arguments))
+                    b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, json_string(arguments))
                 )
             case Source(url, title):
                 return self._delta(
                     b'{"annotations":[{"type":"url_citation","url_citation":{"url":%b,"title":%b}}]}'
-                    % (_string(url), _string(title))
+                    % (json_string(url), json_string(title))
                 )
             case Media(_, url):  # OpenRouter's form, the only one there is
-                return self._delta(b'{"images":[{"type":"image_url","image_url":{"url":%b}}]}' % _string(url))
+                return self._delta(b'{"images":[{"type":"image_url","image_url":{"url":%b}}]}' % json_string(url))
             case ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
@@ -111,7 +111,7 @@ class StreamWriter:
         return b"%b%b%b" % (self._head, delta, self._tail)
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
-        last = b'%b{},"logprobs":null,"finish_reason":%b}]%b}\n\n' % (self._head, _string(reason), self._no_usage)
+        last = b'%b{},"logprobs":null,"finish_reason":%b}]%b}\n\n' % (self._head, json_string(reason), self._no_usage)
         if not self._usage or usage is None:  # unknown is not zero
             return last + END
         return b'%b%b"choices":[],"usage":%b}\n\n%b' % (last, self._preamble, _encode(_counts(usage)), END)
@@ -188,7 +188,8 @@ def _failed(error: ProxyError) -> bytes:
     return sse.encode(error_body(error))
 
 
-def _string(text: str) -> bytes:
+def json_string(text: str) -> bytes:
+    """A text as JSON."""
     try:
         return _encode(text)
     except UnicodeEncodeError:  # half a surrogate pair, from a plug-in: no JSON can carry it

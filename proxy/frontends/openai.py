@@ -22,7 +22,7 @@ STREAM_HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
 class OpenAIEncoder:
@@ -84,7 +84,7 @@ class OpenAIFrontend:
 
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
-    headers = {**_JSON_HEADERS, **error.headers}
+    headers = {**JSON_HEADERS, **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
         headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
@@ -92,7 +92,7 @@ def failure(error: ProxyError) -> Reply:
 
 
 def _json(status: int, body: bytes) -> Reply:
-    return Reply(status, body, dict(_JSON_HEADERS))
+    return Reply(status, body, dict(JSON_HEADERS))
 
 
 def _model(id_: str, created: int) -> dict[str, str | int]:

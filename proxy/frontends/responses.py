@@ -1,0 +1,89 @@
+"""OpenAI Responses over HTTP: `POST /v1/responses`, which is all that Codex speaks.
+
+Nothing is kept between requests, so the contract's other addresses, where kept responses are fetched, deleted or
+cancelled, answer that there is none.
+"""
+
+from __future__ import annotations
+
+import time
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects.openai_responses import decode_request
+from proxy.dialects.openai_responses_object import ResponseObject
+from proxy.dialects.openai_responses_tools import read_tools
+from proxy.dialects.openai_responses_writer import StreamWriter, whole_body
+from proxy.dialects.sse import PING
+from proxy.errors import NotFound, ProxyError
+from proxy.events import Batch
+from proxy.frontends.base import Endpoint, Head, Offer, Reply
+from proxy.frontends.openai import JSON_HEADERS, STREAM_HEADERS, failure
+
+
+class ResponsesEncoder:
+    """One answer to one request: streamed or whole."""
+
+    headers = STREAM_HEADERS
+    early = False
+    abort_on_fault = False
+
+    def __init__(self, request: ChatRequest) -> None:
+        wire = request.wire or {}
+        tools = read_tools(wire)
+        response = ResponseObject(wire, tools, id=f"resp_{request.id}", created=int(time.time()))
+        self._writer = StreamWriter(response, tools, id=request.id, model=request.model or "", clock=time.time)
+
+    def feed(self, batch: Batch) -> bytes:
+        return self._writer.feed(batch)
+
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        return Reply(200, whole_body(self._writer, answer), dict(JSON_HEADERS))
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
+
+def _not_kept(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - the answer is always the same
+    raise NotFound(
+        "there is no such response: this server keeps none (store is false), so there is nothing to fetch, delete "
+        "or cancel",
+        param="response_id",
+        code="response_not_found",
+    )
+
+
+class ResponsesFrontend:
+    """Where the contract is served, and how. The list of models is the `openai` contract's."""
+
+    name = "responses"
+    endpoints = tuple(
+        endpoint
+        for base in ("/v1", "")  # clients differ on whether their base URL ends in it
+        for endpoint in (
+            Endpoint("POST", f"{base}/responses"),
+            Endpoint("GET", f"{base}/responses/{{id}}", "answer", answer=_not_kept),
+            Endpoint("DELETE", f"{base}/responses/{{id}}", "answer", answer=_not_kept),
+            Endpoint("POST", f"{base}/responses/{{id}}", "answer", answer=_not_kept),  # …/cancel
+        )
+    )
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        return decode_request(body, id=head.id, path=head.path, headers=head.headers)
+
+    def encoder(self, request: ChatRequest, head: Head) -> ResponsesEncoder:  # noqa: ARG002 - the body says it all
+        return ResponsesEncoder(request)
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
+        return failure(error)
+
+    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
+        return failure(NotFound("this contract has no list of models; it is at /v1/models"))
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
+        return self.models(ids, created)
+
+
+FRONTEND = ResponsesFrontend()
