@@ -22,13 +22,14 @@ FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
 
 # A step is done when a stamp bearing the checksum of what it was made from lies inside .venv: an edited lock means a
 # new stamp, and a deleted or half-made .venv has none. Beside a Python that no longer runs (moved, upgraded) they lie.
-NO_LIES := $(shell test ! -d $(VENV) || $(BIN)/python -S -c '' 2>/dev/null || rm -f $(VENV)/.stamp-*)
+CLIENTS_VENV := .make/clients
+NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV); do \
+             test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
 RUN_LOCKS := requirements.lock requirements-build.lock
 MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
-CLIENTS_VENV := .make/clients
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 

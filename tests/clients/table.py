@@ -127,7 +127,9 @@ def _openai_responses(environment: str) -> list[Client]:
         )
 
     whole = client("create()", "whole", "InternalServerError", whole=True, without=IN_ONE_PIECE)
-    return [client(_create(environment), "streamed"), client("stream()", "helper"), whole]
+    # Python's helper knows of `response.completed` only
+    helper = client("stream()", "helper", at_length="RuntimeError" if environment.startswith("Python") else "")
+    return [client(_create(environment), "streamed"), helper, whole]
 
 
 ANTHROPIC_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "InternalServerError"}
@@ -213,4 +215,5 @@ CLIENTS: list[Client] = [
     *(client for environment in (*PYTHONS, *NODES) for client in _openai_chat(environment)),
     *LANGCHAIN,
     LLM,
+    *(client for environment in (*PYTHONS, *NODES) for client in _openai_responses(environment)),
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -26,7 +28,7 @@ def _marks(client: Client) -> list[pytest.MarkDecorator]:
     return [pytest.mark.browser] if client.environment == "Node" else []
 
 
-def _cells() -> list[object]:
+def cells() -> list[object]:
     return [
         pytest.param(client, sight, id=f"{client.id} {sight}", marks=_marks(client))
         for client in CLIENTS
@@ -35,6 +37,21 @@ def _cells() -> list[object]:
     ]
 
 
-@pytest.mark.parametrize(("client", "sight"), _cells())
+@pytest.mark.parametrize(("client", "sight"), cells())
 async def test_the_program_sees(stage: Stage, client: Client, sight: str) -> None:
     await SIGHTS[sight](stage, client)
+
+
+_MESSAGES = [{"role": "user", "content": "slow 0"}]
+BEATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
+    "chat": ("/chat", {"messages": _MESSAGES}, b"\n: ping\n\n"),
+    "openai": ("/v1/chat/completions", {"messages": _MESSAGES, "model": "any", "stream": True}, b"\n: ping\n\n"),
+    "responses": ("/v1/responses", {"input": "slow 0", "model": "any", "stream": True}, b"\n: ping\n\n"),
+}
+
+
+@pytest.mark.parametrize("contract", BEATS)
+async def test_there_are_heartbeats_to_be_unharmed_by(stage: Stage, contract: str) -> None:
+    path, body, beat = BEATS[contract]
+    async with aiohttp.ClientSession(stage.proxy.url) as http, http.post(path, json=body) as answer:
+        assert beat in await answer.read()

@@ -7,7 +7,7 @@ import re
 from tests.clients.page import PAGE, page
 from tests.clients.sights import SIGHTS
 from tests.clients.table import CLIENTS
-from tests.clients.test_conformance import _cells
+from tests.clients.test_conformance import BEATS, cells
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -16,7 +16,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_tick_is_a_test() -> None:
     rows = [line for line in PAGE.read_text().splitlines() if line.count("|") == len(SIGHTS) + 5]
-    assert sum(row.count("✓") for row in rows) == len(_cells())
+    assert sum(row.count("✓") for row in rows) == len(cells())
     assert len([row for row in rows if not row.startswith(("| client ", "|---"))]) == len(CLIENTS)
 
 
@@ -27,3 +27,7 @@ def test_every_blank_has_its_reason() -> None:
 
 def test_no_excuse_is_for_something_that_is_not_looked_for() -> None:
     assert {sight for client in CLIENTS for sight in client.without} <= set(SIGHTS)
+
+
+def test_heartbeats_are_looked_for_in_every_contract() -> None:
+    assert {client.contract for client in CLIENTS if "heartbeats" not in client.without} == set(BEATS)

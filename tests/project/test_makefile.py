@@ -108,6 +108,19 @@ def test_the_test_packages_are_installed_by_what_needs_them_only(ready):
     assert "requirements-dev.lock" in refused.stdout
 
 
+def test_the_python_clients_get_a_venv_of_their_own(ready):
+    (ready / "requirements-dev.lock").write_text("# nothing\n")
+    lock = ready / "tests" / "clients" / "requirements.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("no-such-package==1\n")
+    refused = make(ready, "test-clients")
+    assert "tests/clients/requirements.lock" in refused.stdout
+    assert "no-such-package" in refused.stderr
+    lock.write_text("# mended\n")
+    assert "No module named pytest" in make(ready, "test-clients").stderr, "it got as far as the tests"
+    assert (ready / ".make" / "clients" / "bin" / "python").exists()
+
+
 def test_a_half_made_venv_is_made_again(project):
     assert make(project, "venv").returncode == 0
     (project / ".venv" / "bin" / "python").unlink()  # as after a system upgrade
