@@ -185,6 +185,7 @@ class House:
         self._host, self._port = host, port
         self.frontends: dict[str, Frontend] = {name: point.load() for name, point in registered().items()}
         self.operations: Mapping[str, Operation] = {
+            "/": Operation(self._front_door, open=True),
             "/healthz": Operation(self._healthz, open=True),
             "/readyz": Operation(self._readyz, open=True),
             "/metrics": Operation(self._metrics),
@@ -340,6 +341,10 @@ class House:
         await self.transport.aclose()
 
     # -- pages for operators -----------------------------------------------------------------------------------
+
+    async def _front_door(self) -> Reply:
+        """Claude Code knocks here (`HEAD /`) before its first request, without a key."""
+        return Reply(200, b"chat-proxy\n", {"Content-Type": "text/plain; charset=utf-8"})
 
     async def _healthz(self) -> Reply:
         return Reply(200, b'{"status":"ok"}', JSON)

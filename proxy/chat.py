@@ -99,9 +99,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request in normal form.
 
     `params` holds sampling and output settings under their OpenAI names (`temperature`, `max_tokens`,
-    `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `wire` is the
-    body as its dialect parsed it, once: a backend of dialect `dialect` starts from it, so that unknown
-    fields survive, and what was authorised is what is sent.
+    `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that
+    are our reading of other words: they go to a far side that is known to take them, and are no reason for one that
+    does not to refuse the request. `wire` is the body as its dialect parsed it, once: a backend of dialect `dialect`
+    starts from it, so that unknown fields survive, and what was authorised is what is sent.
     """
 
     id: str
@@ -110,6 +111,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[Message, ...]
     model: str | None = None
     params: Mapping[str, Any] = {}
+    hints: frozenset[str] = frozenset()
     tools: tuple[Tool, ...] = ()
     stream: bool = True
     user: str | None = None

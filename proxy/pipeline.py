@@ -290,10 +290,11 @@ class Pipeline:
 
     def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
         """The request as this target gets it: its model, and the route's `default` and `set` applied."""
-        params = request.params
+        params, hints = request.params, request.hints
         if plan.set or plan.default:
             params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
-        return msgspec.structs.replace(request, model=target.model, params=params)
+            hints = hints.difference(plan.set)
+        return msgspec.structs.replace(request, model=target.model, params=params, hints=hints)
 
 
 def _weight(batch: Batch) -> int:

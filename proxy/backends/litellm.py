@@ -60,6 +60,7 @@ _IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
 
 _PASSED_ON = frozenset(PARAMETERS) - {"n"}
+_TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # what Claude sealed, it wants back
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
 
 _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
@@ -215,7 +216,14 @@ class LiteLLMBackend:
             self._litellm.model_cost.setdefault(target.model, dict(_LOOKED_UP[provider]))
         settings = self._settings
         # Written and read again: litellm changes what it is given.
-        body = msgspec.json.decode(encode_request(msgspec.structs.replace(request, dialect="", wire=None), model=""))
+        body = msgspec.json.decode(
+            encode_request(
+                msgspec.structs.replace(request, dialect="", wire=None),
+                model="",
+                hints=_PASSED_ON if settings.drop_params else (),
+                thoughts=provider in _TAKES_THOUGHTS,
+            )
+        )
         arguments: dict[str, Any] = {
             **deepcopy(settings.options),
             **{name: value for name, value in body.items() if name in _PASSED_ON and value is not None},

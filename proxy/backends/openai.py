@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -19,12 +19,14 @@ from proxy.backends.openai_wire import OpenAIWireBackend
 from proxy.backends.redact import Redactor
 from proxy.backends.wire import Identity
 from proxy.backends.wire_settings import Address, Key, OpenAIWireSettings, revealed, revealed_query
+from proxy.chat import ChatRequest
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CREDENTIALS = frozenset({"authorization", "api-key"})
+_NO_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")  # they answer 400 to `reasoning_effort`
 _OURS = _CREDENTIALS | {"accept", "content-type", "user-agent"}
 
 
@@ -92,6 +94,19 @@ class OpenAIBackend(OpenAIWireBackend):
         if not _CREDENTIALS & identity.headers.keys():
             raise _no_key(self.name)
         self.identify(identity)
+
+    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:
+        """OpenAI's newer models refuse `max_tokens`, and all of its models take the other name."""
+        if self._max_tokens_name is None and request.dialect != self.dialect and self._at_openai:
+            return "max_completion_tokens"
+        return self._max_tokens_name
+
+    def _hints(self, model: str) -> frozenset[str]:
+        return frozenset() if model.startswith(_NO_REASONING) else frozenset({"reasoning_effort"})
+
+    @property
+    def _at_openai(self) -> bool:
+        return urlsplit(self._identity.url).hostname == "api.openai.com"
 
 
 def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:

@@ -36,8 +36,16 @@ class OpenAIWireBackend(WireBackend):
             request,
             model=target.model,
             include_usage=self._include_usage,
-            max_tokens_name=self._max_tokens_name,
+            max_tokens_name=self._name_of_max_tokens(request),
+            hints=self._hints(target.model),
         )
+
+    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
+        return self._max_tokens_name
+
+    def _hints(self, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
+        """Settings that `model` is known to take, where a client asked for something like it in other words."""
+        return frozenset()
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
         return StreamDecoder(

@@ -31,6 +31,7 @@ KIND_OF_PARAMETER: dict[str, str] = {
     "logit_bias": "a mapping",
     "response_format": "a mapping",
     "prediction": "a mapping",
+    "thinking": "a mapping",
     "modalities": "a list",
 }
 _TYPES_OF_KIND: dict[str, tuple[type, ...]] = {

@@ -7,7 +7,8 @@ whose key, or what to answer: the destination comes from the config alone (H08).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, assert_never
 
 import msgspec
@@ -91,7 +92,9 @@ NEVER_FORWARDED = _NEVER_ANYWHERE | {
 NEVER_PREFIXES = ("litellm_", "aws_", "azure_", "vertex_", "watsonx_", "langfuse_", "langsmith_", "user_api_key")
 """What the names of more such fields begin with: credentials, and where a gateway's logs go."""
 
-_STREAM_FIELDS = frozenset({"model", "stream", "stream_options"})
+USER_LENGTH = 64
+
+_NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
@@ -121,18 +124,29 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
 
 
 def encode_request(
-    request: ChatRequest, *, model: str, include_usage: bool = True, max_tokens_name: str | None = None
+    request: ChatRequest,
+    *,
+    model: str,
+    include_usage: bool = True,
+    max_tokens_name: str | None = None,
+    hints: Collection[str] = (),
+    thoughts: bool = False,
 ) -> bytes:
     """The body for a far side; the same request always gives the same bytes.
 
     A request of this dialect goes on from its `wire`; `request.params` has the last word on the settings we
     model, and may add others. Whoever changes a request's messages must drop its `wire`. `max_tokens_name` is
-    for far sides that know only one of `max_tokens` and `max_completion_tokens`.
+    for far sides that know only one of `max_tokens` and `max_completion_tokens`. `hints` are those settings among
+    `request.hints` that this far side takes; `thoughts` is for litellm, which has a form for sealed reasoning.
     """
-    fields = _from_wire(request.wire) if request.dialect == DIALECT and request.wire else _from_values(request)
+    if request.dialect == DIALECT and request.wire:
+        fields = without_destinations(request.wire)
+    else:
+        fields = _from_values(request, thoughts=thoughts)
     body: dict[str, Any] = {"model": model} if model else {}
-    body.update((name, value) for name, value in fields.items() if name not in PARAMETERS)
-    body.update(request.params)
+    body.update((name, value) for name, value in fields.items() if name not in _NOT_FROM_WIRE)
+    unwanted = request.hints.difference(hints)
+    body.update((name, value) for name, value in request.params.items() if name not in unwanted)
     body["stream"] = request.stream
     if options := _stream_options(request, include_usage):
         body["stream_options"] = options
@@ -147,9 +161,9 @@ def choices_expected(request: ChatRequest) -> int:
     return n if type(n) is int and n > 1 else 1
 
 
-def _from_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
+def without_destinations(wire: Mapping[str, Any]) -> dict[str, Any]:
     """What of a client's body may leave. Gateways read `metadata` as well, so it is searched too."""
-    fields = _without(wire, NEVER_FORWARDED | _STREAM_FIELDS)
+    fields = _without(wire, NEVER_FORWARDED)
     metadata = fields.get("metadata")
     if isinstance(metadata, dict):
         fields["metadata"] = _without(metadata, _NEVER_ANYWHERE)
@@ -160,12 +174,12 @@ def _without(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]
     return {name: value for name, value in fields.items() if name not in names and not name.startswith(NEVER_PREFIXES)}
 
 
-def _from_values(request: ChatRequest) -> dict[str, Any]:
-    fields: dict[str, Any] = {"messages": [_message(message) for message in request.messages]}
+def _from_values(request: ChatRequest, *, thoughts: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": _messages(request.messages, thoughts=thoughts)}
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
-        fields["user"] = request.user
+        fields["user"] = _user(request.user)
     return fields  # not `metadata`: OpenAI refuses it without `store`, and it was meant for our rules
 
 
@@ -187,9 +201,32 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
             body.setdefault(name, value)
 
 
-def _message(message: Message) -> dict[str, Any]:
-    """One turn. Earlier reasoning is left out: far sides that wrote none refuse it."""
-    fields: dict[str, Any] = {"role": message.role, "content": _content(message)}
+def _user(user: str) -> str:
+    """Who asks. OpenAI refuses more than 64 characters; Claude Code says who, from where and in which session."""
+    return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
+
+
+def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, Any]]:
+    """The turns. Tools answer in text alone here: what else they brought follows, as if the user showed it."""
+    turns: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "tool":
+            shown += [_part(part) for part in message.parts if not isinstance(part, Text)]
+        elif shown:
+            turns.append({"role": "user", "content": shown})
+            shown = []
+        turns.append(_message(message, thoughts=thoughts))
+    return [*turns, {"role": "user", "content": shown}] if shown else turns
+
+
+def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
+    """One turn. Earlier reasoning is left out, unless it is sealed and wanted: far sides that wrote none refuse it."""
+    content = message.text if message.role == "tool" else _content(message)
+    fields: dict[str, Any] = {"role": message.role, "content": content}
+    if thoughts and message.reasoning_signature:
+        seal = message.reasoning_signature
+        fields["thinking_blocks"] = [{"type": "thinking", "thinking": message.reasoning or "", "signature": seal}]
     if message.name:
         fields["name"] = message.name
     if message.tool_calls:

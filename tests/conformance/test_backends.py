@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.backends.base import kinds
 from tests.conformance.backend import CANARY, BackendConformance, Case, FarSideConformance
-from tests.support.providers import OpenAIWire
+from tests.support.providers import AnthropicWire, OpenAIWire
 
 
 class TestEcho(BackendConformance):
@@ -27,6 +27,14 @@ class TestOpenAICompatible(FarSideConformance):
     )
 
 
+class TestAnthropic(FarSideConformance):
+    case = Case(
+        kind="anthropic",
+        row=lambda upstream: {"api_key": CANARY, "base_url": upstream.url},
+        wire=AnthropicWire(),
+    )
+
+
 def test_every_built_in_kind_has_a_case() -> None:
-    here = {case.case.kind for case in (TestEcho, TestOpenAI, TestOpenAICompatible)}
+    here = {case.case.kind for case in (TestEcho, TestOpenAI, TestOpenAICompatible, TestAnthropic)}
     assert set(kinds()) == here | {"litellm"}  # that one is in test_litellm.py: importing it takes seconds

@@ -15,7 +15,7 @@ from tests.support.upstream import ScriptedUpstream, openai_stream
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 KEY = "cp-key-of-ada-0123456789abcdefghijklmnop"
 NARROW = "cp-key-of-bob-0123456789abcdefghijklmnop"
-ALLOWED_WITHOUT_KEY = {"/healthz", "/readyz"}
+ALLOWED_WITHOUT_KEY = {"/", "/healthz", "/readyz"}
 
 
 def digest(key: str) -> str:
@@ -162,18 +162,18 @@ def spellings(path: str) -> Iterator[str]:
     yield "http://proxy.test/healthz/.." + path
 
 
-async def test_G03_nothing_but_the_two_health_pages_is_served_without_a_key(
+async def test_G03_nothing_but_the_front_door_and_the_health_pages_is_served_without_a_key(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url))
     house = proxy.house
     tables = [path.replace("{id}", "openai/m") for path in (*house.generation.table, *house.operations)]
     assert len(tables) >= 10
-    legacy = ["/", "/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
+    legacy = ["/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
     got_in = []
     for table_path in [*tables, *legacy]:
         for path in spellings(table_path) if table_path.startswith("/") else [table_path]:
-            fine = {200, 405} if is_health_page(path) else {401, 400}  # 400: no target HTTP knows
+            fine = {200, 405} if is_open_page(path) else {401, 400}  # 400: no target HTTP knows
             for method in ("GET", "POST", "HEAD", "PUT"):
                 head, _ = await ask(proxy, path, method=method)
                 if head.status not in fine:
@@ -182,8 +182,8 @@ async def test_G03_nothing_but_the_two_health_pages_is_served_without_a_key(
     assert upstream.connections == 0
 
 
-def is_health_page(path: str) -> bool:
-    """Whether this names a health page without any doubt: queries, fragments and the host are no part of a path."""
+def is_open_page(path: str) -> bool:
+    """Whether this names an open page without any doubt: queries, fragments and the host are no part of a path."""
     bare = path.partition("#")[0].partition("?")[0].removeprefix("http://proxy.test")
     return bare in ALLOWED_WITHOUT_KEY
 

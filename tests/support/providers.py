@@ -108,11 +108,11 @@ class AnthropicWire:
         return [Send(event("{nonsense", "content_block_delta"))]
 
     def whole(self, text: str) -> list[Step]:
-        return answer(self, [text])
+        return json_reply(200, self.message(content=[{"type": "text", "text": text}], stop_reason="end_turn"))
 
     @staticmethod
-    def opened() -> list[Step]:
-        message = {
+    def message(**fields: Any) -> dict[str, Any]:
+        return {
             "id": "msg_1",
             "type": "message",
             "role": "assistant",
@@ -121,8 +121,12 @@ class AnthropicWire:
             "stop_reason": None,
             "stop_sequence": None,
             "usage": {"input_tokens": USAGE["prompt_tokens"], "output_tokens": 1},
+            **fields,
         }
-        return [Send(sse_head()), AnthropicWire.event("message_start", message=message)]
+
+    @staticmethod
+    def opened() -> list[Step]:
+        return [Send(sse_head()), AnthropicWire.event("message_start", message=AnthropicWire.message())]
 
     @staticmethod
     def event(name: str, **fields: Any) -> Step:

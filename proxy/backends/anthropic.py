@@ -1,0 +1,132 @@
+"""Kind `anthropic`: Anthropic, or any server that speaks its Messages API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+from pydantic import AfterValidator, Field, model_validator
+
+from proxy.backends.base import Resources
+from proxy.backends.wire import Identity, WireBackend
+from proxy.backends.wire_settings import Address, Key, WireSettings, revealed, revealed_query
+from proxy.chat import ChatRequest
+from proxy.dialects.anthropic_body import encode_request
+from proxy.dialects.anthropic_events import DIALECT
+from proxy.dialects.anthropic_stream import StreamDecoder, decode_whole
+from proxy.events import Batch
+from proxy.routing import Target
+
+BASE_URL = "https://api.anthropic.com"
+VERSION = "2023-06-01"
+
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}")
+_KEY_HEADERS = frozenset({"x-api-key", "authorization"})
+
+
+def _version(text: str) -> str:
+    if not _VERSION.fullmatch(text):
+        raise ValueError(f"an API version is a date such as {VERSION}")
+    return text
+
+
+def _without_version(url: str) -> str:
+    """OpenAI's addresses end in `/v1`, Anthropic's do not; whoever writes it means the same."""
+    return url.removesuffix("/v1")
+
+
+class AnthropicSettings(WireSettings):
+    """A row of kind `anthropic`."""
+
+    api_key: Key | None = Field(default=None, description="The API key.")
+    auth: Literal["x-api-key", "bearer"] = Field(
+        default="x-api-key",
+        description="How the key is sent: in the header `x-api-key`, or as `Authorization: Bearer`.",
+    )
+    base_url: Annotated[Address, AfterValidator(_without_version)] = Field(
+        default=BASE_URL, description="Another server's address, up to what comes before `/v1/messages`."
+    )
+    version: Annotated[str, AfterValidator(_version)] | None = Field(
+        default=None,
+        description="The API version (`anthropic-version`). Default: the client's, where it speaks this API itself, "
+        f"else `{VERSION}`. From 2026-10-21 on, `temperature`, `top_p` and `top_k` are refused, so they are left out.",
+    )
+    max_tokens: int = Field(
+        default=16_384,
+        gt=0,
+        description="How long an answer may be where the request does not say: this API wants to be told.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> AnthropicSettings:
+        if self.base_url == BASE_URL and self.api_key is None and not _KEY_HEADERS & revealed(self.headers).keys():
+            raise ValueError("Anthropic needs a key: api_key: ${ANTHROPIC_API_KEY}")
+        return self
+
+
+class AnthropicBackend(WireBackend):
+    """A server that speaks Anthropic Messages."""
+
+    dialect = DIALECT
+
+    def __init__(self, name: str, settings: AnthropicSettings, resources: Resources) -> None:
+        super().__init__(name, resources, forward_headers=settings.forward_headers)
+        self._version = settings.version
+        self._max_tokens = settings.max_tokens
+        self._betas = revealed(settings.headers).get("anthropic-beta", "")
+        self.identify(_identity(settings))
+
+    def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
+        """Besides the config's list, what says how a body of this dialect is to be read."""
+        named = {"anthropic-version": self._version_for(request)}
+        betas = [self._betas]
+        if request.dialect == DIALECT:
+            betas.append(request.headers.get("anthropic-beta", ""))
+        if joined := ",".join(beta for beta in betas if beta):
+            named["anthropic-beta"] = joined
+        return {**super()._forwarded(request), **named}
+
+    def _version_for(self, request: ChatRequest) -> str:
+        asked = request.headers.get("anthropic-version", "") if request.dialect == DIALECT else ""
+        return self._version or (asked if _VERSION.fullmatch(asked) else VERSION)
+
+    def _body(self, request: ChatRequest, target: Target) -> bytes:
+        return encode_request(
+            request, model=target.model, version=self._version_for(request), max_tokens=self._max_tokens
+        )
+
+    def _decoder(self, request: ChatRequest) -> StreamDecoder:
+        return StreamDecoder(self._resources.frame_bytes, keep=request.dialect == DIALECT, clean=self._clean)
+
+    def _whole(self, request: ChatRequest, body: bytes) -> Batch:
+        return decode_whole(body, keep=not request.stream, clean=self._clean)
+
+
+def _identity(settings: AnthropicSettings) -> Identity:
+    headers = {"user-agent": f"chat-proxy/{version('chat-proxy')}"}
+    parameters = revealed_query(settings.query)
+    extra = revealed(settings.headers)
+    secrets = [*extra.values(), *parameters.values()]
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        headers |= {"authorization": f"Bearer {key}"} if settings.auth == "bearer" else {"x-api-key": key}
+        secrets.append(key)
+    headers |= {name: value for name, value in extra.items() if name != "anthropic-beta"}
+    query = "?" + urlencode(parameters) if parameters else ""
+    return Identity(f"{settings.base_url}/v1/messages{query}", headers, tuple(secrets))
+
+
+class AnthropicKind:
+    """Registers the kind."""
+
+    kind = "anthropic"
+    settings = AnthropicSettings
+
+    def build(self, name: str, settings: AnthropicSettings, resources: Resources) -> AnthropicBackend:
+        return AnthropicBackend(name, settings, resources)
+
+
+KIND = AnthropicKind()

@@ -1,0 +1,272 @@
+"""Reading requests of Anthropic Messages.
+
+https://docs.anthropic.com/en/api/messages. What a client sends beyond what we model stays in `wire` and reaches a
+far side of the same dialect. Clients send their whole history each time, so what only Anthropic can read of it
+(sealed thinking, tools that ran there) must not keep another model from going on with the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.chat import ChatRequest, File, Image, Message, Other, Part, Text, Tool, ToolCall
+from proxy.dialects.anthropic_events import DIALECT
+from proxy.dialects.anthropic_params import HINTS, decode_params
+from proxy.dialects.json_body import (
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    missing,
+    need_array,
+    need_object,
+    need_string,
+    objects,
+    parse_object,
+    wrong,
+)
+from proxy.errors import BadRequest
+
+_ROLES = ("user", "assistant", "system")
+
+
+def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    wire = parse_object(body)
+    _check_max_tokens(wire)
+    return _request(wire, id=id, path=path, headers=headers or {})
+
+
+def count_tokens(body: bytes) -> int:
+    """About how many tokens a request's input has, for clients that ask before they send it.
+
+    A quarter of the characters of all that the model reads, and for each image what Anthropic counts for a
+    large one. Raises `BadRequest` as `decode_request` does.
+    """
+    request = _request(parse_object(body), id="", path="", headers={})
+    characters = sum(len(msgspec.json.encode(tool)) for tool in request.tools)
+    images = 0
+    for message in request.messages:
+        characters += len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        characters += len(message.reasoning or "")
+        for part in message.parts:
+            if isinstance(part, Image):
+                images += 1
+            elif isinstance(part, File):
+                characters += len(part.data or "")
+    return -(-characters // 4) + images * 1600
+
+
+def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str]) -> ChatRequest:
+    messages = need_array(wire, "messages")
+    if not messages:
+        raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+    metadata = get_object(wire, "metadata") or {}
+    params = decode_params(wire)
+    return ChatRequest(
+        id=id,
+        contract="anthropic",
+        dialect=DIALECT,
+        messages=(*_system(wire.get("system")), *_messages(messages)),
+        model=get_string(wire, "model"),
+        params=params,
+        hints=HINTS & params.keys(),
+        tools=_tools(get_array(wire, "tools")),
+        stream=get_boolean(wire, "stream") is True,
+        user=get_string(metadata, "user_id", "metadata"),
+        metadata=metadata,
+        wants_usage=True,
+        path=path,
+        headers=headers,
+        wire=wire,
+    )
+
+
+def _check_max_tokens(wire: Mapping[str, Any]) -> None:
+    """The one setting that has no default. 0 is one: it warms the far side's cache."""
+    value = wire.get("max_tokens")
+    if value is None:
+        raise missing("max_tokens", "a whole number")
+    if type(value) is not int:
+        raise wrong("max_tokens", "a whole number", value)
+    if value < 0:
+        raise BadRequest("max_tokens: expected 0 or more", param="max_tokens")
+
+
+def _system(system: Any) -> list[Message]:
+    """The system prompt as one text: not every server reads a list there."""
+    if system is None:
+        return []
+    if type(system) is str:
+        texts = [system]
+    elif type(system) is list:
+        texts = [need_string(block, "text", path) for block, path in objects(system, "system")]
+    else:
+        raise wrong("system", "a string or a list of text blocks", system)
+    text = "\n\n".join(text for text in texts if text)
+    return [Message("system", (Text(text),))] if text else []
+
+
+def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
+    """The functions a model may call. Tools that Anthropic defines, and those it runs, stay in `wire` alone."""
+    tools = []
+    for value, path in objects(values or [], "tools"):
+        if (get_string(value, "type", path) or "custom") != "custom":
+            continue
+        tools.append(
+            Tool(
+                name=need_string(value, "name", path),
+                description=get_string(value, "description", path),
+                parameters=get_object(value, "input_schema", path),
+            )  # not `strict`: OpenAI means more by it, and would refuse most schemas
+        )
+    return tuple(tools)
+
+
+def _messages(values: list[Any]) -> list[Message]:
+    messages: list[Message] = []
+    for value, path in objects(values, "messages"):
+        blocks = _blocks(value.get("content"), f"{path}.content")
+        match need_string(value, "role", path):
+            case "user":
+                messages += _user(blocks)
+            case "assistant":
+                messages += _assistant(blocks)
+            case "system":
+                messages.append(Message("system", _parts(blocks)))
+            case role:
+                raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
+    return messages
+
+
+def _blocks(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
+    if type(content) is str:
+        return [({"type": "text", "text": content}, path)]
+    if type(content) is list:
+        return objects(content, path)
+    raise wrong(path, "a string or a list of content blocks", content)
+
+
+def _user(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
+    """One turn: the results of tools as messages of their own, right after the calls, then what the user says."""
+    results = [_tool_result(block, path) for block, path in blocks if block.get("type") == "tool_result"]
+    parts = _parts([(block, path) for block, path in blocks if block.get("type") != "tool_result"])
+    return [*results, Message("user", parts)] if parts or not results else results
+
+
+def _tool_result(block: dict[str, Any], path: str) -> Message:
+    content = block.get("content")
+    return Message(
+        "tool",
+        parts=_parts(_blocks(content, f"{path}.content")) if content is not None else (),
+        tool_call_id=need_string(block, "tool_use_id", path),
+        failed=get_boolean(block, "is_error", path) is True,
+    )
+
+
+def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
+    """An earlier answer. Where the model thought again after a call, a message of its own for each sealed thought."""
+    turns = [_Turn()]
+    for block, path in blocks:
+        turn = turns[-1]
+        match need_string(block, "type", path):
+            case "text":
+                turn.parts.append(Text(need_string(block, "text", path)))
+            case "tool_use":
+                arguments = need_object(block, "input", path)
+                turn.calls.append(
+                    ToolCall(
+                        id=need_string(block, "id", path),
+                        name=need_string(block, "name", path),
+                        arguments=msgspec.json.encode(arguments).decode(),
+                    )
+                )
+            case "thinking":
+                seal = get_string(block, "signature", path) or ""
+                if seal and (turn.seal or turn.parts or turn.calls):
+                    turn = _Turn()
+                    turns.append(turn)
+                turn.reasoning += get_string(block, "thinking", path) or ""
+                turn.seal = seal or turn.seal
+            case _:
+                pass  # `redacted_thinking`, tools that ran at Anthropic: for Anthropic alone, in `wire`
+    return [turn.message() for turn in turns]
+
+
+class _Turn:
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.calls: list[ToolCall] = []
+        self.reasoning = ""
+        self.seal = ""
+
+    def message(self) -> Message:
+        return Message(
+            "assistant",
+            parts=tuple(self.parts),
+            tool_calls=tuple(self.calls),
+            reasoning=self.reasoning or None,
+            reasoning_signature=self.seal or None,
+        )
+
+
+def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    for block, path in blocks:
+        match need_string(block, "type", path):
+            case "text":
+                parts.append(Text(need_string(block, "text", path)))
+            case "image":
+                parts.append(_image(need_object(block, "source", path), f"{path}.source"))
+            case "document":
+                parts += _document(block, path)
+            case "search_result":
+                parts.append(Text(_found(block, path)))
+            case other:
+                parts.append(Other(other[:64]))
+    return tuple(parts)
+
+
+def _image(source: dict[str, Any], path: str) -> Part:
+    match need_string(source, "type", path):
+        case "base64":
+            media_type, data = need_string(source, "media_type", path), need_string(source, "data", path)
+            return Image(f"data:{media_type};base64,{data}")
+        case "url":
+            return Image(need_string(source, "url", path))
+        case other:
+            return Other(f"image by {other[:32]}")
+
+
+def _document(block: dict[str, Any], path: str) -> list[Part]:
+    """A document: one in plain text is text to every model, others are files."""
+    name = get_string(block, "title", path)
+    source, path = need_object(block, "source", path), f"{path}.source"
+    match need_string(source, "type", path):
+        case "text":
+            text = need_string(source, "data", path)
+            return [Text(f"{name}\n\n{text}" if name else text)]
+        case "content":
+            return list(_parts(_blocks(source.get("content"), f"{path}.content")))
+        case "base64":
+            media_type = get_string(source, "media_type", path)
+            return [File(data=need_string(source, "data", path), name=name, media_type=media_type)]
+        case "url":
+            return [File(url=need_string(source, "url", path), name=name)]
+        case "file":
+            return [File(id=need_string(source, "file_id", path), name=name)]
+        case other:
+            return [Other(f"document by {other[:32]}")]
+
+
+def _found(block: dict[str, Any], path: str) -> str:
+    """A search result as a text that says where it is from."""
+    texts = [
+        need_string(inner, "text", inner_path)
+        for inner, inner_path in objects(get_array(block, "content", path) or [], f"{path}.content")
+    ]
+    head = [get_string(block, "title", path) or "", get_string(block, "source", path) or ""]
+    return "\n".join(text for text in (*head, *texts) if text)

@@ -1,0 +1,121 @@
+"""The contract of Claude Code and of everything on Anthropic's SDKs: Messages, token counts, the list of models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects.anthropic_errors import error_body
+from proxy.dialects.anthropic_request import count_tokens, decode_request
+from proxy.dialects.anthropic_writer import PING, StreamWriter, whole_body
+from proxy.errors import NotFound, ProxyError
+from proxy.events import Batch
+from proxy.frontends.base import Endpoint, Head, Offer, Reply
+
+STREAM_HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+class AnthropicEncoder:
+    """One answer to one request: streamed or whole."""
+
+    early = False
+    abort_on_fault = False
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._request_id = request.id
+        self._id = f"msg_{request.id}"
+        self._model = request.model or ""
+        self._input_tokens = request.estimated_tokens()
+        self.headers: Mapping[str, str] = {**STREAM_HEADERS, "Request-Id": request.id}
+        self._writer = StreamWriter(
+            id=self._id, request_id=request.id, model=self._model, input_tokens=self._input_tokens
+        )
+
+    def feed(self, batch: Batch) -> bytes:
+        return self._writer.feed(batch)
+
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        body = whole_body(answer, id=self._id, model=self._model, input_tokens=self._input_tokens)
+        return _json(200, body, self._request_id)
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error, self._request_id)
+
+
+def _claims(head: Head, body: bytes) -> int:  # noqa: ARG001 - a list of models is asked for without one
+    """Every client of Anthropic's names the API version it was written for; nobody else does."""
+    return 1 if "anthropic-version" in head.headers else 0
+
+
+def _count(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
+    return _json(200, msgspec.json.encode({"input_tokens": count_tokens(body)}), head.id)
+
+
+class AnthropicFrontend:
+    """Where the contract is served. The lists of models share their paths with OpenAI's."""
+
+    name = "anthropic"
+    endpoints = (
+        Endpoint("POST", "/v1/messages"),
+        Endpoint("POST", "/v1/messages/count_tokens", "answer", answer=_count),
+        Endpoint("GET", "/v1/models", "models", claim=_claims),
+        Endpoint("GET", "/v1/models/{id}", "model", claim=_claims),
+    )
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        return decode_request(body, id=head.id, path=head.path, headers=head.headers)
+
+    def encoder(self, request: ChatRequest, head: Head) -> AnthropicEncoder:  # noqa: ARG002 - the body says it all
+        return AnthropicEncoder(request)
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:
+        return failure(error, head.id)
+
+    def models(self, ids: list[str], created: int) -> Reply:
+        page = {
+            "data": [_model(id_, created) for id_ in ids],
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+        return _json(200, msgspec.json.encode(page))
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:
+        if id not in ids:
+            raise NotFound(f"no model {id[:128]!r} here", code="model_not_found", param="model")
+        return _json(200, msgspec.json.encode(_model(id, created)))
+
+
+def failure(error: ProxyError, request_id: str) -> Reply:
+    """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
+    headers = {**_JSON_HEADERS, "Request-Id": request_id, **error.headers}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    return Reply(error.status, error_body(error, request_id), headers)
+
+
+def _json(status: int, body: bytes, request_id: str = "") -> Reply:
+    named = {"Request-Id": request_id} if request_id else {}
+    return Reply(status, body, {**_JSON_HEADERS, **named})
+
+
+def _model(id_: str, created: int) -> dict[str, Any]:
+    at = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": "model", "id": id_, "display_name": id_, "created_at": at}
+
+
+FRONTEND = AnthropicFrontend()
