@@ -180,8 +180,8 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
             conversation.result(_call_id(item, path), (Text(text),))
         case "item_reference":
             raise BadRequest(
-                f"{path}: it refers to an item by its id, and this server keeps none (store is false); "
-                "send the item itself",
+                f"{path}: it refers to an item by its id, and this server keeps none; send the item itself, as clients "
+                "do that are told `store: false`",
                 param=path,
                 code="item_not_found",
             )

@@ -48,8 +48,8 @@ class ResponsesEncoder:
 
 def _not_kept(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - the answer is always the same
     raise NotFound(
-        "there is no such response: this server keeps none (store is false), so there is nothing to fetch, delete "
-        "or cancel",
+        f"There is nothing at {head.path[:200]}: this server keeps no responses (store is false), so there is none to "
+        "fetch, delete or cancel.",
         param="response_id",
         code="response_not_found",
     )

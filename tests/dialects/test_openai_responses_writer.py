@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from proxy.chat import Answer, ToolCall, Usage
+from proxy.chat import Answer, Message, Text, ToolCall, Usage
+from proxy.dialects.openai_responses import decode_request
 from proxy.dialects.openai_responses_object import ResponseObject
-from proxy.dialects.openai_responses_tools import read_tools
+from proxy.dialects.openai_responses_tools import custom_arguments, read_tools
 from proxy.dialects.openai_responses_writer import StreamWriter, whole_body
 from proxy.errors import RateLimited, UpstreamFailed, UpstreamIdle, UpstreamRefused, UpstreamTruncated
 from proxy.events import (
@@ -382,3 +383,30 @@ def test_a_whole_answer_that_was_cut_short_says_so():
     response = Response.model_validate_json(whole_body(writer(), Answer(text="hi", finish_reason="length")))
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert response.output[0].status == "incomplete"
+
+
+# an answer comes back as the next request's input
+
+ARGUMENTS = st.dictionaries(TEXTS, TEXTS, max_size=2).map(lambda value: msgspec.json.encode(value).decode())
+TOOL_CALLS = st.lists(
+    st.builds(ToolCall, TEXTS, st.just("weather") | st.just("crm__find"), ARGUMENTS)
+    | st.builds(ToolCall, TEXTS, st.just("apply_patch"), st.text().map(custom_arguments)),
+    max_size=3,
+)
+
+
+@given(TEXTS, st.text(), st.text(), TOOL_CALLS)
+def test_a_client_that_sends_an_answer_back_says_what_the_model_said(text, reasoning, signature, calls):
+    answer = Answer(text=text, reasoning=reasoning, reasoning_signature=signature, tool_calls=tuple(calls))
+    output = msgspec.json.decode(whole_body(writer(), answer))["output"]
+    results = [{"type": "function_call_output", "call_id": call.id, "output": "done"} for call in calls]
+    body = {"tools": WIRE["tools"], "input": [{"role": "user", "content": "hi"}, *output, *results]}
+    said = decode_request(msgspec.json.encode(body), id="r1").messages
+    assert said[1] == Message(
+        "assistant",
+        (Text(text),),
+        tuple(calls),
+        reasoning=reasoning or None,
+        reasoning_signature=signature or None,
+    )
+    assert [message.tool_call_id for message in said[2:]] == [call.id for call in calls]
