@@ -10,6 +10,8 @@ from pydantic import Field
 
 from proxy.backends.base import BackendSettings, Resources
 from proxy.chat import ChatRequest, Usage
+from proxy.dialects.openai_chat import choices_expected
+from proxy.errors import Unsupported
 from proxy.events import Batch, Finish, FinishReason, Start, StreamEvent, TextDelta
 from proxy.routing import Target
 
@@ -47,6 +49,8 @@ class EchoBackend:
 
     async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
+        if choices_expected(request) > 1:
+            raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")
         limit = _limit(request)
         said = heard = 0
         events: list[StreamEvent] = [Start(f"echo-{request.id}", target.model or "echo")]

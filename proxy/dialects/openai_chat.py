@@ -26,6 +26,7 @@ from proxy.dialects.json_body import (
     need_array,
     parse_object,
 )
+from proxy.dialects.openai_functions import as_tool_messages, as_tools, speaks_functions
 from proxy.dialects.openai_stream import DIALECT
 from proxy.errors import BadRequest, Unsupported
 
@@ -109,10 +110,10 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         id=id,
         contract="openai",
         dialect=DIALECT,
-        messages=decode_messages(messages),
+        messages=decode_messages(as_tool_messages(messages)),
         model=get_string(wire, "model"),
         params=decode_params(wire),
-        tools=decode_tools(get_array(wire, "tools")),
+        tools=decode_tools(as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")),
         stream=stream,
         user=get_string(wire, "user"),
         metadata=get_object(wire, "metadata") or {},

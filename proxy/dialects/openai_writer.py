@@ -43,13 +43,15 @@ class StreamWriter:
 
     Batches of this same dialect go out as the payloads they came in; all others are written from their
     events. What chunks have in common is encoded once per answer, so a token costs one JSON string and a
-    join. `created` is in seconds; `model` is what is said until the far side names its own.
+    join. `created` is in seconds; `model` is what is said until the far side names its own; `functions` is for who
+    asked in the form before tools, which knows one call.
     """
 
-    def __init__(self, *, id: str, model: str, created: int, usage: bool = False) -> None:
+    def __init__(self, *, id: str, model: str, created: int, usage: bool = False, functions: bool = False) -> None:
         self._id = id
         self._created = created
         self._usage = usage
+        self._functions = functions
         self._role_sent = False
         self._frame(model)
 
@@ -74,6 +76,12 @@ class StreamWriter:
                 return self._delta(b'{"reasoning_content":%b}' % json_string(text))
             case RefusalDelta(text):
                 return self._delta(b'{"refusal":%b}' % json_string(text))
+            case ToolCallStart(index, _, name) if self._functions:
+                return (
+                    b"" if index else self._delta(b'{"function_call":{"name":%b,"arguments":""}}' % json_string(name))
+                )
+            case ToolCallDelta(index, arguments) if self._functions:
+                return b"" if index else self._delta(b'{"function_call":{"arguments":%b}}' % json_string(arguments))
             case ToolCallStart(index, id_, name):
                 return self._delta(
                     b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
@@ -111,6 +119,8 @@ class StreamWriter:
         return b"%b%b%b" % (self._head, delta, self._tail)
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
+        if self._functions and reason == "tool_calls":
+            reason = "function_call"
         last = b'%b{},"logprobs":null,"finish_reason":%b}]%b}\n\n' % (self._head, json_string(reason), self._no_usage)
         if not self._usage or usage is None:  # unknown is not zero
             return last + END
@@ -127,7 +137,7 @@ class StreamWriter:
         self._text_tail = b"}" + self._tail
 
 
-def whole_body(answer: Answer, *, id: str, model: str, created: int) -> bytes:
+def whole_body(answer: Answer, *, id: str, model: str, created: int, functions: bool = False) -> bytes:
     """A whole completion: the far side's own body where it spoke this dialect, else one built from the answer."""
     if answer.dialect == DIALECT and answer.payload:
         return answer.payload
@@ -144,7 +154,12 @@ def whole_body(answer: Answer, *, id: str, model: str, created: int) -> bytes:
         ]
     if answer.media:
         message["images"] = [{"type": "image_url", "image_url": {"url": url}} for _, url in answer.media]
-    if answer.tool_calls:
+    reason = answer.finish_reason
+    if answer.tool_calls and functions:
+        call = answer.tool_calls[0]
+        message["function_call"] = {"name": call.name, "arguments": call.arguments}
+        reason = "function_call" if reason == "tool_calls" else reason
+    elif answer.tool_calls:
         message["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in answer.tool_calls
@@ -154,7 +169,7 @@ def whole_body(answer: Answer, *, id: str, model: str, created: int) -> bytes:
         "object": "chat.completion",
         "created": created,
         "model": answer.model or model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}],
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
     }
     if answer.usage is not None:  # unknown is not zero
         completion["usage"] = _counts(answer.usage)

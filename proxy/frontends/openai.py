@@ -11,6 +11,7 @@ import msgspec
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects.openai_chat import decode_request
 from proxy.dialects.openai_errors import error_body
+from proxy.dialects.openai_functions import speaks_functions
 from proxy.dialects.openai_writer import StreamWriter, whole_body
 from proxy.dialects.sse import PING
 from proxy.errors import NotFound, ProxyError
@@ -36,7 +37,14 @@ class OpenAIEncoder:
         self._id = f"chatcmpl-{request.id}"
         self._model = request.model or ""
         self._created = created
-        self._writer = StreamWriter(id=self._id, model=self._model, created=created, usage=request.wants_usage)
+        self._functions = speaks_functions(request.wire or {})
+        self._writer = StreamWriter(
+            id=self._id,
+            model=self._model,
+            created=created,
+            usage=request.wants_usage,
+            functions=self._functions,
+        )
 
     def feed(self, batch: Batch) -> bytes:
         return self._writer.feed(batch)
@@ -45,7 +53,8 @@ class OpenAIEncoder:
         return PING
 
     def whole(self, answer: Answer) -> Reply:
-        return _json(200, whole_body(answer, id=self._id, model=self._model, created=self._created))
+        body = whole_body(answer, id=self._id, model=self._model, created=self._created, functions=self._functions)
+        return _json(200, body)
 
     def failure(self, error: ProxyError) -> Reply:
         return failure(error)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from proxy.backends.base import kind
 from proxy.backends.echo import EchoBackend, EchoSettings
 from proxy.chat import ChatRequest, Image, Message, Text
+from proxy.errors import Unsupported
 from proxy.events import Batch, Finish, Start, TextDelta, check_order, collect
 from proxy.routing import Target
 
@@ -125,3 +126,8 @@ def test_settings_refuse_what_is_no_pause() -> None:
 def test_is_registered_and_builds_a_local_backend() -> None:
     built = kind("echo").build("e", EchoSettings(kind="echo"), None)
     assert (built.name, built.dialect) == ("e", "")
+
+
+async def test_several_answers_are_refused_rather_than_one_given() -> None:
+    with pytest.raises(Unsupported, match="one answer"):
+        await batches(request("hi", n=2))

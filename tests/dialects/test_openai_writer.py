@@ -58,8 +58,8 @@ TRANSCRIPTS = {
 }
 
 
-def writer(*, usage=False, model="asked-for"):
-    return StreamWriter(id="chatcmpl-7", model=model, created=1793000000, usage=usage)
+def writer(*, usage=False, model="asked-for", functions=False):
+    return StreamWriter(id="chatcmpl-7", model=model, created=1793000000, usage=usage, functions=functions)
 
 
 def chunks(stream):
@@ -167,6 +167,40 @@ def test_what_is_written_is_read_as_the_same_events(content, calls, reason, usag
     decoder = StreamDecoder(1 << 20)
     read = [event for at in range(0, len(stream), size) for event in decoder.feed(stream[at : at + size]).events]
     assert read == events
+
+
+# functions, the form before tools
+
+TWO_CALLS = [
+    Start("", "m"),
+    ToolCallStart(0, "call_a", "weather"),
+    ToolCallDelta(0, '{"city":'),
+    ToolCallStart(1, "call_b", "weather"),
+    ToolCallDelta(1, "{}"),
+    ToolCallDelta(0, '"Oslo"}'),
+    Finish("tool_calls"),
+]
+
+
+def test_who_offered_functions_is_told_of_one_call_in_their_form():
+    seen = [
+        ChatCompletionChunk.model_validate(msgspec.json.decode(data))
+        for data in chunks(writer(functions=True).feed(Batch(TWO_CALLS)))
+    ]
+    calls = [chunk.choices[0].delta.function_call for chunk in seen]
+    assert [call.name for call in calls if call and call.name] == ["weather"]
+    assert "".join(call.arguments for call in calls if call) == '{"city":"Oslo"}'
+    assert all(chunk.choices[0].delta.tool_calls is None for chunk in seen)
+    assert seen[-1].choices[0].finish_reason == "function_call"
+
+
+def test_a_whole_answer_to_who_offered_functions_has_one_call_in_their_form():
+    collector = Collector()
+    collector.add(Batch(TWO_CALLS))
+    body = whole_body(collector.answer(), id="x", model="m", created=1, functions=True)
+    choice = ChatCompletion.model_validate_json(body).choices[0]
+    assert (choice.finish_reason, choice.message.tool_calls) == ("function_call", None)
+    assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("weather", '{"city":"Oslo"}')
 
 
 # the same dialect on both sides

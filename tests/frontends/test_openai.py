@@ -7,9 +7,9 @@ import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletion
 
-from proxy.chat import Answer
+from proxy.chat import Answer, ToolCall
 from proxy.errors import BadRequest, Draining, InternalError, MethodNotAllowed, Unauthorized, UpstreamFailed
-from proxy.events import Batch, Finish, Start, TextDelta
+from proxy.events import Batch, Finish, Start, TextDelta, ToolCallDelta, ToolCallStart
 from proxy.frontends.base import Head
 from proxy.frontends.openai import FRONTEND
 
@@ -93,3 +93,17 @@ def test_a_model_that_is_not_offered_is_not_found():
     error = msgspec.json.decode(reply.body)["error"]
     assert (reply.status, error["code"], error["param"]) == (404, "model_not_found", "model")
     assert len(error["message"]) < 200
+
+
+@pytest.mark.parametrize(("offer", "field"), [(b'"functions":[{"name":"f"}]', b"function_call"),
+    (b'"tools":[{"type":"function","function":{"name":"f"}}]', b"tool_calls")])  # fmt: skip
+def test_calls_come_in_the_form_they_were_offered_in(offer, field):
+    request = FRONTEND.decode(BODY[:-1] + b"," + offer + b"}", HEAD)
+    events = [Start("", "m"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, "{}"), Finish("tool_calls")]
+    stream = FRONTEND.encoder(request, HEAD).feed(Batch(events))
+    whole = FRONTEND.encoder(request, HEAD).whole(
+        Answer(tool_calls=(ToolCall("c", "f", "{}"),), finish_reason="tool_calls")
+    )
+    for told in (stream, whole.body):
+        assert b'"%b":' % field in told
+        assert b'"finish_reason":"%b"' % field in told
