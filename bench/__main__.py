@@ -1,6 +1,6 @@
 """Measure chat-proxy and its neighbours: `make bench`, `make bench-all`, `make bench-compare BASE=rev`.
 
-python -m bench run [--loads burst,paced-200] [--proxies chat,nginx] [--rounds 3] [--seconds 4] [--publish]
+python -m bench run [--loads burst,paced-200] [--proxies chat,nginx] [--rounds 3] [--seconds 4] [--publish] [--resume]
 python -m bench page RESULTS.jsonl
 python -m bench compare BASE [--loads …] [--rounds 5] [--seconds 4] [--margin 0.1]
 """
@@ -13,18 +13,19 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import chart, compare, processes, table, tools
+from bench import chart, compare, plan, processes, results, table, tools
 from bench.goals import judge
 from bench.measure import measure
 from bench.peers import PEERS
 from bench.tools import HERE, WORK, CannotMeasure
 from bench.workloads import WORKLOADS
 
-SHORT_LOADS, SHORT_PROXIES = ["burst", "paced-200"], ["direct", "chat", "openai", "nginx"]
+SHORT_LOADS, SHORT_PROXIES = ["burst", "paced-200"], ["direct", "chat", "openai", "chat-tick-50", "nginx"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,23 +39,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    pin = _prepare(options)
-    proxies = [key for key in options.proxies if _installed(key)]
+    pin, began = _prepare(options), time.monotonic()
     folder = HERE if options.publish else WORK
-    results = folder / "results.jsonl"
-    cells = [(load, key) for _ in range(options.rounds) for load in options.loads for key in proxies]
-    with results.open("w") as file:  # line by line, so that a run that is broken off leaves what it has
-        file.write(json.dumps(_machine(proxies, pin)) + "\n")
-        for count, (load, key) in enumerate(cells, 1):
-            if WORKLOADS[load].tls and key == "direct":
-                continue
-            print(f"{count}/{len(cells)} {load}: {PEERS[key].name}", file=sys.stderr, flush=True)
-            record = measure(PEERS[key], WORKLOADS[load], seconds=options.seconds, pin=pin)
-            file.write(json.dumps(record) + "\n")
+    path, mark = folder / "results.jsonl", results.fingerprint()
+    turns = plan.turns(options.loads, [key for key in options.proxies if _needed(key, options.loads)], options.rounds)
+    kept, left = results.resumed(path, mark, turns) if options.resume else ([], turns)
+    run = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    cells = [(turn, key) for turn in left for key in turn.proxies]
+    about = {"run": run, "fingerprint": mark, **_machine({key for _, key in cells}, pin)}
+    with path.open("w") as file:  # line by line, so that a run that is broken off leaves what it has
+        for line in [*kept, about] if cells else kept:
+            file.write(json.dumps(line) + "\n")
+        for count, (turn, key) in enumerate(cells, 1):
+            print(f"{count}/{len(cells)} {turn.load}: {PEERS[key].name}", file=sys.stderr, flush=True)
+            record = measure(PEERS[key], WORKLOADS[turn.load], seconds=options.seconds, pin=pin)
+            file.write(json.dumps({"run": run, "round": turn.round} | record) + "\n")
             file.flush()
             if "error" in record:
                 print(record["error"], file=sys.stderr)
-    _write(results, folder)
+    _write(path, folder)
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
     return 0
 
 
@@ -63,17 +67,17 @@ def _page(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(results: Path, folder: Path) -> None:
+def _write(path: Path, folder: Path) -> None:
     """The page and the chart, beside the raw figures; the page goes to stdout too."""
-    machine, records = table.read(results)
-    text = table.page(machine, records)
+    runs, records = results.read(path)
+    text = table.page(runs, records)
     (folder / "results.md").write_text(text)
-    cells = table.medians(records)
-    if any(chart.bars(cells, load) for load, _ in chart.PANELS):
-        (folder / "chart.svg").write_text(chart.draw(cells))
+    found = results.Results(records)
+    if any(chart.bars(found, load) for load, _ in chart.PANELS):
+        (folder / "chart.svg").write_text(chart.draw(found))
     print(text)
-    missed = sum(verdict.reached is False for verdict in judge(cells))
-    print(f"{missed} goals not reached; raw figures: {results}", file=sys.stderr)
+    missed = sum(verdict.reached is False for verdict in judge(found))
+    print(f"{missed} goals not reached; raw figures: {path}", file=sys.stderr)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -94,7 +98,10 @@ def _prepare(options: argparse.Namespace) -> bool:
     return pin
 
 
-def _installed(key: str) -> bool:
+def _needed(key: str, loads: Iterable[str]) -> bool:
+    """Whether a proxy takes part; it is then installed."""
+    if not any(key in plan.rows(load) for load in loads):
+        return False
     try:
         PEERS[key].install()
     except CannotMeasure as error:
@@ -103,8 +110,8 @@ def _installed(key: str) -> bool:
     return True
 
 
-def _machine(proxies: Iterable[str], pinned: bool) -> dict[str, Any]:
-    versions: Mapping[str, str] = {PEERS[key].name: PEERS[key].version() for key in proxies}
+def _machine(proxies: Collection[str], pinned: bool) -> dict[str, Any]:
+    versions = {peer.name.partition(" /")[0]: peer.version() for key, peer in PEERS.items() if key in proxies}
     return {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} × {_cpu_model()}, {platform.system()} {platform.release()}",
@@ -129,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_choice(run, "--proxies", PEERS, SHORT_PROXIES)
     run.add_argument("--rounds", type=int, default=1)
     run.add_argument("--seconds", type=float, help="of load in a cell, instead of each load's own")
+    run.add_argument(
+        "--resume", action="store_true", help="add to the figures there are, of the same code, and skip those"
+    )
     run.add_argument("--publish", action="store_true", help="write to bench/ instead of .make/bench/")
     page = commands.add_parser("page", help="write tables and chart anew from raw figures")
     page.add_argument("results", type=Path)

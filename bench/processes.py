@@ -91,13 +91,19 @@ def tree(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """CPU time of a process tree so far, user and system, reaped children included. Steps of 10 ms."""
-    ticks = 0
+    return sum(cpu_s_each(pid).values())
+
+
+def cpu_s_each(pid: int) -> dict[int, float]:
+    """The same for each process of the tree."""
+    found = {}
     for one in tree(pid):
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{one}/stat").read_text()
             fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold spaces
-            ticks += sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
-    return ticks / TICKS_PER_S
+            ticks = sum(int(field) for field in fields[11:15])  # utime, stime, cutime, cstime
+            found[one] = ticks / TICKS_PER_S
+    return found
 
 
 def children_cpu_s() -> float:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from bench.goals import Medians, Verdict, judge, number
+from bench.goals import Verdict, judge, number
 from bench.measure import Record
-from bench.peers import OURS, PEERS
+from bench.peers import PEERS
+from bench.results import Cell, Results
 from bench.workloads import WORKLOADS
-
-COUNTS_WORST = ("failed",)
-"""Of these the most of all runs is shown: a median would hide one bad run in three."""
-
 
 INTRODUCTION = """\
 # Measured
@@ -39,61 +33,38 @@ HEAD = [
 ]
 
 
-def read(path: Path) -> tuple[dict[str, Any], list[Record]]:
-    """The machine (first line) and the records (the others) of a file of raw figures."""
-    machine, *records = (json.loads(line) for line in path.read_text().splitlines() if line.strip())
-    return machine, records
-
-
-def medians(records: Iterable[Record]) -> dict[tuple[str, str], dict[str, float]]:
-    """Per cell, in the tables' order: the median of each figure, how many `runs` there were, `saturated` if most were."""
-    cells: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in records:
-        if "error" not in record:
-            cells[record["load"], record["proxy"]].append(record)
-    return {key: _median(cells[key]) for key in _in_order(cells)}
-
-
-def _median(runs: Sequence[Record]) -> dict[str, float]:
-    names = {name for run in runs for name, value in run.items() if isinstance(value, int | float)}
-    figures: dict[str, float] = {"runs": len(runs)}
-    for name in sorted(names):
-        values = [float(run[name]) for run in runs if name in run]
-        figures[name] = max(values) if name in COUNTS_WORST else statistics.median(values)
-    return figures
-
-
-def _in_order(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    loads, names = list(WORKLOADS), [peer.name for peer in PEERS.values()]
-    return sorted(cells, key=lambda cell: (loads.index(cell[0]), names.index(cell[1])))
-
-
-def page(machine: Mapping[str, Any], records: Sequence[Record]) -> str:
+def page(runs: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> str:
     """Everything, as `bench/results.md` holds it."""
-    cells = medians(records)
-    runs = sorted({int(figures["runs"]) for figures in cells.values()})
+    results = Results(records)
     parts = [
         INTRODUCTION,
-        _machine(machine, runs),
-        figures_table(cells),
-        starts_table(records),
-        "## Goals\n\n" + goals_table(judge(cells)),
+        _machine(runs, results),
+        figures_table(results.medians),
+        workers_table(results.medians),
+        starts_table(results),
+        "## Goals\n\n" + goals_table(judge(results)),
     ]
     if errors := _errors(records):
         parts.append("## Not measured\n\n" + errors)
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
-def _machine(machine: Mapping[str, Any], runs: Sequence[int]) -> str:
-    lines = [f"- {name}: {value}" for name, value in machine.items() if name != "versions"]
-    lines += [f"- {name}: {version}" for name, version in machine.get("versions", {}).items() if version]
-    lines.append(
-        f"- runs of a cell: {' to '.join(str(count) for count in sorted({runs[0], runs[-1]})) if runs else 'none'}"
-    )
-    return "\n".join(lines) + "\n"
+def _machine(runs: Sequence[Mapping[str, Any]], results: Results) -> str:
+    """What all runs have in common is said once; where they differ, each in its words."""
+    facts: dict[str, list[str]] = {}
+    for run in runs:
+        told = {name: value for name, value in run.items() if name not in {"run", "fingerprint", "versions"}}
+        for name, value in (told | run.get("versions", {})).items():
+            if value and str(value) not in facts.setdefault(name, []):
+                facts[name].append(str(value))
+    counts = sorted({int(figures["runs"]) for figures in results.medians.values()})
+    facts["runs of a cell"] = [
+        " to ".join(str(count) for count in sorted({counts[0], counts[-1]})) if counts else "none"
+    ]
+    return "".join(f"- {name}: {'; '.join(values)}\n" for name, values in facts.items() if values)
 
 
-def figures_table(cells: Medians) -> str:
+def figures_table(cells: Mapping[Cell, Mapping[str, float]]) -> str:
     """All loads under each other; the load is named on its first row."""
     rows, last = [], ""
     for (load, proxy), figures in cells.items():
@@ -128,28 +99,42 @@ def _two(figures: Mapping[str, float], first: str, second: str, scale: float = 1
     return f"{_one(figures, first, scale)} / {_one(figures, second, scale)}" if first in figures else "–"
 
 
-def starts_table(records: Iterable[Record]) -> str:
+def workers_table(cells: Mapping[Cell, Mapping[str, float]]) -> str:
+    """What one and two workers do: measured here, where the tools take their share, and without them."""
+    rows = [
+        [
+            proxy,
+            _one(figures, "requests_per_s"),
+            _one(figures, "cpu_share", 100),
+            _one(figures, "busiest_ms_per_request"),
+            number(1e3 / figures["busiest_ms_per_request"]),
+        ]
+        for (load, proxy), figures in cells.items()
+        if load == "workers" and figures.get("busiest_ms_per_request")
+    ]
+    head = ["workers", "answers / s here", "CPU, %", "of the busiest process, ms / answer", "answers / s, a CPU each"]
+    return _markdown(head, rows) if rows else ""
+
+
+def starts_table(results: Results) -> str:
     """Start and idle memory, over all runs of a proxy under whatever load followed."""
-    of_proxy: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        if "start_s" in record:
-            of_proxy[record["proxy"]].append(record)
     rows = []
-    for name in (peer.name for peer in PEERS.values() if peer.name in of_proxy):
-        starts, idle = ([run[key] for run in of_proxy[name]] for key in ("start_s", "idle_mb"))
-        rows.append([name, number(statistics.median(starts)), number(statistics.median(idle)), str(len(starts))])
+    for name in (peer.name for peer in PEERS.values()):
+        if starts := results.all_of(name, "start_s"):
+            idle = results.all_of(name, "idle_mb")
+            rows.append([name, number(statistics.median(starts)), number(statistics.median(idle)), str(len(starts))])
     return _markdown(["proxy", "start to the first 200, s", "idle memory, MB", "starts"], rows)
 
 
 def goals_table(verdicts: Sequence[Verdict]) -> str:
+    """Under the first contract also what is measured of it alone."""
     words = {True: "reached", False: "**not reached**", None: "not measured"}
-    rows = [
-        [verdict.goal.what, verdict.goal.limit_text]
-        + ["–" if value is None else f"{number(value)} {verdict.goal.unit}" for value in verdict.values]
-        + [words[verdict.reached]]
-        for verdict in verdicts
-    ]
-    return _markdown(["goal", "limit", *(PEERS[key].name for key in OURS), ""], rows)
+    rows = []
+    for verdict in verdicts:
+        values = ["–" if value is None else f"{number(value)} {verdict.goal.unit}" for value in verdict.values]
+        values += [""] * (2 - len(values))
+        rows.append([verdict.goal.what, verdict.goal.limit_text, *values, words[verdict.reached]])
+    return _markdown(["goal", "limit", "/chat", "/v1", ""], rows)
 
 
 def _errors(records: Iterable[Record]) -> str:

@@ -14,7 +14,8 @@
  *       without -s the tokens are " tok0", " tok1", …
  *   -c  serve TLS with this certificate (PEM); needs a build with -DWITH_TLS
  *
- * POST anything: a stream when the body says "stream": true, else one chat.completion.
+ * POST anything: a stream when the body says "stream": true, else one chat.completion. Where the body holds the word
+ * "hurry", the pause is 5 ms at most: to warm up a proxy need not take as long as the slowest answers.
  * GET /stats: counters as JSON, of which `closed_early` counts answers whose reader left before their end.
  */
 #define _GNU_SOURCE
@@ -44,6 +45,7 @@ typedef void SSL;
 #define MILLISECOND 1000000LL
 #define EVENTS 1024
 #define HEAD_LIMIT (1 << 20)
+#define HURRIED (5 * MILLISECOND)
 
 typedef struct {
     char *bytes;
@@ -61,6 +63,7 @@ typedef struct {
     buffer in, out;
     size_t written; /* how much of `out` the socket has taken */
     int64_t due, started;
+    int64_t pause; /* between two tokens of this answer */
 } connection;
 
 static int token_count = 100, stamped;
@@ -371,10 +374,11 @@ static int answer(connection *c, const char *head, const char *body, size_t leng
     c->started = now();
     c->wants_usage = says_true(body, length, "\"include_usage\"");
     int streams = says_true(body, length, "\"stream\"");
+    c->pause = interval > HURRIED && memmem(body, length, "hurry", 5) ? HURRIED : interval;
     if (streams && interval) {
         append(&c->out, STREAM_HEAD, sizeof STREAM_HEAD - 1);
         append_role(c);
-        c->due = c->started + (int64_t)(random_number() % interval);
+        c->due = c->started + (int64_t)(random_number() % c->pause);
         heap_add(c);
         return flush(c);
     }
@@ -479,7 +483,7 @@ static int next_token(connection *c, int64_t t) {
     }
     append_token(c);
     if (c->sent < token_count) {
-        c->due += interval;
+        c->due += c->pause;
         heap_down(c->heap_index);
         return flush(c);
     }

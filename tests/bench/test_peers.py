@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from bench.peers import KEY, OURS, PEERS, Peer, Site
-from bench.tools import HERE
+from bench import install
+from bench.peers import CHAT, KEY, PEERS, Peer, Site
+from bench.tools import HERE, ROOT, CannotMeasure
 from proxy.backends.base import kind
 from proxy.config.load import load_config
+
+OWN = [key for key, peer in PEERS.items() if peer.config == CHAT.config]
 
 
 @pytest.fixture(params=["http", "https"])
@@ -21,14 +25,23 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     return Site(9000, 9100, tmp_path, tmp_path / "certificates" if request.param == "https" else None)
 
 
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every revision paces: to ask one takes a process."""
+    monkeypatch.setattr(install, "knows_ticks", lambda _: True)
+
+
+@pytest.mark.usefixtures("ticks")
 @pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
 def test_nothing_is_left_to_fill_in(peer: Peer, site: Site):
     peer.write_config(site)
-    filled = [*peer.rendered_command(site), *peer.rendered_headers(site), *peer.rendered_environment(site).values()]
+    filled = peer.rendered_command(site, streams=8, seconds=6, tokens=50)
+    filled += [*peer.rendered_headers(site), *peer.rendered_environment(site).values()]
     filled += [path.read_text() for path in site.folder.iterdir() if path.is_file()]
     assert not [text for text in filled if re.search(r"\$\w", text)]
 
 
+@pytest.mark.usefixtures("ticks")
 @pytest.mark.parametrize("key", [key for key, peer in PEERS.items() if peer.config.endswith(".yaml")])
 def test_yaml_is_yaml_and_names_both_ports(key: str, site: Site):
     PEERS[key].write_config(site)
@@ -38,6 +51,7 @@ def test_yaml_is_yaml_and_names_both_ports(key: str, site: Site):
     assert "9000" in text + " ".join(PEERS[key].rendered_command(site))
 
 
+@pytest.mark.usefixtures("ticks")
 @pytest.mark.parametrize("key", [key for key in PEERS if key != "direct"])
 def test_each_checks_the_upstreams_certificate_against_our_authority(key: str, tmp_path: Path):
     site = Site(9000, 9100, tmp_path, tmp_path / "certificates")
@@ -47,9 +61,11 @@ def test_each_checks_the_upstreams_certificate_against_our_authority(key: str, t
     assert authority in config or authority in PEERS[key].rendered_environment(site).values()
 
 
-@pytest.mark.parametrize("key", OURS)
+@pytest.mark.parametrize("key", OWN)
 def test_ours_is_measured_as_it_is_shipped(key: str, site: Site):
     peer = PEERS[key]
+    if peer.tick_ms and not install.knows_ticks(str(ROOT)):
+        pytest.skip("this revision does not pace")
     peer.write_config(site)
     config = load_config(site.folder / peer.config, settings_for=lambda name: kind(name).settings, env={})
     assert not config.warnings
@@ -57,6 +73,24 @@ def test_ours_is_measured_as_it_is_shipped(key: str, site: Site):
     assert config.settings.auth is not None
     assert [one.digest for one in config.settings.auth.keys] == [hashlib.sha256(KEY.encode()).hexdigest()]
     assert peer.rendered_headers(site) == [f"Authorization: Bearer {KEY}"]
+
+
+@pytest.mark.usefixtures("ticks")
+def test_pacing_is_named_for_each_row_and_off_by_default(site: Site):
+    for key, tick in (("chat", 0), ("openai", 0), ("chat-tick-50", 50), ("chat-tick-33", 33)):
+        PEERS[key].write_config(site)
+        assert f"delivery: {{tick_ms: {tick}}}" in (site.folder / CHAT.config).read_text()
+
+
+def test_a_revision_that_does_not_pace_is_measured_unpaced_only(site: Site):
+    package = site.folder / "proxy"
+    package.mkdir()
+    (package / "__main__.py").write_text("print('{}')")
+    environment = {"PYTHONPATH": str(site.folder)}
+    replace(CHAT, environment=environment).write_config(site)
+    assert "delivery" not in (site.folder / CHAT.config).read_text()
+    with pytest.raises(CannotMeasure, match=r"delivery\.tick_ms"):
+        replace(PEERS["chat-tick-50"], environment=environment).write_config(site)
 
 
 def test_the_pins_are_exact():

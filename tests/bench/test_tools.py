@@ -78,6 +78,12 @@ def test_the_models_own_waiting_is_not_held_against_the_first_token(tmp_path: Pa
     assert figures["first_token_added_us"]["p50"] < 20_000
 
 
+def test_a_request_in_a_hurry_does_not_wait_for_the_slow_model(tmp_path: Path):
+    with upstream("-n", "3", "-i", "60000000", "-s") as port:
+        figures = generate(port, tmp_path, "-r", "2", "-e", "3", body='{"stream": true, "messages": "hurry"}')
+    assert figures["succeeded"] == 2
+
+
 PLAIN = b"data: tok=%d+%d\n\n", b"data: tok=%d\n\n", b"event: done\ndata:[DONE]\n\n"
 CHUNKS = (
     b'data: {"choices":[{"delta":{"content":" tok=%d+%d"}}]}\n\n',
@@ -154,10 +160,48 @@ def test_a_proxy_that_does_not_come_up_is_a_record_with_its_last_words():
     assert "no such luck" in record["error"]
 
 
+FIGURES = {"succeeded": 4, "failed": 0, "unfinished": 0, "elapsed_s": 2.0, "requests_per_s": 2.0, "tokens_per_s": 100.0}
+
+
+def test_a_program_that_reads_by_itself_is_asked_for_its_figures():
+    script = f"import json, sys; print(json.dumps({FIGURES!r} | {{'tokens': int(sys.argv[2]) * 4, 'cpu_s': 0.1}}))"
+    client = Peer("client", command=f'$python -c "{script}" $streams $tokens', is_client=True)
+    record = measure(client, WORKLOADS["litellm"], seconds=0.1, pin=False)
+    assert (record["tokens"], record["cpu_us_per_token"], record["failed"]) == (200, 500.0, 0)
+
+
+def test_a_program_that_gives_no_figures_is_a_record_with_its_last_words():
+    broken = Peer("broken", command="sh -c 'echo no such luck >&2; exit 3'", is_client=True)
+    record = measure(broken, WORKLOADS["litellm"], seconds=0.1, pin=False)
+    assert "broken gave no figures" in record["error"]
+    assert "no such luck" in record["error"]
+
+
+PACED = WORKLOADS["paced-200"]
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "more", "saturated"),
+    [
+        (1.0, {}, False),
+        (9.6, {}, True),
+        (1.0, {"unfinished": 1}, True),
+        (1.0, {"total_us": {"p50": 1.2e6}}, True),
+        (1.0, {"total_us": {"p50": 1.05e6}}, False),
+    ],
+)
+def test_a_proxy_that_answers_late_could_not_carry_the_load(cpu_s: float, more: dict[str, Any], saturated: bool):
+    figures = {"tokens": 100, "succeeded": 2, "unfinished": 0, "elapsed_s": 10.0, **more}
+    assert measuring._costs(PACED, figures, cpu_s)["saturated"] is saturated
+
+
 @pytest.mark.heavy
-@pytest.mark.parametrize("key", ["chat", "openai"])
-@pytest.mark.parametrize("load", ["paced-200", "whole", "tls"])
-def test_a_second_of_load_on_ours_gives_every_figure_and_no_failure(key: str, load: str):
+@pytest.mark.parametrize(
+    ("load", "key"),
+    [(load, key) for load in ("paced-200", "whole", "tls") for key in ("chat", "openai")]
+    + [("tls", "chat-aiohttp"), ("workers", "chat-1-worker"), ("litellm", "chat-litellm")],
+)
+def test_a_second_of_load_on_ours_gives_every_figure_and_no_failure(load: str, key: str):
     record = measure(PEERS[key], WORKLOADS[load], seconds=1, pin=processes.can_pin())
     assert "error" not in record
     assert record["failed"] == 0
@@ -166,3 +210,13 @@ def test_a_second_of_load_on_ours_gives_every_figure_and_no_failure(key: str, lo
     assert record["first_token_p99_us"] >= record["first_token_p50_us"] > 0
     assert record["idle_mb"] > 10
     assert 0 < record["start_s"] < 30
+
+
+@pytest.mark.heavy
+def test_the_litellm_sdk_alone_reads_every_token():
+    load = WORKLOADS["litellm"]
+    record = measure(PEERS["litellm-alone"], load, seconds=1, pin=processes.can_pin())
+    assert "error" not in record
+    assert record["failed"] == 0
+    assert record["tokens"] == record["succeeded"] * load.tokens > 0
+    assert record["cpu_us_per_token"] > 0

@@ -15,7 +15,8 @@ from textwrap import dedent
 import pytest
 from aiohttp import web
 
-from proxy.app import House, create_app
+from bench.aiohttp_transport import AiohttpTransport
+from proxy.app import READ_AHEAD, House, create_app
 from proxy.errors import EndReason
 from proxy.frontends.server import Runner
 from proxy.telemetry.record import StreamRecord
@@ -82,6 +83,8 @@ async def _open(config: Path) -> AsyncIterator[Running]:
 @contextlib.asynccontextmanager
 async def _listening(config: Path) -> AsyncIterator[Running]:
     house = House(str(config), host="127.0.0.1", port=0)
+    if os.environ.get("TRANSPORT") == "aiohttp":  # which of these tests would another transport pass?
+        house.transport = AiohttpTransport(high_water=READ_AHEAD)
     await house.start()
     runner = Runner(create_app(config, house=house), limits=lambda: house.generation.config.settings.server.limits)
     await runner.setup()

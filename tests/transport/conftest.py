@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvloop
 
+from bench.aiohttp_transport import AiohttpTransport
 from proxy.transport import HttpTransport, Request, Response
 from tests.support.upstream import ScriptedUpstream, eventually
 
@@ -21,7 +23,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture
 async def transport() -> AsyncIterator[HttpTransport]:
-    http = HttpTransport(proxies={})
+    other = os.environ.get("TRANSPORT") == "aiohttp"  # which of these tests would it pass?
+    http = AiohttpTransport() if other else HttpTransport(proxies={})
     yield http
     await http.aclose()
     assert http.stats().open == 0

@@ -1,0 +1,85 @@
+"""The transport that ours is compared with is no straw man: it streams, reuses, and says how an answer ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bench.aiohttp_transport import AiohttpTransport
+from proxy.errors import UpstreamConnect, UpstreamTruncated
+from proxy.transport import Request
+from tests.support.upstream import (
+    Fin,
+    Rst,
+    ScriptedUpstream,
+    Send,
+    Stall,
+    Step,
+    chunked,
+    eventually,
+    openai_stream,
+    sse_head,
+)
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    one = AiohttpTransport()
+    yield one
+    await one.aclose()
+    assert one.stats().open == 0
+
+
+def request(upstream: ScriptedUpstream, path: str = "/chat/completions") -> Request:
+    return Request(method="POST", url=f"{upstream.url}{path}", headers={"authorization": "Bearer x"}, body=b"{}")
+
+
+async def test_a_whole_answer_frees_its_connection_for_the_next(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+):
+    for _ in range(2):
+        upstream.play(openai_stream(["Hello", " world"]))
+        response = await transport.open(request(upstream))
+        assert response.status == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        body = await response.read_all(10_000)
+        assert b"Hello" in body
+        assert body.endswith(b"data: [DONE]\n\n")
+        response.close()
+    assert upstream.open_connections == 1
+    assert transport.stats().in_use == 0
+
+
+@pytest.mark.parametrize("leave", [Fin(), Rst()], ids=["FIN", "RST"])
+async def test_a_cut_answer_is_told(transport: AiohttpTransport, upstream: ScriptedUpstream, leave: Step):
+    upstream.play(openai_stream(["Hello", " world"])[:3], leave)
+    response = await transport.open(request(upstream))
+    with pytest.raises(UpstreamTruncated):
+        await response.read_all(10_000)
+    response.close()
+
+
+async def test_a_dead_pooled_connection_is_replaced(transport: AiohttpTransport, upstream: ScriptedUpstream):
+    upstream.play(openai_stream(["one"]))
+    first = await transport.open(request(upstream))
+    await first.read_all(10_000)
+    first.close()
+    upstream.play(Fin())
+    upstream.play(openai_stream(["two"]))
+    second = await transport.open(request(upstream))
+    assert b"two" in await second.read_all(10_000)
+    second.close()
+
+
+async def test_an_answer_that_is_left_closes_its_connection(transport: AiohttpTransport, upstream: ScriptedUpstream):
+    upstream.play(Send(sse_head() + chunked(b"data: 1\n\n")), Stall())
+    response = await transport.open(request(upstream))
+    assert await response.read() == b"data: 1\n\n"
+    response.close()
+    await eventually(lambda: transport.stats().open == 0)
+
+
+async def test_a_refused_connection_is_named(transport: AiohttpTransport, unused_tcp_port: int):
+    with pytest.raises(UpstreamConnect, match="failed"):
+        await transport.open(Request(method="POST", url=f"http://127.0.0.1:{unused_tcp_port}/", headers={}))
