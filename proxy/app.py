@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -135,6 +135,10 @@ class Visit:
     @property
     def table(self) -> Table:
         return self._generation.table
+
+    @property
+    def models_named(self) -> Container[str]:
+        return self._generation.router.named
 
     @property
     def models_created(self) -> int:

@@ -128,13 +128,15 @@ def explain(  # noqa: PLR0917 - click passes them by name
     from proxy import explain as explaining  # noqa: PLC0415
 
     config = _load(path, exit_code=1)
+    router = explaining.router_of(config)
     content = body.read() if body is not None else explaining.SMALLEST_BODY
     try:
         principal = explaining.principal_of(config, key)
-        request = explaining.decode(url, dict(_header(header) for header in headers), content, id="explain")
+        given = dict(_header(header) for header in headers)
+        request = explaining.decode(url, given, content, id="explain", models=router.named)
     except ProxyError as error:
         _stop(f"{error.status} {error.code}: {error.message}", exit_code=1)
-    explanation = explaining.router_of(config).explain(request, principal)
+    explanation = router.explain(request, principal)
     if as_json:
         click.echo(json.dumps(explaining.as_data(explanation), indent=2, ensure_ascii=False, default=str))
     else:
@@ -185,13 +187,16 @@ def diff(old: str, new: str, requests: IO[str]) -> None:
             continue
         total += 1
         try:
-            request = explaining.recorded(line, id=f"line-{number}")
+            read = [explaining.recorded(line, id=f"line-{number}", models=router.named) for router, _ in routers]
         except ProxyError as error:
             _stop(f"{requests.name}:{number}: {error.message}", exit_code=2)
-        before, after = (_verdict(router.explain(request, principal)) for router, principal in routers)
+        before, after = (
+            _verdict(router.explain(request, principal))
+            for request, (router, principal) in zip(read, routers, strict=True)
+        )
         if before != after:
             differing += 1
-            click.echo(f"{requests.name}:{number}: {request.path}, model {request.model or '(none)'}")
+            click.echo(f"{requests.name}:{number}: {read[0].path}, model {read[0].model or '(none)'}")
             click.echo(f"  - {before}\n  + {after}")
     click.echo(f"{differing} of {_count(total, 'request')} would be routed differently")
     sys.exit(1 if differing else 0)

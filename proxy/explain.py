@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,8 +40,11 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
     return Principal(name, tuple(keys[name].routes), tuple(keys[name].models))
 
 
-def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str) -> ChatRequest:
-    """The request as the contract that serves `path` reads it. Raises a `RequestError`."""
+def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str, models: Container[str] = ()) -> ChatRequest:
+    """The request as the contract that serves `path` reads it. Raises a `RequestError`.
+
+    `models` are those that the config names (`Router.named`).
+    """
     parts = urlsplit(path)
     frontends: list[Frontend] = [point.load() for point in registered().values()]
     table = Table(frontends)
@@ -51,11 +54,12 @@ def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str) -> Ch
         known = {endpoint.path for one in frontends for endpoint in one.endpoints if endpoint.action == "chat"}
         raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, known)}")
     given = {"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}}
-    head = Head(id=id, method="POST", path=parts.path, query=dict(parse_qsl(parts.query)), headers=given)
+    query = dict(parse_qsl(parts.query))
+    head = Head(id=id, method="POST", path=parts.path, query=query, headers=given, models=models)
     return choose(tuple(served), head, body).frontend.decode(body, head)
 
 
-def recorded(line: str, *, id: str) -> ChatRequest:
+def recorded(line: str, *, id: str, models: Container[str] = ()) -> ChatRequest:
     """A request from a line of a recording: `{"path": …, "headers": {…}, "body": {…}}`."""
     try:
         entry = msgspec.json.decode(line, type=_Recorded)
@@ -63,7 +67,7 @@ def recorded(line: str, *, id: str) -> ChatRequest:
         raise BadRequest(
             f'not a recorded request: {error}; write {{"path": …, "headers": {{…}}, "body": {{…}}}}'
         ) from None
-    return decode(entry.path, entry.headers, bytes(entry.body) or SMALLEST_BODY, id=id)
+    return decode(entry.path, entry.headers, bytes(entry.body) or SMALLEST_BODY, id=id, models=models)
 
 
 class _Recorded(msgspec.Struct, forbid_unknown_fields=True):

@@ -241,6 +241,8 @@ class Router:
         defaults: ServerSettings,
     ) -> None:
         self._rules = tuple(_Rule(route, live, off, defaults) for route in routes)
+        self.named = frozenset(name for route in routes for name in _named(route))
+        """Models that the rules name, in `match` or as targets, whatever is on and whoever may use them."""
 
     def plan(self, request: ChatRequest, principal: Principal | None = None) -> Plan:
         """What this request does. Raises `NoRoute`, `Forbidden` or `BadRequest`, each saying what would help."""
@@ -384,6 +386,12 @@ def _models(rule: _Rule, principal: Principal | None) -> Iterator[str]:
         if not problem:
             yield target.model
             yield str(target)
+
+
+def _named(route: RouteSettings) -> Iterator[str]:
+    yield from (pattern for pattern in route.match.model or () if not is_glob(pattern))
+    for target in route.to:
+        yield from (target.model, target.target) if target.model else ()
 
 
 def _naming(patterns: Sequence[str]) -> Matcher:

@@ -18,7 +18,8 @@ from aiohttp import web
 from proxy.app import House, create_app
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
-from proxy.errors import Draining
+from proxy.errors import ConfigError, Draining
+from proxy.frontends.ollama import PREFIX as OLLAMA_PREFIX
 from proxy.frontends.server import Runner
 from proxy.telemetry import log as logs
 
@@ -83,7 +84,7 @@ class Process:
             sites = await self._listen(runner, server)
             if sites:
                 port = runner.addresses[0][1]
-                self._announce(banner(house, server.host, port))
+                self._announce(banner(house, server.host, port, tuple(runner.limited_server.prefixes)))
                 log.info("listening", host=server.host, port=port, generation=house.generation.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
@@ -94,7 +95,23 @@ class Process:
     async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[web.BaseSite]:
         site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_address=True)
         await site.start()
-        return [site]
+        if server.ollama_port is None:
+            return [site]
+        return [site, await self._listen_for_ollama(runner, server.host, server.ollama_port)]
+
+    async def _listen_for_ollama(self, runner: Runner, host: str, port: int) -> web.BaseSite:
+        """A second address, where what is served under Ollama's prefix is at the root."""
+        site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on port {port} as `server.ollama_port` says: {error.strerror or error}; "
+                "stop what listens there, maybe Ollama itself, or choose another port",
+                file=self._house.path,
+            ) from None
+        runner.limited_server.prefixes[site.port] = OLLAMA_PREFIX
+        return site
 
     def _announce(self, served: str) -> None:
         print(served, flush=True)  # noqa: T201 - for the person who started it
@@ -185,11 +202,13 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.wait([task])
 
 
-def banner(house: House, host: str, port: int) -> str:
+def banner(house: House, host: str, port: int, ollama_ports: Sequence[int] = ()) -> str:
     """What is served, for the person who started it."""
     generation = house.generation
     shown = "[" + host + "]" if ":" in host else host
-    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {house.path})", "", "routes, first match wins:"]
+    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {house.path})"]
+    lines += [f"as Ollama on http://{shown}:{own}" for own in ollama_ports]
+    lines += ["", "routes, first match wins:"]
     width = max(len(route.name) for route in generation.config.settings.routes)
     for route in generation.config.settings.routes:
         targets = ", ".join(target.target for target in route.to)

@@ -114,6 +114,13 @@ class ServerSettings(Model):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    ollama_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A second port, for programs that expect Ollama there: `11434` is where they look. What is served "
+        "under `/ollama` is at the root there (`/api/chat`, `/api/tags`), all else where it always is. None by default.",
+    )
     cors: CorsSettings | None = Field(default=None, description="Web pages that may call; none by default.")
     drain_s: float = Field(
         default=30.0, ge=0, le=86_400, allow_inf_nan=False, description="How long open streams may finish at a stop."

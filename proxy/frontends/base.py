@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
@@ -23,6 +23,7 @@ class Head(msgspec.Struct, frozen=True):
     query: Mapping[str, str]
     headers: Mapping[str, str]
     options: Mapping[str, Any] = {}  # what the matching route says to this contract: `dialect`, `errors`
+    models: Container[str] = ()  # those that the config names
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -41,7 +42,10 @@ class Encoder(Protocol):
     abort_on_fault: bool  # after an error frame, cut the connection instead of ending it cleanly
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch; may be empty. After a terminal event it returns the contract's own end."""
+        """The bytes of a batch; may be empty. After a terminal event it returns the contract's own end.
+
+        Raises an `UpstreamError` for an answer that the contract cannot carry; a `Fault` with it comes next.
+        """
 
     def ping(self) -> bytes:
         """A heartbeat that leaves the answer as it is; empty where the contract has none."""
@@ -93,8 +97,11 @@ class Frontend(Protocol):
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         """Read a body. Raises `BadRequest` (or another `RequestError`) saying what is wrong and where."""
 
-    def encoder(self, request: ChatRequest, head: Head) -> Encoder:
-        """How this request wants its answer. Raises `BadRequest` for a choice that does not exist."""
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder | Reply:
+        """How this request wants its answer, or the answer itself where the contract asks no model for it.
+
+        A route takes the request in any case. Raises `BadRequest` for a choice that does not exist.
+        """
 
     def failure(self, error: ProxyError, head: Head) -> Reply: ...
 

@@ -10,7 +10,7 @@ import asyncio
 import difflib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -57,6 +57,10 @@ class Visit(Protocol):
     @property
     def table(self) -> Table:
         """What is served where."""
+
+    @property
+    def models_named(self) -> Container[str]:
+        """The models that the config names, as they are written there."""
 
     @property
     def models_created(self) -> int:
@@ -137,13 +141,14 @@ class _Call:
         self._house = house
         self._visit = visit
         self._http = http
-        self._path = http.rel_url.raw_path
+        self._path = visit.table.resolve(getattr(http.protocol, "prefix", ""), http.rel_url.raw_path)
         self._head = Head(
             id=request_id,
             method=http.method,
             path=self._path,
             query=http.query,
             headers={name.lower(): value for name, value in http.headers.items()},
+            models=visit.models_named,
         )
         self._headers = {
             "Server": SERVER,
@@ -223,6 +228,8 @@ class _Call:
         plan = visit.plan(request)
         head = msgspec.structs.replace(head, options={"dialect": plan.dialect, "errors": plan.errors})
         encoder = frontend.encoder(request, head)
+        if isinstance(encoder, Reply):
+            return self._reply(encoder)
         if request.stream:
             return await self._stream(encoder)
         return await self._whole(encoder)

@@ -33,7 +33,7 @@ about 4 MB of an answer before anybody notices (measured)."""
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_head_timer", "_limits", "_peer", "_server")
+    __slots__ = ("_head_timer", "_limits", "_peer", "_prefix", "_server")
 
     def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
@@ -41,6 +41,7 @@ class Connection(RequestHandler):
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._peer: str | None = None
+        self._prefix: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -100,6 +101,14 @@ class Connection(RequestHandler):
         return response
 
     @property
+    def prefix(self) -> str:
+        """What goes without saying before each path asked for here: the port decides, once for a connection."""
+        if self._prefix is None:
+            address = self.transport.get_extra_info("sockname") if self._server.prefixes and self.transport else None
+            self._prefix = self._server.prefixes.get(address[1], "") if isinstance(address, tuple) else ""
+        return self._prefix
+
+    @property
     def idle(self) -> bool:
         """Whether it waits for the head of a request, its first or the next."""
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
@@ -137,6 +146,11 @@ class Server(web.Server):
         super().__init__(handler, handler_cancellation=True, **options)
         self._limits = limits
         self._open: Counter[str] = Counter()
+        self.prefixes: dict[int, str] = {}
+        """What goes without saying before each path, by the port that a client came to.
+
+        All that a second address needs: a site of the same runner, which shares limits and drain, and an entry here.
+        """
 
     def __call__(self) -> RequestHandler:
         limits = self._limits()

@@ -60,6 +60,10 @@ class Table:
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
+    def resolve(self, prefix: str, path: str) -> str:
+        """What `path` means where `prefix` goes without saying: the path under it if one is served, else itself."""
+        return prefix + path if prefix and self.find(prefix + path) is not None else path
+
     def find(self, path: str) -> Place | None:
         """What is served at `path`. Where patterns overlap, the one that spells out most of it counts."""
         place = self._places.get(path)
