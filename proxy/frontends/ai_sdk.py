@@ -1,0 +1,100 @@
+"""The Vercel AI SDK over HTTP: UI message streams for `useChat` and `useCompletion`.
+
+Both hooks have a default address, `/api/chat` and `/api/completion`. The first is also the founding hook's: whose a
+request is, its body tells. `/ai-sdk/chat` is nobody else's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects import ai_sdk
+from proxy.dialects.ai_sdk_writer import PING, StreamWriter, sentence, whole_message
+from proxy.errors import NotFound, ProxyError
+from proxy.events import Batch
+from proxy.frontends.base import Encoder, Endpoint, Head, Offer, Reply
+
+STREAM_HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+    "X-Vercel-AI-UI-Message-Stream": "v1",
+}
+_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_TEXT = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+
+
+class AiSdkEncoder:
+    """One answer as a UI message stream, or as one UI message."""
+
+    headers = STREAM_HEADERS
+    early = False
+    abort_on_fault = False
+
+    def __init__(self, request: ChatRequest) -> None:
+        self._id = request.id
+        self._writer = StreamWriter(id=request.id, usage=request.wants_usage)
+
+    def feed(self, batch: Batch) -> bytes:
+        return self._writer.feed(batch)
+
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        return Reply(200, whole_message(answer, id=self._id), _JSON)
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
+
+class AiSdkFrontend:
+    """Where the contract is served, and how. It has no list of models."""
+
+    name = "ai-sdk"
+
+    def __init__(self) -> None:
+        self.endpoints = (
+            Endpoint("POST", "/api/chat", claim=_claim),
+            Endpoint("POST", "/api/completion"),
+            Endpoint("POST", "/ai-sdk/chat"),
+            Endpoint("GET", "/api/chat/{id}/stream", "answer", answer=_nothing_to_resume),
+            Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", answer=_nothing_to_resume),
+        )
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        return ai_sdk.decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
+
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder:  # noqa: ARG002 - the body says it all
+        return AiSdkEncoder(request)
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
+        return failure(error)
+
+    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
+        return failure(NotFound("This contract has no list of models."))
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
+        return self.models(ids, created)
+
+
+def failure(error: ProxyError) -> Reply:
+    """An error instead of an answer: a sentence, for the hooks show the body as `error.message`."""
+    headers = {**_TEXT, **error.headers}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    return Reply(error.status, sentence(error), headers)
+
+
+def _claim(head: Head, body: bytes) -> int:  # noqa: ARG001
+    return ai_sdk.claim(body)
+
+
+def _nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
+    """What a page asks for when it is loaded with `resume`: 204 says that no answer is under way."""
+    return Reply(204, b"", {"Cache-Control": "no-store"})
+
+
+FRONTEND = AiSdkFrontend()

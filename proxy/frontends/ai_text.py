@@ -1,0 +1,78 @@
+"""The text streams of the Vercel AI SDK: `TextStreamChatTransport`, and `useCompletion` with `streamProtocol: "text"`.
+
+Their requests look like those of UI message streams, so only a name can choose this contract: its own address, or
+`?contract=ai-text` at those of the AI SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxy.chat import Answer, ChatRequest
+from proxy.dialects import ai_sdk
+from proxy.dialects.ai_text import text_of
+from proxy.dialects.plain_frames import utf8
+from proxy.errors import NotFound, ProxyError
+from proxy.events import Batch
+from proxy.frontends.ai_sdk import failure
+from proxy.frontends.base import Encoder, Endpoint, Head, Reply
+
+HEADERS: Mapping[str, str] = {
+    "Content-Type": "text/plain; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+class AiTextEncoder:
+    """One answer as bare text. An answer that broke off ends in a broken connection, for the contract has no word."""
+
+    headers = HEADERS
+    early = False
+    abort_on_fault = True
+
+    def feed(self, batch: Batch) -> bytes:
+        return text_of(batch)
+
+    def ping(self) -> bytes:
+        return b""  # whatever is sent is text
+
+    def whole(self, answer: Answer) -> Reply:
+        return Reply(200, utf8(answer.text + answer.refusal), HEADERS)
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
+
+def _only_by_name(head: Head, body: bytes) -> int:  # noqa: ARG001
+    return 0
+
+
+class AiTextFrontend:
+    """Where the contract is served, and how."""
+
+    name = "ai-text"
+    endpoints = (
+        Endpoint("POST", "/ai-text"),
+        Endpoint("POST", "/api/chat", claim=_only_by_name),
+        Endpoint("POST", "/api/completion", claim=_only_by_name),
+        Endpoint("POST", "/ai-sdk/chat", claim=_only_by_name),
+    )
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        return ai_sdk.decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
+
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder:  # noqa: ARG002 - there is nothing to choose
+        return AiTextEncoder()
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
+        return failure(error)
+
+    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
+        return failure(NotFound("This contract has no list of models."))
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
+        return self.models(ids, created)
+
+
+FRONTEND = AiTextFrontend()

@@ -1,0 +1,142 @@
+"""Writing runs of AG-UI: golden bytes, and what clients of several versions make of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.chat import Usage
+from proxy.dialects.ag_ui_writer import Run, RunWriter
+from proxy.dialects.sse import PING
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    ReasoningDelta,
+    ReasoningSignature,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from tests.support.ui_events import CUT, EXAMPLES, answers, carried
+from tests.support.ui_readers import RunReader
+
+GOLDEN = Path(__file__).parent / "golden"
+
+VERSIONS = {
+    None: (ReasoningDelta, ReasoningSignature),  # what the client is not told of
+    "0.0.40": (ReasoningSignature,),
+    "0.0.59": (),
+    "1.0": (),
+}
+
+
+def written(events, version="1.0"):
+    run = Run(thread_id="thread-1", run_id="run-1", version=version)
+    return RunWriter(run, message_id="msg-1").feed(Batch(events))
+
+
+def expected(events, version):
+    """What is left of an answer for clients that are told less at the end."""
+    *parts, end, usage = carried(events, without=VERSIONS[version])
+    if version != "1.0":
+        end, usage = ("stop" if isinstance(events[-1], Finish) else end), None
+    return [*parts, end, usage]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_events_are_written_as_the_transcript_says(name):
+    transcript = (GOLDEN / f"ag-ui-{name}.sse").read_bytes()
+    assert written(EXAMPLES[name]) == transcript
+    one_by_one = RunWriter(Run(thread_id="thread-1", run_id="run-1", version="1.0"), message_id="msg-1")
+    assert b"".join(one_by_one.feed(Batch([event])) for event in EXAMPLES[name]) == transcript
+
+
+def test_clients_that_do_not_say_their_version_get_what_all_of_them_know():
+    assert written(EXAMPLES["reasoning"], None) == (GOLDEN / "ag-ui-reasoning-0.0.sse").read_bytes()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 0])
+def test_the_client_reads_all_of_it_however_it_is_cut(name, size, version):
+    stream = written(EXAMPLES[name], version).replace(b"\n\n", b"\n\n" + PING)  # a heartbeat wherever one may stand
+    reader = RunReader(version).read(stream, size)
+    assert list(carried(reader.events)) == expected(EXAMPLES[name], version)
+    assert reader.ended
+    assert not reader.unfinished
+
+
+@given(answers(), st.sampled_from(list(VERSIONS)), st.integers(1, 60))
+def test_what_is_written_is_read_as_the_same_answer(events, version, size):
+    reader = RunReader(version).read(written(events, version), size)
+    assert list(carried(reader.events)) == expected(events, version)
+    assert reader.ended
+
+
+@given(answers(), st.integers(1, 5))
+def test_batches_do_not_change_the_bytes(events, size):
+    writer = RunWriter(Run(thread_id="thread-1", run_id="run-1", version="1.0"), message_id="msg-1")
+    assert b"".join(writer.feed(Batch(events[at : at + size])) for at in range(0, len(events), size)) == written(events)
+    assert writer.feed(Batch([TextDelta("late")])) == b""
+
+
+def test_R2_a_run_that_broke_off_never_finishes_nor_ends_a_call():
+    reader = RunReader("1.0").read(written(EXAMPLES["cut"]))
+    assert reader.types[-1] == "RUN_ERROR"
+    assert not {"RUN_FINISHED", "TOOL_CALL_END"} & set(reader.types)
+    assert reader.events[-1].error.code == "upstream_truncated"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_call_whose_arguments_are_no_json_is_never_ended(version):
+    """A client would call the tool without them; and the answer says that it is complete, so an error it is."""
+    events = [Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, '{"x":'), Finish("length")]
+    reader = RunReader(version).read(written(events, version))
+    assert isinstance(reader.events[-1], Fault)
+    assert "call to f" in reader.events[-1].error.message
+    assert "TOOL_CALL_END" not in reader.types
+
+
+def test_a_message_and_its_calls_are_one_message():
+    events = [Start("", ""), ToolCallStart(0, "c", "f"), TextDelta("after"), Finish("tool_calls")]
+    frames = [json.loads(frame[6:]) for frame in written(events).decode().split("\n\n") if frame]
+    assert {frame["messageId"] for frame in frames if "messageId" in frame} == {"msg-1"}
+    assert {frame["parentMessageId"] for frame in frames if "parentMessageId" in frame} == {"msg-1"}
+
+
+def test_nothing_empty_is_sent():
+    events = [Start("", ""), TextDelta(""), ReasoningDelta(""), ToolCallStart(0, "c", "f"), ToolCallDelta(0, "")]
+    types = RunReader("1.0").read(written([*events, Finish("tool_calls")])).types
+    assert types == ["RUN_STARTED", "TOOL_CALL_START", "TOOL_CALL_ARGS", "TOOL_CALL_END", "RUN_FINISHED"]
+
+
+def test_a_run_names_the_run_it_came_from():
+    run = Run(thread_id="t", run_id="r", parent_run_id="p")
+    first = RunWriter(run, message_id="m").feed(Batch([Start("", "")]))
+    assert first == b'data: {"type":"RUN_STARTED","threadId":"t","runId":"r","parentRunId":"p"}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("1.0", True), ("1.1", True), ("2.0", True), ("next", True), ("0.0.59", False), ("0.9", False), (None, False)],
+)
+def test_a_version_that_cannot_be_read_is_taken_for_a_newer_one(version, told):
+    stream = written([Start("", "m"), Finish("stop", Usage(1, 2))], version)
+    assert (b"outcome" in stream) is (b"usage" in stream) is (b'"protocolVersion":"1.0"' in stream) is told
+
+
+def test_usage_of_a_failed_run_is_told_as_well():
+    stream = written([Start("", "m"), Fault(CUT, Usage(5, 6))])
+    assert b'"usage":[{"model":"m","inputTokens":5,"outputTokens":6,"totalTokens":11}]' in stream
+
+
+@pytest.mark.parametrize("text", ["\n\nevent: done\ndata: x", "\r", "[DONE]", "\u2028\x85\x00", '"\\', "\ufeff"])
+def test_H01_no_text_and_no_name_can_make_a_frame(text):
+    events = [Start(text, text), TextDelta(text), ToolCallStart(0, text, text), Finish("tool_calls")]
+    stream = RunWriter(Run(thread_id=text, run_id=text, version=text), message_id="m").feed(Batch(events))
+    assert list(carried(RunReader("1.0").read(stream).events)) == expected(events, "1.0")
+    assert b"\r" not in stream
