@@ -53,6 +53,9 @@ def config_reference() -> str:
             for row in value["additionalProperties"]["oneOf"]:
                 kind = _definition(schema, row)
                 pages += _section(schema, f"kind: {kind['properties']['kind']['const']}", kind)
+        elif "additionalProperties" in value:
+            contract = _definition(schema, value["additionalProperties"])
+            pages += _section(schema, f"{name}.NAME", contract, heading=False)
         else:
             for definition in _mappings_in(schema, value):
                 pages += _section(schema, name + ("[]" if "items" in value else ""), definition, heading=False)
@@ -121,6 +124,8 @@ def _kind_of(schema: Schema, value: Schema) -> str:
         kinds_of = [_kind_of(schema, choice) for choice in value["anyOf"] if choice.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds_of))
     match value.get("type"):
+        case list():
+            return "template"
         case "array":
             return f"list of {_kind_of(schema, value['items'])}"
         case "object":
@@ -148,6 +153,8 @@ def _default(value: Schema, *, mapping: bool) -> str:
     default = value.get("default")
     if "default" not in value or default is None or default in ([], {}) or mapping:
         return ""
+    if isinstance(default, list) and len(default) == 1:  # may be written without the list around it
+        default = default[0]
     return f"`{_plain(default)}`"
 
 

@@ -29,6 +29,7 @@ from proxy.config.models import LimitSettings
 from proxy.errors import ConfigError, ConfigErrors, Draining, ProxyError
 from proxy.frontends.base import Frontend, Reply, registered
 from proxy.frontends.client import CollectingClient, StreamingClient
+from proxy.frontends.declared import declared
 from proxy.frontends.http import Handler, Operation
 from proxy.frontends.table import Table
 from proxy.pipeline import Exchange, Pipeline
@@ -69,7 +70,8 @@ class Generation:
         self.backends = backends
         self.loaded_at = loaded_at
         self.keys = KeyRing(settings.auth, house.failed_logins)
-        self.table = Table(house.frontends.values())
+        self.frontends: tuple[Frontend, ...] = (*house.frontends.values(), *declared(settings.frontends))
+        self.table = Table(self.frontends)
         self.cors = Cors(settings.server.cors)
         self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
         self.pipeline = Pipeline(
@@ -306,7 +308,7 @@ class House:
         self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
         self.metrics.configured(
             generation=generation.number,
-            contracts=[frontend.name for frontend in self.frontends.values()],
+            contracts=[frontend.name for frontend in generation.frontends],
             routes=[route.name for route in settings.routes],
             backends=list(generation.backends),
             models={target.model for route in settings.routes for target in route.to},
@@ -381,6 +383,10 @@ class House:
             },
             "active": len(self.active),
             "circuits_open": {name: round(left, 1) for name, left in self.health.open_circuits().items()},
+            "frontends": {
+                frontend.name: sorted({endpoint.path for endpoint in frontend.endpoints})
+                for frontend in generation.frontends
+            },
             "backends": {
                 **{name: {"on": True} for name in generation.backends},
                 **{name: {"on": False, "why": why} for name, why in generation.config.off.items()},

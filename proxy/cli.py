@@ -128,15 +128,12 @@ def explain(  # noqa: PLR0917 - click passes them by name
     from proxy import explain as explaining  # noqa: PLC0415
 
     config = _load(path, exit_code=1)
-    router = explaining.router_of(config)
-    content = body.read() if body is not None else explaining.SMALLEST_BODY
+    content = body.read() if body is not None else None
+    given = dict(_header(header) for header in headers)
     try:
-        principal = explaining.principal_of(config, key)
-        given = dict(_header(header) for header in headers)
-        request = explaining.decode(url, given, content, id="explain", models=router.named)
+        explanation = explaining.Judge(config, key).explain(url, given, content, id="explain")
     except ProxyError as error:
         _stop(f"{error.status} {error.code}: {error.message}", exit_code=1)
-    explanation = router.explain(request, principal)
     if as_json:
         click.echo(json.dumps(explaining.as_data(explanation), indent=2, ensure_ascii=False, default=str))
     else:
@@ -179,24 +176,22 @@ def diff(old: str, new: str, requests: IO[str]) -> None:
     """  # noqa: D301
     from proxy import explain as explaining  # noqa: PLC0415
 
-    configs = [_load(path, exit_code=2) for path in (old, new)]
-    routers = [(explaining.router_of(config), explaining.principal_of(config, None)) for config in configs]
+    judges = [explaining.Judge(_load(path, exit_code=2)) for path in (old, new)]
     differing = total = 0
     for number, line in enumerate(requests, 1):
         if not line.strip():
             continue
         total += 1
         try:
-            read = [explaining.recorded(line, id=f"line-{number}", models=router.named) for router, _ in routers]
+            entry = explaining.recorded(line)
+            explained = explaining.compared(entry, judges, id=f"line-{number}")
         except ProxyError as error:
             _stop(f"{requests.name}:{number}: {error.message}", exit_code=2)
-        before, after = (
-            _verdict(router.explain(request, principal))
-            for request, (router, principal) in zip(read, routers, strict=True)
-        )
+        before, after = map(_verdict, explained)
         if before != after:
             differing += 1
-            click.echo(f"{requests.name}:{number}: {read[0].path}, model {read[0].model or '(none)'}")
+            model = next((one.model for one in explained if one.model), "(none)")
+            click.echo(f"{requests.name}:{number}: {entry.path}, model {model}")
             click.echo(f"  - {before}\n  + {after}")
     click.echo(f"{differing} of {_count(total, 'request')} would be routed differently")
     sys.exit(1 if differing else 0)

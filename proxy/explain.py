@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,9 +13,10 @@ from proxy.backends.base import own_models
 from proxy.chat import ChatRequest
 from proxy.config.load import Config
 from proxy.config.wording import nearest
-from proxy.errors import BadRequest, NotFound, Unauthorized
+from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized
 from proxy.frontends.base import Frontend, Head, registered
-from proxy.frontends.table import Table, choose
+from proxy.frontends.declared import DeclaredFrontend, declared
+from proxy.frontends.table import Place, Served, Table, choose
 from proxy.policy.keys import ANONYMOUS
 from proxy.routing import Explanation, Parameter, Principal, Router
 
@@ -40,40 +41,84 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
     return Principal(name, tuple(keys[name].routes), tuple(keys[name].models))
 
 
-def decode(path: str, headers: Mapping[str, str], body: bytes, *, id: str, models: Container[str] = ()) -> ChatRequest:
-    """The request as the contract that serves `path` reads it. Raises a `RequestError`.
+class Judge:
+    """What one config says about requests: as it reads them, and where it sends them."""
 
-    `models` are those that the config names (`Router.named`).
-    """
-    parts = urlsplit(path)
-    frontends: list[Frontend] = [point.load() for point in registered().values()]
-    table = Table(frontends)
-    place = table.find(parts.path)
-    served = [one for one in place.by_method.get("POST", ()) if one.endpoint.action == "chat"] if place else []
-    if not served:
-        known = {endpoint.path for one in frontends for endpoint in one.endpoints if endpoint.action == "chat"}
-        raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, known)}")
-    given = {"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}}
-    query = dict(parse_qsl(parts.query))
-    head = Head(id=id, method="POST", path=parts.path, query=query, headers=given, models=models)
-    return choose(tuple(served), head, body).frontend.decode(body, head)
+    def __init__(self, config: Config, key: str | None = None) -> None:
+        """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not."""
+        built_in: list[Frontend] = [point.load() for point in registered().values()]
+        self._table = Table([*built_in, *declared(config.settings.frontends)])
+        self._router = router_of(config)
+        self._principal = principal_of(config, key)
+
+    def explain(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> Explanation:
+        """Where a request goes, and why; without a body it says "hi".
+
+        Raises a `RequestError` where no contract is served at its path, or the contract cannot read it.
+        """
+        return self._router.explain(self._decode(path, headers, body, id=id), self._principal)
+
+    def _decode(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> ChatRequest:
+        parts = urlsplit(path)
+        served = _chats(self._table.find(parts.path))
+        if not served:
+            known = [path for path in self._table if _chats(self._table.find(path))]
+            raise NotFound(f"no contract is served at {parts.path}{nearest(parts.path, known)}")
+        head = Head(
+            id=id,
+            method="POST",
+            path=parts.path,
+            query=dict(parse_qsl(parts.query)),
+            headers={"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}},
+            models=self._router.named,
+        )
+        frontend = choose(served, head, body or SMALLEST_BODY).frontend
+        if body is None:
+            body = frontend.smallest_body if isinstance(frontend, DeclaredFrontend) else SMALLEST_BODY
+        return frontend.decode(body, head)
 
 
-def recorded(line: str, *, id: str, models: Container[str] = ()) -> ChatRequest:
-    """A request from a line of a recording: `{"path": …, "headers": {…}, "body": {…}}`."""
+def _chats(place: Place | None) -> tuple[Served, ...]:
+    """The contracts at a place that ask a model."""
+    posted = place.by_method.get("POST", ()) if place else ()
+    return tuple([one for one in posted if one.endpoint.action == "chat"])
+
+
+class Recorded(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of a recording: `{"path": …, "headers": {…}, "body": {…}}`."""
+
+    path: str = "/chat"
+    headers: dict[str, str] = {}
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+def recorded(line: str) -> Recorded:
+    """A line of a recording. Raises `BadRequest` for what is none."""
     try:
-        entry = msgspec.json.decode(line, type=_Recorded)
+        return msgspec.json.decode(line, type=Recorded)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise BadRequest(
             f'not a recorded request: {error}; write {{"path": …, "headers": {{…}}, "body": {{…}}}}'
         ) from None
-    return decode(entry.path, entry.headers, bytes(entry.body) or SMALLEST_BODY, id=id, models=models)
 
 
-class _Recorded(msgspec.Struct, forbid_unknown_fields=True):
-    path: str = "/chat"
-    headers: dict[str, str] = {}
-    body: msgspec.Raw = msgspec.Raw(b"")
+def compared(entry: Recorded, judges: Sequence[Judge], *, id: str) -> list[Explanation]:
+    """What each config says about a recorded request.
+
+    One that cannot read it refuses it. Raises a `RequestError` when none can.
+    """
+    found: list[Explanation] = []
+    failures: list[RequestError] = []
+    for judge in judges:
+        try:
+            found.append(judge.explain(entry.path, entry.headers, bytes(entry.body) or None, id=id))
+        except RequestError as error:
+            failures.append(error)
+            refused = Explanation(contract="", path=entry.path, model=None, key=None, skipped=(), error=error)
+            found.append(refused)
+    if len(failures) == len(judges):
+        raise failures[0]
+    return found
 
 
 def as_data(explanation: Explanation) -> dict[str, Any]:

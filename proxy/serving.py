@@ -214,6 +214,9 @@ def banner(house: House, host: str, port: int, ollama_ports: Sequence[int] = ())
         targets = ", ".join(target.target for target in route.to)
         off = all(target.backend in generation.config.off for target in route.to)
         lines.append(f"  {route.name:<{width}}  -> {targets}{'   (off)' if off else ''}")
+    if declared := generation.config.settings.frontends:
+        lines += ["", "contracts declared:"]
+        lines += [f"  {name}: POST {', '.join(frontend.path)}" for name, frontend in declared.items()]
     lines += ["", "backends:"]
     lines += [f"  {name}: on" for name in generation.backends]
     lines += [f"  {name}: off, {why}" for name, why in generation.config.off.items()]

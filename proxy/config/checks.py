@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from proxy.config.frontend_checks import Served, frontend_errors
 from proxy.config.models import NAME, KeySettings, RouteSettings, ServerSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.config.partial import Readable
@@ -40,7 +41,14 @@ class Context:
     read: Readable
     backends: Mapping[str, BaseModel]  # those that are on
     off: Mapping[str, str]
-    contracts: frozenset[str]
+    contracts: frozenset[str]  # built in
+    served: Callable[[], Served]  # what is built in, and where
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Names of contracts that the file declares."""
+        rows = self.document.data.get("frontends")
+        return frozenset(rows) if isinstance(rows, dict) else frozenset()
 
 
 def errors(context: Context) -> Iterator[ConfigError]:
@@ -51,6 +59,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
     yield from _matches(context)
     yield from _keys(context)
     yield from _loops(context)
+    yield from frontend_errors(context.document, context.served)
     read = context.read
     if read.server and not read.asks and (problem := _exposure(read.server.host, context.backends)):
         yield context.document.error(problem, ("server", "host"))
@@ -179,7 +188,8 @@ def _matches(context: Context) -> Iterator[ConfigError]:
     """Literal names in `match` that nothing bears."""
     keys = {key.name for _, key in context.read.keys}
     for index, route, _ in context.read.routes:
-        named = [("contract", route.match.contract, context.contracts)] if context.contracts else []
+        contracts = context.contracts | context.declared
+        named = [("contract", route.match.contract, contracts)] if context.contracts else []
         if context.read.all_keys:
             named.append(("key", route.match.key, frozenset(keys)))
         for field, patterns, known in named:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from proxy.config import checks
 from proxy.config.file import read
+from proxy.config.frontend_checks import Served
 from proxy.config.models import Settings
 from proxy.config.partial import readable
 from proxy.config.source import Document, Path, parse
@@ -78,7 +79,10 @@ def load_config(
         settings = Settings.model_validate(document.data)
     except ValidationError as error:
         errors += validation_errors(error, document, Settings)
-    context = checks.Context(document, readable(document), backends, off, frozenset(contracts))
+    built_in = frozenset(contracts)
+    context = checks.Context(
+        document, readable(document), backends, off, built_in, lambda: Served(built_in, _paths_served())
+    )
     errors += checks.errors(context)
     if errors or settings is None:
         raise ConfigErrors(_in_order(errors, file))
@@ -97,6 +101,12 @@ def load_config(
 
 def _registered(group: str) -> frozenset[str]:
     return frozenset(point.name for point in entry_points(group=group))
+
+
+def _paths_served() -> dict[str, str]:
+    """The paths of registered contracts, and whose they are. Loads the contracts."""
+    points = entry_points(group="proxy.frontends")
+    return {endpoint.path: point.name for point in points for endpoint in point.load().endpoints}
 
 
 def _rows(document: Document) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proxy.config.base import NAME, Model, Patterns, Seconds, check_name
+from proxy.config.frontends import FrontendSettings
 from proxy.config.rules import (
     MatchSettings,
     RouteSettings,
@@ -224,6 +225,10 @@ class Settings(Model):
     backends: dict[str, dict[str, Any]] = Field(
         description="Named destinations. `kind` picks the driver; the other keys are the kind's own.",
         repr=False,  # rows hold keys until their kind has wrapped them
+    )
+    frontends: dict[str, FrontendSettings] = Field(
+        default_factory=dict,
+        description="Contracts of your own, by name: beside those built in, for chat frontends that speak none of them.",
     )
     routes: list[RouteSettings] = Field(description="Rules in order; the first that matches a request answers it.")
 

@@ -175,12 +175,12 @@ def _message(value: dict[str, Any], path: str) -> Message:
     role = need_string(value, "role", path)
     if role not in ROLES:
         raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
-    parts = _content(value.get("content"), f"{path}.content", required=role != "assistant")
+    parts = decode_content(value.get("content"), f"{path}.content", required=role != "assistant")
     calls = get_array(value, "tool_calls", path)
     return Message(
         role=role,
         parts=parts,
-        tool_calls=_tool_calls(calls, f"{path}.tool_calls") if calls else (),
+        tool_calls=decode_tool_calls(calls, f"{path}.tool_calls") if calls else (),
         tool_call_id=get_string(value, "tool_call_id", path),
         name=get_string(value, "name", path),
         reasoning=_reasoning(value),
@@ -196,17 +196,19 @@ def _reasoning(value: dict[str, Any]) -> str | None:
     return None
 
 
-def _content(content: Any, path: str, *, required: bool) -> tuple[Part, ...]:
+def decode_content(content: Any, path: str, *, required: bool) -> tuple[Part, ...]:
+    """A message's content: a string, or a list of parts."""
     if type(content) is str:
         return (Text(content),)
     if type(content) is list:
-        return tuple([_part(part, part_path) for part, part_path in objects(content, path)])
+        return tuple([decode_part(part, part_path) for part, part_path in objects(content, path)])
     if content is None and not required:
         return ()
     raise wrong(path, "a string or a list of parts", content)
 
 
-def _part(part: dict[str, Any], path: str) -> Part:
+def decode_part(part: dict[str, Any], path: str) -> Part:
+    """One part of a message's content."""
     match need_string(part, "type", path):
         case "text":
             return Text(need_string(part, "text", path))
@@ -242,7 +244,8 @@ def decode_file(file: Mapping[str, Any], path: str) -> File:
     return File(data=data, id=identity, name=get_string(file, "filename", path), media_type=media_type)
 
 
-def _tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
+def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
+    """The calls that the model made in an earlier turn."""
     calls = []
     for value, path in objects(values, at):
         if value.get("type", "function") != "function":

@@ -112,6 +112,15 @@ class Frontend(Protocol):
         """One model; an error reply when it is not in `ids`."""
 
 
+def accepts(head: Head, media_type: str) -> bool:
+    """Whether `Accept` names this very type, and not only to refuse it."""
+    for item in head.headers.get("accept", "").lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        if name == media_type:
+            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
+    return False
+
+
 @cache
 def registered() -> Mapping[str, Any]:
     """Entry points of all frontends by name, ours and plug-ins'."""

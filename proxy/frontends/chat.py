@@ -14,7 +14,7 @@ from proxy.chat import Answer, ChatRequest
 from proxy.dialects import plain, sse
 from proxy.dialects.plain import DIALECTS, ERROR_MODES, AnswerWriter, Dialect, ErrorMode
 from proxy.errors import BadRequest, InternalError, NotFound, ProxyError
-from proxy.frontends.base import Encoder, Endpoint, Head, Reply
+from proxy.frontends.base import Encoder, Endpoint, Head, Reply, accepts
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -43,7 +43,7 @@ class ChatEncoder(AnswerWriter):
         self.early = request.stream and dialect in ("text", "both")
         # A cut connection makes the founding hook throw, which is wanted; it makes an event reader repeat the
         # request every second, which is not.
-        self.abort_on_fault = errors == "frame+abort" and not _accepts(head, "text/event-stream")
+        self.abort_on_fault = errors == "frame+abort" and not accepts(head, "text/event-stream")
 
     def ping(self) -> bytes:
         """A comment in a frame of its own: in front of a token it would hide the token from the hook."""
@@ -95,7 +95,7 @@ def choose_dialect(head: Head) -> Dialect:
             return name
     if route := head.options.get("dialect"):
         return _of_route(route, DIALECTS)
-    return "sse" if _accepts(head, "text/event-stream") else "text"
+    return "sse" if accepts(head, "text/event-stream") else "text"
 
 
 def _error_mode(head: Head) -> ErrorMode:
@@ -116,17 +116,8 @@ def _wants_json_document(head: Head) -> bool:
     With `*/*` beside it (axios sends `application/json, text/plain, */*`) a stream is welcome, as founded.
     """
     chosen = "dialect" in head.query or "x-chat-dialect" in head.headers
-    streams = _accepts(head, "text/event-stream") or _accepts(head, "*/*")
-    return not chosen and not streams and _accepts(head, "application/json")
-
-
-def _accepts(head: Head, media_type: str) -> bool:
-    """Whether `Accept` names this very type, and not only to refuse it."""
-    for item in head.headers.get("accept", "").lower().split(","):
-        name, *parameters = (part.strip() for part in item.split(";"))
-        if name == media_type:
-            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
-    return False
+    streams = accepts(head, "text/event-stream") or accepts(head, "*/*")
+    return not chosen and not streams and accepts(head, "application/json")
 
 
 def _failure(error: ProxyError, request_id: str) -> Reply:

@@ -151,7 +151,7 @@ MISTAKES = [
     ("server: {cors: {}}", "1:16: `origins` is missing in server.cors"),
     ("server: {trusted_proxies: [10.0.0.1/8]}", "1:27: server.trusted_proxies: '10.0.0.1/8' is no network: write it as 10.0.0.0/8 or 192.0.2.7/32"),
     ("serer: {}", "1:1: unknown key `serer`; did you mean `server`?"),
-    ("frontends: {}", "1:1: `frontends` is not available yet; remove it"),
+    ("budget: {}", "1:1: `budget` is not available yet; remove it"),
     ("auth:", "1:6: auth: `auth` is empty: list `keys` under it, or write `auth: off` to ask nobody for a key"),
     ("auth: on", '1:7: on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"'),
     ("auth: {key: []}", "1:8: unknown key `key` in auth; did you mean `keys`?"),
@@ -270,7 +270,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(problems):
         "9:12: a route `a` is already in line 8; give this one another name",
         "9:44: routes[1].match.content: not a valid RE2 expression: missing ): (a at character 1",
         "10:5: `name` is missing in routes[2]",
-        "11:1: unknown key `extra`; there is: auth, backends, routes, server",
+        "11:1: unknown key `extra`; there is: auth, backends, frontends, routes, server",
     ]
 
 

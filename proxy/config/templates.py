@@ -1,0 +1,266 @@
+"""Templates of declared contracts: data of the config in which `$name` stands for what an answer brings.
+
+    {type: token, text: $text}      {"type":"token","text":" world"}
+    "Sorry: $message"               Sorry: the model is busy
+    "0:$text.json"                  0:" world"
+
+A value that is exactly `$name` becomes what it stands for, with its type; within longer text it becomes text.
+`$name.json` is what it stands for as JSON text. All structure comes from the config: whatever a value holds, it
+cannot leave the place it was given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
+
+import msgspec
+
+Path = tuple[str | int, ...]
+
+ALWAYS = ("id", "model", "created")
+"""What every template may say: the request's id, what answers, and when it began (Unix time)."""
+
+_CALL = ("call_id", "call_index", "name")
+_USAGE = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+_ERROR = ("message", "code", "type", "status", "retryable", "retry_after", "param")
+
+PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
+    "start": (),
+    "token": ("text",),
+    "reasoning": ("text",),
+    "tool_call_start": _CALL,
+    "tool_call_delta": (*_CALL, "arguments_text"),
+    "tool_call": (*_CALL, "arguments", "arguments_text"),
+    "source": ("url", "title"),
+    "media": ("url", "media_type"),
+    "usage": (*_USAGE, "finish_reason"),
+    "done": (*_USAGE, "finish_reason", "answer"),
+    "error": _ERROR,
+    "heartbeat": (),
+    "whole": ("text", "reasoning", "tool_calls", *_USAGE, "finish_reason"),
+    "body": _ERROR,
+}
+"""What each template may say beside that. Those of `response` come in this order; `body` is of `errors`."""
+
+STREAM_TEMPLATES = tuple(name for name in PLACEHOLDERS if name not in {"whole", "body"})
+TOOL_TEMPLATES = ("tool_call_start", "tool_call_delta", "tool_call")
+
+_REQUEST = "request"
+_STRINGS = frozenset(
+    {"id", "text", "call_id", "name", "arguments_text", "url", "title", "media_type", "message", "code"}
+)
+_NEVER_EMPTY = frozenset({"text", "message"})
+_PLACEHOLDER = re.compile(r"\$(request(?:\.[A-Za-z0-9_-]+)+|[A-Za-z_][A-Za-z0-9_]*)(\.json(?![A-Za-z0-9_]))?")
+_LINE_END = re.compile(r"[\r\n]")
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A place for what `$name` stands for; `as_json`: for its JSON text."""
+
+    name: str
+    as_json: bool = False
+
+
+class Scalar(msgspec.Struct, frozen=True):
+    """Text without placeholders, a number, true, false or null."""
+
+    value: str | float | bool | None
+
+
+class Words(msgspec.Struct, frozen=True):
+    """Text with placeholders."""
+
+    pieces: tuple[str | Slot, ...]
+
+    @property
+    def slot(self) -> Slot | None:
+        """The placeholder that is all of it."""
+        return self.pieces[0] if len(self.pieces) == 1 and isinstance(self.pieces[0], Slot) else None
+
+
+class Fields(msgspec.Struct, frozen=True):
+    """A mapping. Its keys are as the config says them."""
+
+    items: tuple[tuple[str, Node], ...]
+
+
+class Items(msgspec.Struct, frozen=True):
+    """A list."""
+
+    items: tuple[Node, ...]
+
+
+Node = Scalar | Words | Fields | Items
+
+
+class Problem(NamedTuple):
+    """What is wrong with a template, and where in it."""
+
+    path: Path
+    message: str
+
+
+def parse(value: Any, template: str) -> tuple[Node, list[Problem]]:
+    """The template in data of the config, and all that is wrong with it. `template` is its key, such as `token`."""
+    problems: list[Problem] = []
+    node = _node(value, (*PLACEHOLDERS[template], *ALWAYS), (), problems)
+    if isinstance(node, Scalar) and not isinstance(node.value, str):
+        problems.append(Problem((), f"a template is a mapping, a list or text, such as {{text: $text}}; not {value!r}"))
+    return node, problems
+
+
+def is_text(node: Node) -> TypeGuard[Scalar | Words]:
+    """Whether a template is bare text, written as it is; any other is written as JSON."""
+    return isinstance(node, Words) or (isinstance(node, Scalar) and isinstance(node.value, str))
+
+
+def text_pieces(node: Scalar | Words) -> tuple[str | Slot, ...]:
+    """What bare text is made of."""
+    return node.pieces if isinstance(node, Words) else (str(node.value),)
+
+
+def is_one_line(node: Node) -> bool:
+    """Whether what is written can never hold a line end, whatever the values are."""
+    if not is_text(node):
+        return True  # JSON escapes them
+    return all(piece.as_json if isinstance(piece, Slot) else not _LINE_END.search(piece) for piece in text_pieces(node))
+
+
+def slots(node: Node) -> Iterator[Slot]:
+    """All placeholders of a template."""
+    match node:
+        case Words(pieces):
+            yield from (piece for piece in pieces if isinstance(piece, Slot))
+        case Fields(items):
+            for _, value in items:
+                yield from slots(value)
+        case Items(values):
+            for value in values:
+                yield from slots(value)
+        case Scalar():
+            pass
+
+
+def request_path(name: str) -> tuple[str, ...] | None:
+    """The steps to a field of the request's body, of a placeholder `request.…`."""
+    first, *steps = name.split(".")
+    return tuple(steps) if first == _REQUEST and steps else None
+
+
+def could_look_alike(one: Node, other: Node) -> bool:
+    """Whether some values make the two templates the same text, so that a client could not tell them apart.
+
+    Only their beginnings and ends are compared: of two that differ in the middle alone it says yes.
+    """
+    (prefix, suffix, least, open_), (prefix2, suffix2, least2, open2) = _outline(one), _outline(other)
+    if not open_ and not open2:
+        return prefix == prefix2
+    start, end = min(len(prefix), len(prefix2)), min(len(suffix), len(suffix2))
+    if prefix[:start] != prefix2[:start] or suffix[len(suffix) - end :] != suffix2[len(suffix2) - end :]:
+        return False
+    return (open_ or least >= least2) and (open2 or least2 >= least)
+
+
+def _node(value: Any, names: Collection[str], path: Path, problems: list[Problem]) -> Node:
+    match value:
+        case str():
+            return _words(value, names, path, problems)
+        case dict():
+            return Fields(tuple([(key, _node(inner, names, (*path, key), problems)) for key, inner in value.items()]))
+        case list():
+            return Items(tuple([_node(inner, names, (*path, index), problems) for index, inner in enumerate(value)]))
+        case _:
+            return Scalar(value)
+
+
+def _words(text: str, names: Collection[str], path: Path, problems: list[Problem]) -> Node:
+    pieces: list[str | Slot] = []
+    at = 0
+    for match in _PLACEHOLDER.finditer(text):
+        name, as_json = match[1], bool(match[2])
+        if name.startswith("request.") and name.endswith(".json"):
+            name, as_json = name.removesuffix(".json"), True
+        if name == _REQUEST:
+            problems.append(Problem(path, "`$request` needs a field: `$request.conversation_id` repeats that one"))
+        elif name not in names and request_path(name) is None:
+            problems.append(Problem(path, f"unknown placeholder `${name[:40]}`{_nearest(name, names)}"))
+        if match.start() > at:
+            pieces.append(text[at : match.start()])
+        pieces.append(Slot(name, as_json))
+        at = match.end()
+    if not pieces:
+        return Scalar(text)
+    if at < len(text):
+        pieces.append(text[at:])
+    return Words(tuple(pieces))
+
+
+def _nearest(name: str, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(name[:64], names, n=1, cutoff=0.6)
+    there = ", ".join(f"${known}" for known in sorted(names))
+    return f"; did you mean `${near[0]}`?" if near else f"; there is: {there}"
+
+
+def _outline(node: Node) -> tuple[str, str, int, bool]:
+    """How what a template writes begins and ends, how long it is at least, and whether the rest can be anything."""
+    pieces = list(_text_outline(node) if is_text(node) else _json_outline(node))
+    merged: list[str | int] = []
+    for piece in pieces:
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        else:
+            merged.append(piece)
+    least = sum(len(piece) if isinstance(piece, str) else piece for piece in merged)
+    prefix = merged[0] if merged and isinstance(merged[0], str) else ""
+    suffix = merged[-1] if merged and isinstance(merged[-1], str) else ""
+    return prefix, suffix, least, any(isinstance(piece, int) for piece in merged)
+
+
+def _text_outline(node: Scalar | Words) -> Iterator[str | int]:
+    for piece in text_pieces(node):
+        match piece:
+            case str():
+                yield piece
+            case Slot(_, True):
+                yield from _value_outline(piece)
+            case Slot(name):
+                yield int(name in _NEVER_EMPTY)
+
+
+def _json_outline(node: Node) -> Iterator[str | int]:
+    """Literal text, and for what can be anything its least length."""
+    match node:
+        case Scalar(value):
+            yield json.dumps(value, ensure_ascii=False)
+        case Words(pieces):
+            if (slot := node.slot) is not None and not slot.as_json:
+                yield from _value_outline(slot)
+                return
+            yield '"'
+            for piece in pieces:
+                if isinstance(piece, str):
+                    yield json.dumps(piece, ensure_ascii=False)[1:-1]
+                else:
+                    yield int(piece.name in _NEVER_EMPTY)
+            yield '"'
+        case Fields(items):
+            for number, (key, inner) in enumerate(items):
+                yield ("," if number else "{") + json.dumps(key, ensure_ascii=False) + ":"
+                yield from _json_outline(inner)
+            yield "}" if items else "{}"
+        case Items(nodes):
+            for number, inner in enumerate(nodes):
+                yield "," if number else "["
+                yield from _json_outline(inner)
+            yield "]" if nodes else "[]"
+
+
+def _value_outline(slot: Slot) -> Iterator[str | int]:
+    if slot.name in _STRINGS:
+        yield from ('"', int(slot.name in _NEVER_EMPTY), '"')
+    else:
+        yield 1
