@@ -23,6 +23,7 @@ from proxy.dialects.json_body import (
     objects,
     wrong,
 )
+from proxy.dialects.openai_responses_object import unsealed
 from proxy.dialects.openai_responses_tools import custom_arguments, function_name
 from proxy.errors import BadRequest
 
@@ -118,6 +119,8 @@ class _Conversation:
         self._open_turn().calls.append(call)
 
     def thought(self, text: str, signature: str | None) -> None:
+        if not text and not signature:  # another server's secret
+            return
         turn = self._turn
         if turn is not None and not turn.calls and (turn.parts or turn.signature):
             self._end_turn()
@@ -161,7 +164,7 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
         case "message":
             _message(item, path, conversation)
         case "reasoning":
-            conversation.thought(_thoughts(item, path), get_string(item, "encrypted_content", path))
+            conversation.thought(_thoughts(item, path), unsealed(get_string(item, "encrypted_content", path)))
         case "function_call":
             arguments = get_string(item, "arguments", path) or ""
             conversation.called(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))

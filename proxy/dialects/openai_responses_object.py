@@ -105,6 +105,23 @@ def _counts(usage: Usage) -> dict[str, Any]:
     }
 
 
+# Seals: clients keep `encrypted_content` unread, and bring it back with the thought.
+
+_SEAL = "chat-proxy:"
+
+
+def sealed(signature: str) -> str | None:
+    """A far side's signature as clients keep it: marked, so that it is known again."""
+    return _SEAL + signature if signature else None
+
+
+def unsealed(encrypted_content: str | None) -> str | None:
+    """The signature that a client brings back. Another server's secret is none: every far side would refuse it."""
+    if encrypted_content is None or not encrypted_content.startswith(_SEAL):
+        return None
+    return encrypted_content.removeprefix(_SEAL) or None
+
+
 # Items and their parts. `text` and such are JSON strings.
 
 
@@ -139,11 +156,10 @@ def summary_part(text: bytes) -> bytes:
 
 
 def reasoning_item(id: bytes, summary: Sequence[bytes], signature: str, status: Status) -> bytes:
-    """`encrypted_content` is what the client has to bring back, as it does with OpenAI's own."""
     return b'{"type":"reasoning","id":%b,"summary":[%b],"encrypted_content":%b,"status":"%b"}' % (
         id,
         b",".join(summary),
-        json_string(signature) if signature else b"null",
+        _encode(sealed(signature)),
         status.encode(),
     )
 

@@ -241,7 +241,7 @@ def output(call_id, text="out"):
 
 def test_what_the_model_thought_said_and_called_in_a_turn_is_one_message():
     heard = messages(
-        {**REASONING, "encrypted_content": "seal"},
+        {**REASONING, "encrypted_content": "chat-proxy:seal"},
         {"role": "assistant", "content": "Let me see."},
         call("a"),
         call("b"),
@@ -269,8 +269,18 @@ def test_the_whole_thought_counts_more_than_its_summary():
 
 
 def test_an_item_of_reasoning_that_is_only_sealed_keeps_its_seal():
-    [heard] = messages({"type": "reasoning", "summary": [], "encrypted_content": "seal"})
+    [heard] = messages({"type": "reasoning", "summary": [], "encrypted_content": "chat-proxy:seal"})
     assert (heard.reasoning, heard.reasoning_signature) == (None, "seal")
+
+
+def test_another_servers_secret_is_left_out():
+    """A conversation that began at OpenAI: no far side here could open it, and those with seals would refuse it."""
+    theirs = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAABo"}
+    assert messages({"role": "user", "content": "a"}, theirs, call("a"))[1] == Message(
+        "assistant", tool_calls=(ToolCall("a", "f", "{}"),)
+    )
+    [heard] = messages({**theirs, "summary": REASONING["summary"]})
+    assert (heard.reasoning, heard.reasoning_signature) == ("Hm.", None)
 
 
 def test_thoughts_of_different_turns_do_not_mix():
@@ -279,7 +289,7 @@ def test_thoughts_of_different_turns_do_not_mix():
 
 
 def test_a_seal_on_one_thought_is_none_on_two():
-    one, two = {**REASONING, "encrypted_content": "1"}, {**REASONING, "encrypted_content": "2"}
+    one, two = {**REASONING, "encrypted_content": "chat-proxy:1"}, {**REASONING, "encrypted_content": "chat-proxy:2"}
     [heard, *_] = messages(one, call("a"), two, call("b"), output("a"), output("b"))
     assert (heard.reasoning, heard.reasoning_signature, len(heard.tool_calls)) == ("Hm.\n\nHm.", None, 2)
     first, second = messages(one, two)

@@ -372,7 +372,7 @@ def test_a_whole_answer_is_read_by_the_official_sdk():
     response = Response.model_validate_json(whole_body(writer(), answer))
     assert (response.id, response.model, response.status, response.output_text) == ("resp_7", "m", "completed", "hi")
     reasoning, message, image, call = response.output
-    assert (reasoning.summary[0].text, reasoning.encrypted_content) == ("hm", "seal")
+    assert (reasoning.summary[0].text, reasoning.encrypted_content) == ("hm", "chat-proxy:seal")
     assert message.content[0].annotations[0].url == "https://a"
     assert image.result == "QUJD"
     assert (call.type, call.input) == ("custom_tool_call", "p")

@@ -17,6 +17,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from proxy.events import Fault, ReasoningDelta, TextDelta, ToolCallDelta
 from tests.support.clients import RawClient
 from tests.support.house import Opener, Running, openai_config
+from tests.support.providers import AnthropicWire, answer
 from tests.support.responses_reader import ResponsesReader
 from tests.support.upstream import (
     LAST_CHUNK,
@@ -378,3 +379,46 @@ async def test_litellm_answers_with_reasoning_text_and_a_call(open_house: Opener
     assert told.reader.response["output"][2]["arguments"] == '{"cmd":"ls"}'
     assert told.reader.types[-1] == "response.completed"
     assert upstream.requests[0].json()["tools"][2]["function"]["name"] == "multi_agent_v1__close_agent"
+
+
+async def test_anthropics_sealed_thought_goes_round_by_way_of_the_client(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    """Far sides that think between calls refuse the next turn without the thought and its seal."""
+    proxy = await open_house(f"""
+        backends: {{far: {{kind: anthropic, base_url: "{upstream.origin}", api_key: not-used-at-all}}}}
+        routes: [{{name: default, to: far/claude-x}}]
+    """)
+    wire = AnthropicWire()
+    call = {"type": "tool_use", "id": "call_a", "name": "weather", "input": {}}
+    upstream.play(
+        wire.opened(),
+        wire.event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""}),
+        wire.event("content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "Rain?"}),
+        wire.event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": "c2VhbA=="}),
+        wire.event("content_block_stop", index=0),
+        wire.event("content_block_start", index=1, content_block=call),
+        wire.event(
+            "content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": '{"city":"Oslo"}'}
+        ),
+        wire.end("tool_use"),
+    )
+    upstream.play(answer(wire, ["It rains."]))
+    async with sdk(proxy) as client:
+        history: Any = [{"role": "user", "content": "Weather?"}]
+        async with client.responses.stream(model="x", input=history, tools=[WEATHER]) as stream:
+            first = await stream.get_final_response()
+        history += [item.model_dump(exclude={"parsed_arguments"}) for item in first.output]
+        history.append({"type": "function_call_output", "call_id": "call_a", "output": "rain"})
+        second = await client.responses.create(model="x", input=history, tools=[WEATHER])
+    assert second.output_text == "It rains."
+    assert upstream.requests[1].json()["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Rain?", "signature": "c2VhbA=="},
+                {"type": "tool_use", "id": "call_a", "name": "weather", "input": {"city": "Oslo"}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_a", "content": "rain"}]},
+    ]

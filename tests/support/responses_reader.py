@@ -135,7 +135,8 @@ class ResponsesReader:
         assert all(not part.get("open") for part in built.get("content", ()))
         events: list[StreamEvent] = []
         if item["type"] == "reasoning" and item["encrypted_content"] is not None:
-            events = [ReasoningSignature(item["encrypted_content"])]
+            assert item["encrypted_content"].startswith("chat-proxy:")
+            events = [ReasoningSignature(item["encrypted_content"].removeprefix("chat-proxy:"))]
             built["encrypted_content"] = item["encrypted_content"]
         elif item["type"] == "image_generation_call":
             events = [Media("image/png", f"data:image/png;base64,{item['result']}")]
