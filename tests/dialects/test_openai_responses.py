@@ -298,9 +298,10 @@ def test_a_seal_on_one_thought_is_none_on_two():
 
 def test_two_answers_in_a_row_stay_two_and_one_after_a_call_joins_its_message():
     assert len(messages({"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"})) == 2
-    heard = messages(call("a"), {"role": "assistant", "content": "b"}, output("a"))
+    said_before = {"role": "assistant", "content": "a"}
+    heard = messages(said_before, call("a"), {"role": "assistant", "content": "b"}, output("a"))
     assert [(message.role, message.text, len(message.tool_calls)) for message in heard] == [
-        ("assistant", "b", 1),
+        ("assistant", "ab", 1),
         ("tool", "out", 0),
     ]
 
