@@ -65,6 +65,7 @@ class Client:
     asks: str  # its name in the drivers
     contract: str
     midway: str = ""  # what an answer that breaks off raises or tells, by name
+    too_late: str = ""  # and one that stalls, where that is another
     refusals: Mapping[int, str] = field(default_factory=dict)  # what a status raises
     whole: bool = False  # the answer comes in one piece
     without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
@@ -107,7 +108,9 @@ def _openai_chat(environment: str) -> list[Client]:
 
     def client(way: str, asks: str, midway: str = "APIError", **more: Any) -> Client:
         way = f"chat.completions.{way}"
-        return Client("openai", way, environment, f"openai chat, {asks}", "openai", midway, OPENAI_STATUSES, **more)
+        return Client(
+            "openai", way, environment, f"openai chat, {asks}", "openai", midway, refusals=OPENAI_STATUSES, **more
+        )
 
     helper = client("stream()", "helper", takes_turns=False, at_length="LengthFinishReasonError" if python else "")
     if not python:
@@ -123,7 +126,14 @@ def _openai_responses(environment: str) -> list[Client]:
     def client(way: str, asks: str, midway: str = "response.failed", **more: Any) -> Client:
         way = f"responses.{way}"
         return Client(
-            "openai", way, environment, f"openai responses, {asks}", "responses", midway, OPENAI_STATUSES, **more
+            "openai",
+            way,
+            environment,
+            f"openai responses, {asks}",
+            "responses",
+            midway,
+            refusals=OPENAI_STATUSES,
+            **more,
         )
 
     whole = client("create()", "whole", "InternalServerError", whole=True, without=IN_ONE_PIECE)
@@ -132,7 +142,7 @@ def _openai_responses(environment: str) -> list[Client]:
     return [client(_create(environment), "streamed"), helper, whole]
 
 
-ANTHROPIC_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "InternalServerError"}
+ANTHROPIC_STATUSES = {400: "BadRequestError", 429: "RateLimitError", 503: "ServiceUnavailableError"}
 
 
 def _anthropic(environment: str) -> list[Client]:
@@ -140,12 +150,20 @@ def _anthropic(environment: str) -> list[Client]:
     package, midway = ("anthropic", "APIStatusError") if python else ("@anthropic-ai/sdk", "APIError")
 
     def client(way: str, asks: str, midway: str = midway, **more: Any) -> Client:
-        return Client(package, f"messages.{way}", environment, asks, "anthropic", midway, ANTHROPIC_STATUSES, **more)
+        way = f"messages.{way}"
+        return Client(package, way, environment, asks, "anthropic", midway, refusals=ANTHROPIC_STATUSES, **more)
 
     return [
         client(_create(environment), "anthropic, streamed"),
         client("stream()", "anthropic, helper"),
-        client("create()", "anthropic, whole", "InternalServerError", whole=True, without=IN_ONE_PIECE),
+        client(
+            "create()",
+            "anthropic, whole",
+            "InternalServerError",
+            too_late="GatewayTimeoutError",
+            whole=True,
+            without=IN_ONE_PIECE,
+        ),
     ]
 
 
@@ -156,7 +174,7 @@ def _ollama(environment: str) -> list[Client]:
     midway = "ResponseError" if python else "Error"
 
     def client(way: str, asks: str, midway: str = midway, **more: Any) -> Client:
-        return Client("ollama", way, environment, asks, "ollama", midway, statuses, **more)
+        return Client("ollama", way, environment, asks, "ollama", midway, refusals=statuses, **more)
 
     return [
         client(f"chat({streamed})", "ollama chat, streamed"),
@@ -184,9 +202,9 @@ READERS = [
         },
     ),
     Client("eventsource-parser", "", "Node", "eventsource-parser", "chat", "error event",
-           dict.fromkeys((400, 429, 503), "thrown"), without=CHAT, hears=heard_by_events),
+           refusals=dict.fromkeys((400, 429, 503), "thrown"), without=CHAT, hears=heard_by_events),
     Client("@microsoft/fetch-event-source", "", "Node", "fetch-event-source", "chat", "error event",
-           dict.fromkeys((400, 429, 503), "thrown"), without=CHAT,
+           refusals=dict.fromkeys((400, 429, 503), "thrown"), without=CHAT,
            wordless=frozenset({"refused"}), hears=heard_by_fetch_event_source),
 ]  # fmt: skip
 
@@ -196,15 +214,15 @@ WHAT_OPENAI_SENDS = "it reads the fields that OpenAI itself sends"
 LANGCHAIN = [
     Client(
         "langchain-openai", "ChatOpenAI.astream()", "Python, newest", "langchain, streamed", "openai", "APIError",
-        LANGCHAIN_STATUSES, without={"reasoning": WHAT_OPENAI_SENDS},
+        refusals=LANGCHAIN_STATUSES, without={"reasoning": WHAT_OPENAI_SENDS},
     ),
     Client(
         "langchain-openai", "ChatOpenAI.ainvoke()", "Python, newest", "langchain, whole", "openai", "OpenAIAPIError",
-        LANGCHAIN_STATUSES, whole=True, without={**IN_ONE_PIECE, "reasoning": WHAT_OPENAI_SENDS},
+        refusals=LANGCHAIN_STATUSES, whole=True, without={**IN_ONE_PIECE, "reasoning": WHAT_OPENAI_SENDS},
     ),
 ]  # fmt: skip
 LLM = Client(
-    "llm", "llm prompt -u", "Python, newest", "llm prompt", "openai", "exit 1", dict.fromkeys((400, 429, 503), "exit 1"),
+    "llm", "llm prompt -u", "Python, newest", "llm prompt", "openai", "exit 1", refusals=dict.fromkeys((400, 429, 503), "exit 1"),
     without=dict.fromkeys(("finish", "reasoning"), NO_TOOLS) | {"tools": "it calls Python functions of its own"},
 )  # fmt: skip
 
@@ -216,4 +234,5 @@ CLIENTS: list[Client] = [
     *LANGCHAIN,
     LLM,
     *(client for environment in (*PYTHONS, *NODES) for client in _openai_responses(environment)),
+    *(client for environment in (*PYTHONS, "Node, newest") for client in _anthropic(environment)),
 ]

@@ -47,6 +47,11 @@ BEATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
     "chat": ("/chat", {"messages": _MESSAGES}, b"\n: ping\n\n"),
     "openai": ("/v1/chat/completions", {"messages": _MESSAGES, "model": "any", "stream": True}, b"\n: ping\n\n"),
     "responses": ("/v1/responses", {"input": "slow 0", "model": "any", "stream": True}, b"\n: ping\n\n"),
+    "anthropic": (
+        "/v1/messages",
+        {"messages": _MESSAGES, "model": "any", "max_tokens": 9, "stream": True},
+        b'event: ping\ndata: {"type":"ping"}\n\n',
+    ),
 }
 
 
