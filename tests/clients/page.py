@@ -57,7 +57,7 @@ def _sorted() -> list[Client]:
 def _table(name: str, clients: list[Client], reasons: list[str]) -> str:
     contract = CONTRACTS[name]
     lines = [
-        f"## [`{contract.path}`]({contract.page})\n",
+        f"## `{contract.path}`\n",
         f"| client | version | how | on | {' | '.join(SIGHTS)} |",
         f"|---|---|---|---|{'---|' * len(SIGHTS)}",
     ]

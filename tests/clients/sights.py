@@ -74,10 +74,9 @@ async def _tool_calls(stage: Stage, client: Client, scenario: str) -> None:
     calls = [(call.id, call.name, call.values) for call in told.tools]
     assert calls == [(id_ if told.tools[0].id else None, name, values) for id_, name, values in CALLS]
     assert told.finish == CONTRACTS[client.contract].tools
-    if client.sends_tools:
-        (request,) = told.requests
-        assert [tool["function"]["name"] for tool in request.json()["tools"]] == [name for _, name, _ in CALLS]
-        assert request.json()["tools"][0]["function"]["parameters"]["required"] == ["in"]
+    (request,) = told.requests
+    assert [tool["function"]["name"] for tool in request.json()["tools"]] == [name for _, name, _ in CALLS]
+    assert request.json()["tools"][0]["function"]["parameters"]["required"] == ["in"]
 
 
 async def reasoning(stage: Stage, client: Client) -> None:

@@ -30,24 +30,23 @@ ALWAYS = {"Python", "Node"}
 
 @dataclass(frozen=True)
 class Contract:
-    """What a contract calls things: how an answer can end, and where it is described."""
+    """What a contract calls the ways in which an answer can end."""
 
     path: str
-    page: str
     stop: str
     length: str
     tools: str
 
 
 CONTRACTS = {
-    "chat": Contract("/chat", "frontends/chat.md", "done", "done", ""),
-    "openai": Contract("/v1/chat/completions", "frontends/openai.md", "stop", "length", "tool_calls"),
-    "responses": Contract("/v1/responses", "frontends/responses.md", "completed", "max_output_tokens", "completed"),
-    "anthropic": Contract("/v1/messages", "frontends/anthropic.md", "end_turn", "max_tokens", "tool_use"),
-    "ollama": Contract("/ollama/api/chat", "frontends/ollama.md", "stop", "length", "stop"),
-    "ai-sdk": Contract("/api/chat", "frontends/ai-sdk.md", "stop", "length", "tool-calls"),
-    "ai-text": Contract("/api/chat?contract=ai-text", "frontends/ai-sdk.md", "", "", ""),
-    "ag-ui": Contract("/agui", "frontends/ag-ui.md", "success", "success", "success"),
+    "chat": Contract("/chat", "done", "done", ""),
+    "openai": Contract("/v1/chat/completions", "stop", "length", "tool_calls"),
+    "responses": Contract("/v1/responses", "completed", "max_output_tokens", "completed"),
+    "anthropic": Contract("/v1/messages", "end_turn", "max_tokens", "tool_use"),
+    "ollama": Contract("/ollama/api/chat", "stop", "length", "stop"),
+    "ai-sdk": Contract("/api/chat", "stop", "length", "tool-calls"),
+    "ai-text": Contract("/api/chat?contract=ai-text", "", "", ""),
+    "ag-ui": Contract("/agui", "success", "success", "success"),
 }
 
 
@@ -71,7 +70,6 @@ class Client:
     without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
     wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the far side to itself
     takes_turns: bool = True  # the pieces of two calls may come in turns
-    sends_tools: bool = True  # what can be called is the client's to say
     at_length: str = ""  # what an answer raises that ended at its limit, by name
     hears: Callable[[str], str] = exact
 
@@ -226,6 +224,38 @@ LLM = Client(
     without=dict.fromkeys(("finish", "reasoning"), NO_TOOLS) | {"tools": "it calls Python functions of its own"},
 )  # fmt: skip
 
+PAGES_OF = ("Chromium, Node 20", "Chromium, newest")
+THROWN = dict.fromkeys((400, 429, 503), "Error")
+BY_TRANSPORTS = {"Node 20": THROWN, "Node, newest": dict.fromkeys((400, 429, 503), "APICallError")}
+ON_THE_PAGE = dict.fromkeys((400, 429, 503), "status error")
+UI_MESSAGES = [
+    *(
+        Client("ai", "DefaultChatTransport", environment, "DefaultChatTransport", "ai-sdk", "error chunk",
+               refusals=thrown)
+        for environment, thrown in BY_TRANSPORTS.items()
+    ),
+    *(
+        Client("@ai-sdk/react", "useChat", environment, "useChat", "ai-sdk", "status error",
+               refusals=ON_THE_PAGE)
+        for environment in PAGES_OF
+    ),
+]  # fmt: skip
+BREAKS_OFF = frozenset({"failed"})  # a text has no place for an error
+PLAIN_TEXT = {**TEXT_ONLY, "heartbeats": "a plain text has none", "finish": NO_TOOLS}
+UI_TEXT = [
+    *(
+        Client("ai", "TextStreamChatTransport", environment, "TextStreamChatTransport", "ai-text", "TypeError",
+               refusals=thrown, without=PLAIN_TEXT, wordless=BREAKS_OFF)
+        for environment, thrown in BY_TRANSPORTS.items()
+    ),
+    *(
+        Client("@ai-sdk/react", "useChat, TextStreamChatTransport", environment, "useChat, text", "ai-text",
+               "status error", refusals=ON_THE_PAGE, without=PLAIN_TEXT, wordless=BREAKS_OFF)
+        for environment in PAGES_OF
+    ),
+]  # fmt: skip
+AG_UI = Client("@ag-ui/client", "HttpAgent", "Node, newest", "HttpAgent", "ag-ui", "RUN_ERROR", refusals=THROWN)
+
 PYTHONS, NODES = ("Python", "Python, newest"), ("Node", "Node, newest")
 
 CLIENTS: list[Client] = [
@@ -235,4 +265,8 @@ CLIENTS: list[Client] = [
     LLM,
     *(client for environment in (*PYTHONS, *NODES) for client in _openai_responses(environment)),
     *(client for environment in (*PYTHONS, "Node, newest") for client in _anthropic(environment)),
+    *(client for environment in (*PYTHONS, "Node, newest") for client in _ollama(environment)),
+    *UI_MESSAGES,
+    *UI_TEXT,
+    AG_UI,
 ]

@@ -52,6 +52,17 @@ BEATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
         {"messages": _MESSAGES, "model": "any", "max_tokens": 9, "stream": True},
         b'event: ping\ndata: {"type":"ping"}\n\n',
     ),
+    "ollama": ("/ollama/api/chat", {"messages": _MESSAGES, "model": "any"}, b'"content":""},"done":false}\n'),
+    "ai-sdk": (
+        "/api/chat",
+        {"trigger": "submit-message", "messages": [{"role": "user", "parts": [{"type": "text", "text": "slow 0"}]}]},
+        b"\n: keep-alive\n\n",
+    ),
+    "ag-ui": (
+        "/agui",
+        {"threadId": "t", "runId": "r", "protocolVersion": "1.0", "messages": [{"id": "1", **_MESSAGES[0]}]},
+        b"\n: ping\n\n",
+    ),
 }
 
 

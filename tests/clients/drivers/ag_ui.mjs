@@ -6,12 +6,14 @@ async function run(ask, seen) {
   const source = { type: "data", value: ask.image, mimeType: "image/png" };
   const content = ask.image ? [{ type: "text", text: ask.question }, { type: "image", source }] : ask.question;
   const agent = new HttpAgent({ url: `${ask.url}/agui`, initialMessages: [{ id: "1", role: "user", content }] });
+  let left = false; // the client tells itself of an error then
   const parameters = { tools: ask.tools ?? [], forwardedProps: { model: ask.model } };
   await agent.runAgent(parameters, {
     onTextMessageContentEvent({ event }) {
       try {
         seen.say(event.delta);
       } catch {
+        left = true;
         agent.abortRun();
       }
     },
@@ -22,7 +24,7 @@ async function run(ask, seen) {
       seen.tools.push({ id: event.toolCallId, name: toolCallName, arguments: toolCallArgs });
     },
     onRunErrorEvent({ event }) {
-      seen.error = { name: "RUN_ERROR", status: null, message: event.message };
+      if (!left) seen.error = { name: "RUN_ERROR", status: null, message: event.message };
     },
     onRunFinishedEvent({ event }) {
       seen.finish = event.outcome?.type ?? "finished";
@@ -30,7 +32,7 @@ async function run(ask, seen) {
       if (usage) seen.used(usage.inputTokens, usage.outputTokens);
     },
     onRunFailed({ error }) {
-      if (!seen.error) seen.fail(error);
+      if (!seen.error && !left) seen.fail(error);
       return { stopPropagation: true };
     },
   });

@@ -5,7 +5,7 @@ import { DefaultChatTransport, readUIMessageStream, TextStreamChatTransport } fr
 const through = (Transport, query) =>
   async function (ask, seen) {
     const controller = new AbortController();
-    const transport = new Transport({ api: `${ask.url}/api/chat${query}`, body: { model: ask.model } });
+    const transport = new Transport({ api: `${ask.url}/api/chat${query}`, body: moreOf(ask) });
     const parts = [{ type: "text", text: ask.question }];
     if (ask.image) parts.push({ type: "file", mediaType: "image/png", url: `data:image/png;base64,${ask.image}` });
     const messages = [{ id: "1", role: "user", parts }];
@@ -18,6 +18,12 @@ const through = (Transport, query) =>
       controller.abort();
     }
   };
+
+/** What the proxy reads beside what the transport sends by itself. */
+export function moreOf({ model, tools }) {
+  const called = tools?.map((tool) => ({ type: "function", function: tool }));
+  return { model, tools: called, stream_options: { include_usage: true } };
+}
 
 async function takeChunks(seen, chunks) {
   for await (const chunk of chunks) {

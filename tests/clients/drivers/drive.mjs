@@ -21,7 +21,7 @@ class Seen {
   }
 
   fail(error) {
-    const status = error.status ?? error.status_code ?? null;
+    const status = error.status ?? error.status_code ?? error.statusCode ?? null;
     const name = error.constructor.name === "Error" ? error.name : error.constructor.name;
     this.error = { name, status, message: error.message ?? String(error) };
   }

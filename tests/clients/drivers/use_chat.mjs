@@ -5,6 +5,8 @@ import { DefaultChatTransport, TextStreamChatTransport } from "ai";
 import { createElement as h } from "react";
 import { createRoot } from "react-dom/client";
 
+import { moreOf } from "./ai_transports.mjs";
+
 const kinds = {
   "useChat": (api, body) => new DefaultChatTransport({ api, body }),
   "useChat, text": (api, body) => new TextStreamChatTransport({ api: `${api}?contract=ai-text`, body }),
@@ -17,7 +19,7 @@ function Part({ type, text, toolCallId, toolName, input }) {
   return h("code", { id: toolCallId, title: toolName ?? type.slice("tool-".length) }, JSON.stringify(input));
 }
 
-function Chat({ transport }) {
+function Chat({ number, transport }) {
   const { messages, sendMessage, status, error, stop } = useChat({ transport, onFinish });
   function onFinish({ finishReason, message }) {
     document.body.dataset.finish = finishReason ?? "";
@@ -31,7 +33,7 @@ function Chat({ transport }) {
   }
   return h(
     "form",
-    { onSubmit: send },
+    { id: `chat-${number}`, onSubmit: send },
     messages
       .filter(({ role }) => role === "assistant")
       .map(({ id, parts }) => h("p", { key: id }, parts.map((part, at) => h(Part, { key: at, ...part })))),
@@ -55,10 +57,12 @@ async function until(true_) {
 
 let chats = 0;
 /** Begin a chat, ask the question, and tell what can be read on the page in the end. */
-window.ask = async ({ client, url, model, question, image, leave }) => {
+window.ask = async (asked) => {
+  const { client, url, question, image, leave } = asked;
   delete document.body.dataset.finish;
-  root.render(h(Chat, { key: ++chats, transport: kinds[client](`${url}/api/chat`, { model }) }));
-  await until(() => one("#send") && !one("p"));
+  const number = ++chats;
+  root.render(h(Chat, { key: number, number, transport: kinds[client](`${url}/api/chat`, moreOf(asked)) }));
+  await until(() => one(`#chat-${number}`));
   one("textarea").value = question;
   one("input").value = image ? `data:image/png;base64,${image}` : "";
   one("#send").click();
