@@ -74,9 +74,9 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
 
             serving.serve(path, host=host, port=port)
         else:
-            from proxy.workers import parent  # noqa: PLC0415
+            from proxy import workers as several  # noqa: PLC0415
 
-            parent.serve(path, host=host, port=port, workers=workers)
+            several.serve(path, host=host, port=port, workers=workers)
     except (ConfigError, ConfigErrors, WorkersFailed) as error:
         _stop(str(error), exit_code=1)
     except OSError as error:

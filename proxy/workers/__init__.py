@@ -16,5 +16,27 @@ the parent stays below 20 MB. The other half (`worker`, `house`) is imported aft
 | `commit` it · `reject` it | `serving` · `changed`: the file is not what it was |
 | `collect` your counts | `counts` |
 | `gathered`: the counts of all | `gather` the counts of all: somebody asks for `/metrics` |
-| `say` this in the log · `drain` · `now` | |
+| `say` this in the log · `drain` · `now` | `failed`, and why |
 """
+
+from __future__ import annotations
+
+import os
+import socket
+
+from proxy.errors import WorkersFailed
+
+
+def serve(path: str, *, host: str | None, port: int | None, workers: int) -> None:
+    """Serve the config file `path` with several processes until a signal.
+
+    Raises `ConfigErrors`, `OSError` when the address is taken, `WorkersFailed`.
+    """
+    if not hasattr(socket, "SO_REUSEPORT") or not hasattr(os, "fork"):
+        raise WorkersFailed(
+            "this system cannot share a port between processes (SO_REUSEPORT); leave --workers out, "
+            "or run several proxies on ports of their own behind a balancer"
+        )
+    from proxy.workers.parent import Parent  # noqa: PLC0415 - what it needs is not there on every system
+
+    Parent(path, host, port, workers).run()

@@ -38,7 +38,6 @@ class Birth(NamedTuple):
     generation: int
     content: bytes  # of the config in force, which need not be what the file holds now
     loaded_at: int
-    rejected: list[str]
     board: Board
     turn: Turn
 

@@ -15,7 +15,7 @@ from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.workers.child import Birth
 
-NOBODY = b"The process that knows all workers is gone, and this one is leaving.\n"
+NOBODY = b"The parent of the workers, which knows the counts of all, is gone or does not answer.\n"
 
 
 class Gathered(NamedTuple):
@@ -57,7 +57,6 @@ class SharedHouse(House):
         birth = self._birth
         generation = await self._build(config or self.load(), birth.generation, loaded_at=birth.loaded_at)
         self._install(generation)
-        self._reject(birth.rejected)
         if birth.first and birth.number == 1:  # what all would say, one says
             self._warn(generation)
 
@@ -87,6 +86,10 @@ class SharedHouse(House):
         self._reject(errors)
         if tell:
             self._tell_rejected()
+
+    def recall(self, rejected: list[str]) -> None:
+        """What was turned down before this worker came."""
+        self._reject(rejected)
 
     async def aclose(self) -> None:
         self.let_go()

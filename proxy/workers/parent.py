@@ -7,7 +7,6 @@ and drains.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
@@ -23,8 +22,9 @@ from proxy.workers.gathering import Gathering
 from proxy.workers.loop import Loop, reaped
 from proxy.workers.reload import Reload
 
-MOST_FAILED_STARTS = 5
-"""A worker that dies so often in a row before it serves will not do better the sixth time."""
+MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER = 5, 10
+"""How often in a row a worker may die before it serves. Later there are others that serve, and what keeps it
+from starting, such as too little memory, may pass within the half minute that ten times take."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 """How long a place stays empty after its worker died: doubled each time it did so within `GOOD_LIFE_S`."""
@@ -32,20 +32,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 GOOD_LIFE_S = 10.0
 
 STUCK_S = 5.0
-"""How long after the end of a drain, or of a second signal's second, a worker that is still there is killed."""
+"""How long after the end of a drain a worker that is still there is killed."""
 
-
-def serve(path: str, *, host: str | None, port: int | None, workers: int) -> None:
-    """Serve the config file `path` with several processes until a signal.
-
-    Raises `ConfigErrors`, `OSError` when the address is taken, `WorkersFailed`.
-    """
-    if not hasattr(socket, "SO_REUSEPORT") or not hasattr(os, "fork"):
-        raise WorkersFailed(
-            "this system cannot share a port between processes (SO_REUSEPORT); leave --workers out, "
-            "or run several proxies on ports of their own behind a balancer"
-        )
-    Parent(path, host, port, workers).run()
+STUCK_NOW_S = 2.0
+"""The same after a second signal; it takes a second at most."""
 
 
 class _Place:
@@ -80,6 +70,7 @@ class Parent:
             "refused": self._refused,
             "prepared": self._prepared,
             "serving": self._serves,
+            "failed": self._failed,
             "changed": lambda _child, _message: self._reload.look(forced=False),
             "gather": lambda child, message: self._gathering.begin(child, message.values["round"]),
             "counts": lambda child, message: self._gathering.counted(child, message.values["round"], message.load),
@@ -117,7 +108,6 @@ class Parent:
             generation=self._reload.number,
             content=self._reload.content,
             loaded_at=self._reload.loaded_at,
-            rejected=self._reload.rejected,
             board=self._board,
             turn=self._turn,
         )
@@ -156,7 +146,7 @@ class Parent:
             self._reload.give(child)
             return
         child.send("commit", generation=child.generation, tell=False)
-        child.send("listen", addresses=addresses(self._reserved))
+        child.send("listen", addresses=addresses(self._reserved), rejected=self._reload.rejected)
         child.state = "serving"
 
     def _admit_ready(self) -> None:
@@ -193,6 +183,9 @@ class Parent:
             child.said_why = "; ".join(errors)
             child.kill()
 
+    def _failed(self, child: Child, message: Message) -> None:
+        child.said_why = message.values["why"]
+
     # -- a worker's end -----------------------------------------------------------------------------------------
 
     def _child_ended(self) -> None:
@@ -218,7 +211,7 @@ class Parent:
             place.failed_starts += 1
         if child.served_for >= GOOD_LIFE_S:
             place.pause_s = FIRST_PAUSE_S
-        if place.failed_starts >= MOST_FAILED_STARTS:
+        if place.failed_starts >= (MOST_FAILED_STARTS_LATER if self._announced else MOST_FAILED_STARTS):
             self._give_up(
                 WorkersFailed(
                     f"worker {place.number} died {place.failed_starts} times in a row before it served: {how}"
@@ -251,7 +244,7 @@ class Parent:
         else:
             for child in self._children():
                 child.send("now")
-            self._kill_stuck_after(1.0)
+            self._kill_stuck_after(STUCK_NOW_S)
 
     def _drain(self) -> None:
         self._stopping = True
@@ -261,7 +254,7 @@ class Parent:
                 child.send("drain")
             else:
                 child.kill()  # nobody is being answered
-        self._kill_stuck_after(self._drain_s)
+        self._kill_stuck_after(self._drain_s + STUCK_S)
 
     def _give_up(self, why: Exception) -> None:
         self._failure = why
@@ -273,7 +266,7 @@ class Parent:
                 print(f"worker {child.number} does not stop; killed", file=sys.stderr)  # noqa: T201
                 child.kill()
 
-        self._loop.after(seconds + STUCK_S, kill)
+        self._loop.after(seconds, kill)
 
     def _place_of(self, child: Child) -> _Place:
         return self._places[child.number - 1]

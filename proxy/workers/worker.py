@@ -88,11 +88,15 @@ class Worker(Process):
         number = self._shared.generation.number
         self._tell("ready", generation=number, host=server.host, port=server.port, drain_s=server.drain_s)
         await self._where.wait()
-        sites = []
-        for address in self._addresses:
-            site = web.SockSite(runner, join(address), backlog=BACKLOG)
-            await site.start()
-            sites.append(site)
+        sites: list[web.BaseSite] = []
+        try:
+            for address in self._addresses:
+                site = web.SockSite(runner, join(address), backlog=BACKLOG)
+                await site.start()
+                sites.append(site)
+        except OSError as error:
+            self._tell("failed", why=f"cannot listen: {error.strerror or error}")
+            return []
         return sites
 
     def _announce(self, served: str) -> None:
@@ -111,13 +115,15 @@ class Worker(Process):
                     self._obey(message)
         except ConnectionError:
             pass
-        finally:
-            self._be_an_orphan()
+        except Exception:
+            log.exception("order_failed")
+        self._be_an_orphan()
 
     def _obey(self, message: Message) -> None:
         house, values = self._shared, message.values
         match message.word:
             case "listen":
+                house.recall(values["rejected"])
                 self._addresses = values["addresses"]
                 self._where.set()
             case "prepare":

@@ -4,112 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import json
 import os
+import shutil
 import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import RawClient
 from tests.support.house import Process, openai_config
+from tests.support.need import cannot_run
 from tests.support.upstream import ScriptedUpstream, Seen, Stall, Steps, Wait, openai_stream
-
-Serve = Callable[..., Awaitable[Process]]
-
-ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-QUICK = {**ASK, "messages": [{"role": "user", "content": "quick"}]}
-BEGUN = openai_stream(["One", " two"])[:4]
-REST = openai_stream(["One", " two"])[4:]
-WORKERS = ("--port", "0", "--workers")
-
-
-async def ask(proxy: Process, path: str = "/chat", body: Any = ASK) -> tuple[int, bytes]:
-    """Over a connection of its own, so that any worker may get it."""
-    async with await RawClient.connect(proxy.port) as client:
-        await client.post(path, body) if body is not None else await client.get(path)
-        head = await client.read_head()
-        return head.status, await client.read_body()
-
-
-async def status(proxy: Process) -> dict[str, Any]:
-    code, body = await ask(proxy, "/status", None)
-    assert code == 200
-    told: dict[str, Any] = json.loads(body)
-    return told
-
-
-async def counters(proxy: Process) -> dict[tuple[Any, ...], float]:
-    """All that may never go back."""
-    code, body = await ask(proxy, "/metrics", None)
-    assert code == 200
-    return {
-        (one.name, *sorted(one.labels.items())): one.value
-        for family in text_string_to_metric_families(body.decode())
-        if family.type in {"counter", "histogram"}
-        for one in family.samples
-    }
-
-
-def requests_in(samples: dict[tuple[Any, ...], float]) -> float:
-    return sum(value for key, value in samples.items() if key[0] == "chat_proxy_requests_total")
-
-
-async def pids(proxy: Process) -> dict[int, int]:
-    """The process in each place."""
-    return {row["worker"]: row["pid"] for row in (await status(proxy))["workers"]}
-
-
-async def streaming(proxy: Process, path: str = "/chat") -> RawClient:
-    """A client in the middle of its answer."""
-    client = await RawClient.connect(proxy.port)
-    await client.post(path, ASK)
-    assert (await client.read_head()).status == 200
-    await client.read_until(b" two")
-    return client
-
-
-async def streaming_in_all(proxy: Process, count: int) -> list[RawClient]:
-    """Clients in the middle of their answers, so many that each worker has some."""
-    clients = [await streaming(proxy) for _ in range(4 * count)]
-    async with asyncio.timeout(10):
-        while any(row["active"] == 0 for row in (await status(proxy))["workers"]):
-            clients.append(await streaming(proxy))
-    return clients
-
-
-def lines(proxy: Process, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, proxy.logged) if line["event"] == event]
-
-
-async def logged(proxy: Process, event: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
-    async with asyncio.timeout(within):
-        while len(found := lines(proxy, event)) < count:
-            await asyncio.sleep(0.02)
-    return found
-
-
-async def until_gone(*processes: int, within: float = 5.0) -> None:
-    async with asyncio.timeout(within):
-        while alive := [pid for pid in processes if Path(f"/proc/{pid}").exists()]:
-            assert alive
-            await asyncio.sleep(0.02)
-
-
-async def refused(port: int, within: float = 3.0) -> None:
-    async with asyncio.timeout(within):
-        while True:
-            try:
-                (await RawClient.connect(port)).fin()
-            except ConnectionRefusedError:
-                return
-            await asyncio.sleep(0.02)
-
+from tests.support.workers import (
+    ASK,
+    BEGUN,
+    QUICK,
+    REST,
+    WORKERS,
+    Serve,
+    ask,
+    children,
+    counters,
+    customized,
+    lines,
+    logged,
+    pids,
+    refused,
+    requests_in,
+    status,
+    streaming,
+    streaming_in_all,
+    until_gone,
+)
 
 # -- one address, several processes
 
@@ -140,10 +72,6 @@ async def test_one_worker_is_one_process(serve: Serve, upstream: ScriptedUpstrea
     upstream.play(*openai_stream(["hi"]))
     await ask(proxy)
     assert "worker" not in (await logged(proxy, "request_end"))[0]
-
-
-def children(pid: int) -> list[int]:
-    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 async def test_the_parent_is_small_and_sleeps(serve: Serve, upstream: ScriptedUpstream) -> None:
@@ -466,9 +394,116 @@ async def test_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
     assert proxy.printed == ""
 
 
-def customized(folder: Path, code: str) -> dict[str, str]:
-    """An environment in which every Python runs `code` first."""
-    site = folder / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(code)
-    return {"PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"}
+@pytest.mark.heavy
+async def test_a_successor_that_cannot_start_is_tried_for_half_a_minute_while_the_others_serve(
+    serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    no_more = tmp_path / "no-more"
+    code = (
+        "import os\n"
+        f"os.register_at_fork(after_in_child=lambda: os.path.exists({str(no_more)!r}) and os.kill(os.getpid(), 9))\n"
+    )
+    upstream.always(*openai_stream(["hi"]))
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code))
+    no_more.touch()
+    began = time.monotonic()
+    os.kill((await pids(proxy))[1], signal.SIGKILL)
+    died = await logged(proxy, "worker_died", 10, within=60)
+    assert (await ask(proxy))[1].endswith(b"[DONE]\n\n")
+    pauses = [line["again_in_s"] for line in died]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10, 10]
+    assert await proxy.exit_code(within=30) == 1
+    assert time.monotonic() - began > 25
+    await proxy.read_output()
+    assert proxy.logged[-1] == "worker 1 died 10 times in a row before it served: killed by SIGKILL\n"
+
+
+async def test_a_worker_without_a_parent_ends_at_a_signal_of_its_own(serve: Serve, upstream: ScriptedUpstream) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
+    upstream.always(BEGUN, Stall())
+    running = await streaming_in_all(proxy, 1)
+    workers = (await pids(proxy)).values()
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)  # it has a parent: this is not for it
+    assert (await ask(proxy, "/readyz", None))[0] == 200
+    proxy.signal(signal.SIGKILL)
+    await logged(proxy, "parent_gone", 2)
+    for pid in workers:
+        os.kill(pid, signal.SIGTERM)
+    for client in running:
+        assert b"event: error\ndata:The server is stopping" in await client.read_body(within=1)
+        client.fin()
+    await until_gone(*workers, within=2)
+
+
+# -- surroundings
+
+
+async def test_F05_as_pid_1_it_reaps_what_others_leave_behind_and_drains(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    if os.geteuid() or not shutil.which("unshare") or not shutil.which("nsenter"):
+        cannot_run("needs root, unshare and nsenter")
+    within = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    proxy = await serve(openai_config(upstream.url, server="{drain_s: 8}"), *WORKERS, "2", within=within)
+    (parent,) = children(proxy.process.pid)
+    assert field(parent, "NSpid").split()[-1] == "1"
+    go_on = asyncio.Event()
+    upstream.always(BEGUN, Wait(go_on), REST)
+
+    leave_one = ["nsenter", "--target", str(parent), "--pid", "sh", "-c", "sleep 0.3 & exit"]
+    await (await asyncio.create_subprocess_exec(*leave_one)).wait()
+    assert len(children(parent)) == 3, "an orphan, adopted"
+    async with asyncio.timeout(3):
+        while len(children(parent)) > 2:  # a zombie would be one of them
+            await asyncio.sleep(0.02)
+
+    os.kill(children(parent)[0], signal.SIGKILL)
+    await logged(proxy, "listening", 3)
+    running = await streaming_in_all(proxy, 1)
+    os.kill(parent, signal.SIGTERM)
+    await refused(proxy.port)
+    go_on.set()
+    for client in running:
+        assert (await client.read_body()).endswith(b"[DONE]\n\n")
+        client.fin()
+    assert await proxy.exit_code(within=3) == 0
+
+
+async def test_log_lines_are_whole_however_long_they_are_and_however_slowly_they_are_read(
+    tmp_path: Path,
+) -> None:
+    """A pipe takes 4 KiB whole; lines here are longer, and two processes write them to a pipe that is always full."""
+    config = tmp_path / "config.yaml"
+    config.write_text("backends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n")
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy", "serve", "-c", str(config), *WORKERS, "2",
+        stdout=asyncio.subprocess.PIPE, stderr=write,
+    )  # fmt: skip
+    os.close(write)
+    proxy = Process(process, config)
+    said: list[bytes] = []
+
+    def read_slowly() -> None:
+        while piece := os.read(read, 1000):
+            said.append(piece)
+            time.sleep(0.0005)
+
+    reading = asyncio.create_task(asyncio.to_thread(read_slowly))
+    await proxy.wait_until_listening()
+    odd = {**ASK, "model": "\N{SNOWMAN}" * 2000}
+    for _ in range(20):
+        await asyncio.gather(*(ask(proxy, body=odd) for _ in range(8)))
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.exit_code() == 0
+    await reading
+    os.close(read)
+    await process.stdout.read()
+    process._transport.close()
+    told = [json.loads(line) for line in b"".join(said).splitlines()]
+    assert max(map(len, b"".join(said).splitlines())) > 5000
+    ends = [line for line in told if line["event"] == "request_end"]
+    assert len(ends) == 160
+    assert {line["worker"] for line in ends} == {1, 2}

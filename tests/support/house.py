@@ -8,9 +8,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -185,11 +186,11 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
             *options: str,
             env: Mapping[str, str] | None = None,
             wait: bool = True,
-            own_group: bool = False,
+            **how: Any,
         ) -> Process:
             path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
             path.write_text(dedent(config))
-            running = await stack.enter_async_context(serving(path, *options, env=env, own_group=own_group))
+            running = await stack.enter_async_context(serving(path, *options, env=env, **how))
             if wait:
                 await running.wait_until_listening()
             return running
@@ -199,11 +200,18 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Process
 
 @contextlib.asynccontextmanager
 async def serving(
-    config: Path, *options: str, env: Mapping[str, str] | None = None, own_group: bool = False
+    config: Path,
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    own_group: bool = False,
 ) -> AsyncIterator[Process]:
-    """Run `chat-proxy serve`, on a free port unless `options` say otherwise, and kill it in the end."""
+    """Run `chat-proxy serve`, on a free port unless `options` say otherwise, and kill it in the end.
+
+    `within` is a command that runs it, and `own_group` has it lead a process group, as a shell does.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy", "serve", "-c", str(config), *(options or ("--port", "0")),
+        *within, sys.executable, "-m", "proxy", "serve", "-c", str(config), *(options or ("--port", "0")),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(env or {})}, start_new_session=own_group,
     )  # fmt: skip
