@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from contextlib import aclosing
 from pathlib import Path
@@ -176,3 +177,17 @@ async def test_a_slow_look_finds_what_no_notification_tells(tmp_path, monkeypatc
     async with Seen(file) as seen:
         file.write_text("two")
         await seen.change()
+
+
+async def test_a_change_between_reading_the_file_and_watching_it_is_seen(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("a")
+    read = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text("b")
+    async with aclosing(watch(path, known=read)) as changes, asyncio.timeout(8):
+        await anext(changes)
+    now = hashlib.sha256(path.read_bytes()).hexdigest()
+    async with aclosing(watch(path, known=now, poll=True, poll_s=0.05)) as changes:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.4):
+                await anext(changes)

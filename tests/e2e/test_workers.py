@@ -156,7 +156,7 @@ async def test_the_counts_are_those_of_all_whoever_is_asked(serve: Serve, upstre
         client.rst()
 
 
-async def test_a_worker_that_hangs_delays_the_counts_and_does_not_undo_them(
+async def test_F06_a_worker_that_hangs_delays_the_counts_and_does_not_undo_them(
     serve: Serve, upstream: ScriptedUpstream
 ) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
@@ -293,7 +293,7 @@ async def test_F01_a_signal_while_workers_start_leaves_no_mess(
     await until_gone(*started)
 
 
-async def test_workers_whose_parent_was_killed_drain_and_go(serve: Serve, upstream: ScriptedUpstream) -> None:
+async def test_F07_workers_whose_parent_was_killed_drain_and_go(serve: Serve, upstream: ScriptedUpstream) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
     go_on = asyncio.Event()
     upstream.always(BEGUN, Wait(go_on), REST)
@@ -316,7 +316,7 @@ async def test_workers_whose_parent_was_killed_drain_and_go(serve: Serve, upstre
 # -- dying
 
 
-async def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
+async def test_F06_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
     serve: Serve, upstream: ScriptedUpstream
 ) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
@@ -383,7 +383,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
     assert len(history) > 10
 
 
-async def test_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
+async def test_F06_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
     serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     code = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(7))\n"
@@ -395,7 +395,7 @@ async def test_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
 
 
 @pytest.mark.heavy
-async def test_a_successor_that_cannot_start_is_tried_for_half_a_minute_while_the_others_serve(
+async def test_F06_a_successor_that_cannot_start_is_tried_for_half_a_minute_while_the_others_serve(
     serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     no_more = tmp_path / "no-more"
@@ -418,7 +418,7 @@ async def test_a_successor_that_cannot_start_is_tried_for_half_a_minute_while_th
     assert proxy.logged[-1] == "worker 1 died 10 times in a row before it served: killed by SIGKILL\n"
 
 
-async def test_a_worker_without_a_parent_ends_at_a_signal_of_its_own(serve: Serve, upstream: ScriptedUpstream) -> None:
+async def test_F07_a_worker_without_a_parent_ends_at_a_signal_of_its_own(serve: Serve, upstream: ScriptedUpstream) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
     upstream.always(BEGUN, Stall())
     running = await streaming_in_all(proxy, 1)

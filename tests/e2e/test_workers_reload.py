@@ -142,7 +142,7 @@ async def test_E02_the_file_is_watched_and_a_bad_one_leaves_all_on_the_old(
     assert len(await logged(proxy, "config_reloaded", 2)) == 2
 
 
-async def test_a_worker_that_is_started_again_has_the_config_in_force_and_not_the_file(
+async def test_E02_F06_a_worker_that_is_started_again_has_the_config_in_force_and_not_the_file(
     serve: Serve, upstream: ScriptedUpstream
 ) -> None:
     upstream.decide(answer)
@@ -163,7 +163,7 @@ async def test_a_worker_that_is_started_again_has_the_config_in_force_and_not_th
     await until(proxy, generation=3)
 
 
-async def test_E03_reloads_while_workers_die(serve: Serve, upstream: ScriptedUpstream) -> None:
+async def test_E03_F06_reloads_while_workers_die(serve: Serve, upstream: ScriptedUpstream) -> None:
     upstream.decide(answer)
     proxy = await serve(config(upstream.url, 1), *WORKERS, "3")
     for number in range(2, 12):
@@ -178,7 +178,7 @@ async def test_E03_reloads_while_workers_die(serve: Serve, upstream: ScriptedUps
         assert b"<11>" in (await ask(proxy))[1]
 
 
-async def test_a_key_that_is_taken_back_is_refused_by_all_from_one_moment_on(
+async def test_E03_a_key_that_is_taken_back_is_refused_by_all_from_one_moment_on(
     serve: Serve, upstream: ScriptedUpstream
 ) -> None:
     class Keyed(Watched):
@@ -214,7 +214,7 @@ def __getattr__(name):
 """
 
 
-async def test_a_file_that_kills_whoever_loads_it_is_rejected_before_all_have_tried(
+async def test_E02_F06_a_file_that_kills_whoever_loads_it_is_rejected_before_all_have_tried(
     serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     go_on = asyncio.Event()
@@ -244,7 +244,7 @@ async def test_a_file_that_kills_whoever_loads_it_is_rejected_before_all_have_tr
         client.fin()
 
 
-async def test_a_worker_that_hangs_keeps_a_config_from_nobody_but_for_a_while(
+async def test_E03_F06_a_worker_that_hangs_keeps_a_config_from_nobody_but_for_a_while(
     serve: Serve, upstream: ScriptedUpstream
 ) -> None:
     upstream.decide(answer)
