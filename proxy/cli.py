@@ -65,6 +65,7 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     \b
     chat-proxy serve
     chat-proxy serve -c production.yaml --host 0.0.0.0 --port 80
+    chat-proxy serve --workers 4
     """  # noqa: D301
     for number in (signal.SIGTERM, signal.SIGINT):  # until serving takes over; as PID 1 they would go unheard
         signal.signal(number, lambda *_: sys.exit(0))

@@ -8,6 +8,7 @@ import fcntl
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -275,7 +276,7 @@ async def test_F01_a_second_ctrl_c_ends_all_within_a_second(serve: Serve, upstre
         assert b"event: error\ndata:The server is stopping" in await client.read_body(within=1)
         client.fin()
     assert await proxy.exit_code(within=2) == 0
-    assert time.monotonic() - again < 1.5
+    assert time.monotonic() - again < 1
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.2, 0.4, 0.8])
@@ -390,7 +391,8 @@ async def test_F06_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code), wait=False)
     assert await proxy.exit_code(within=20) == 1
     await proxy.read_output()
-    assert "".join(proxy.logged) == "worker 1 died 5 times in a row before it served: exit status 7\n"
+    said = "".join(proxy.logged)
+    assert re.fullmatch(r"worker [12] died 5 times in a row before it served: exit status 7\n", said)
     assert proxy.printed == ""
 
 
@@ -418,7 +420,9 @@ async def test_F06_a_successor_that_cannot_start_is_tried_for_half_a_minute_whil
     assert proxy.logged[-1] == "worker 1 died 10 times in a row before it served: killed by SIGKILL\n"
 
 
-async def test_F07_a_worker_without_a_parent_ends_at_a_signal_of_its_own(serve: Serve, upstream: ScriptedUpstream) -> None:
+async def test_F07_a_worker_without_a_parent_ends_at_a_signal_of_its_own(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
     upstream.always(BEGUN, Stall())
     running = await streaming_in_all(proxy, 1)
