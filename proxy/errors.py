@@ -19,6 +19,7 @@
     │   ├── UpstreamIdle          504 upstream_idle     (stopped talking in the middle)
     │   ├── UpstreamTruncated     502 upstream_truncated
     │   ├── UpstreamMalformed     502 upstream_malformed
+    │   │   ├── BrokenToolCall    502 upstream_malformed (arguments that are none; the target is well)
     │   │   └── FrameTooLarge     502 frame_too_large
     │   ├── UpstreamRedirect      502 upstream_redirect
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
@@ -185,6 +186,12 @@ class UpstreamMalformed(UpstreamError):
 
     code = "upstream_malformed"
     end: ClassVar[EndReason] = "upstream_malformed"
+
+
+class BrokenToolCall(UpstreamMalformed):
+    """The model called a tool with arguments that are none, in a contract without a word for that."""
+
+    trips = False
 
 
 class FrameTooLarge(UpstreamMalformed):

@@ -15,7 +15,7 @@ import msgspec
 from proxy.chat import Usage
 from proxy.dialects.json_text import json_line, json_string
 from proxy.dialects.plain import one_line
-from proxy.errors import ProxyError, UpstreamMalformed
+from proxy.errors import BrokenToolCall, ProxyError
 from proxy.events import (
     Batch,
     Fault,
@@ -97,11 +97,17 @@ class RunWriter:
         self._thought_head = b""
         self._signature = ""
         self._calls: dict[int, _Call] = {}
+        self._unsent = b""
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch; after a terminal event, the end of the body."""
+        """The bytes of a batch; after a terminal event, the end of the body.
+
+        Raises `BrokenToolCall` for an answer that the protocol has no way to tell.
+        """
         if self._ended:
             return b""
+        if self._calls and isinstance(batch.terminal, Finish):
+            return self._finished(batch)
         return b"".join([self._event(event) for event in batch.events])
 
     def _event(self, event: StreamEvent) -> bytes:
@@ -135,7 +141,7 @@ class RunWriter:
             case Notice(code, message):
                 return _custom(b"notice", b'"code":%b,"message":%b' % (json_string(code), json_string(message)))
             case Finish(reason, usage):
-                return self._finish(reason, usage)
+                return self._end(reason, usage)
             case Fault(error, usage):
                 return self._fault(error, usage)
             case _:
@@ -210,15 +216,20 @@ class RunWriter:
             self._message,
         )
 
-    def _finish(self, reason: FinishReason, usage: Usage | None) -> bytes:
-        """The end. Only here a call's arguments are known to be complete, and clients act on them at once.
+    def _finished(self, batch: Batch) -> bytes:
+        """The last of an answer with calls. Only now their arguments are known to be complete: clients act on them.
 
-        For arguments that are no JSON the protocol has no word but an error: a client would call the tool without.
+        One whose arguments are no JSON cannot be ended, for a client would call its tool without any.
         """
-        calls = [call for _, call in sorted(self._calls.items())]
-        for call in calls:
+        said = b"".join([self._event(event) for event in batch.events[:-1]])
+        for call in self._calls.values():
             if call.broken:
-                return self._fault(UpstreamMalformed(f"the arguments of the call to {call.name} are no JSON"), usage)
+                self._unsent = said  # what was said before stands before the error
+                raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
+        return said + self._event(batch.events[-1])
+
+    def _end(self, reason: FinishReason, usage: Usage | None) -> bytes:
+        calls = [call for _, call in sorted(self._calls.items())]
         self._ended = True
         end: dict[str, Any] = {
             "type": "RUN_FINISHED",
@@ -239,7 +250,7 @@ class RunWriter:
         end: dict[str, Any] = {"type": "RUN_ERROR", "message": one_line(error), "code": error.code}
         if self._told_all:
             end |= self._counted(usage)
-        return self._close() + _frame(end)
+        return self._unsent + self._close() + _frame(end)
 
     def _counted(self, usage: Usage | None) -> dict[str, Any]:
         """Tokens by the protocol's names. Unknown is not zero."""

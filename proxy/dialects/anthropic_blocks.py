@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.dialects.openai_writer import json_string
+from proxy.dialects.json_text import json_string
 from proxy.errors import Limit
 
 WAITING_BYTES = 4 * 1024 * 1024

@@ -14,7 +14,8 @@ from typing import assert_never
 import msgspec
 
 from proxy.chat import Answer, ChatRequest, ToolCall, Usage
-from proxy.errors import ProxyError, UpstreamMalformed
+from proxy.dialects.json_text import json_string
+from proxy.errors import BrokenToolCall, ProxyError
 from proxy.events import (
     Batch,
     Fault,
@@ -41,12 +42,6 @@ _CUT_SHORT = frozenset({"length", "content_filter"})
 
 _encode = msgspec.json.Encoder().encode
 _arguments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-class BrokenToolCall(UpstreamMalformed):
-    """The model called a tool with what is no JSON object. Its target is well all the same."""
-
-    trips = False
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -234,10 +229,7 @@ def _object(arguments: str) -> bytes | None:
 
 
 def _string(text: str) -> bytes:
-    try:
-        return _on_one_line(_encode(text))
-    except UnicodeEncodeError:  # half a surrogate pair, from a plug-in: no JSON can carry it
-        return _on_one_line(_encode(text.encode("utf-8", "replace").decode()))
+    return _on_one_line(json_string(text))
 
 
 def _on_one_line(data: bytes) -> bytes:

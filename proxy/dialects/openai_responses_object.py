@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from proxy.chat import Usage
+from proxy.dialects.json_text import json_string
 from proxy.dialects.openai_responses_tools import Origin, Tools
-from proxy.dialects.openai_writer import json_string
 from proxy.errors import ProxyError
 
 Status = Literal["in_progress", "completed", "incomplete"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from proxy.dialects.json_text import json_string
 from proxy.dialects.openai_responses_object import (
     Status,
     call_item,
@@ -14,7 +15,6 @@ from proxy.dialects.openai_responses_object import (
     text_part,
 )
 from proxy.dialects.openai_responses_tools import Origin, custom_input
-from proxy.dialects.openai_writer import json_string
 
 
 class Strand:

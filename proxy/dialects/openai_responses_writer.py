@@ -17,6 +17,7 @@ from typing import assert_never, cast
 import msgspec
 
 from proxy.chat import Answer, Usage
+from proxy.dialects.json_text import json_string
 from proxy.dialects.openai_responses_object import (
     INCOMPLETE,
     ResponseObject,
@@ -30,7 +31,6 @@ from proxy.dialects.openai_responses_object import (
 )
 from proxy.dialects.openai_responses_output import Call, Item, Message, Reasoning, Strand
 from proxy.dialects.openai_responses_tools import Origin, Tools
-from proxy.dialects.openai_writer import json_string
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,

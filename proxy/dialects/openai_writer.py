@@ -13,6 +13,7 @@ import msgspec
 
 from proxy.chat import Answer, Usage
 from proxy.dialects import sse
+from proxy.dialects.json_text import json_string
 from proxy.dialects.openai_errors import error_body
 from proxy.dialects.openai_stream import DIALECT
 from proxy.errors import ProxyError
@@ -201,11 +202,3 @@ def _framed(payloads: list[bytes]) -> bytes:
 
 def _failed(error: ProxyError) -> bytes:
     return sse.encode(error_body(error))
-
-
-def json_string(text: str) -> bytes:
-    """A text as JSON."""
-    try:
-        return _encode(text)
-    except UnicodeEncodeError:  # half a surrogate pair, from a plug-in: no JSON can carry it
-        return _encode(text.encode("utf-8", "replace").decode())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.chat import Usage
 from proxy.dialects.ag_ui_writer import Run, RunWriter
 from proxy.dialects.sse import PING
+from proxy.errors import BrokenToolCall
 from proxy.events import (
     Batch,
     Fault,
@@ -93,11 +94,14 @@ def test_R2_a_run_that_broke_off_never_finishes_nor_ends_a_call():
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_call_whose_arguments_are_no_json_is_never_ended(version):
-    """A client would call the tool without them; and the answer says that it is complete, so an error it is."""
-    events = [Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, '{"x":'), Finish("length")]
-    reader = RunReader(version).read(written(events, version))
-    assert isinstance(reader.events[-1], Fault)
-    assert "call to f" in reader.events[-1].error.message
+    """A client would call the tool without them. What was said before the end is not lost over it."""
+    writer = RunWriter(Run(thread_id="t", run_id="r", version=version), message_id="m")
+    stream = writer.feed(Batch([Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f")]))
+    with pytest.raises(BrokenToolCall, match="called 'f' with arguments that are no JSON") as broken:
+        writer.feed(Batch([ToolCallDelta(0, '{"x":'), TextDelta("b"), Finish("length")]))
+    assert not broken.value.trips
+    reader = RunReader(version).read(stream + writer.feed(Batch([Fault(broken.value)])))
+    assert [type(event) for event in reader.events[-3:]] == [ToolCallDelta, TextDelta, Fault]
     assert "TOOL_CALL_END" not in reader.types
 
 

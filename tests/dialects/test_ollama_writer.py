@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ollama import ChatResponse, GenerateResponse
 
 from proxy.chat import Answer, ChatRequest, Message, Text, ToolCall, Usage
-from proxy.dialects.ollama_writer import CHAT, GENERATE, AnswerWriter, BrokenToolCall, error_body
-from proxy.errors import NoRoute, UpstreamTruncated
+from proxy.dialects.ollama_writer import CHAT, GENERATE, AnswerWriter, error_body
+from proxy.errors import BrokenToolCall, NoRoute, UpstreamTruncated
 from proxy.events import (
     Batch,
     Fault,
@@ -202,7 +202,7 @@ def test_H03_names_and_ids_of_the_far_side_cannot_leave_their_string():
 
 
 def test_half_a_surrogate_pair_becomes_a_replacement_character():
-    assert read(writer().feed(Batch([TextDelta("a\ud83d")]))).text == "a?"
+    assert read(writer().feed(Batch([TextDelta("a\ud83d")]))).text == "a\ufffd"
 
 
 def test_an_error_says_what_happened_or_at_least_its_code():
