@@ -106,7 +106,7 @@ class RunWriter:
         """
         if self._ended:
             return b""
-        if self._calls and isinstance(batch.terminal, Finish):
+        if isinstance(batch.terminal, Finish):
             return self._finished(batch)
         return b"".join([self._event(event) for event in batch.events])
 
@@ -217,9 +217,9 @@ class RunWriter:
         )
 
     def _finished(self, batch: Batch) -> bytes:
-        """The last of an answer with calls. Only now their arguments are known to be complete: clients act on them.
+        """The last of an answer. Only now the arguments of calls are known to be complete, and clients act on them.
 
-        One whose arguments are no JSON cannot be ended, for a client would call its tool without any.
+        A call whose arguments are no JSON cannot be ended: a client would run its tool without any.
         """
         said = b"".join([self._event(event) for event in batch.events[:-1]])
         for call in self._calls.values():

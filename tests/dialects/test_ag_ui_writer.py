@@ -93,12 +93,14 @@ def test_R2_a_run_that_broke_off_never_finishes_nor_ends_a_call():
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_call_whose_arguments_are_no_json_is_never_ended(version):
+@pytest.mark.parametrize("before", range(6))
+def test_a_call_whose_arguments_are_no_json_is_never_ended(version, before):
     """A client would call the tool without them. What was said before the end is not lost over it."""
     writer = RunWriter(Run(thread_id="t", run_id="r", version=version), message_id="m")
-    stream = writer.feed(Batch([Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f")]))
+    events = [Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, '{"x":'), TextDelta("b")]
+    stream = writer.feed(Batch(events[:before]))
     with pytest.raises(BrokenToolCall, match="called 'f' with arguments that are no JSON") as broken:
-        writer.feed(Batch([ToolCallDelta(0, '{"x":'), TextDelta("b"), Finish("length")]))
+        writer.feed(Batch([*events[before:], Finish("length")]))
     assert not broken.value.trips
     reader = RunReader(version).read(stream + writer.feed(Batch([Fault(broken.value)])))
     assert [type(event) for event in reader.events[-3:]] == [ToolCallDelta, TextDelta, Fault]
