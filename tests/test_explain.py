@@ -165,3 +165,18 @@ def test_a_secret_header_is_compared_and_not_shown(explain, tmp_path):
 
 def test_the_query_of_a_path_is_no_part_of_it(explain):
     assert "request    /chat," in explain("--path", "/chat?dialect=json").stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "contract"),
+    [
+        ("/api/chat", {"messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]}, "ai-sdk"),
+        ("/api/chat", {"messages": [{"role": "user", "content": "hi"}]}, "chat"),
+        ("/api/chat?contract=ai-text", {"prompt": "hi"}, "ai-text"),
+        ("/api/completion", {"prompt": "hi"}, "ai-sdk"),
+        ("/agui", chat(), "ag-ui"),
+    ],
+)
+def test_where_contracts_share_a_path_it_says_which_one_the_body_speaks(explain, path, body, contract):
+    explained = explain("--json", "--path", path, body=body)
+    assert json.loads(explained.stdout)["contract"] == contract

@@ -60,8 +60,8 @@ class AiSdkFrontend:
             Endpoint("POST", "/api/chat", claim=_claim),
             Endpoint("POST", "/api/completion"),
             Endpoint("POST", "/ai-sdk/chat"),
-            Endpoint("GET", "/api/chat/{id}/stream", "answer", answer=_nothing_to_resume),
-            Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", answer=_nothing_to_resume),
+            Endpoint("GET", "/api/chat/{id}/stream", "answer", answer=nothing_to_resume),
+            Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", answer=nothing_to_resume),
         )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
@@ -92,7 +92,7 @@ def _claim(head: Head, body: bytes) -> int:  # noqa: ARG001
     return ai_sdk.claim(body)
 
 
-def _nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
+def nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
     """What a page asks for when it is loaded with `resume`: 204 says that no answer is under way."""
     return Reply(204, b"", {"Cache-Control": "no-store"})
 

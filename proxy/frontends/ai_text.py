@@ -14,7 +14,7 @@ from proxy.dialects.ai_text import text_of
 from proxy.dialects.plain_frames import utf8
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
-from proxy.frontends.ai_sdk import failure
+from proxy.frontends.ai_sdk import failure, nothing_to_resume
 from proxy.frontends.base import Encoder, Endpoint, Head, Reply
 
 HEADERS: Mapping[str, str] = {
@@ -57,6 +57,10 @@ class AiTextFrontend:
         Endpoint("POST", "/api/chat", claim=_only_by_name),
         Endpoint("POST", "/api/completion", claim=_only_by_name),
         Endpoint("POST", "/ai-sdk/chat", claim=_only_by_name),
+        # The transport keeps its query when it asks for something to resume.
+        Endpoint("GET", "/ai-text/{id}/stream", "answer", answer=nothing_to_resume),
+        Endpoint("GET", "/api/chat/{id}/stream", "answer", claim=_only_by_name, answer=nothing_to_resume),
+        Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", claim=_only_by_name, answer=nothing_to_resume),
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:

@@ -8,13 +8,12 @@ import pytest
 
 from proxy.chat import Answer
 from proxy.errors import BadRequest, Draining, Forbidden, RateLimited, Unauthorized
-from proxy.events import Batch, Fault, Finish, Start, TextDelta
+from proxy.events import Batch, Fault, Finish, Source, Start, TextDelta
 from proxy.frontends import ai_text, chat
 from proxy.frontends.ai_sdk import FRONTEND
 from proxy.frontends.base import Head, Offer
 from proxy.frontends.table import Table, choose
 from tests.support.ui_events import CUT
-from tests.support.ui_readers import UiMessageReader
 
 UI = (
     b'{"id":"c","messages":[{"id":"1","role":"user","parts":[{"type":"text","text":"hi"}]}],"trigger":"submit-message"}'
@@ -81,10 +80,10 @@ def test_usage_comes_to_those_who_ask():
 
 
 def test_sources_of_two_answers_in_one_message_have_ids_of_their_own():
-    assert UiMessageReader().read(encoder().feed(Batch([Start("", ""), Finish()]))).ended
-    assert (
-        json.loads(encoder().whole(Answer(sources=(("https://a.test", ""),))).body)["parts"][1]["sourceId"] == "req-1-1"
-    )
+    said = Batch([Start("", ""), Source("https://a.test"), Finish()])
+    again = Head(id="req-2", method="POST", path="/api/chat", query={}, headers={})
+    assert b'"sourceId":"req-1-1"' in encoder().feed(said)
+    assert b'"sourceId":"req-2-1"' in encoder(at=again).feed(said)
 
 
 def test_an_unstreamed_answer_is_one_ui_message():
@@ -113,11 +112,22 @@ def test_a_failure_is_a_sentence_for_the_hooks_show_it_as_it_is(which, error, he
         assert reply.headers == {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store", **headers}
 
 
-@pytest.mark.parametrize("path", ["/api/chat/chat-1/stream", "/ai-sdk/chat/a%2Fb/stream"])
-def test_there_is_nothing_to_resume(path):
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/api/chat/chat-1/stream", {}),
+        ("/api/chat/chat-1/stream", {"contract": "ai-text"}),
+        ("/ai-sdk/chat/a%2Fb/stream", {}),
+        ("/ai-sdk/chat/chat-1/stream", {"contract": "ai-text"}),
+        ("/ai-text/chat-1/stream", {}),
+    ],
+)
+def test_there_is_nothing_to_resume(path, query):
+    """Transports ask below the address they send to, and keep its query."""
     place = TABLE.find(path)
-    (found,) = place.served("GET")
-    reply = found.endpoint.answer(b"", head(path), Offer([], 0))
+    found = choose(place.served("GET"), head(path, **query), b"")
+    assert found.frontend.name == query.get("contract", "ai-text" if path.startswith("/ai-text") else "ai-sdk")
+    reply = found.endpoint.answer(b"", head(path, **query), Offer([], 0))
     assert (reply.status, reply.body) == (204, b"")
 
 
