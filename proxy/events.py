@@ -139,9 +139,9 @@ ORDER: dict[type | None, frozenset[type]] = {
 class Batch(msgspec.Struct):
     """All that one read from the far side brought: the events and, where it has one, their wire form.
 
-    `payloads` are the far side's own messages in dialect `dialect` (for SSE: each event's data, or the event whole
-    where its name matters), complete and in order, also those that led to no event. An encoder of that dialect sends these in place of the
-    events, so nothing unknown is lost and nothing is encoded twice.
+    `payloads` are the far side's own messages in dialect `dialect`, framed as that dialect frames them, complete
+    and in order, also those that led to no event; one piece may hold several. An encoder of that dialect sends
+    these in place of the events, so nothing unknown is lost and nothing is encoded twice.
     """
 
     events: list[StreamEvent]

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.dialects import sse
 from proxy.dialects.openai_chunks import (
     BROKEN,
     FINISH_REASONS,
@@ -24,6 +25,7 @@ from proxy.dialects.openai_chunks import (
     read_usage,
 )
 from proxy.dialects.openai_errors import Clean, one_line, parse_error, upstream_error
+from proxy.dialects.openai_template import ChunkTemplate, only_text
 from proxy.dialects.sse import SSEDecoder
 from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
 from proxy.events import (
@@ -45,12 +47,18 @@ from proxy.events import (
 DIALECT = "openai-chat"
 DONE = b"[DONE]"
 
+MANY_BYTES = 1024
+"""What a read brings at least for it to be worth looking for events that are alike."""
+
+PREAMBLE = 4
+"""How many events are parsed at most before those that are alike are expected: a role, perhaps filter results."""
+
 
 class StreamDecoder:
     """Bytes of an event stream in, batches out, however the chunks fall.
 
-    `choices` is how many were asked for (`n`); events tell of the first one, payloads of all. `hide_usage`
-    leaves out of the payloads the usage chunk that we asked for and the client did not. Errors come as
+    `choices` is how many were asked for (`n`); events tell of the first one, payloads of all. Without `keep`
+    there are no payloads, for clients that could not read them. `hide_usage` leaves out of the payloads the usage chunk that we asked for and the client did not. Errors come as
     `Fault`, never as exceptions.
 
     `finished`: every choice has its finish reason, so the answer is complete whatever happens from here on;
@@ -58,11 +66,21 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, max_event_bytes: int, *, choices: int = 1, hide_usage: bool = False, clean: Clean = one_line
+        self,
+        max_event_bytes: int,
+        *,
+        choices: int = 1,
+        keep: bool = True,
+        hide_usage: bool = False,
+        clean: Clean = one_line,
     ) -> None:
         self.done = False
         self.finished = False
         self._sse = SSEDecoder(max_event_bytes)
+        self._max_event_bytes = max_event_bytes
+        self._template = ChunkTemplate()
+        self._keep = keep
+        self._dialect = DIALECT if keep else ""
         self._choices = choices
         self._hide_usage = hide_usage
         self._clean = clean
@@ -73,9 +91,21 @@ class StreamDecoder:
 
     def feed(self, chunk: bytes) -> Batch:
         """What one read brought. The batch may be empty."""
-        batch = Batch([], DIALECT, [])
         if self.done:
-            return batch
+            return Batch([])
+        size = len(chunk)
+        if size <= self._max_event_bytes:
+            # Most reads bring one event with nothing new in it but a piece of text.
+            if self._sse.between_events and (text := self._template.text(chunk)) is not None:
+                self._template.fitted = True
+                return Batch([TextDelta(text)] if text else [], self._dialect, [chunk] if self._keep else [])
+            if size >= MANY_BYTES:
+                return self._feed_many(chunk)
+        batch = Batch([], self._dialect, [])
+        self._feed(chunk, batch)
+        return batch
+
+    def _feed(self, chunk: bytes, batch: Batch) -> None:
         try:
             for name, data in self._sse.feed(chunk):
                 if data[:1] == b"[" and data.strip() == DONE:
@@ -84,6 +114,27 @@ class StreamDecoder:
                 self._take(name, data, batch)
         except UpstreamError as error:
             self._fault(batch, error)
+
+    def _feed_many(self, chunk: bytes) -> Batch:
+        """A read that brought many events, of which most differ from one of the first in their text alone."""
+        batch = Batch([], self._dialect, [])
+        for _ in range(PREAMBLE):
+            if self._sse.between_events:
+                texts, size = self._template.run(chunk)
+                if size:
+                    self._template.fitted = True
+                    batch.events += [TextDelta(text) for text in texts if text]
+                    if self._keep:
+                        batch.payloads.append(chunk[:size])
+                    chunk = chunk[size:]
+                    break
+            size = chunk.find(b"\n\n") + 2
+            self._feed(chunk[:size], batch)
+            chunk = chunk[size:]
+            if self.done or size < 2:
+                break
+        if chunk and not self.done:
+            self._feed(chunk, batch)
         return batch
 
     def finish(self) -> Batch:
@@ -92,7 +143,7 @@ class StreamDecoder:
 
     def fail(self, error: UpstreamError) -> Batch:
         """Nothing more will come, because of `error`; an answer that had finished is complete all the same."""
-        batch = Batch([], DIALECT, [])
+        batch = Batch([], self._dialect, [])
         if not self.done:
             if self.finished:
                 self._finish(batch)
@@ -120,7 +171,10 @@ class StreamDecoder:
                 self._start(chunk, batch)
             for choice in choices:
                 self._choice(choice, batch.events)
-        batch.payloads.append(data)
+        if self._keep:
+            batch.payloads.append(sse.encode(data))
+        if not name and (text := only_text(chunk)) is not None:
+            self._template.learn(data, text)
 
     def _start(self, chunk: Chunk | None, batch: Batch) -> None:
         self._started = True

@@ -62,7 +62,7 @@ class StreamWriter:
             return b"".join([self._event(event) for event in batch.events])
         self._role_sent = True  # the far side's own chunks bring it
         end = batch.terminal
-        frames = _framed(batch.payloads)
+        frames = b"".join(batch.payloads)
         if end is None:
             return frames
         return frames + (END if isinstance(end, Finish) else _failed(end.error))
@@ -188,16 +188,6 @@ def _counts(usage: Usage) -> dict[str, Any]:
     if usage.reasoning_tokens:
         counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     return counts
-
-
-def _framed(payloads: list[bytes]) -> bytes:
-    """All payloads as events, in one join. One that came in several `data:` lines leaves in as many."""
-    if not payloads:
-        return b""
-    frames = b"data: %b\n\n" % b"\n\ndata: ".join(payloads)
-    if frames.count(b"\n") == 2 * len(payloads):
-        return frames
-    return b"".join([sse.encode(payload) for payload in payloads])
 
 
 def _failed(error: ProxyError) -> bytes:

@@ -94,25 +94,30 @@ class AnswerWriter:
 
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch. A token is a frame of its own, however many come at once."""
+        events = batch.events
+        if len(events) == 1 and type(event := events[0]) is TextDelta and not self._ended:
+            return self._frames.token(event.text)
         if self._ended:
             return b""
-        frames = []
-        for event in batch.events:
+        frames: list[bytes] = []
+        run: list[str] = []
+        for event in events:
             match event:
                 case TextDelta(text) | RefusalDelta(text):  # a refusal is all the reader would get to see
-                    if text:
-                        frames.append(self._frames.token(text))
+                    run.append(text)
                 case Finish():
-                    frames += [self._frames.finish(), DONE]
+                    frames += [self._frames.run(run), self._frames.finish(), DONE]
                     self._ended = True
                     break
                 case Fault(error):
-                    frames.append(self._fault(error))
+                    frames += [self._frames.run(run), self._fault(error)]
                     self._ended = True
                     break
                 case _:
                     pass  # the contract knows text only
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        else:
+            return self._frames.run(run)
+        return b"".join(frames)
 
     def _fault(self, error: ProxyError) -> bytes:
         """What was held back, the visible token if one is wanted, and the error frame.

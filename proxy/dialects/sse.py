@@ -62,6 +62,11 @@ class SSEDecoder:
         return events
 
     @property
+    def between_events(self) -> bool:
+        """Whether what is fed next begins an event, and its first bytes mean what they say."""
+        return not self._pending and not self._special
+
+    @property
     def unfinished(self) -> bool:
         """Whether an event has begun and not ended: at the end of the stream, evidence of a cut."""
         return any(line and not line.startswith(b":") for line in self._pending.split(b"\n"))

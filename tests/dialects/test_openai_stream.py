@@ -335,7 +335,7 @@ def test_B09_nothing_after_the_end_counts():
     decoder = StreamDecoder(LIMIT)
     assert isinstance(decoder.feed(TEXT + TEXT).terminal, Finish)
     assert decoder.done
-    assert decoder.feed(TEXT) == Batch([], "openai-chat")
+    assert decoder.feed(TEXT) == Batch([])
     assert decoder.finish().events == []
 
 

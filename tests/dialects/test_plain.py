@@ -189,7 +189,7 @@ def test_h03_only_text_is_sent(dialect):
         TextDelta(""),
     ]
     assert write(writer, *quiet) == b""
-    assert writer.feed(Batch([], dialect="openai-chat", payloads=[b"{}"])) == b""
+    assert writer.feed(Batch([], dialect="openai-chat", payloads=[b"data: {}\n\n"])) == b""
     assert write(writer, Finish("tool_calls")) == DONE
 
 
