@@ -31,6 +31,7 @@ from proxy.frontends.base import Frontend, Reply, registered
 from proxy.frontends.client import CollectingClient, StreamingClient
 from proxy.frontends.declared import declared
 from proxy.frontends.http import Handler, Operation
+from proxy.frontends.server import HANDLER
 from proxy.frontends.table import Table
 from proxy.pipeline import Exchange, Pipeline
 from proxy.policy.cors import Cors
@@ -200,6 +201,7 @@ class House:
         self.metrics = Metrics()
         self.redactor = Redactor()
         self.transport: Transport = HttpTransport(high_water=READ_AHEAD)
+        self.metrics.watch_tick(lambda: self.transport.auto_tick_s)
         self.draining = False
         self.closed = False
         self.active: set[Exchange] = set()
@@ -382,6 +384,7 @@ class House:
                 "rejected": self._rejected or None,
             },
             "active": len(self.active),
+            "delivery": {"auto_tick_ms": round(self.transport.auto_tick_s * 1000)},
             "circuits_open": {name: round(left, 1) for name, left in self.health.open_circuits().items()},
             "frontends": {
                 frontend.name: sorted({endpoint.path for endpoint in frontend.endpoints})
@@ -438,16 +441,14 @@ def create_app(path: str | os.PathLike[str], *, house: House | None = None) -> w
             await running.start()
         app[HOUSE] = running
         handler = Handler(running)
-        app[_HANDLER] = handler
+        app[HANDLER] = handler
         yield
         await running.aclose()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await app[_HANDLER](request)
+        response: web.StreamResponse = await app[HANDLER](request)
+        return response
 
     app.cleanup_ctx.append(lifetime)
     app.router.add_route("*", "/{path:.*}", answer, expect_handler=_continue_later)
     return app
-
-
-_HANDLER = web.AppKey("handler", Handler)

@@ -152,11 +152,14 @@ class Batch(msgspec.Struct):
     @property
     def content(self) -> int:
         """How many of its events are content, which is about its tokens."""
-        return sum([type(event) in CONTENT for event in self.events])
+        events = self.events
+        if len(events) == 1:
+            return type(events[0]) in CONTENT
+        return sum([type(event) in CONTENT for event in events])
 
     @property
     def has_content(self) -> bool:
-        return self.content > 0
+        return any(type(event) in CONTENT for event in self.events)
 
     @property
     def terminal(self) -> Finish | Fault | None:

@@ -18,7 +18,7 @@ from proxy.frontends.base import Frontend, Head, registered
 from proxy.frontends.declared import DeclaredFrontend, declared
 from proxy.frontends.table import Place, Served, Table, choose
 from proxy.policy.keys import ANONYMOUS
-from proxy.routing import Explanation, Parameter, Principal, Router
+from proxy.routing import Explanation, Parameter, Plan, Principal, Router
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
 
@@ -139,6 +139,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "unused": [{"target": choice.target, "why": choice.unused} for choice in explanation.choices if choice.unused],
         "timers": msgspec.to_builtins(plan.timers) if plan else None,
         "heartbeat_s": plan.heartbeat_s if plan else None,
+        "delivery": {"tick_ms": _tick_ms(plan)} if plan else None,
         "on_cut": plan.on_cut if plan else None,
         "dialect": plan.dialect if plan else None,
         "errors": plan.errors if plan else None,
@@ -165,6 +166,7 @@ def as_text(explanation: Explanation) -> str:
         waits = f"connect {timers.connect_s:g} s, first token {timers.first_token_s:g} s, gap {timers.token_gap_s:g} s"
         lines.append(("timers", f"{waits}, total {timers.total_s:g} s, unstreamed {timers.whole_s:g} s"))
         lines.append(("heartbeat", f"after {plan.heartbeat_s:g} s of silence" if plan.heartbeat_s else "never"))
+        lines.append(("delivery", _delivery(plan)))
         lines.append(("when cut", plan.on_cut))
         if explanation.contract == "chat":
             lines.append(("dialect", plan.dialect or "as the client asks"))
@@ -173,6 +175,20 @@ def as_text(explanation: Explanation) -> str:
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))
     return "\n".join(f"{label:<10} {text}" for label, text in lines)
+
+
+def _tick_ms(plan: Plan) -> float | str:
+    return "auto" if plan.tick_s is None else round(plan.tick_s * 1000)
+
+
+def _delivery(plan: Plan) -> str:
+    match _tick_ms(plan):
+        case "auto":
+            return "as it comes; under load, fast streams at most every 33 ms"
+        case 0:
+            return "as it comes"
+        case tick:
+            return f"fast streams at most every {tick} ms"
 
 
 def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,8 +8,9 @@ client is gone (R2). Whoever leaves, by whatever door, closes the far side (R4).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Literal, Protocol
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import msgspec
 import structlog
@@ -48,7 +49,13 @@ class Client(Protocol):
     bytes_out: int
 
     async def send(self, batch: Batch) -> None:
-        """Write a batch. Raises `ClientGone` when nobody takes it."""
+        """Write a batch, and wait for a client that is behind. Raises `ClientGone` when nobody takes it."""
+
+    def write(self, batch: Batch) -> bool:
+        """The same once something was sent, without waiting: true if `caught_up` is to be awaited."""
+
+    async def caught_up(self) -> None:
+        """Wait for a client that is behind. Raises `ClientGone` when it stays behind for too long."""
 
     def heartbeat(self) -> None:
         """Say on silence that the answer is still being worked on. Never waits."""
@@ -77,10 +84,10 @@ class Exchange:
         Returns when the client has had its one end. Raises `ProxyError` when nothing was sent, so that the
         frontend can answer with a status; `ClientGone` or `CancelledError` when there is nobody left to answer.
         """
-        plan, record = self.plan, self.record
+        record = self.record
         clock = asyncio.get_running_loop().time
         try:
-            with Watch(plan.timers, plan.heartbeat_s, client.heartbeat) as self._watch:
+            with Watch(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._watch:
                 await self._try_targets(client, self._watch)
         except ProxyError as error:
             record.finish(error.end, clock(), error_code=error.code)
@@ -154,7 +161,11 @@ class Exchange:
         stream = backend.stream(request, target)
         error: ProxyError | None = None
         try:
-            await relay.run(stream)
+            if client.streaming:
+                # A task of its own: each token wakes it, and would else have to pass through all who called us.
+                await asyncio.create_task(relay.run(stream))
+            else:
+                await relay.run(stream)
         except asyncio.CancelledError:
             error = watch.caught()
             if error is None:
@@ -211,14 +222,18 @@ class _Relay:
     async def run(self, stream: AsyncGenerator[Batch, None]) -> None:
         clock = self._clock
         client, record, watch = self._client, self._record, self._watch
+        longest = self._answer_bytes
         async for batch in stream:
-            end = batch.terminal
-            content = batch.content
+            events = batch.events
+            if len(events) == 1 and type(events[0]) is TextDelta:  # as most are
+                end, content = None, 1
+            else:
+                end, content = batch.terminal, batch.content
             if content:
                 now = clock()
                 record.content(now)
                 record.content_events += content
-                watch.content(now)
+                watch.content_at = now
             if not self.committed:
                 if isinstance(end, Fault) and not (client.streaming and content):
                     raise end.error
@@ -226,18 +241,24 @@ class _Relay:
                     continue
                 self.committed = True
                 self._began()
+                watch.begun()
                 watch.sending = True
                 await self._release()
-            elif client.bytes_out > self._answer_bytes:
-                raise _too_long(self._answer_bytes)
+                if end is None:
+                    await client.send(batch)
+            elif client.bytes_out > longest:
+                raise _too_long(longest)
+            elif end is None:
+                if not client.write(batch):
+                    continue
+                watch.sending = True
+                await client.caught_up()
             if end is not None:
                 await self._end(batch, end)
                 return
-            watch.sending = True
-            await client.send(batch)
             watch.sending = False
             if content:
-                watch.content(clock())  # the pause begins when we are ready for more
+                watch.content_at = clock()  # the pause begins when we are ready for more
         raise UpstreamTruncated("the answer ended without saying that it is complete")
 
     async def fail(self, error: ProxyError) -> None:
@@ -250,12 +271,15 @@ class _Relay:
     def _commits(self, batch: Batch, end: Finish | Fault | None) -> bool:
         """Hold the batch back; true when it is time to let everything held go."""
         self._held.append(batch)
+        streaming = self._client.streaming
+        if streaming and (end is not None or batch.has_content):
+            return True
         self._held_bytes += _weight(batch)
-        if not self._client.streaming:
-            if self._held_bytes > self._answer_bytes:
-                raise _too_long(self._answer_bytes)
-            return end is not None
-        return end is not None or batch.has_content or self._held_bytes > HOLD_BYTES
+        if streaming:
+            return self._held_bytes > HOLD_BYTES
+        if self._held_bytes > self._answer_bytes:
+            raise _too_long(self._answer_bytes)
+        return end is not None
 
     async def _release(self) -> None:
         """Send what was held back before the batch in hand, and keep none of it while the answer goes on."""
@@ -321,8 +345,34 @@ def _too_long(limit: int) -> Limit:
 
 async def _let_go(stream: AsyncGenerator[Batch, None]) -> None:
     """Close a backend's generator; one that does not let go in time is left to its own fate, and said so."""
+    closing = stream.aclose()
+    try:
+        waits_for = closing.send(None)  # most let go at once, and need no timer
+    except StopIteration:
+        return
     try:
         async with asyncio.timeout(CLOSE_S):
-            await stream.aclose()
+            await _Rest(closing, waits_for)
     except TimeoutError:
         log.warning("backend_slow_to_close", seconds=CLOSE_S)
+
+
+class _Rest:
+    """What is left to await of something that has been started, and waits for its first future."""
+
+    def __init__(self, started: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._started, self._waits_for = started, waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        started, waits_for = self._started, self._waits_for
+        while True:
+            try:
+                got = yield waits_for
+            except BaseException as error:
+                step = partial(started.throw, error)
+            else:
+                step = partial(started.send, got)
+            try:
+                waits_for = step()
+            except StopIteration:
+                return

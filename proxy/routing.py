@@ -7,6 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from proxy.chat import ChatRequest
 from proxy.config.models import RouteSettings, ServerSettings
@@ -33,6 +34,7 @@ class Target(msgspec.Struct, frozen=True):
     backend: str
     model: str = ""
     connect_s: float = 5.0
+    tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
     asked: bool = False  # the client named the model, not the config: it may not choose where a request goes
 
     def __str__(self) -> str:
@@ -63,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     set: Mapping[str, Any] = {}
     default: Mapping[str, Any] = {}
     heartbeat_s: float = 15.0
+    tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
     errors: str = "frame"  # founding contract: frame | frame+text | frame+abort
     dialect: str | None = None  # founding contract: the route's choice of dialect
@@ -133,7 +136,8 @@ class _Rule:
         self.settings = settings
         self.name = settings.name
         self._own_models = live
-        self.targets = tuple(Target(target.backend, target.model, timers.connect_s) for target in on)
+        tick_s = (settings.delivery or defaults.delivery).tick_s
+        self.targets = tuple(Target(target.backend, target.model, timers.connect_s, tick_s) for target in on)
         self.weights = tuple(target.weight for target in on) if settings.pick == "weighted" else ()
         self.fixed = all(target.model for target in self.targets)
         self.off = {
@@ -149,6 +153,7 @@ class _Rule:
             set=settings.set,
             default=settings.default,
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
+            tick_s=tick_s,
             on_cut=settings.on_cut,
             errors=settings.errors,
             dialect=settings.dialect,
@@ -172,7 +177,7 @@ class _Rule:
             if not target.model and not model:
                 yield target, weight, _NO_MODEL
                 continue
-            resolved = target if target.model else Target(target.backend, model, target.connect_s, asked=bool(asked))
+            resolved = target if target.model else structs.replace(target, model=model, asked=bool(asked))
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
             yield resolved, weight, "" if allowed else _NOT_ALLOWED
 
@@ -302,6 +307,7 @@ class Router:
             set=plan.set,
             default=plan.default,
             heartbeat_s=plan.heartbeat_s,
+            tick_s=plan.tick_s,
             on_cut=plan.on_cut,
             errors=plan.errors,
             dialect=plan.dialect,

@@ -21,8 +21,8 @@ class Watch:
     __slots__ = (
         "_armed",
         "_beat_at",
+        "_begun",
         "_cancelled_before",
-        "_content_at",
         "_fires_at",
         "_handle",
         "_heartbeat",
@@ -30,10 +30,12 @@ class Watch:
         "_late",
         "_loop",
         "_reason",
+        "_silent_until",
         "_started",
         "_task",
         "_timers",
         "_total_at",
+        "content_at",
         "sending",
     )
 
@@ -48,7 +50,9 @@ class Watch:
         self._handle: asyncio.TimerHandle | None = None
         self._started = self._loop.time()
         self._total_at = self._started + timers.total_s
-        self._content_at = self._started + timers.first_token_s
+        self.content_at = self._started  # when the last content came: moving this number is all that a token does
+        self._begun = False  # content has come: only from now on does a pause count as one
+        self._silent_until = self._started + timers.first_token_s
         self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
         self._fires_at = float("inf")
         self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s, "first_token_s")
@@ -58,8 +62,7 @@ class Watch:
         assert task is not None
         self._task = task
         self._cancelled_before = task.cancelling()
-        self._schedule()
-        return self
+        return self  # the first timer is set by `share`: one is what most requests need in all
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -71,16 +74,16 @@ class Watch:
         now = self._loop.time()
         deadline: float = getattr(self._timers, timer)
         share = max(0.0, self._started + deadline - now) / targets_left
-        self._content_at = now + share
+        self._silent_until = now + share
         self._late = lambda: _nothing_in_time(share, timer)
         self._schedule()
 
-    def content(self, now: float) -> None:
-        """Content came: only from now on does a pause count as one."""
-        self._content_at = now + self._timers.token_gap_s
+    def begun(self) -> None:
+        """The answer has begun, with what is in `content_at`: from now on that decides."""
+        self._begun = True
         self._late = self._idle
-        self._beat_at = now + self._heartbeat_s if self._heartbeat_s else float("inf")
-        if self._content_at < self._fires_at:  # after the first token; from then on it only moves later
+        self._count_from_content()
+        if self._silent_until < self._fires_at:  # from then on it only moves later
             self._schedule()
 
     def interrupt(self, error: ProxyError) -> None:
@@ -108,23 +111,31 @@ class Watch:
             f"the answer stopped: no token for {self._timers.token_gap_s:g} s (timeouts.token_gap_s of this route)"
         )
 
+    def _count_from_content(self) -> None:
+        self._silent_until = self.content_at + self._timers.token_gap_s
+        if self._heartbeat_s:
+            self._beat_at = max(self._beat_at, self.content_at + self._heartbeat_s)
+
     def _schedule(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
-        self._fires_at = min(self._content_at, self._total_at, self._beat_at)
+        self._fires_at = min(self._silent_until, self._total_at, self._beat_at)
         self._handle = self._loop.call_at(self._fires_at, self._tick)
 
     def _tick(self) -> None:
         now = self._loop.time()
+        if self._begun:
+            self._count_from_content()
         if now >= self._total_at:
             self.interrupt(
                 Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
             )
-        elif now >= self._content_at and not self.sending:
+        elif now >= self._silent_until and not self.sending:
             self.interrupt(self._late())
         else:
-            if now >= self._content_at:
-                self._content_at = now + self._timers.token_gap_s
+            if now >= self._silent_until:
+                self.content_at = now
+                self._silent_until = now + self._timers.token_gap_s
             if now >= self._beat_at:
                 self._heartbeat()
                 self._beat_at = now + self._heartbeat_s

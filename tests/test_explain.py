@@ -70,6 +70,7 @@ def test_a_person_reads_where_the_request_goes_and_why(explain):
                    2. echo/echo  (5% of requests)
         timers     connect 5 s, first token 60 s, gap 60 s, total 1800 s, unstreamed 600 s
         heartbeat  after 15 s of silence
+        delivery   as it comes; under load, fast streams at most every 33 ms
         when cut   error
         dialect    as the client asks
         errors     frame
@@ -106,6 +107,7 @@ def test_a_machine_reads_the_same(explain):
         ],
         "unused": [],
         "heartbeat_s": 0.0,
+        "delivery": {"tick_ms": "auto"},
         "on_cut": "error",
         "dialect": None,
         "errors": "frame",

@@ -76,11 +76,19 @@ class Taker:
         self._fails, self._fails_at = fails, fails_at
 
     async def send(self, batch: Batch) -> None:
+        if self.write(batch):
+            await self.caught_up()
+
+    async def caught_up(self) -> None:
+        """It always is."""
+
+    def write(self, batch: Batch) -> bool:
         if self._fails is not None and len(self.events) >= self._fails_at:
             raise self._fails
         self.events += batch.events
         self.bytes_out += sum(len(event.text) for event in batch.events if isinstance(event, TextDelta))
         self.begun.set()
+        return False
 
     def heartbeat(self) -> None:
         self.beats += 1

@@ -51,6 +51,7 @@ class OpenAIWireBackend(WireBackend):
         return StreamDecoder(
             self._resources.frame_bytes,
             choices=choices_expected(request),
+            keep=request.dialect == DIALECT,
             hide_usage=self._include_usage and not request.wants_usage,
             clean=self._clean,
         )

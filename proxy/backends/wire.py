@@ -26,7 +26,7 @@ from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
 from proxy.errors import ProxyError, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
 from proxy.events import Batch, Fault
 from proxy.routing import Target
-from proxy.transport import Request, Response
+from proxy.transport import Headers, Request, Response
 
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
 ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
@@ -36,6 +36,8 @@ RETRY_AFTER_CAP_S = 600.0
 
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 """The ids that are passed on. A client may choose others, to which some servers answer 400 (llama-cpp-python)."""
+
+NOTHING = Batch([])
 
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
@@ -90,12 +92,14 @@ class WireBackend(ABC):
         self.name = name
         self._resources = resources
         self._forward = frozenset(name.lower() for name in forward_headers)
-        self._identity = Identity("", {})
-        self._clean = self._identity.redactor()
+        self.identify(Identity("", {}))
 
     def identify(self, identity: Identity) -> None:
         """Say where to go and as whom. Part of opening."""
         self._identity = identity
+        common = {"content-type": "application/json", "accept-encoding": "identity"}
+        self._streamed = Headers({**common, "accept": "text/event-stream", **identity.headers})
+        self._unstreamed = Headers({**common, "accept": "application/json", **identity.headers})
         self._clean = identity.redactor()
 
     async def open(self) -> None:  # noqa: B027 - most have nothing to prepare
@@ -117,26 +121,42 @@ class WireBackend(ABC):
                 yield self._whole(request, body)
                 return
             decoder = self._decoder(request)
-            batch = decoder.feed(first)
+            feed, read = decoder.feed, response.read
+            batch = feed(first) if first else NOTHING
             spoken = False
             while True:
-                spoken = spoken or batch.has_content
-                if decoder.done and isinstance(end := batch.terminal, Fault) and not spoken:
-                    raise end.error  # nothing was said yet: another target may still be tried
-                complete = decoder.done and not isinstance(batch.terminal, Fault)
+                if not spoken and batch.has_content:
+                    spoken = True
+                    response.pace(on=True)  # from the first token on
+                if decoder.done:
+                    end = batch.terminal
+                    if isinstance(end, Fault) and not spoken:
+                        raise end.error  # nothing was said yet: another target may still be tried
+                    complete = not isinstance(end, Fault)
+                    response.pace(on=False)
+                    yield batch
+                    return
                 if batch.events or batch.payloads:
                     yield batch
-                if decoder.done:
-                    return
-                batch = await _next(response, decoder)
+                if decoder.finished:
+                    batch = await _next(response, decoder)
+                    continue
+                try:
+                    data = await read()
+                except UpstreamError as error:
+                    batch = decoder.fail(error)
+                else:
+                    batch = feed(data) if data else decoder.finish()
         finally:
-            if complete:
+            if complete and not response.at_end:
                 await _read_last_bytes(response)
             response.close()
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
         """The client's headers that go on."""
-        return {name: request.headers[name] for name in self._forward if name in request.headers}
+        return (
+            {name: request.headers[name] for name in self._forward if name in request.headers} if self._forward else {}
+        )
 
     @abstractmethod
     def _body(self, request: ChatRequest, target: Target) -> bytes:
@@ -152,19 +172,17 @@ class WireBackend(ABC):
 
     def _outgoing(self, request: ChatRequest, target: Target) -> Request:
         """The request to send. Its headers are these and no others: a client's key or cookie never leaves (H05)."""
+        more = {"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}
+        if forwarded := self._forwarded(request):
+            more |= {name: value for name, value in forwarded.items() if name not in self._streamed}
         return Request(
             method="POST",
             url=self._identity.address(target.model),
-            headers={
-                "content-type": "application/json",
-                "accept": "text/event-stream" if request.stream else "application/json",
-                "accept-encoding": "identity",
-                **({"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}),
-                **self._forwarded(request),
-                **self._identity.headers,
-            },
+            headers=self._streamed if request.stream else self._unstreamed,
+            more=more,
             body=self._body(request, target),
             connect_s=target.connect_s,
+            tick_s=target.tick_s if request.stream else 0,
         )
 
     async def _sniff(self, response: Response) -> tuple[bool, bytes]:
@@ -221,12 +239,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 async def _next(response: Response, decoder: Decoder) -> Batch:
-    """What the next read brings. Trouble after the answer has finished is no trouble (R3)."""
+    """What the next read brings once the answer is complete: trouble is none any more, nor is silence (R3)."""
     try:
-        if decoder.finished:
-            async with asyncio.timeout(FINISHED_S):
-                data = await response.read()
-        else:
+        async with asyncio.timeout(FINISHED_S):
             data = await response.read()
     except TimeoutError:
         data = b""

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from proxy.config.base import NAME, Model, Patterns, Seconds, check_name
 from proxy.config.frontends import FrontendSettings
 from proxy.config.rules import (
+    DeliverySettings,
     MatchSettings,
     RouteSettings,
     RouteTimeouts,
@@ -30,6 +31,7 @@ __all__ = [
     "AuthSettings",
     "BreakerSettings",
     "CorsSettings",
+    "DeliverySettings",
     "KeySettings",
     "LimitSettings",
     "LogSettings",
@@ -137,6 +139,9 @@ class ServerSettings(Model):
         le=86_400,
         allow_inf_nan=False,
         description="Silence before a heartbeat is sent; 0 is never.",
+    )
+    delivery: DeliverySettings = Field(
+        default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
     reload: Literal["auto", "poll", "off"] = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
 from proxy.config.parameters import check_parameters
@@ -40,6 +40,33 @@ class RouteTimeouts(Model):
     def over(self, base: TimeoutSettings) -> TimeoutSettings:
         """These timers where given, else those of `base`."""
         return base.model_copy(update=self.model_dump(exclude_none=True))
+
+
+def _check_tick(value: Any) -> int | str:
+    if value == "auto":
+        return "auto"
+    if type(value) is int and 0 <= value <= 1000:
+        return value
+    raise ValueError("takes `auto`, 0 for as it comes, or 1 to 1000 milliseconds")
+
+
+Tick = Annotated[int | str, PlainValidator(_check_tick, json_schema_input_type=int | Literal["auto"])]
+
+
+class DeliverySettings(Model):
+    """Pacing: how streams are passed on that are faster than anybody can see."""
+
+    tick_ms: Tick = Field(
+        default="auto",
+        description="How often the answer of a fast backend is read at most, in milliseconds: what comes between two "
+        "ticks goes on together. 0: as it comes. `auto`: as it comes while the load is low, up to 33 as it rises. "
+        "The first token, and streams slower than the tick, are never held up.",
+    )
+
+    @property
+    def tick_s(self) -> float | None:
+        """In seconds; `None` for `auto`."""
+        return None if isinstance(self.tick_ms, str) else self.tick_ms / 1000
 
 
 class TokenRange(Model):
@@ -187,6 +214,7 @@ class RouteSettings(Model):
         allow_inf_nan=False,
         description="Silence before a heartbeat is sent; 0 is never.",
     )
+    delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
     dialect: Literal["text", "sse", "both", "json"] | None = Field(
         default=None, description="Founding contract: how tokens are written, where the client does not say."

@@ -95,8 +95,9 @@ class StreamDecoder:
             return Batch([])
         size = len(chunk)
         if size <= self._max_event_bytes:
+            decoder = self._sse
             # Most reads bring one event with nothing new in it but a piece of text.
-            if self._sse.between_events and (text := self._template.text(chunk)) is not None:
+            if not decoder.pending and not decoder.special and (text := self._template.text(chunk)) is not None:
                 self._template.fitted = True
                 return Batch([TextDelta(text)] if text else [], self._dialect, [chunk] if self._keep else [])
             if size >= MANY_BYTES:
@@ -119,7 +120,7 @@ class StreamDecoder:
         """A read that brought many events, of which most differ from one of the first in their text alone."""
         batch = Batch([], self._dialect, [])
         for _ in range(PREAMBLE):
-            if self._sse.between_events:
+            if not self._sse.pending and not self._sse.special:
                 texts, size = self._template.run(chunk)
                 if size:
                     self._template.fitted = True

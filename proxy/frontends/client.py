@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping
 
 from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11, StreamWriter
 
 try:
@@ -49,6 +50,8 @@ class StreamingClient:
             self.response.headers["Connection"] = "close"
             self.response.force_close()
         self._writer: StreamWriter | None = None
+        self._protocol: BaseProtocol
+        self._chunked = False
         self.bytes_out = 0
         self.faulted = False
 
@@ -62,13 +65,14 @@ class StreamingClient:
         try:
             writer = await self.response.prepare(self._request)
             assert isinstance(writer, StreamWriter)
-            self._writer = writer
+            self._writer, self._protocol, self._chunked = writer, writer.protocol, writer.chunked
             if flush:
                 writer.send_headers()
         except ConnectionError:
             raise ClientGone from None
 
     async def send(self, batch: Batch) -> None:
+        """Write a batch, the first one with the head before it, and wait for a client that is behind."""
         if self._writer is None:
             await self.begin(flush=False)
         if batch.events and isinstance(batch.events[-1], Fault):
@@ -76,6 +80,28 @@ class StreamingClient:
         data = self._encoder.feed(batch)
         if data:
             await self._write(data)
+
+    def write(self, batch: Batch) -> bool:
+        """Write a batch of an answer that has begun and goes on; true if the client is behind: see `caught_up`.
+
+        It goes past aiohttp's writer, which would ask for each token again what was settled with the head.
+        """
+        data = self._encoder.feed(batch)
+        if not data:
+            return False
+        size = len(data)
+        self.bytes_out += size
+        protocol = self._protocol
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        return protocol._paused  # noqa: SLF001 - a property is a call more
+
+    async def caught_up(self) -> None:
+        """Wait until the client has read most of what was written. Raises `ClientSlow` when it reads nothing."""
+        assert self._writer is not None
+        await self._caught_up(self._writer)
 
     def heartbeat(self) -> None:
         """Say that the answer is still coming; nothing before the head, and nothing to a client that is behind."""
@@ -178,6 +204,13 @@ class CollectingClient:
 
     async def send(self, batch: Batch) -> None:
         self.collector.add(batch)
+
+    def write(self, batch: Batch) -> bool:
+        self.collector.add(batch)
+        return False
+
+    async def caught_up(self) -> None:
+        """It is always."""
 
     def heartbeat(self) -> None:
         """Nothing can be said before the answer is whole."""

@@ -115,7 +115,7 @@ class Handler:
     def __init__(self, house: House) -> None:
         self._house = house
 
-    async def __call__(self, http: web.Request) -> web.StreamResponse:
+    async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         request_id = http.headers.get("X-Request-Id", "")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16)  # a UUID in form: llama-cpp-python answers 400 to any other
@@ -137,7 +137,7 @@ class Handler:
 class _Call:
     """One HTTP request while it is being answered."""
 
-    def __init__(self, house: House, visit: Visit, http: web.Request, request_id: str) -> None:
+    def __init__(self, house: House, visit: Visit, http: web.BaseRequest, request_id: str) -> None:
         self._house = house
         self._visit = visit
         self._http = http
@@ -319,6 +319,8 @@ class _Call:
                 raise ConnectionResetError
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
+            if http.content.is_eof():  # most bodies come with their heads
+                return await self._read(limit)
             async with asyncio.timeout(limits.body_s):
                 return await self._read(limit)
         except TimeoutError:

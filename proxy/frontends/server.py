@@ -189,20 +189,24 @@ class Server(web.Server):
                 connection.force_close()  # aiohttp's `close` would leave the socket open, and deaf
 
 
+HANDLER: web.AppKey[Any] = web.AppKey("handler")
+"""What answers every request of an application."""
+
+
 class Runner(web.AppRunner):
-    """Runs an application on a `Server` with limits."""
+    """Runs an application on a `Server` with limits.
+
+    Requests go straight to its `HANDLER`: it has paths and middlewares of its own, and aiohttp's would only look for
+    the one route there is.
+    """
 
     def __init__(self, app: web.Application, *, limits: Callable[[], LimitSettings]) -> None:
         super().__init__(app, access_log=None, shutdown_timeout=0.2)  # `serving` has drained by then
         self._limits = limits
 
     async def _make_server(self) -> Server:
-        plain = await super()._make_server()
-        return Server(
-            plain.request_handler,
-            limits=self._limits,
-            request_factory=plain.request_factory,
-        )
+        await super()._make_server()  # starts the application
+        return Server(self.app[HANDLER], limits=self._limits)
 
     @property
     def limited_server(self) -> Server:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from http import HTTPStatus
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -42,51 +43,70 @@ class Metrics:
         self._outcomes = _Names({"ok", "cancelled", "circuit_open", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
-        self._requests = Counter(
-            "chat_proxy_requests_total",
-            "Requests by what they asked for and the HTTP status they are accounted under (499: the client left).",
-            ("contract", "route", "backend", "status"),
-            registry=registry,
+        self._requests = _Children(
+            Counter(
+                "chat_proxy_requests_total",
+                "Requests by what they asked for and the HTTP status they are accounted under (499: the client left).",
+                ("contract", "route", "backend", "status"),
+                registry=registry,
+            )
         )
-        self._ends = Counter(
-            "chat_proxy_stream_end_total",
-            "How requests ended; one sample each. Only `done` is a whole answer.",
-            ("reason", "route", "backend"),
-            registry=registry,
+        self._ends = _Children(
+            Counter(
+                "chat_proxy_stream_end_total",
+                "How requests ended; one sample each. Only `done` is a whole answer.",
+                ("reason", "route", "backend"),
+                registry=registry,
+            )
         )
-        self._active = Gauge("chat_proxy_active_streams", "Requests being answered now.", registry=registry)
-        self._first_token = _histogram(
-            registry, "first_token_seconds", "From the request to the first content.", FIRST_TOKEN_BUCKETS_S
+        self._streams = 0
+        active = Gauge("chat_proxy_active_streams", "Requests being answered now.", registry=registry)
+        active.set_function(lambda: self._streams)
+        self._first_token = _Children(
+            _histogram(registry, "first_token_seconds", "From the request to the first content.", FIRST_TOKEN_BUCKETS_S)
         )
-        self._longest_gap = _histogram(
-            registry,
-            "content_gap_max_seconds",
-            "Longest wait between two pieces of content of a stream.",
-            GAP_BUCKETS_S,
+        self._longest_gap = _Children(
+            _histogram(
+                registry,
+                "content_gap_max_seconds",
+                "Longest wait between two pieces of content of a stream.",
+                GAP_BUCKETS_S,
+            )
         )
-        self._mean_gap = _histogram(
-            registry, "content_gap_mean_seconds", "Mean wait between two pieces of content of a stream.", GAP_BUCKETS_S
+        self._mean_gap = _Children(
+            _histogram(
+                registry,
+                "content_gap_mean_seconds",
+                "Mean wait between two pieces of content of a stream.",
+                GAP_BUCKETS_S,
+            )
         )
-        self._duration = _histogram(
-            registry, "request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S
+        self._duration = _Children(
+            _histogram(registry, "request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S)
         )
-        self._tokens = Counter(
-            "chat_proxy_tokens_total",
-            "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
-            ("direction", "backend", "model"),
-            registry=registry,
+        self._tokens = _Children(
+            Counter(
+                "chat_proxy_tokens_total",
+                "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
+                ("direction", "backend", "model"),
+                registry=registry,
+            )
         )
-        self._attempts = Counter(
-            "chat_proxy_upstream_attempts_total",
-            "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
-            ("backend", "outcome"),
-            registry=registry,
+        self._attempts = _Children(
+            Counter(
+                "chat_proxy_upstream_attempts_total",
+                "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
+                ("backend", "outcome"),
+                registry=registry,
+            )
         )
-        self._unnoted = Counter(
-            "chat_proxy_done_without_finish_reason_total",
-            "Answers that a backend ended properly without saying why.",
-            ("backend",),
-            registry=registry,
+        self._unnoted = _Children(
+            Counter(
+                "chat_proxy_done_without_finish_reason_total",
+                "Answers that a backend ended properly without saying why.",
+                ("backend",),
+                registry=registry,
+            )
         )
         self._config_reloads = Counter(
             "chat_proxy_config_reload_total", "Config files taken up or turned down.", ("result",), registry=registry
@@ -96,6 +116,11 @@ class Metrics:
         )
         build = Info("chat_proxy_build", "What is running.", registry=registry)
         build.info({"version": __version__})
+        self._tick = Gauge(
+            "chat_proxy_delivery_tick_seconds",
+            "How often fast streams are read at most where the load decides (`tick_ms: auto`); 0 is as they come.",
+            registry=registry,
+        )
         self._dropped_lines = _DroppedLines()
         registry.register(self._dropped_lines)
         ProcessCollector(registry=registry)
@@ -123,27 +148,31 @@ class Metrics:
         """Tell how many log lines were dropped, as `dropped_lines` counts them."""
         self._dropped_lines.read = dropped_lines
 
+    def watch_tick(self, tick_s: Callable[[], float]) -> None:
+        """Tell which tick `auto` amounts to, as `tick_s` says."""
+        self._tick.set_function(tick_s)
+
     def stream_started(self) -> None:
         """An answer is under way; to be paired with one `stream_left`."""
-        self._active.inc()
+        self._streams += 1
 
     def stream_left(self) -> None:
         """It is under way no more."""
-        self._active.dec()
+        self._streams -= 1
 
     def request_ended(self, record: StreamRecord) -> None:
         """Account for a request that is over, also one that never became a stream."""
         route, backend = self._routes.label(record.route), self._backends.label(record.backend)
         contract, status = self._contracts.label(record.contract), _status(record.final_status)
-        self._requests.labels(contract, route, backend, status).inc()
-        self._ends.labels(record.end or "internal", route, backend).inc()
-        self._duration.labels(route, backend).observe(record.duration_s)
+        self._requests(contract, route, backend, status).inc()
+        self._ends(record.end or "internal", route, backend).inc()
+        self._duration(route, backend).observe(record.duration_s)
         for tried, outcome in record.attempts:
-            self._attempts.labels(self._backends.label(tried), self._outcomes.label(outcome)).inc()
+            self._attempts(self._backends.label(tried), self._outcomes.label(outcome)).inc()
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
         if record.end == "done" and not record.noted_finish:
-            self._unnoted.labels(backend).inc()
+            self._unnoted(backend).inc()
 
     def config_reload(self, result: str) -> None:
         """A changed config file was `accepted` or `rejected`."""
@@ -170,17 +199,17 @@ class Metrics:
 
     def _count_content(self, record: StreamRecord, route: str, backend: str) -> None:
         if record.first_content_s is not None:
-            self._first_token.labels(route, backend).observe(record.first_content_s)
+            self._first_token(route, backend).observe(record.first_content_s)
         if record.mean_gap_s is not None:
-            self._mean_gap.labels(route, backend).observe(record.mean_gap_s)
-            self._longest_gap.labels(route, backend).observe(record.longest_gap_s)
+            self._mean_gap(route, backend).observe(record.mean_gap_s)
+            self._longest_gap(route, backend).observe(record.longest_gap_s)
 
     def _count_tokens(self, record: StreamRecord, backend: str) -> None:
         if record.usage is None:
             return
         model = self._models.label(record.upstream_model)
-        self._tokens.labels("in", backend, model).inc(max(0, record.usage.input_tokens))
-        self._tokens.labels("out", backend, model).inc(max(0, record.usage.output_tokens))
+        self._tokens("in", backend, model).inc(max(0, record.usage.input_tokens))
+        self._tokens("out", backend, model).inc(max(0, record.usage.output_tokens))
 
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:
@@ -198,6 +227,23 @@ class _Values(Collector):
             for sample, labels, value in samples:
                 metric.add_sample(sample, dict(labels), value)
             yield metric
+
+
+_Child = TypeVar("_Child", Counter, Histogram)
+
+
+class _Children(Generic[_Child]):
+    """The series of a metric by their label values. `labels()` itself takes a lock and makes strings, each time."""
+
+    def __init__(self, metric: _Child) -> None:
+        self._metric: _Child = metric
+        self._children: dict[tuple[str, ...], _Child] = {}
+
+    def __call__(self, *values: str) -> _Child:
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
 
 
 class _Names:

@@ -7,11 +7,16 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
 MOST_BYTES = 4 * 1024 * 1024
+
+GATHER_S = 0.02
+"""How long after a write the next lines wait for more of them. Under load a wake-up for each line costs a request
+more than the line itself: the thread needs the interpreter, which is busy with other requests."""
 
 
 class Sink:
@@ -35,21 +40,28 @@ class Sink:
         self._notice = notice  # the line that tells how many were dropped, once lines flow again
         self.dropped = 0
         self._start_afresh()
+        if hasattr(os, "register_at_fork"):
+            sink = weakref.ref(self)
+
+            def afresh() -> None:
+                if (alive := sink()) is not None:
+                    alive._start_afresh()  # noqa: SLF001 - itself
+
+            os.register_at_fork(after_in_child=afresh)
 
     def _start_afresh(self) -> None:
         """Also in a child after a fork: threads do not survive that, and neither does who holds a lock."""
-        self._pid = os.getpid()
         self._changed = threading.Condition(threading.Lock())
         self._lines: list[bytes] = []
         self._size = 0  # bytes queued and being written
         self._untold = 0
         self._closing = False
+        self._flushing = 0  # how many wait for the last line to be written
+        self._idle = False  # the thread waits for a first line
         self._thread: threading.Thread | None = None
 
     def put(self, line: str) -> None:
         """Queue a line. Never blocks on the stream, never raises."""
-        if self._pid != os.getpid():
-            self._start_afresh()
         data = line.encode("utf-8", "backslashreplace")
         with self._changed:
             if self._closing or self._size + len(data) > self._most_bytes:
@@ -62,12 +74,19 @@ class Sink:
                 self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
                 with contextlib.suppress(RuntimeError):  # the interpreter is shutting down: too late for threads
                     self._thread.start()
-            self._changed.notify_all()
+            if self._idle:
+                self._idle = False
+                self._changed.notify_all()
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until all that was put is written; False if that took too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._size == 0, timeout_s)
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: self._size == 0, timeout_s)
+            finally:
+                self._flushing -= 1
 
     def close(self, timeout_s: float = 1.0) -> bool:
         """Flush and stop. A stuck writer is left behind: it is a daemon and holds nothing that an exit needs."""
@@ -83,7 +102,9 @@ class Sink:
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._idle = True
                 self._changed.wait_for(lambda: self._lines or self._untold or self._closing)
+                self._idle = False
                 if not self._lines and not self._untold:
                     return
                 lines, self._lines = self._lines, []
@@ -96,6 +117,7 @@ class Sink:
                 if not written:
                     self.dropped += len(lines)
                 self._changed.notify_all()
+                self._changed.wait_for(lambda: self._flushing or self._closing, GATHER_S)
 
     def _write(self, data: bytes) -> bool:
         """Write it all; False when the far end is gone."""

@@ -18,6 +18,7 @@ SUMMED_OF_THE_DEAD = frozenset({"counter", "histogram"})
 
 NOT_SUMMED: Mapping[str, Callable[[float, float], float]] = {
     "chat_proxy_build": max,  # 1, and the same in all
+    "chat_proxy_delivery_tick_seconds": max,  # of the busiest
     "chat_proxy_config_generation": max,  # the same in all but for the moment of a swap
     "process_start_time_seconds": min,
 }

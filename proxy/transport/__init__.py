@@ -3,7 +3,7 @@
 Every wire backend uses this; nothing else in the process opens an upstream connection.
 """
 
-from proxy.transport.base import Request, Response, Transport
+from proxy.transport.base import Headers, Request, Response, Transport
 from proxy.transport.http1 import HttpTransport
 
-__all__ = ["HttpTransport", "Request", "Response", "Transport"]
+__all__ = ["Headers", "HttpTransport", "Request", "Response", "Transport"]

@@ -8,15 +8,27 @@ from typing import Protocol
 import msgspec
 
 
+class Headers(dict[str, str]):
+    """Headers whose values nothing prints: they hold keys."""
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a far side. `url` is absolute; `headers` are all there are but Host and Content-Length."""
+    """One request to a far side. `url` is absolute; its headers are all there are but Host and Content-Length.
+
+    `headers` given as the same object each time are checked and encoded once; `more` is for what changes.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
+    more: Mapping[str, str] = {}
     body: bytes = b""
     connect_s: float = 5.0  # name look-up, TCP, proxy and TLS together
     head_limit: int = 64 * 1024  # bytes of the answer's status line and headers
+    tick_s: float | None = 0.0  # once paced: how often its answer is read at most; 0 is no bound, `None` by load
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url.partition('?')[0]})"  # headers hold keys, the body a prompt
@@ -28,6 +40,10 @@ class Response(Protocol):
     status: int
     headers: Mapping[str, str]  # names in lower case; repeated ones joined with ", "
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the body's proper end has come and all of it has been read."""
+
     async def read(self) -> bytes:
         """All body bytes that have come since the last call, at least one; `b""` at the body's proper end.
 
@@ -36,6 +52,9 @@ class Response(Protocol):
         unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. While nobody reads, the socket is left unread once
         the high-water mark is reached, so that a slow client slows the far side down.
         """
+
+    def pace(self, on: bool) -> None:
+        """From now on read no more often than the request's `tick_s` says, or as it comes again."""
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body; raises `FrameTooLarge` past `limit` bytes."""
@@ -48,6 +67,10 @@ class Response(Protocol):
 
 class Transport(Protocol):
     """Sends requests. One per process, shared by all backends; it keeps idle connections per origin."""
+
+    @property
+    def auto_tick_s(self) -> float:
+        """How often those answers are read at most that leave it to the load, in seconds; 0 is as they come."""
 
     async def open(self, request: Request) -> Response:
         """Send `request`, wait for the answer's head. Cancelling the wait closes the connection.

@@ -17,6 +17,7 @@ from proxy.transport.address import Destination
 from proxy.transport.base import Response
 
 if TYPE_CHECKING:
+    from proxy.transport.pacing import Pacer
     from proxy.transport.pool import Pool
 
 JOIN_UP_TO = 64 * 1024
@@ -117,6 +118,7 @@ class Exchange:
         "_fields",
         "_head_done",
         "_head_limit",
+        "_held",
         "_high_water",
         "_informational",
         "_keep_alive",
@@ -124,9 +126,15 @@ class Exchange:
         "_loop",
         "_no_body",
         "_overrun",
+        "_paced",
+        "_pacer",
         "_parser",
         "_paused",
         "_pieces",
+        "_read_at",
+        "_read_before",
+        "_read_pieces",
+        "_released",
         "_sent_at",
         "_unread",
         "_waiter",
@@ -141,7 +149,15 @@ class Exchange:
     headers: Mapping[str, str]
     on_body: Callable[[bytes], None]
 
-    def __init__(self, connection: Connection, *, method: str, head_limit: int, high_water: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        method: str,
+        head_limit: int,
+        high_water: int,
+        pacer: Pacer | None = None,
+    ) -> None:
         self._connection: Connection | None = connection
         self._loop = asyncio.get_running_loop()
         self._head_limit = head_limit
@@ -157,6 +173,10 @@ class Exchange:
         self._head_done = self._informational = self._complete = self._overrun = False
         self._keep_alive = self._delimited = self._paused = False
         self._length_at_end = 0
+        self._pacer = pacer
+        self._paced = self._held = self._released = False
+        self._read_pieces = 0
+        self._read_at = self._read_before = float("-inf")
         self.untouched = True  # not a byte of the answer has come
         self.status = 0
         self.headers = {}
@@ -172,43 +192,94 @@ class Exchange:
         """Seconds since the request was sent."""
         return self._loop.time() - self._sent_at
 
+    @property
+    def at_end(self) -> bool:
+        """See `Response.at_end`."""
+        return self._complete and not self._pieces
+
     async def head(self) -> None:
         """Wait for the status line and headers."""
         while not self._head_done:
             if self._error is not None:
                 raise self._error
-            await self._wait()
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
 
     async def read(self) -> bytes:
         """See `Response.read`. Returns without suspending when there are bytes already."""
         pieces = self._pieces
+        if self._paced and not pieces:
+            self._hold_if_fast()
         while not pieces:
             if self._error is not None:
                 raise self._error
             if self._complete:
                 return b""
-            if self._paused:
+            if self._paused and not self._held:
                 self._resume()  # only now: what was held back is wanted
-            await self._wait()
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        count = len(pieces)
+        data = pieces[0] if count == 1 else b"".join(pieces)
         pieces.clear()
         self._unread = self._barren = self._length_at_end = 0
+        if self._paced:
+            self._read_pieces, self._read_before, self._read_at = count, self._read_at, self._loop.time()
         return data
 
     async def read_all(self, limit: int) -> bytes:
         """See `Response.read_all`."""
         return await read_all(self, limit)
 
-    def hold(self) -> None:
-        """Leave the socket alone until the next `read()`: what comes meanwhile is then taken in one go."""
-        if not self._paused and not self._complete:
+    def pace(self, on: bool) -> None:
+        """See `Response.pace`."""
+        pacer = self._pacer
+        if pacer is None or on is self._paced or self._connection is None:
+            return
+        self._paced = on
+        pacing = self._connection.pool.pacing
+        if on:
+            self._read_at = self._loop.time()
+            pacing.began(pacer)
+        else:
+            pacing.ended(pacer)
+            self.release()
+
+    def release(self) -> None:
+        """Read on: the tick has come, or there is no more waiting for it."""
+        if self._held:
+            self._held = False
+            self._released = True
+            self._resume()
+
+    def _hold_if_fast(self) -> None:
+        """What was read has been relayed. If more is to be expected before the next tick, leave it to gather.
+
+        A stream that was held is fast if more than one piece had gathered; one that was not, if its last two
+        came within a tick.
+        """
+        pacer = self._pacer
+        assert pacer is not None
+        fast = self._read_pieces > 1 if self._released else self._read_at - self._read_before < pacer.tick_s
+        self._released = False
+        if fast and pacer.tick_s and not self._complete and not self._paused and self._error is None:
             self._pause()
+            self._held = self._paused
+            if self._held:
+                pacer.hold(self)
 
     def close(self) -> None:
         """See `Response.close`."""
         connection = self._connection
         if connection is None:
             return
+        self.pace(on=False)
         reusable = (
             self._complete
             and self._keep_alive
@@ -333,13 +404,6 @@ class Exchange:
         if self._error is None:
             self._error = error
             self._wake()
-
-    async def _wait(self) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -78,6 +78,10 @@ class Decoded:
         self._coding, self._origin = coding, origin
         self._inflater = Inflater(coding)
 
+    @property
+    def at_end(self) -> bool:
+        return self._response.at_end and self._inflater.finished and not self._inflater.full
+
     async def read(self) -> bytes:
         inflater = self._inflater
         if inflater.full:
@@ -93,6 +97,9 @@ class Decoded:
         if not piece and not inflater.finished:
             raise UpstreamTruncated(f"{self._origin} ended its answer in the middle of the {self._coding} data")
         return piece
+
+    def pace(self, on: bool) -> None:
+        self._response.pace(on)
 
     async def read_all(self, limit: int) -> bytes:
         return await read_all(self, limit)

@@ -10,6 +10,8 @@ import re
 import ssl
 from collections.abc import Mapping
 
+import msgspec
+
 from proxy.errors import InternalError, UpstreamTruncated
 from proxy.transport.address import Address, Destination, Ways, parse
 from proxy.transport.base import Request, Response
@@ -21,6 +23,9 @@ from proxy.transport.pool import Pool, TransportStats
 STALE_WITHIN_S = 2.0
 """A reused connection that dies sooner than this was being closed while we sent: no one has read the request.
 Later, someone may have: a model that crashed after half a minute of thinking is not asked again by us."""
+
+MOST_HEADS = 256
+"""How many addresses are remembered with their headers. An address may hold a model that a client named."""
 
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -41,6 +46,7 @@ class HttpTransport:
     ) -> None:
         """`proxies` stands in for the environment's HTTP_PROXY and so on, as `urllib.request.getproxies()` has it."""
         self._high_water = high_water
+        self._heads: dict[tuple[str, str, int], _Head] = {}
         self._connector = Connector(ssl_context=ssl_context)
         self._ways = Ways(proxies)
         self._pool = Pool(idle_s=idle_s, max_idle_per_origin=max_idle_per_origin)
@@ -48,14 +54,17 @@ class HttpTransport:
     def stats(self) -> TransportStats:
         return self._pool.stats()
 
+    @property
+    def auto_tick_s(self) -> float:
+        """How often the answers are read at most that leave it to the load, in seconds; 0 is as they come."""
+        return self._pool.pacing.auto_tick_s
+
     async def open(self, request: Request) -> Response:
         """See `Transport.open`. Also raises `UpstreamTruncated` when the far side hangs up without answering.
 
         A pooled connection that turns out dead before any byte of an answer is replaced once (A08).
         """
-        address = parse(request.url)
-        destination = self._ways.to(address.origin)
-        head = _head(request, address, destination)
+        destination, head = self._head(request)
         connection = self._pool.take(destination)
         if connection is not None:
             exchange = self._send(connection, request, head)
@@ -72,6 +81,25 @@ class HttpTransport:
         await self._pool.aclose()
         await self._connector.aclose()
 
+    def _head(self, request: Request) -> tuple[Destination, bytes]:
+        """Where to connect, and the request line and headers to send."""
+        key = (request.method, request.url, id(request.headers))
+        known = self._heads.get(key)
+        if known is None or known.headers is not request.headers:
+            if len(self._heads) >= MOST_HEADS:
+                self._heads.clear()
+            address = parse(request.url)
+            destination = self._ways.to(address.origin)
+            known = self._heads[key] = _Head(request.headers, destination, _head(request, address, destination))
+        lines = [known.lines]
+        for name, value in request.more.items():
+            if name.lower() not in _OURS:
+                lines.append(_line(name, value, destination=known.destination))
+        if request.body or request.method not in {"GET", "HEAD"}:
+            lines.append(b"Content-Length: %d\r\n" % len(request.body))
+        lines.append(b"\r\n")
+        return known.destination, b"".join(lines)
+
     async def _connect(self, destination: Destination, within_s: float) -> Connection:
         if not self._pool.closed:
             connection = await self._connector.connect(
@@ -85,7 +113,11 @@ class HttpTransport:
 
     def _send(self, connection: Connection, request: Request, head: bytes) -> Exchange:
         exchange = Exchange(
-            connection, method=request.method, head_limit=request.head_limit, high_water=self._high_water
+            connection,
+            method=request.method,
+            head_limit=request.head_limit,
+            high_water=self._high_water,
+            pacer=self._pool.pacing.pacer(request.tick_s),
         )
         connection.send(head, request.body)
         return exchange
@@ -101,6 +133,17 @@ async def _answer(exchange: Exchange) -> Response:
         raise
 
 
+class _Head(msgspec.Struct, frozen=True):
+    """What requests with the same address and the same headers have in common."""
+
+    headers: Mapping[str, str]
+    destination: Destination
+    lines: bytes
+
+    def __repr__(self) -> str:
+        return f"_Head({self.destination.origin})"  # the rest holds keys
+
+
 def _head(request: Request, address: Address, destination: Destination) -> bytes:
     """The request line and headers. Framing is ours: such headers of the caller are left out."""
     via = destination.via
@@ -108,25 +151,26 @@ def _head(request: Request, address: Address, destination: Destination) -> bytes
     target = f"{address.origin}{address.target}" if via is not None and not tunnelled else address.target
     if not _TOKEN.fullmatch(request.method):
         raise InternalError("the request's method is not a word")
-    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {address.origin.authority}"]
-    given = set()
-    for name, value in request.headers.items():
-        lowered = name.lower()
-        given.add(lowered)
-        if lowered in _OURS:
-            continue
-        if not _TOKEN.fullmatch(name) or _UNSAFE_IN_VALUE.search(value):
-            raise InternalError(
-                f"a header for {address.origin} cannot be sent: {name!r} holds a line break, another control "
-                "character or one outside Latin-1; does a key end in a line break?"
-            )
-        lines.append(f"{name}: {value}")
+    lines = [f"{request.method} {target} HTTP/1.1\r\nHost: {address.origin.authority}\r\n".encode("latin-1")]
+    given = {name.lower() for name in request.headers}
+    lines += [
+        _line(name, value, destination=destination)
+        for name, value in request.headers.items()
+        if name.lower() not in _OURS
+    ]
     if "accept-encoding" not in given:
-        lines.append("Accept-Encoding: identity")
+        lines.append(b"Accept-Encoding: identity\r\n")
     if address.authorization and "authorization" not in given:
-        lines.append(f"Authorization: {address.authorization}")
+        lines.append(_line("Authorization", address.authorization, destination=destination))
     if via is not None and via.authorization and not tunnelled:
-        lines.append(f"Proxy-Authorization: {via.authorization}")
-    if request.body or request.method not in {"GET", "HEAD"}:
-        lines.append(f"Content-Length: {len(request.body)}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        lines.append(_line("Proxy-Authorization", via.authorization, destination=destination))
+    return b"".join(lines)
+
+
+def _line(name: str, value: str, *, destination: Destination) -> bytes:
+    if not _TOKEN.fullmatch(name) or _UNSAFE_IN_VALUE.search(value):
+        raise InternalError(
+            f"a header for {destination.origin} cannot be sent: {name!r} holds a line break, another control "
+            "character or one outside Latin-1; does a key end in a line break?"
+        )
+    return f"{name}: {value}\r\n".encode("latin-1")

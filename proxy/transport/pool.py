@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.transport.address import Destination
 from proxy.transport.connection import Connection
+from proxy.transport.pacing import Pacing
 
 CLOSE_WITHIN_S = 2.0  # an aborted connection is gone in the loop's next round; shutting down hangs on nothing
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,\s])timeout=(\d{1,6})")
@@ -42,6 +43,7 @@ class Pool:
         self._empty = asyncio.Event()
         self._empty.set()
         self.closed = False
+        self.pacing = Pacing()
 
     def stats(self) -> TransportStats:
         return TransportStats(len(self._open), sum(map(len, self._idle.values())))
@@ -97,6 +99,7 @@ class Pool:
     async def aclose(self) -> None:
         """Close every connection and wait until all are gone."""
         self.closed = True
+        self.pacing.close()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None

@@ -130,7 +130,7 @@ def assert_all_chunks_lead_to_the_same(longest):
     for start, (decoder, said) in enumerate(known):
         for end in range(start, min(start + longest, len(STREAM)) + 1):
             fresh = copy.copy(decoder)
-            fresh._pending = bytearray(decoder._pending)
+            fresh.pending = bytearray(decoder.pending)
             assert fresh.feed(STREAM[start:end]) == events[said : known[end][1]]
             assert vars(fresh) == variables[end]
 

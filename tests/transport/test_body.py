@@ -163,21 +163,6 @@ async def test_an_unread_body_blocks_the_far_side_and_flows_on_when_read_c04(ups
     assert largest <= 2 * 256 * 1024  # the high-water mark and one read beyond it
 
 
-async def test_a_held_answer_comes_in_one_go_at_the_next_read(upstream, ask):
-    ticks = [asyncio.Event() for _ in range(3)]
-    upstream.play(sse_head(), chunked(b"0"), *((Wait(tick), chunked(b"%d" % n)) for n, tick in enumerate(ticks, 1)))
-    response = await ask()
-    assert await response.read() == b"0"
-    response.hold()
-    before = upstream.bytes_written
-    for tick in ticks:
-        tick.set()
-    await eventually(lambda: upstream.bytes_written == before + 3 * len(chunked(b"1")))
-    await asyncio.sleep(0.01)
-    assert not response._pieces
-    assert await response.read() == b"123"
-
-
 async def test_an_answer_paused_for_a_slow_reader_is_pooled_once_read(upstream, ask, transport):
     upstream.play(json_reply(200, b"x" * 1_000_000))
     response = await ask()
