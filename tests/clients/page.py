@@ -32,8 +32,8 @@ up in the middle, sends garbage, or says that it failed.
 RUNTIMES = {
     "Python": "Python\\*",
     "Python, newest": "Python",
-    "Node": "Node 20\\*",
-    "Node 20": "Node 20",
+    "Node": "Node ≥ 20\\*",
+    "Node 20": "Node ≥ 20",
     "Node, newest": "Node {node}",
     "Chromium, Node 20": "Chromium",
     "Chromium, newest": "Chromium",

@@ -40,8 +40,12 @@ CONFIG = """
     routes:
       - {{name: echo, match: {{content: "^echo:"}}, to: echo}}
       - {{name: impatient, match: {{content: "^stalled "}}, to: far/scripted-1, timeouts: {{token_gap_s: 0.4, whole_s: 0.4}}}}
+      - {{name: named, match: {{model: "{model}"}}, to: echo}}
       - {{name: default, to: far/scripted-1}}
 """
+
+MODEL = "acme/large"
+"""The one model that the routes name, for lists of models."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -311,7 +315,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
         upstream = await stack.enter_async_context(ScriptedUpstream())
         pages = await stack.enter_async_context(_page_server())
         config = folder / "config.yaml"
-        config.write_text(dedent(CONFIG.format(origin=pages.url, upstream=upstream.url)))
+        config.write_text(dedent(CONFIG.format(origin=pages.url, upstream=upstream.url, model=MODEL)))
         proxy = await stack.enter_async_context(serving(config))
         await proxy.wait_until_listening()
         yield Stage(proxy, upstream, pages, stack)

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients.sights import SIGHTS
-from tests.clients.stage import Stage, staged
+from tests.clients.stage import ENVIRONMENTS, MODEL, Stage, staged
 from tests.clients.table import ALWAYS, CLIENTS, Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -40,6 +40,41 @@ def cells() -> list[object]:
 @pytest.mark.parametrize(("client", "sight"), cells())
 async def test_the_program_sees(stage: Stage, client: Client, sight: str) -> None:
     await SIGHTS[sight](stage, client)
+
+
+def _everywhere(driver: str) -> list[object]:
+    marks = {"Python": [], "Node": [pytest.mark.browser]}
+    having = [name for name, environment in ENVIRONMENTS.items() if driver in environment.drivers]
+    return [pytest.param(name, id=name, marks=marks.get(name, [pytest.mark.clients])) for name in having]
+
+
+@pytest.mark.parametrize("environment", _everywhere("openai_sdk"))
+async def test_openais_sdk_lists_the_models_of_the_routes(stage: Stage, environment: str) -> None:
+    told = await stage.ask(environment, "openai models", "models")
+    assert (told.error, MODEL in told.text.split()) == (None, True)
+
+
+@pytest.mark.parametrize("environment", _everywhere("anthropic_sdk"))
+async def test_anthropics_sdk_lists_models_and_counts_tokens(stage: Stage, environment: str) -> None:
+    told = await stage.ask(environment, "anthropic models", "models")
+    assert (told.error, MODEL in told.text.split()) == (None, True)
+    short, long = [await stage.ask(environment, "anthropic count", f"echo: {'word ' * words}") for words in (1, 100)]
+    assert short.error is None
+    assert short.usage is not None
+    assert long.usage is not None
+    assert 0 < short.usage["input"] < 20 < long.usage["input"] < 300
+
+
+@pytest.mark.parametrize("environment", _everywhere("ollama_client"))
+async def test_ollamas_client_lists_models_and_is_shown_them(stage: Stage, environment: str) -> None:
+    told = await stage.ask(environment, "ollama models", "models")
+    assert (told.error, MODEL in told.text.split()) == (None, True)
+
+
+@pytest.mark.parametrize("environment", _everywhere("ai_transports"))
+async def test_the_ai_sdk_finds_nothing_to_resume(stage: Stage, environment: str) -> None:
+    told = await stage.ask(environment, "DefaultChatTransport, resuming", "resume")
+    assert (told.error, told.finish) == (None, "nothing to resume")
 
 
 _MESSAGES = [{"role": "user", "content": "slow 0"}]

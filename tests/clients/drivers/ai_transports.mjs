@@ -49,7 +49,13 @@ async function takeMessages(seen, stream) {
   }
 }
 
+async function resume(ask, seen) {
+  const transport = new DefaultChatTransport({ api: `${ask.url}/api/chat` });
+  seen.finish = (await transport.reconnectToStream({ chatId: "a chat" })) === null ? "nothing to resume" : "a stream";
+}
+
 export const clients = {
+  "DefaultChatTransport, resuming": resume,
   DefaultChatTransport: through(DefaultChatTransport, ""),
   TextStreamChatTransport: through(TextStreamChatTransport, "?contract=ai-text"),
 };

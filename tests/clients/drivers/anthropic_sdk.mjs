@@ -54,4 +54,13 @@ async function whole(ask, seen) {
   takeMessage(seen, await sdk(ask).messages.create(request(ask), { signal: seen.controller.signal }));
 }
 
-export const clients = { "anthropic, streamed": streamed, "anthropic, helper": helped, "anthropic, whole": whole };
+async function models(ask, seen) {
+  for await (const { id } of sdk(ask).models.list()) seen.text += `${id} `;
+}
+
+async function count(ask, seen) {
+  const { max_tokens: _, ...asked } = request(ask);
+  seen.used((await sdk(ask).messages.countTokens(asked)).input_tokens, 0);
+}
+
+export const clients = { "anthropic models": models, "anthropic count": count, "anthropic, streamed": streamed, "anthropic, helper": helped, "anthropic, whole": whole };

@@ -71,4 +71,21 @@ async def whole(ask: Ask, seen: Seen) -> None:
         take_message(seen, await sdk.messages.create(**request(ask)))
 
 
-CLIENTS = {"anthropic, streamed": streamed, "anthropic, helper": helped, "anthropic, whole": whole}
+async def models(ask: Ask, seen: Seen) -> None:
+    async with client(ask) as sdk:
+        seen.text = " ".join([model.id async for model in sdk.models.list()])
+
+
+async def count(ask: Ask, seen: Seen) -> None:
+    asked = {key: value for key, value in request(ask).items() if key != "max_tokens"}
+    async with client(ask) as sdk:
+        seen.used((await sdk.messages.count_tokens(**asked)).input_tokens, 0)
+
+
+CLIENTS = {
+    "anthropic models": models,
+    "anthropic count": count,
+    "anthropic, streamed": streamed,
+    "anthropic, helper": helped,
+    "anthropic, whole": whole,
+}

@@ -49,7 +49,15 @@ async function generateStreamed(ask, seen) {
   await reading(stream, (part) => take(seen, part, part.response, part.thinking));
 }
 
+async function models(ask, seen) {
+  const { models: listed } = await ollama(ask).list();
+  for (const { model } of listed) await ollama(ask).show({ model });
+  await ollama(ask).ps();
+  seen.text = listed.map(({ model }) => model.replace(/:latest$/, "")).join(" ");
+}
+
 export const clients = {
+  "ollama models": models,
   "ollama chat, streamed": chatStreamed,
   "ollama chat, whole": chatWhole,
   "ollama generate, streamed": generateStreamed,

@@ -61,7 +61,16 @@ async def generate_streamed(ask: Ask, seen: Seen) -> None:
         await parts.aclose()
 
 
+async def models(ask: Ask, seen: Seen) -> None:
+    listed = await client(ask).list()
+    for model in listed.models:
+        await client(ask).show(model.model)
+    await client(ask).ps()
+    seen.text = " ".join(model.model.removesuffix(":latest") for model in listed.models)
+
+
 CLIENTS = {
+    "ollama models": models,
     "ollama chat, streamed": chat_streamed,
     "ollama chat, whole": chat_whole,
     "ollama generate, streamed": generate_streamed,

@@ -107,7 +107,12 @@ async function responseWhole(ask, seen) {
   takeResponse(seen, whole);
 }
 
+async function models(ask, seen) {
+  for await (const { id } of sdk(ask).models.list()) seen.text += `${id} `;
+}
+
 export const clients = {
+  "openai models": models,
   "openai chat, streamed": chatStreamed,
   "openai chat, helper": chatHelped,
   "openai chat, whole": chatWhole,

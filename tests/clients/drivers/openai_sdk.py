@@ -137,7 +137,13 @@ async def response_whole(ask: Ask, seen: Seen) -> None:
         take_response(seen, whole)
 
 
+async def models(ask: Ask, seen: Seen) -> None:
+    async with client(ask) as sdk:
+        seen.text = " ".join([model.id async for model in sdk.models.list()])
+
+
 CLIENTS = {
+    "openai models": models,
     "openai chat, streamed": chat_streamed,
     "openai chat, helper": chat_helped,
     "openai chat, whole": chat_whole,
