@@ -165,6 +165,16 @@ def test_a_secret_header_is_compared_and_not_shown(explain, tmp_path):
     assert "canary" not in result.output
 
 
+def test_an_ollama_name_is_read_as_the_server_reads_it(explain):
+    def asked(model):
+        told = explain("--path", "/ollama/api/chat", "--json", body=chat(model=model))
+        return json.loads(told.stdout)["model"]
+
+    assert asked("echo/code:latest") == "echo/code"
+    assert asked("code-1:latest") == "code-1"
+    assert asked("code-1:7b") == "code-1:7b"
+
+
 def test_the_query_of_a_path_is_no_part_of_it(explain):
     assert "request    /chat," in explain("--path", "/chat?dialect=json").stdout
 

@@ -13,6 +13,7 @@ from proxy.backends.base import Resources
 from proxy.backends.openai_wire import OpenAIWireBackend
 from proxy.backends.wire import Identity
 from proxy.backends.wire_settings import Address, Key, MaxTokensName, OpenAIWireSettings, revealed, revealed_query
+from proxy.chat import ChatRequest
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -22,7 +23,10 @@ class Preset(msgspec.Struct, frozen=True):
     key_variable: str = ""  # empty: it asks for no key
     include_usage: bool = True
     max_tokens_name: MaxTokensName | None = None
+    takes: frozenset[str] = frozenset()  # settings that OpenAI does not have, or not all of its models
 
+
+_SAMPLING = frozenset({"top_k", "min_p", "repetition_penalty"})
 
 PresetName = Literal[
     "ollama",
@@ -49,11 +53,11 @@ PresetName = Literal[
 
 PRESETS: dict[str, Preset] = {
     # On this machine, at the ports these servers take by themselves.
-    "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens"),
-    "vllm": Preset("http://127.0.0.1:8000/v1"),
-    "llama.cpp": Preset("http://127.0.0.1:8080/v1"),
+    "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens", takes=frozenset({"reasoning_effort"})),
+    "vllm": Preset("http://127.0.0.1:8000/v1", takes=_SAMPLING),
+    "llama.cpp": Preset("http://127.0.0.1:8080/v1", takes=_SAMPLING),
     "lmstudio": Preset("http://127.0.0.1:1234/v1", max_tokens_name="max_tokens"),
-    "sglang": Preset("http://127.0.0.1:30000/v1"),
+    "sglang": Preset("http://127.0.0.1:30000/v1", takes=_SAMPLING),
     # Elsewhere.
     "anthropic": Preset("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
     "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", max_tokens_name="max_completion_tokens"),
@@ -69,7 +73,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "moonshot": Preset("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", max_tokens_name="max_tokens"),
     "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", max_tokens_name="max_tokens"),
-    "openrouter": Preset("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", max_tokens_name="max_tokens"),
+    "openrouter": Preset(
+        "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", max_tokens_name="max_tokens", takes=_SAMPLING
+    ),
     # Perplexity sends usage by itself.
     "perplexity": Preset(
         "https://api.perplexity.ai", "PERPLEXITY_API_KEY", include_usage=False, max_tokens_name="max_tokens"
@@ -95,6 +101,11 @@ class CompatibleSettings(OpenAIWireSettings):
     )
     api_key: Key | None = Field(default=None, description="The key, sent as `Authorization: Bearer`.")
 
+    @property
+    def address(self) -> str:
+        """Where it is: what `base_url` says, else the preset."""
+        return self.base_url or (PRESETS[self.preset].base_url if self.preset else "")
+
     @model_validator(mode="after")
     def _complete(self) -> CompatibleSettings:
         if self.preset is None and self.base_url is None:
@@ -118,7 +129,11 @@ class CompatibleBackend(OpenAIWireBackend):
             max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
             forward_headers=settings.forward_headers,
         )
-        self.identify(_identity(settings, settings.base_url or preset.base_url))
+        self._takes = preset.takes
+        self.identify(_identity(settings, settings.address))
+
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - it is the server's to say
+        return self._takes
 
 
 def _identity(settings: CompatibleSettings, base_url: str) -> Identity:

@@ -101,8 +101,10 @@ class OpenAIBackend(OpenAIWireBackend):
             return "max_completion_tokens"
         return self._max_tokens_name
 
-    def _hints(self, model: str) -> frozenset[str]:
-        return frozenset() if model.startswith(_NO_REASONING) else frozenset({"reasoning_effort"})
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
+        # Models that can do without thinking do so unless they are told otherwise, and the others refuse `none`.
+        refused = model.startswith(_NO_REASONING) or request.params.get("reasoning_effort") == "none"
+        return frozenset() if refused else frozenset({"reasoning_effort"})
 
     @property
     def _at_openai(self) -> bool:

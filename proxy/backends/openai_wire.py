@@ -37,13 +37,13 @@ class OpenAIWireBackend(WireBackend):
             model=target.model,
             include_usage=self._include_usage,
             max_tokens_name=self._name_of_max_tokens(request),
-            hints=self._hints(target.model),
+            hints=self._hints(request, target.model),
         )
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name
 
-    def _hints(self, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
         """Settings that `model` is known to take, where a client asked for something like it in other words."""
         return frozenset()
 

@@ -59,6 +59,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
     yield from _matches(context)
     yield from _keys(context)
     yield from _loops(context)
+    yield from _ports(context)
     yield from frontend_errors(context.document, context.served)
     read = context.read
     if read.server and not read.asks and (problem := _exposure(read.server.host, context.backends)):
@@ -254,13 +255,23 @@ def _weakness(key: KeySettings) -> str:
     return ""
 
 
+def _ports(context: Context) -> Iterator[ConfigError]:
+    """The second port must be another one."""
+    server = context.read.server
+    if server and server.ollama_port and server.ollama_port == server.port:
+        message = f"port {server.port} is the one of `server.port` already; choose another, or leave it out"
+        yield context.document.error(message, ("server", "ollama_port"))
+
+
 def _loops(context: Context) -> Iterator[ConfigError]:
     """A backend must not be this proxy itself: a request would go round for ever."""
     for name, row in context.backends.items():
-        base_url = getattr(row, "base_url", None)
-        if base_url is not None and context.read.server and _is_us(str(base_url), context.read.server):
-            path = _written(context.document, ("backends", name, "base_url"))
-            message = f"backend `{name}`: its base_url is this proxy's own address; a request would go round for ever"
+        address = getattr(row, "address", None) or getattr(row, "base_url", None)
+        if address and context.read.server and _is_us(str(address), context.read.server):
+            which = "base_url" if getattr(row, "base_url", None) else "preset"
+            path = _written(context.document, ("backends", name, which))
+            what = "its base_url" if which == "base_url" else f"{address}, where its preset is,"
+            message = f"backend `{name}`: {what} is this proxy's own address; a request would go round for ever"
             yield context.document.error(message, path)
 
 
@@ -270,7 +281,7 @@ def _is_us(url: str, server: ServerSettings) -> bool:
         host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError:
         return False
-    if port != server.port or not port:
+    if port not in {server.port, server.ollama_port} or not port:
         return False
     everywhere = server.host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
     here = is_loopback(host) or host in {"0.0.0.0", "::"}  # noqa: S104

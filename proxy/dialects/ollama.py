@@ -35,8 +35,11 @@ LATEST = ":latest"
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
-_OPTIONS = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty")
-"""Options that OpenAI has too, by the same names."""
+_OPTIONS = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "top_k", "min_p")
+"""Options that go by the same name elsewhere."""
+
+_HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
+"""What not every far side takes, and a client asks for as if every one did."""
 
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -101,15 +104,17 @@ def _request(
     headers: Mapping[str, str] | None,
     models: Container[str],
 ) -> ChatRequest:
-    model = get_string(fields, "model")
+    model, params = get_string(fields, "model"), _params(fields)
     return ChatRequest(
         id=id,
         contract=DIALECT,
         dialect=DIALECT,
         messages=messages,
         model=model_name(model, models) if model else None,
-        params=_params(fields),
+        params=params,
+        hints=_HINTS & params.keys(),
         stream=get_boolean(fields, "stream") is not False,
+        wants_usage=True,
         path=path,
         headers=headers or {},
         wire=None if messages else fields,  # a far side of this dialect there is none; `loads` looks into it
@@ -125,6 +130,8 @@ def _params(fields: dict[str, Any]) -> dict[str, Any]:
     params = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
     if params.get("stop") in ("", []):
         del params["stop"]
+    if options.get("repeat_penalty") is not None:
+        params["repetition_penalty"] = options["repeat_penalty"]
     limit = options.get("num_predict")
     if type(limit) is int and limit > 0:  # -1 and -2 are: as much as it likes
         params["max_tokens"] = limit

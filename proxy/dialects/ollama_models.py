@@ -15,9 +15,8 @@ import msgspec
 from proxy.dialects.json_body import get_string, missing, parse_object
 from proxy.dialects.ollama import LATEST
 
-CAPABILITIES = ("completion", "tools", "vision")
-"""What passes through here; whether the model can, it says itself when asked. Not `thinking`: clients that read it
-ask every model to think, and one that does not know how refuses."""
+CAPABILITIES = ("completion", "tools", "vision", "thinking")
+"""What passes through here. Whether the model itself can, nobody here knows: it says so when it is asked."""
 
 _DETAILS = {
     "parent_model": "",

@@ -51,7 +51,7 @@ class Encoder(Protocol):
         """A heartbeat that leaves the answer as it is; empty where the contract has none."""
 
     def whole(self, answer: Answer) -> Reply:
-        """The answer for a client that asked for it unstreamed."""
+        """The answer for a client that asked for it unstreamed. May raise an `UpstreamError`, as `feed` may."""
 
     def failure(self, error: ProxyError) -> Reply:
         """An error before anything was sent."""

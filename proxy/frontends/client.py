@@ -18,8 +18,9 @@ try:
 except ImportError:  # no Unix: only our own buffer is seen to shrink
     ioctl = None  # type: ignore[assignment]
 
-from proxy.events import Batch, Collector, Fault
-from proxy.frontends.base import Encoder
+from proxy.errors import ProxyError
+from proxy.events import Batch, Collector, Fault, Finish
+from proxy.frontends.base import Encoder, Reply
 
 
 class ClientGone(Exception):
@@ -199,11 +200,21 @@ class CollectingClient:
     streaming = False
     bytes_out = 0
 
-    def __init__(self) -> None:
-        self.collector = Collector()
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._collector = Collector()
+        self.reply: Reply | None = None
+        self.error: ProxyError | None = None
 
     async def send(self, batch: Batch) -> None:
-        self.collector.add(batch)
+        """Take a batch. An answer that the contract cannot carry fails here, before anybody counts it as done."""
+        match self._collector.add(batch):
+            case Finish():
+                self.reply = self._encoder.whole(self._collector.answer())
+            case Fault(error):
+                self.reply, self.error = self._encoder.failure(error), error
+            case None:
+                pass
 
     def write(self, batch: Batch) -> bool:
         self.collector.add(batch)

@@ -260,12 +260,13 @@ class _Call:
         return client.response
 
     async def _whole(self, encoder: Encoder) -> web.StreamResponse:
-        client = CollectingClient()
+        client = CollectingClient(encoder)
         try:
             await self._visit.run(client)
         except ProxyError as error:
             return self._reply(encoder.failure(error), error=error)
-        return self._reply(encoder.whole(client.collector.answer()))
+        assert client.reply is not None
+        return self._reply(client.reply, error=client.error)
 
     def _reply(self, reply: Reply, *, error: ProxyError | None = None, record: bool = True) -> web.Response:
         headers = {"Cache-Control": "no-store", **self._headers, **reply.headers, **(error.headers if error else {})}

@@ -120,6 +120,20 @@ async def test_a_header_of_the_config_replaces_ours(upstream):
     assert upstream.requests[0].headers["user-agent"] == "me"
 
 
+@pytest.mark.parametrize(
+    ("preset", "sent"),
+    [({}, set()), ({"preset": "ollama"}, {"reasoning_effort"}), ({"preset": "vllm"}, {"top_k", "min_p"})],
+)
+async def test_a_hint_goes_to_servers_that_are_known_to_take_it(upstream, preset, sent):
+    upstream.play(openai_stream(["a"]))
+    hints = {"top_k": 40, "min_p": 0.1, "reasoning_effort": "none"}
+    async with backend(row(upstream, **preset)) as far:
+        await events(far, chat(params={"temperature": 1, **hints}, hints=frozenset(hints)))
+    assert (
+        upstream.requests[0].json().keys() - {"model", "messages", "stream", "stream_options"} == {"temperature"} | sent
+    )
+
+
 async def test_usage_is_not_asked_of_servers_that_refuse_to_be_asked(upstream):
     upstream.play(openai_stream(["a"]))
     async with backend(row(upstream, include_usage=False, max_tokens_name="max_completion_tokens")) as far:

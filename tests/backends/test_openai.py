@@ -11,7 +11,7 @@ from proxy.backends.openai import OpenAIBackend, OpenAISettings
 from proxy.errors import ConfigError
 from proxy.events import Finish, Start, TextDelta
 from tests.support.upstream import openai_stream
-from tests.support.wire import backend, events
+from tests.support.wire import backend, batches, chat, events
 
 CANARY = "sk-canary-1234567890abcdef"
 AZURE = {"endpoint": "https://example.openai.azure.com/", "api_version": "2024-10-21"}
@@ -45,6 +45,19 @@ async def test_it_answers_over_our_own_transport(upstream):
     assert seen.headers["accept"] == "text/event-stream"
     assert seen.headers["user-agent"].startswith("chat-proxy/")
     assert not [name for name in seen.headers if "stainless" in name]
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent"),
+    [("o3", "low", True), ("gpt-5.2", "medium", True), ("gpt-4o-mini", "low", False), ("o3", "none", False)],
+)
+async def test_a_hint_of_how_much_to_think_goes_to_models_that_take_it(upstream, model, effort, sent):
+    upstream.play(openai_stream(["a"]))
+    asked = chat(params={"reasoning_effort": effort, "top_k": 1}, hints=frozenset({"reasoning_effort", "top_k"}))
+    async with backend({"kind": "openai", "api_key": CANARY, "base_url": upstream.url}) as far:
+        await batches(far, asked, model)
+    assert ("reasoning_effort" in upstream.requests[0].json()) is sent
+    assert "top_k" not in upstream.requests[0].json()
 
 
 async def test_by_default_it_is_openai():

@@ -47,8 +47,8 @@ def load(tmp_path, monkeypatch):
     def load(content, **options):
         data = content if isinstance(content, bytes) else dedent(content).removeprefix("\n").encode()
         (tmp_path / "config.yaml").write_bytes(data)
-        options = {"env": {}, "kinds": KINDS, "contracts": {"chat", "openai"}} | options
-        return load_config("config.yaml", settings_for=settings_for, **options)
+        options = {"env": {}, "kinds": KINDS, "contracts": {"chat", "openai"}, "settings_for": settings_for} | options
+        return load_config("config.yaml", **options)
 
     return load
 

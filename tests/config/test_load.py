@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.backends.base import kind, kinds
 from proxy.config.load import load_config
 from proxy.errors import ConfigErrors
 
@@ -119,6 +120,29 @@ def test_warnings_say_what_is_probably_not_meant(load):
         "config.yaml:8:39: warning: `temprature` is no usual parameter and is sent as it is; did you mean `temperature`?",
         "config.yaml:9:28: warning: `temperature` is in `set` and in `default`; `set` wins",
     ]
+
+
+def test_a_second_port_must_be_another_one_and_is_our_own_address_too(load, problems):
+    def text(server, row="{kind: echo}"):
+        return f"server: {server}\nbackends:\n  local: {row}\nroutes:\n  - {{name: default, to: local/x}}\n"
+
+    local = "{kind: wire, base_url: 'http://127.0.0.1:11434/v1'}"
+    assert load(text("{ollama_port: 11434}")).settings.server.ollama_port == 11434
+    assert load(text("{port: 0, ollama_port: 0}")).settings.server.ollama_port == 0
+    assert problems(text("{port: 9000, ollama_port: 9000}")) == [
+        "1:35: port 9000 is the one of `server.port` already; choose another, or leave it out"
+    ]
+    assert problems(text("{ollama_port: 11434}", local)) == [
+        "3:34: backend `local`: its base_url is this proxy's own address; a request would go round for ever"
+    ]
+
+
+def test_a_preset_may_be_our_own_address_as_well(load, problems):
+    text = "server: {ollama_port: %d}\nbackends:\n  o: {kind: openai-compatible, preset: ollama}\nroutes: [{name: r, to: o}]\n"
+    settings_for = {"settings_for": lambda name: kind(name).settings, "kinds": kinds()}
+    assert load(text % 11435, **settings_for)
+    (problem,) = problems(text % 11434, **settings_for)
+    assert problem.startswith("3:40: backend `o`: http://127.0.0.1:11434/v1, where its preset is, is this proxy's own")
 
 
 def test_the_command_lines_host_and_port_are_checked_instead_of_the_files(load, problems):

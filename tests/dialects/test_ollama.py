@@ -60,11 +60,14 @@ def test_options_become_parameters_under_their_openai_names():
     options = {
         "temperature": 0, "top_p": 0.9, "seed": 7, "stop": ["x", "y"], "presence_penalty": 0.1,
         "frequency_penalty": 0.2, "num_predict": 99, "num_ctx": 4096, "mirostat": 2, "num_gpu": 1, "unheard_of": {},
+        "top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1,
     }  # fmt: skip
-    assert chat(options=options).params == {
+    request = chat(options=options)
+    assert request.params == {
         "temperature": 0, "top_p": 0.9, "seed": 7, "stop": ["x", "y"], "presence_penalty": 0.1,
-        "frequency_penalty": 0.2, "max_tokens": 99,
+        "frequency_penalty": 0.2, "max_tokens": 99, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1,
     }  # fmt: skip
+    assert request.hints == {"top_k", "min_p", "repetition_penalty"}, "not every far side takes these"
 
 
 def test_a_stop_that_is_none_is_not_passed_on():
@@ -112,6 +115,7 @@ def test_a_format_is_json_or_a_schema(format_, params):
 )
 def test_thinking_is_a_yes_a_no_or_a_level(think, params):
     assert chat(think=think).params == params
+    assert chat(think=think).hints == params.keys(), "no reason to refuse a request"
 
 
 @pytest.mark.parametrize(
@@ -336,7 +340,7 @@ def test_models_are_listed_with_a_tag_and_as_the_official_client_takes_them():
 
 def test_what_is_shown_of_a_model_is_what_the_official_client_takes():
     shown = ShowResponse.model_validate_json(show_body("m", 0))
-    assert shown.capabilities == ["completion", "tools", "vision"]
+    assert shown.capabilities == ["completion", "tools", "vision", "thinking"]
     assert shown.modelinfo == {"general.architecture": "unknown", "general.basename": "m"}
 
 

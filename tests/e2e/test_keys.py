@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.frontends.ollama import PREFIX
 from tests.support.clients import Head, RawClient
 from tests.support.house import Opener, Running
 from tests.support.upstream import ScriptedUpstream, openai_stream
@@ -47,8 +48,9 @@ async def ask(
     *,
     method: str = "POST",
     model: str = "m",
+    port: int = 0,
 ) -> tuple[Head, bytes]:
-    async with await RawClient.connect(proxy.port) as client:
+    async with await RawClient.connect(port or proxy.port) as client:
         await client.request(method, path, {**ASK, "model": model}, headers)
         head = await client.read_head()
         return head, await client.read_body()
@@ -165,19 +167,23 @@ def spellings(path: str) -> Iterator[str]:
 async def test_G03_nothing_but_the_front_door_and_the_health_pages_is_served_without_a_key(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await open_house(config(upstream.url, server="{ollama_port: 0}"))
     house = proxy.house
     tables = [path.replace("{id}", "openai/m") for path in (*house.generation.table, *house.operations)]
     assert len(tables) >= 10
     legacy = ["/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
+    places = [(proxy.port, path) for path in (*tables, *legacy)]
+    at_the_root = [path.removeprefix(PREFIX) for path in tables if path.startswith(f"{PREFIX}/")]
+    places += [(proxy.ollama_port, path) for path in (*at_the_root, "/chat", *house.operations, *legacy)]
     got_in = []
-    for table_path in [*tables, *legacy]:
+    for port, table_path in places:
         for path in spellings(table_path) if table_path.startswith("/") else [table_path]:
-            fine = {200, 405} if is_open_page(path) else {401, 400}  # 400: no target HTTP knows
+            is_open = is_open_page(path) and (port == proxy.port or table_path != "/")  # Ollama's own root is not
+            fine = {200, 405} if is_open else {401, 400}  # 400: no target HTTP knows
             for method in ("GET", "POST", "HEAD", "PUT"):
-                head, _ = await ask(proxy, path, method=method)
+                head, _ = await ask(proxy, path, method=method, port=port)
                 if head.status not in fine:
-                    got_in.append((method, path, head.status))
+                    got_in.append((method, port == proxy.port, path, head.status))
     assert got_in == []
     assert upstream.connections == 0
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.app import READ_AHEAD, House, create_app
 from proxy.errors import EndReason
+from proxy.frontends.ollama import PREFIX
 from proxy.frontends.server import Runner
 from proxy.telemetry.record import StreamRecord
 from tests.support.quiescence import quiescent
@@ -32,6 +33,7 @@ class Running:
     def __init__(self, house: House, runner: Runner, port: int, config: Path) -> None:
         self.house, self.runner, self.port, self.config = house, runner, port, config
         self.url = f"http://127.0.0.1:{port}"
+        self.ollama_port = 0  # where it listens as Ollama would, if it does
         self.records: list[StreamRecord] = []
 
     async def ended(self, count: int = 1, within: float = 2.0) -> list[StreamRecord]:
@@ -92,6 +94,11 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
     running = Running(house, runner, runner.addresses[0][1], config)
+    if (wanted := house.generation.config.settings.server.ollama_port) is not None:
+        second = web.TCPSite(runner, "127.0.0.1", wanted)
+        await second.start()
+        running.ollama_port = second.port
+        runner.limited_server.prefixes[second.port] = PREFIX
     house.metrics = _Listening(house.metrics, running.records)
     try:
         yield running

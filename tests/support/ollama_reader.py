@@ -68,7 +68,8 @@ class OllamaReader:
         assert isinstance(part["done"], bool)
         if part["done"]:
             self.done = part
-            assert all(type(part[name]) is int and part[name] >= 0 for name in (*COUNTS, *TIMES))
+            measured = () if part["done_reason"] in ("load", "unload") else (*COUNTS, *TIMES)
+            assert all(type(part[name]) is int and part[name] >= 0 for name in measured)
 
 
 def read(stream: bytes, *, generate: bool = False, size: int | None = None) -> OllamaReader:
