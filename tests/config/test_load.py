@@ -133,7 +133,7 @@ def test_a_second_port_must_be_another_one_and_is_our_own_address_too(load, prob
         "1:35: port 9000 is the one of `server.port` already; choose another, or leave it out"
     ]
     assert problems(text("{ollama_port: 11434}", local)) == [
-        "3:34: backend `local`: its base_url is this proxy's own address; a request would go round for ever"
+        "3:33: backend `local`: its base_url is this proxy's own address; a request would go round for ever"
     ]
 
 

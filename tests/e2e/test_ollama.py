@@ -276,6 +276,9 @@ async def test_what_cannot_be_read_is_refused_in_the_contracts_form(
 # -- the shared path
 
 
+UI_MESSAGES = [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "contract"),
     [
@@ -284,6 +287,8 @@ async def test_what_cannot_be_read_is_refused_in_the_contracts_form(
         ({"model": "m", "messages": ASK["messages"]}, {"User-Agent": "ollama-python/0.6.3 (x86_64 linux)"}, "ollama"),
         ({"model": "m", "messages": ASK["messages"], "options": {}}, {}, "ollama"),
         ({"model": "m", "messages": [], "keep_alive": 0}, {}, "ollama"),
+        ({"model": "m", "messages": UI_MESSAGES, "trigger": "submit-message"}, {}, "ai-sdk"),
+        ({"model": "m", "messages": UI_MESSAGES, "stream": True, "tools": {}}, {"User-Agent": "ollama"}, "ai-sdk"),
     ],
 )
 async def test_a_request_at_the_shared_path_is_told_by_its_shape(
@@ -295,8 +300,8 @@ async def test_a_request_at_the_shared_path_is_told_by_its_shape(
         await client.post("/api/chat", body, headers)
         answer = await client.read_head()
         await client.read_body()
-    kind = "application/x-ndjson" if contract == "ollama" else "text/event-stream; charset=utf-8"
-    assert (answer.status, answer["content-type"]) == (200, kind)
+    kind = "application/x-ndjson" if contract == "ollama" else "text/event-stream"
+    assert (answer.status, answer["content-type"].partition(";")[0]) == (200, kind)
     assert (await proxy.ended())[0].contract == contract
 
 

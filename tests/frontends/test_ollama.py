@@ -144,10 +144,26 @@ def test_a_claim_makes_nothing_of_what_it_passes_over():
         tracemalloc.stop()
 
 
+UI = b'{"id":"c","messages":[{"id":"1","role":"user","parts":[{"type":"text","text":"hi"}]}],"trigger":"submit-message"%b}'
+OLLAMA_HEADER = {"user-agent": "ollama-js/0.6.4 (x64 linux Node.js/v24)"}
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "contract"),
     [
         (b'{"messages":[{"role":"user","content":"hi"}]}', {}, "chat"),
+        (b'{"messages":[{"role":"user","content":"hi"}],"stream":true,"tools":[]}', {}, "chat"),
+        (UI % b"", {}, "ai-sdk"),
+        (UI % b',"model":"m","tools":{},"stream":true', {}, "ai-sdk"),
+        (UI % b',"model":"m"', OLLAMA_HEADER, "ai-sdk"),
+        (UI.replace(b'"trigger":"submit-message"%b', b'"model":"m","think":true'), {}, "ai-sdk"),
+        (
+            UI.replace(b"submit-message", b"x").replace(b'"parts"', b'"content"') % b',"model":"m","think":true',
+            {},
+            "ollama",
+        ),
+        (b'{"model":"m","messages":[],"keep_alive":0}', {}, "ollama"),
+        (BODY, OLLAMA_HEADER, "ollama"),
         (BODY, {}, "chat"),
         (BODY, {"user-agent": "ollama-python/0.6.3"}, "ollama"),
         (BODY.replace(b"{", b'{"stream":false,', 1), {}, "ollama"),
