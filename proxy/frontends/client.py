@@ -217,7 +217,7 @@ class CollectingClient:
                 pass
 
     def write(self, batch: Batch) -> bool:
-        self.collector.add(batch)
+        self._collector.add(batch)
         return False
 
     async def caught_up(self) -> None:
