@@ -30,6 +30,7 @@
     ├── Draining                  503 draining          (this process is stopping; try again)
     └── InternalError             500 internal_error
     ConfigError                   a problem in the config file, with file, line and column
+    └── PortTaken                 a port that the config names and cannot be listened on
     WorkersFailed                 `serve --workers` cannot go on
 
 `message` is written for the person who reads it and never holds a secret; `code` is for programs;
@@ -255,6 +256,17 @@ class ConfigError(Exception):
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
         return where + self.message
+
+
+class PortTaken(ConfigError):
+    """A second port that cannot be listened on, told by the key that names it."""
+
+    def __init__(self, key: str, port: int, error: OSError, *, file: str = "") -> None:
+        why = error.strerror or error
+        super().__init__(
+            f"cannot listen on port {port} as `{key}` says: {why}; stop what listens there, or choose another port",
+            file=file,
+        )
 
 
 class ConfigErrors(Exception):

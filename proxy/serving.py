@@ -19,7 +19,7 @@ from aiohttp import web
 from proxy.app import House, create_app
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
-from proxy.errors import ConfigError, Draining
+from proxy.errors import Draining, PortTaken
 from proxy.frontends.ollama import PREFIX as OLLAMA_PREFIX
 from proxy.frontends.server import Runner
 from proxy.telemetry import log as logs
@@ -117,11 +117,7 @@ class Process:
         try:
             await site.start()
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on port {port} as `server.ollama_port` says: {error.strerror or error}; "
-                "stop what listens there, maybe Ollama itself, or choose another port",
-                file=self._house.path,
-            ) from None
+            raise PortTaken("server.ollama_port", port, error, file=self._house.path) from None
         runner.limited_server.prefixes[site.port] = OLLAMA_PREFIX
         return site
 

@@ -149,7 +149,7 @@ class Server(web.Server):
         self.prefixes: dict[int, str] = {}
         """What goes without saying before each path, by the port that a client came to.
 
-        All that a second address needs: a site of the same runner, which shares limits and drain, and an entry here.
+        All that a second address needs: a site of the same runner, so that limits and drain are shared, and an entry here.
         """
 
     def __call__(self) -> RequestHandler:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
+from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.workers.address import addresses, reserve
 from proxy.workers.board import Board, Turn
 from proxy.workers.channel import Message
@@ -60,6 +60,7 @@ class Parent:
         self._reload = Reload(path, self._board, self._loop, voters=self._serving, over=self._admit_ready)
         self._gathering = Gathering(self._loop, self._children)
         self._reserved: list[socket.socket] = []
+        self._reserved_for_ollama: list[socket.socket] = []
         self._drain_s = 0.0
         self._announced = False
         self._stopping = False
@@ -119,7 +120,7 @@ class Parent:
         self._loop.leave()
         for child in self._children():
             child.let_go()
-        for sock in self._reserved:
+        for sock in (*self._reserved, *self._reserved_for_ollama):
             sock.close()
 
     def _hear(self, child: Child, message: Message) -> None:
@@ -133,11 +134,19 @@ class Parent:
         self._drain_s = max(self._drain_s, message.values["drain_s"])
         if not self._reserved:
             try:
-                self._reserved = reserve(message.values["host"], message.values["port"])
-            except OSError as error:
+                self._reserve(**message.values["listen"])
+            except (OSError, PortTaken) as error:
                 self._give_up(error)
                 return
         self._admit(child)
+
+    def _reserve(self, *, host: str, port: int, ollama_port: int | None) -> None:
+        self._reserved = reserve(host, port)
+        if ollama_port is not None:
+            try:
+                self._reserved_for_ollama = reserve(host, ollama_port)
+            except OSError as error:
+                raise PortTaken("server.ollama_port", ollama_port, error, file=self._path) from None
 
     def _admit(self, child: Child) -> None:
         if self._reload.busy:
@@ -146,7 +155,8 @@ class Parent:
             self._reload.give(child)
             return
         child.send("commit", generation=child.generation, tell=False)
-        child.send("listen", addresses=addresses(self._reserved), rejected=self._reload.rejected)
+        places = {"addresses": addresses(self._reserved), "for_ollama": addresses(self._reserved_for_ollama)}
+        child.send("listen", **places, rejected=self._reload.rejected)
         child.state = "serving"
 
     def _admit_ready(self) -> None:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.errors import ConfigErrors
+from proxy.frontends.ollama import PREFIX as OLLAMA_PREFIX
 from proxy.frontends.server import Runner
 from proxy.serving import BACKLOG, Process, background, run
 from proxy.telemetry import log as logs
@@ -49,6 +50,7 @@ class Worker(Process):
         self._orphan = False
         self._where: asyncio.Event = asyncio.Event()
         self._addresses: list[Address] = []
+        self._for_ollama: list[Address] = []
         self._proposal: object = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._rounds = count(1)
@@ -86,11 +88,13 @@ class Worker(Process):
 
     async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[web.BaseSite]:
         number = self._shared.generation.number
-        self._tell("ready", generation=number, host=server.host, port=server.port, drain_s=server.drain_s)
+        listen = {"host": server.host, "port": server.port, "ollama_port": server.ollama_port}
+        self._tell("ready", generation=number, listen=listen, drain_s=server.drain_s)
         await self._where.wait()
+        runner.limited_server.prefixes.update((place[1], OLLAMA_PREFIX) for _, place in self._for_ollama)
         sites: list[web.BaseSite] = []
         try:
-            for address in self._addresses:
+            for address in (*self._addresses, *self._for_ollama):
                 site = web.SockSite(runner, join(address), backlog=BACKLOG)
                 await site.start()
                 sites.append(site)
@@ -124,7 +128,7 @@ class Worker(Process):
         match message.word:
             case "listen":
                 house.recall(values["rejected"])
-                self._addresses = values["addresses"]
+                self._addresses, self._for_ollama = values["addresses"], values["for_ollama"]
                 self._where.set()
             case "prepare":
                 self._prepare(message.load, **values)

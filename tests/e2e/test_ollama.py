@@ -525,13 +525,23 @@ async def test_both_ports_share_one_limit_of_connections(open_house: Opener, ups
 Serve = Callable[..., Awaitable[Process]]
 
 
-async def test_a_process_listens_on_both_ports_and_drains_both(serve: Serve, upstream: ScriptedUpstream) -> None:
-    proxy = await serve(openai_config(upstream.url, server="{ollama_port: 0, drain_s: 1.2}"))
+HOW_MANY = {"one": (), "several": ("--workers", "2")}
+
+
+@pytest.mark.parametrize("workers", HOW_MANY)
+async def test_a_process_listens_on_both_ports_and_drains_both(
+    serve: Serve, upstream: ScriptedUpstream, workers: str
+) -> None:
+    config = openai_config(upstream.url, server="{ollama_port: 0, drain_s: 1.2}")
+    proxy = await serve(config, "--port", "0", *HOW_MANY[workers])
     assert proxy.process.stdout is not None
     printed = (await proxy.process.stdout.readline()).decode()
     found = re.fullmatch(r"as Ollama on http://127\.0\.0\.1:(\d+)\n", printed)
     assert found, printed
     port = int(found[1])
+    for _ in range(12):  # whichever worker gets a connection
+        assert await get(port, "/") == (200, b"Ollama is running")
+        assert (await get(proxy.port, "/api/version"))[0] == 404
     upstream.always(*BEGUN, Stall())
     async with await RawClient.connect(port) as client:
         await client.post("/api/chat", ASK)
@@ -546,15 +556,19 @@ async def test_a_process_listens_on_both_ports_and_drains_both(serve: Serve, ups
     assert await proxy.exit_code(within=3) == 0
 
 
-async def test_a_second_port_that_is_taken_is_told_by_its_key(serve: Serve, upstream: ScriptedUpstream) -> None:
+@pytest.mark.parametrize("workers", HOW_MANY)
+async def test_a_second_port_that_is_taken_is_told_by_its_key(
+    serve: Serve, upstream: ScriptedUpstream, workers: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        proxy = await serve(openai_config(upstream.url, server=f"{{ollama_port: {port}}}"), wait=False)
+        config = openai_config(upstream.url, server=f"{{ollama_port: {port}}}")
+        proxy = await serve(config, "--port", "0", *HOW_MANY[workers], wait=False)
         assert await proxy.exit_code() == 1
     await proxy.read_output()
-    [line] = proxy.logged
+    line = proxy.logged[-1]
     assert f"cannot listen on port {port} as `server.ollama_port` says: " in line
-    assert "address already in use; stop what listens there, maybe Ollama itself, or choose another port" in line
+    assert "address already in use; stop what listens there, or choose another port" in line
     assert "listening" not in proxy.printed
 
 
