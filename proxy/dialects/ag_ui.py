@@ -6,7 +6,7 @@ as a system message; the settings are read from `forwardedProps`. `state` is the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -102,17 +102,18 @@ def _messages(values: list[Any]) -> tuple[Message, ...]:
                 found.append(Message(role, _content(value, path), name=get_string(value, "name", path)))
             case "assistant":
                 found.append(_assistant(value, path, thoughts))
-                thoughts = []
             case "tool":
                 found.append(_result(value, path))
             case "reasoning":
                 text = get_string(value, "content", path) or ""
                 thoughts.append((text, get_string(value, "encryptedValue", path) or ""))
-            case "activity":
-                pass  # progress that the application shows; no part of the conversation
+                continue
+            case "activity":  # progress that the application shows; no part of the conversation
+                continue
             case role:
                 at = f"{path}.role"
                 raise BadRequest(f"{at}: {role[:32]!r} is none of {_ROLES}", param=at)
+        thoughts = []
     return tuple(_paired(found))
 
 
@@ -145,43 +146,46 @@ def _result(value: dict[str, Any], path: str) -> Message:
     """What a tool brought; with `error`, that it failed, and the error says why where the content does not."""
     error = get_string(value, "error", path)
     parts = _content(value, path)
-    if error and not any(not isinstance(part, Text) or part.text for part in parts):
+    if error and not parts:
         parts = (Text(error),)
     return Message("tool", parts, tool_call_id=need_string(value, "toolCallId", path), failed=error is not None)
 
 
-def _paired(messages: Iterable[Message]) -> list[Message]:
-    """Calls and results as far sides want them: calls made at one go in one message, and none without a result.
+def _paired(messages: list[Message]) -> list[Message]:
+    """Calls and results as far sides want them: results right after the message with the calls, and no call without.
 
-    Where an agent names no parent for its calls, clients keep each in a message of its own.
+    Where an agent names no parent for its calls, clients keep each in a message of its own: those are one again.
     """
-    messages = list(messages)
-    answered = {message.tool_call_id for message in messages if message.role == "tool"}
+    results = {message.tool_call_id: message for message in messages if message.role == "tool"}
     found: list[Message] = []
     for message in messages:
         if message.role == "assistant":
-            calls = tuple([call for call in message.tool_calls if call.id in answered])
-            if not message.parts and not calls:
-                continue
+            calls = tuple([call for call in message.tool_calls if call.id in results])
             message = msgspec.structs.replace(message, tool_calls=calls)
             if found and found[-1].role == "assistant" and found[-1].tool_calls:
                 message = _merged(found.pop(), message)
+            if not message.parts and not message.tool_calls:
+                continue
         found.append(message)
-    return found
+    asked = {call.id for message in found for call in message.tool_calls}
+    return [
+        placed
+        for message in found
+        if message.role != "tool" or message.tool_call_id not in asked
+        for placed in (message, *[results[call.id] for call in message.tool_calls])
+    ]
 
 
 def _merged(first: Message, second: Message) -> Message:
     return msgspec.structs.replace(
-        first,
-        parts=first.parts + second.parts,
-        tool_calls=first.tool_calls + second.tool_calls,
+        first, parts=first.parts + second.parts, tool_calls=first.tool_calls + second.tool_calls
     )
 
 
 def _content(value: dict[str, Any], path: str) -> tuple[Part, ...]:
     content = value.get("content")
     if type(content) is str:
-        return (Text(content),)
+        return (Text(content),) if content else ()  # some far sides refuse a text without any
     if type(content) is not list:
         raise wrong(f"{path}.content", "a string or a list of parts", content)
     parts = [_part(part, at) for part, at in objects(content, f"{path}.content")]
@@ -189,10 +193,11 @@ def _content(value: dict[str, Any], path: str) -> tuple[Part, ...]:
 
 
 def _part(part: dict[str, Any], path: str) -> Part | None:
-    """A part of a message; None for one of an unknown type, which the protocol wants dropped."""
+    """A part of a message; None for an empty text, and for an unknown type, which the protocol wants dropped."""
     kind = need_string(part, "type", path)
     if kind == "text":
-        return Text(need_string(part, "text", path))
+        text = need_string(part, "text", path)
+        return Text(text) if text else None
     if kind == "binary":  # 0.0.x
         return _binary(part, path)
     if kind not in _MEDIA:

@@ -106,17 +106,19 @@ class RunWriter:
         """
         if self._ended:
             return b""
-        if isinstance(batch.terminal, Finish):
-            return self._finished(batch)
-        return b"".join([self._event(event) for event in batch.events])
+        events = batch.events
+        if events and type(events[-1]) is Finish:
+            return self._finished(events)
+        return b"".join([self._event(event) for event in events])
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta(text) | RefusalDelta(text):  # the protocol knows no refusals: they are what was said
                 if not text:
                     return b""
-                begin = b"" if self._open == "text" else self._begin_text()
-                return b"%b%b%b%b" % (begin, self._text_head, json_string(text), _TAIL)
+                if self._open == "text":
+                    return b"%b%b%b" % (self._text_head, json_string(text), _TAIL)
+                return b"%b%b%b%b" % (self._begin_text(), self._text_head, json_string(text), _TAIL)
             case ReasoningDelta(text):
                 if not text or not self._reasoning:
                     return b""
@@ -216,17 +218,17 @@ class RunWriter:
             self._message,
         )
 
-    def _finished(self, batch: Batch) -> bytes:
+    def _finished(self, events: list[StreamEvent]) -> bytes:
         """The last of an answer. Only now the arguments of calls are known to be complete, and clients act on them.
 
         A call whose arguments are no JSON cannot be ended: a client would run its tool without any.
         """
-        said = b"".join([self._event(event) for event in batch.events[:-1]])
+        said = b"".join([self._event(event) for event in events[:-1]])
         for call in self._calls.values():
             if call.broken:
                 self._unsent = said  # what was said before stands before the error
                 raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
-        return said + self._event(batch.events[-1])
+        return said + self._event(events[-1])
 
     def _end(self, reason: FinishReason, usage: Usage | None) -> bytes:
         calls = [call for _, call in sorted(self._calls.items())]

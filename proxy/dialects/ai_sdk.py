@@ -175,7 +175,7 @@ def _message(message: dict[str, Any], path: str) -> list[Message]:
     match need_string(message, "role", path):
         case "system":
             text = "".join([need_string(part, "text", at) for part, at in parts if part["type"] == "text"])
-            return [Message("system", (Text(text),))]
+            return [Message("system", (Text(text),))] if text else []
         case "user":
             return [Message("user", tuple(_said(parts)))]
         case "assistant":
@@ -204,7 +204,8 @@ def _said(parts: Parts) -> Iterator[Part]:
     for part, at in parts:
         match part["type"]:
             case "text":
-                yield Text(need_string(part, "text", at))
+                if text := need_string(part, "text", at):  # some far sides refuse a text without any
+                    yield Text(text)
             case "file":
                 media_type = get_string(part, "mediaType", at) or ""
                 url = need_string(part, "url", at)
@@ -222,7 +223,8 @@ def _answered(parts: Parts) -> Iterator[Message]:
                 yield from step.messages()
                 step = _Step()
             case "text":
-                step.text.append(Text(need_string(part, "text", at)))
+                if text := need_string(part, "text", at):
+                    step.text.append(Text(text))
             case "reasoning":
                 step.think(get_string(part, "text", at) or "", part.get("providerMetadata"))
             case "dynamic-tool":

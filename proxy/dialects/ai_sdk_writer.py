@@ -2,7 +2,7 @@
 
 https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol: one JSON object an event: the message's start, its step, parts
 with an id that begin, grow and end, the step's end, the message's end, `[DONE]`. An event of an unknown type fails
-the whole answer in the client, so only those are written that versions 6 and 7 both know. A stream that broke
+the whole answer in the client, so only those are written that versions 5.0.95, 6 and 7 all know. A stream that broke
 off ends with an `error` event and nothing after it.
 """
 

@@ -169,6 +169,31 @@ def test_calls_kept_each_in_a_message_of_its_own_are_brought_together():
     assert said[1].text == "Two"
 
 
+def test_results_stand_right_after_their_calls():
+    said = messages(
+        HI,
+        {"id": "a", "role": "assistant", "toolCalls": [call("1"), call("2")]},
+        {"id": "u2", "role": "user", "content": "Well?"},
+        result("2", "two"),
+        result("1", "one"),
+        result("9", "nobody asked"),
+    )
+    assert [(message.role, message.text) for message in said] == [
+        ("user", "hi"),
+        ("assistant", ""),
+        ("tool", "one"),
+        ("tool", "two"),
+        ("user", "Well?"),
+        ("tool", "nobody asked"),
+    ]
+
+
+def test_a_text_without_any_is_no_part():
+    """As an answer leaves that was stopped at once; some far sides refuse such a part."""
+    said = messages({**HI, "content": ""}, {**HI, "content": [{"type": "text", "text": ""}]})
+    assert said == [Message("user"), Message("user")]
+
+
 def test_a_call_without_a_result_is_left_out():
     said = messages(
         HI,
@@ -201,7 +226,8 @@ def test_reasoning_belongs_to_the_message_after_it():
     sealed = [thoughts[0], {**thoughts[1], "encryptedValue": "s"}]
     said = messages(HI, *sealed, {"id": "a", "role": "assistant", "content": "a"})
     assert (said[1].reasoning, said[1].reasoning_signature) == ("two", "s")
-    assert messages(HI, *thoughts) == [SAID]
+    said = messages(HI, *thoughts, HI, {"id": "a", "role": "assistant", "content": "a"})
+    assert [message.reasoning for message in said] == [None, None, None], "nothing came of it"
 
 
 def test_progress_is_no_part_of_the_conversation():

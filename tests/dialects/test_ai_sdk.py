@@ -294,6 +294,15 @@ def test_a_seal_holds_for_its_own_reasoning_alone():
     assert (said[1].reasoning, said[1].reasoning_signature) == ("onetwo", None)
 
 
+def test_a_text_without_any_is_no_part():
+    """As an answer leaves that was stopped at once; some far sides refuse such a part."""
+    empty = {"type": "text", "text": ""}
+    said = messages(
+        {"role": "system", "parts": [empty]}, HI, assistant({"type": "step-start"}, empty), {**HI, "parts": [empty]}
+    )
+    assert said == [Message("user", (Text("hi"),)), Message("user")]
+
+
 def test_messages_of_older_sdks_have_plain_text():
     assert messages({"role": "user", "content": "hi"}) == [Message("user", (Text("hi"),))]
 
