@@ -37,7 +37,7 @@ class _Block(msgspec.Struct):
     start: bytes
     pieces: list[str] = []
     size: int = 0
-    looked_at: int = 0  # its size when its arguments were last found incomplete
+    looked_at: int = 0  # characters, over all the times its arguments were found incomplete
     seal: str = ""
 
     @property
@@ -49,12 +49,13 @@ class _Block(msgspec.Struct):
         self.size += len(piece)
 
     def is_complete(self) -> bool:
-        """Whether nothing more can belong to it. Looks again only after it has doubled, so work stays linear."""
+        """Whether nothing more can belong to it. The more often it was not, the more has to come: work stays linear."""
         if not self.is_call:
             return True
-        if self.size < self.looked_at * 2:
+        last = self.pieces[-1].rstrip() if self.pieces else "{"
+        if (last and last[-1] != "}") or self.looked_at > 16 * self.size + 4096:
             return False
-        self.looked_at = self.size
+        self.looked_at += self.size
         try:
             return isinstance(msgspec.json.decode("".join(self.pieces)), dict)
         except (ValueError, RecursionError):

@@ -79,14 +79,14 @@ class _Typed(msgspec.Struct, frozen=True):
     type: str = ""
 
 
-class _Types(msgspec.Struct, frozen=True):
-    type: str
+class _Parts(msgspec.Struct, frozen=True):
     delta: _Typed = _Typed()
     content_block: _Typed = _Typed()
 
 
-_decode_types = msgspec.json.Decoder(_Types).decode
-_KNOWN_EVENTS = frozenset({"message_start", "content_block_start", "content_block_delta", "message_delta"})
+_decode_type = msgspec.json.Decoder(_Typed).decode
+_decode_parts = msgspec.json.Decoder(_Parts).decode
+_KNOWN_EVENTS = frozenset({"message_start", "content_block_start", "content_block_delta", "message_delta", "error"})
 _KNOWN_PARTS = frozenset(
     {
         "",
@@ -105,10 +105,13 @@ _KNOWN_PARTS = frozenset(
 def is_unknown(data: bytes) -> bool:
     """Whether an event that could not be decoded is merely of a type, or about a type, that we do not know."""
     try:
-        types = _decode_types(data)
+        type_ = _decode_type(data).type
+        if type_ and type_ not in _KNOWN_EVENTS:
+            return True
+        parts = _decode_parts(data)
     except (ValueError, RecursionError):
         return False
-    return types.type not in _KNOWN_EVENTS or not {types.delta.type, types.content_block.type} <= _KNOWN_PARTS
+    return not {parts.delta.type, parts.content_block.type} <= _KNOWN_PARTS
 
 
 FINISH_REASONS: dict[str, FinishReason] = {

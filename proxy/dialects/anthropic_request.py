@@ -30,6 +30,8 @@ from proxy.dialects.json_body import (
 )
 from proxy.errors import BadRequest
 
+TOKENS_OF_AN_IMAGE = 1600
+
 _ROLES = ("user", "assistant", "system")
 
 
@@ -40,24 +42,28 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     return _request(wire, id=id, path=path, headers=headers or {})
 
 
-def count_tokens(body: bytes) -> int:
-    """About how many tokens a request's input has, for clients that ask before they send it.
+def decode_count(body: bytes) -> ChatRequest:
+    """Read a request to count tokens: like any other, but that no answer is wanted, of whatever length."""
+    return _request(parse_object(body), id="", path="", headers={})
 
-    A quarter of the characters of all that the model reads, and for each image what Anthropic counts for a
-    large one. Raises `BadRequest` as `decode_request` does.
+
+def input_tokens(request: ChatRequest) -> int:
+    """About how many tokens a request's input has: a quarter of the characters of all that the model reads.
+
+    An image counts for what Anthropic counts for a large one. Linear in the request, and made only where a client
+    wants to be told before the far side has counted.
     """
-    request = _request(parse_object(body), id="", path="", headers={})
     characters = sum(len(msgspec.json.encode(tool)) for tool in request.tools)
-    images = 0
+    pictures = 0
     for message in request.messages:
         characters += len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
         characters += len(message.reasoning or "")
         for part in message.parts:
             if isinstance(part, Image):
-                images += 1
+                pictures += 1
             elif isinstance(part, File):
                 characters += len(part.data or "")
-    return -(-characters // 4) + images * 1600
+    return -(-characters // 4) + pictures * TOKENS_OF_AN_IMAGE
 
 
 def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str]) -> ChatRequest:

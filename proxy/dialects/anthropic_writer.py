@@ -8,6 +8,7 @@ complete. Every event has its name, without which the official SDKs see nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, assert_never
 
 import msgspec
@@ -43,11 +44,11 @@ class StreamWriter:
     """Writes one streamed answer.
 
     Batches of this same dialect go out as the events they came in; all others are written from ours. `model` is
-    what is said where the far side names none, `input_tokens` an estimate: Anthropic tells it with the first event,
-    when other far sides have not counted yet; the true count comes with the last.
+    what is said where the far side names none. `input_tokens` estimates: Anthropic tells their number with the first
+    event, when other far sides have not counted yet; the true count comes with the last.
     """
 
-    def __init__(self, *, id: str, request_id: str, model: str, input_tokens: int) -> None:
+    def __init__(self, *, id: str, request_id: str, model: str, input_tokens: Callable[[], int]) -> None:
         self._id = id
         self._request_id = request_id
         self._model = model
@@ -61,16 +62,16 @@ class StreamWriter:
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch; after a terminal event, the end of the body."""
         if batch.dialect == DIALECT and not self._own:
-            if not (self._begun and batch.events and type(batch.events[0]) is Start):
+            self._own = self._begun and _starts(batch)
+            if not self._own:
+                self._begun = self._begun or _starts(batch)
                 return self._pass_on(batch)
-            self._own = True
         if self._passed:
             self._blocks.resume(self._passed)
             self._passed = b""
         return b"".join([self._event(event) for event in batch.events])
 
     def _pass_on(self, batch: Batch) -> bytes:
-        self._begun = True
         payloads = batch.payloads
         frames = b"".join(payloads)
         for payload in reversed(payloads):
@@ -122,7 +123,7 @@ class StreamWriter:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": self._input_tokens, "output_tokens": 0},
+            "usage": {"input_tokens": self._input_tokens(), "output_tokens": 0},
         }
         return _frame(b"message_start", {"type": "message_start", "message": message})
 
@@ -141,7 +142,7 @@ class StreamWriter:
         return b"event: error\ndata: %b\n\n" % error_body(error, self._request_id)
 
 
-def whole_body(answer: Answer, *, id: str, model: str, input_tokens: int) -> bytes:
+def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[], int]) -> bytes:
     """A whole message: the far side's own body where it spoke this dialect, else one built from the answer."""
     if answer.dialect == DIALECT and answer.payload:
         return answer.payload
@@ -168,7 +169,7 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: int) -> byt
             "stop_sequence": None,
             "usage": write_usage(usage)
             if usage is not None
-            else {"input_tokens": input_tokens, "output_tokens": -(-len(text) // 4)},
+            else {"input_tokens": input_tokens(), "output_tokens": -(-len(text) // 4)},
         }
     )
 
@@ -180,6 +181,10 @@ def arguments_object(arguments: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = arguments
     return value if isinstance(value, dict) else {"arguments": value}
+
+
+def _starts(batch: Batch) -> bool:
+    return bool(batch.events) and type(batch.events[0]) is Start
 
 
 def _stop_reason(reason: str, *, refused: bool, called: bool) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects.anthropic_errors import error_body
-from proxy.dialects.anthropic_request import count_tokens, decode_request
+from proxy.dialects.anthropic_request import decode_count, decode_request, input_tokens
 from proxy.dialects.anthropic_writer import PING, StreamWriter, whole_body
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
@@ -35,7 +36,7 @@ class AnthropicEncoder:
         self._request_id = request.id
         self._id = f"msg_{request.id}"
         self._model = request.model or ""
-        self._input_tokens = request.estimated_tokens()
+        self._input_tokens = partial(input_tokens, request)
         self.headers: Mapping[str, str] = {**STREAM_HEADERS, "Request-Id": request.id}
         self._writer = StreamWriter(
             id=self._id, request_id=request.id, model=self._model, input_tokens=self._input_tokens
@@ -61,7 +62,7 @@ def _claims(head: Head, body: bytes) -> int:  # noqa: ARG001 - a list of models 
 
 
 def _count(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
-    return _json(200, msgspec.json.encode({"input_tokens": count_tokens(body)}), head.id)
+    return _json(200, msgspec.json.encode({"input_tokens": input_tokens(decode_count(body))}), head.id)
 
 
 class AnthropicFrontend:
