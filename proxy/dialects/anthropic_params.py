@@ -38,11 +38,16 @@ def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
         params["stop"] = stop
     if effort := _effort(wire):
         params["reasoning_effort"] = effort
-    if wire.get("tools"):  # OpenAI refuses a choice among none
+    if any(map(is_function, wire.get("tools") or ())):  # OpenAI refuses a choice among none
         params |= _decode_choice(wire.get("tool_choice"))
     if schema := _schema(wire):
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     return params
+
+
+def is_function(tool: Any) -> bool:
+    """Whether a tool is one that the client defines. Those Anthropic defines or runs mean nothing to others."""
+    return isinstance(tool, dict) and (tool.get("type") or "custom") == "custom"
 
 
 def encode_params(params: Mapping[str, Any], *, model: str, tools: bool) -> dict[str, Any]:

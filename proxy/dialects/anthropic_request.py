@@ -14,7 +14,7 @@ import msgspec
 
 from proxy.chat import ChatRequest, File, Image, Message, Other, Part, Text, Tool, ToolCall
 from proxy.dialects.anthropic_events import DIALECT
-from proxy.dialects.anthropic_params import HINTS, decode_params
+from proxy.dialects.anthropic_params import HINTS, decode_params, is_function
 from proxy.dialects.json_body import (
     get_array,
     get_boolean,
@@ -117,10 +117,10 @@ def _system(system: Any) -> list[Message]:
 
 
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
-    """The functions a model may call. Tools that Anthropic defines, and those it runs, stay in `wire` alone."""
+    """The functions a model may call. The other tools stay in `wire` alone."""
     tools = []
     for value, path in objects(values or [], "tools"):
-        if (get_string(value, "type", path) or "custom") != "custom":
+        if not is_function(value):
             continue
         tools.append(
             Tool(
