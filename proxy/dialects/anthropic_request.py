@@ -8,6 +8,7 @@ far side of the same dialect. Clients send their whole history each time, so wha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -76,7 +77,7 @@ def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, 
         id=id,
         contract="anthropic",
         dialect=DIALECT,
-        messages=(*_system(wire.get("system")), *_messages(messages)),
+        messages=_conversation(wire.get("system"), messages),
         model=get_string(wire, "model"),
         params=params,
         hints=HINTS & params.keys(),
@@ -102,18 +103,20 @@ def _check_max_tokens(wire: Mapping[str, Any]) -> None:
         raise BadRequest("max_tokens: expected 0 or more", param="max_tokens")
 
 
-def _system(system: Any) -> list[Message]:
-    """The system prompt as one text: not every server reads a list there."""
+def _system(system: Any) -> list[str]:
+    """The texts of the system prompt.
+
+    Claude Code's first says which build of it asks. That is for Anthropic's books, and would make the same prompt
+    look like another one to the caches of other servers.
+    """
     if system is None:
         return []
     if type(system) is str:
-        texts = [system]
-    elif type(system) is list:
-        texts = [need_string(block, "text", path) for block, path in objects(system, "system")]
-    else:
+        return [system]
+    if type(system) is not list:
         raise wrong("system", "a string or a list of text blocks", system)
-    text = "\n\n".join(text for text in texts if text)
-    return [Message("system", (Text(text),))] if text else []
+    texts = [need_string(block, "text", path) for block, path in objects(system, "system")]
+    return [text for text in texts if not text.startswith("x-anthropic-billing-header:")]
 
 
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
@@ -132,20 +135,62 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
     return tuple(tools)
 
 
-def _messages(values: list[Any]) -> list[Message]:
-    messages: list[Message] = []
+def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
+    """All messages: one system prompt in one text, then turns, for most chat templates take nothing else.
+
+    What the system says later is told in the user's turn, in the marks that Claude Code has always used there.
+    """
+    prompt = _system(system)
+    told = _Conversation()
     for value, path in objects(values, "messages"):
         blocks = _blocks(value.get("content"), f"{path}.content")
         match need_string(value, "role", path):
             case "user":
-                messages += _user(blocks)
+                for message in _user(blocks):
+                    told.add(message)
             case "assistant":
-                messages += _assistant(blocks)
+                for message in _assistant(blocks):
+                    told.add(message)
             case "system":
-                messages.append(Message("system", _parts(blocks)))
+                text = Message("system", _parts(blocks)).text
+                if told.begun:
+                    told.add(Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),)))
+                else:
+                    prompt.append(text)
             case role:
                 raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
-    return messages
+    text = "\n\n".join(text for text in prompt if text)
+    return (*([Message("system", (Text(text),))] if text else ()), *told.messages())
+
+
+class _Conversation:
+    """Adds up turns. Anthropic joins what the user says in several messages, so we do."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._saying: list[Part] | None = None
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._messages) or self._saying is not None
+
+    def add(self, message: Message) -> None:
+        if message.role == "user":
+            if self._saying is None:
+                self._saying = []
+            self._saying += message.parts
+            return
+        self._end_of_turn()
+        self._messages.append(message)
+
+    def messages(self) -> list[Message]:
+        self._end_of_turn()
+        return self._messages
+
+    def _end_of_turn(self) -> None:
+        if self._saying is not None:
+            self._messages.append(Message("user", _joined(self._saying, "\n\n")))
+            self._saying = None
 
 
 def _blocks(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
@@ -212,7 +257,7 @@ class _Turn:
     def message(self) -> Message:
         return Message(
             "assistant",
-            parts=tuple(self.parts),
+            parts=_joined(self.parts, ""),  # a text with citations comes in many blocks
             tool_calls=tuple(self.calls),
             reasoning=self.reasoning or None,
             reasoning_signature=self.seal or None,
@@ -233,7 +278,18 @@ def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
                 parts.append(Text(_found(block, path)))
             case other:
                 parts.append(Other(other[:64]))
-    return tuple(parts)
+    return _joined(parts, "\n\n")
+
+
+def _joined(parts: list[Part], between: str) -> tuple[Part, ...]:
+    """The parts with texts side by side made one: some servers take a message of nothing but text only as a string."""
+    joined: list[Part] = []
+    for is_text, run in groupby(parts, key=lambda part: isinstance(part, Text)):
+        if is_text:
+            joined.append(Text(between.join(part.text for part in run if isinstance(part, Text))))
+        else:
+            joined += run
+    return tuple(joined)
 
 
 def _image(source: dict[str, Any], path: str) -> Part:

@@ -22,11 +22,16 @@ from proxy.backends.litellm_http import TAKES_HANDLER, Exchange
 from proxy.backends.litellm_settings import LiteLLMSettings
 from proxy.backends.redact import Redactor
 from proxy.chat import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
+from proxy.dialects.anthropic_request import decode_request
+from proxy.dialects.anthropic_writer import StreamWriter
+from proxy.dialects.sse import SSEDecoder
 from proxy.errors import ConfigError, Unsupported, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
 from proxy.events import (
+    Batch,
     Fault,
     Finish,
     ReasoningDelta,
+    ReasoningSignature,
     Start,
     ToolCallDelta,
     ToolCallStart,
@@ -401,9 +406,38 @@ async def test_anthropic_thinking_and_tool_use(upstream: ScriptedUpstream, opene
     got = await outcome(await opened(), ANTHROPIC, ask(tools=(LOOK,)))
     assert told(got, Start)[0].model == "scripted-1"
     assert told(got, ReasoningDelta) == [ReasoningDelta("hmm")]
+    assert told(got, ReasoningSignature) == [ReasoningSignature("s")]
     assert told(got, ToolCallStart) == [ToolCallStart(0, "toolu_1", "look")]
     assert "".join(piece.arguments for piece in told(got, ToolCallDelta)) == '{"for":"x"}'
     assert told(got, Finish)[0].reason == "tool_calls"
+
+    # A client of Anthropic's keeps the thought with its seal, and brings it back beside the tool's answer.
+    stream = StreamWriter(id="m", request_id="r", model="m", input_tokens=lambda: 1).feed(Batch(got.events))
+    parts = [json.loads(data).get("delta", {}) for _, data in SSEDecoder().feed(stream)]
+    thought = {
+        "type": "thinking",
+        "thinking": "".join(part.get("thinking", "") for part in parts),
+        "signature": "".join(part.get("signature", "") for part in parts),
+    }
+    back = {
+        "max_tokens": 4000,
+        "stream": True,
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "tools": [{"name": "look", "input_schema": LOOK.parameters}],
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [thought, {**use, "input": {"for": "x"}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "found"}]},
+        ],
+    }
+    upstream.play(answer(wire, ["ok"]))
+    request = decode_request(json.dumps(back).encode(), id="r2")
+    assert (await outcome(await opened(), ANTHROPIC, request)).text == "ok"
+    body = upstream.requests[-1].json()
+    assert body["thinking"]["type"] == "enabled"
+    assert body["messages"][1]["content"][0] == {"type": "thinking", "thinking": "hmm", "signature": "s"}
+    assert body["messages"][1]["content"][1]["id"] == "toolu_1"
+    assert body["messages"][2]["content"][0]["tool_use_id"] == "toolu_1"
 
 
 async def test_ollama_thinking_and_two_tool_calls(upstream: ScriptedUpstream, opened: Opened) -> None:

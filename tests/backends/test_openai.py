@@ -4,12 +4,15 @@ import asyncio
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
 from proxy.backends.openai import OpenAIBackend, OpenAISettings
+from proxy.backends.wire import Identity
 from proxy.errors import ConfigError
 from proxy.events import Finish, Start, TextDelta
+from proxy.routing import Target
 from tests.support.upstream import openai_stream
 from tests.support.wire import backend, batches, chat, events
 
@@ -173,3 +176,30 @@ async def test_opening_does_not_hold_up_the_loop(monkeypatch):
 def test_every_setting_is_described():
     for name, field in OpenAISettings.model_fields.items():
         assert field.description, name
+
+
+def asked(url, model="gpt-5", *, dialect="anthropic-messages", **params):
+    """What a client of another dialect's request becomes on its way to `url`."""
+    far = OpenAIBackend("far", OpenAISettings(kind="openai", api_key=CANARY), resources=None)
+    far.identify(Identity(url, {}))
+    request = chat(dialect=dialect, params=params, hints=frozenset({"reasoning_effort", "top_k"}))
+    body = msgspec.json.decode(far._body(request, Target("far", model)))
+    return {name: body[name] for name in body.keys() - {"messages", "model", "stream", "stream_options"}}
+
+
+OPENAI = "https://api.openai.com/v1/chat/completions"
+
+
+def test_the_length_of_an_answer_has_the_name_that_all_of_openais_models_take():
+    assert asked(OPENAI, max_tokens=5) == {"max_completion_tokens": 5}
+    assert asked(OPENAI, max_tokens=5, dialect="chat") == {"max_completion_tokens": 5}
+    assert asked(OPENAI, max_tokens=5, dialect="openai-chat") == {"max_tokens": 5}  # the client's own word
+    assert asked("http://127.0.0.1:8000/v1/chat/completions", max_tokens=5) == {"max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [("gpt-5", True), ("o3-mini", True), ("gpt-4o-mini", False), ("gpt-4.1", False), ("gpt-3.5-turbo", False)],
+)
+def test_a_wish_to_think_goes_to_models_that_can(model, takes):
+    assert asked(OPENAI, model, reasoning_effort="low", top_k=4) == ({"reasoning_effort": "low"} if takes else {})

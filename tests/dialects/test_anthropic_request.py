@@ -133,7 +133,35 @@ def test_a_system_prompt_is_one_text():
     assert decode(system="a").messages[0] == Message("system", (Text("a"),))
     assert decode(system=blocks).messages[0] == Message("system", (Text("a\n\nb"),))
     assert decode(system="").messages == decode(system=[]).messages == decode().messages
-    assert messages({"role": "system", "content": "later"}) == (Message("system", (Text("later"),)),)
+    assert messages({"role": "system", "content": "a"}, *HI)[0] == Message("system", (Text("a"),))
+
+
+def test_what_the_system_says_later_is_told_in_the_users_turn():
+    reminder = "<system-reminder>\nlater\n</system-reminder>"
+    later = {"role": "system", "content": [{"type": "text", "text": "later"}]}
+    assert messages(*HI, later) == (Message("user", (Text(f"hi\n\n{reminder}"),)),)
+    assert messages(*HI, {"role": "assistant", "content": "x"}, later, *HI)[2:] == (
+        Message("user", (Text(f"{reminder}\n\nhi"),)),
+    )
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "done"}]}
+    assert messages(*HI, call, result, later)[2:] == (
+        Message("tool", (Text("done"),), tool_call_id="c"),
+        Message("user", (Text(reminder),)),
+    )
+
+
+def test_texts_side_by_side_are_one():
+    a, b = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}
+    assert asked(a, b)[0].parts == (Text("a\n\nb"),)
+    assert said(a, b)[0].parts == (Text("ab"),)
+
+
+def test_which_claude_code_asks_is_for_anthropic_alone():
+    billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.782; cc_entrypoint=cli;"}
+    request = decode(system=[billing, {"type": "text", "text": "s"}])
+    assert request.messages[0] == Message("system", (Text("s"),))
+    assert request.wire["system"][0] == billing
 
 
 def test_images_and_documents():
@@ -163,9 +191,7 @@ def test_images_and_documents():
             File(data=pdf, name="T", media_type="application/pdf"),
             File(url="https://a.example/d"),
             File(id="f2"),
-            Text("T\n\nplain"),
-            Text("inner"),
-            Text("whole"),
+            Text("T\n\nplain\n\ninner\n\nwhole"),
             Other("document by new"),
             Text("A\nhttps://a.example\nx"),
             Other("container_upload"),

@@ -250,3 +250,47 @@ def test_a_content_part_of_a_new_type_passes_to_the_same_dialect_and_is_refused_
     founding = msgspec.structs.replace(request, wire=None, dialect="chat")
     with pytest.raises(Unsupported, match="video_url"):
         sent(founding)
+
+
+def test_what_is_our_reading_of_other_words_goes_only_to_who_takes_it():
+    request = chat(
+        Message("user", (Text("hi"),)),
+        params={"top_k": 4, "reasoning_effort": "low", "top_p": 1},
+        hints=frozenset({"top_k", "reasoning_effort"}),
+    )
+    assert "top_k" not in sent(request)
+    assert "reasoning_effort" not in sent(request)
+    assert sent(request, hints={"reasoning_effort"})["reasoning_effort"] == "low"
+    assert sent(request)["top_p"] == 1
+    said = msgspec.structs.replace(request, hints=frozenset())  # a client's or a route's own words
+    assert (sent(said)["top_k"], sent(said)["reasoning_effort"]) == (4, "low")
+
+
+def test_what_a_tool_brought_besides_text_follows_its_answers_as_the_users():
+    call = Message("assistant", tool_calls=(ToolCall("c1", "f", "{}"), ToolCall("c2", "f", "{}")))
+    shown = Message("tool", (Text("a"), Image("data:image/png;base64,AA=="), Text("b")), tool_call_id="c1")
+    told = Message("tool", (Text("c"),), tool_call_id="c2")
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for last in ((), (Message("user", (Text("so?"),)),)):
+        turns = sent(chat(call, shown, told, *last))["messages"][1:]
+        assert turns[:3] == [
+            {"role": "tool", "content": "ab", "tool_call_id": "c1"},
+            {"role": "tool", "content": "c", "tool_call_id": "c2"},
+            {"role": "user", "content": [image]},
+        ]
+        assert len(turns) == 3 + len(last)
+
+
+def test_a_users_name_is_never_longer_than_openai_takes():
+    assert sent(chat(Message("user", (Text("hi"),)), user="u" * 64))["user"] == "u" * 64
+    assert len(sent(chat(Message("user", (Text("hi"),)), user="u" * 65))["user"]) == 64
+
+
+def test_sealed_reasoning_goes_only_to_who_has_a_form_for_it():
+    sealed = Message("assistant", (Text("t"),), reasoning="hm", reasoning_signature="s")
+    bare = Message("assistant", (Text("t"),), reasoning="hm")
+    assert sent(chat(sealed))["messages"] == [{"role": "assistant", "content": "t"}]
+    assert sent(chat(bare), thoughts=True)["messages"] == [{"role": "assistant", "content": "t"}]
+    assert sent(chat(sealed), thoughts=True)["messages"][0]["thinking_blocks"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"}
+    ]
