@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from proxy.backends.health import Health
@@ -355,3 +356,16 @@ async def test_a_backend_gets_its_model_and_the_routes_parameters() -> None:
     backend = Told(*HELLO)
     await exchange(backend, set={"temperature": 0.7}, default={"top_p": 1}).run(Taker())
     assert (backend.asked[0].model, backend.asked[0].params) == ("m", {"top_p": 1, "temperature": 0.7})
+
+
+async def test_what_a_route_sets_is_no_mere_hint() -> None:
+    backend = Told(*HELLO)
+    asked = exchange(backend, set={"top_k": 4}, default={"reasoning_effort": "low"})
+    asked.request = msgspec.structs.replace(
+        asked.request,
+        params={"top_k": 9, "reasoning_effort": "high"},
+        hints=frozenset({"top_k", "reasoning_effort"}),
+    )
+    await asked.run(Taker())
+    assert backend.asked[0].params == {"top_k": 4, "reasoning_effort": "high"}
+    assert backend.asked[0].hints == {"reasoning_effort"}
