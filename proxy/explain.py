@@ -22,7 +22,12 @@ from proxy.routing import Explanation, Parameter, Plan, Principal, Router
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
 
-_ORIGIN = {"request": "from the request", "set": "set by the route", "default": "the route's default"}
+_ORIGIN = {
+    "request": "from the request",
+    "hint": "from the request, to a target that is known to take it",
+    "set": "set by the route",
+    "default": "the route's default",
+}
 
 
 def router_of(config: Config) -> Router:

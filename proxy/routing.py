@@ -89,7 +89,9 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A parameter as it is sent, and where its value comes from: `request`, `set` or `default`."""
+    """A parameter as it is sent, and where its value comes from: `request`, `hint` (`ChatRequest.hints`), `set` or
+    `default`.
+    """
 
     name: str
     value: Any
@@ -348,7 +350,7 @@ def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
             yield Parameter(name, value, "default")
     for name, value in request.params.items():
         if name not in plan.set:
-            yield Parameter(name, value, "request")
+            yield Parameter(name, value, "hint" if name in request.hints else "request")
     for name, value in plan.set.items():
         yield Parameter(name, value, "set")
 

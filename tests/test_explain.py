@@ -192,3 +192,13 @@ def test_the_query_of_a_path_is_no_part_of_it(explain):
 def test_where_contracts_share_a_path_it_says_which_one_the_body_speaks(explain, path, body, contract):
     explained = explain("--json", "--path", path, body=body)
     assert json.loads(explained.stdout)["contract"] == contract
+
+
+def test_what_is_read_out_of_other_words_is_said_to_be_a_hint(explain):
+    body = {**chat(model="code-9"), "max_tokens": 9, "top_k": 4, "thinking": {"type": "enabled", "budget_tokens": 4000}}
+    explained = explain("--path", "/v1/messages?beta=true", "-H", "x-team: research", body=body).stdout
+    assert "contract   anthropic" in explained
+    assert "max_tokens 9  (from the request)" in explained
+    assert 'reasoning_effort "medium"  (from the request, to a target that is known to take it)' in explained
+    said = json.loads(explain("--json", "--path", "/v1/messages", "-H", "x-team: research", body=body).stdout)
+    assert said["parameters"]["top_k"] == {"value": 4, "origin": "hint"}

@@ -146,6 +146,40 @@ def test_data_in_several_lines_stays_in_several_lines():
     assert read(spread) == (read(TEXT)[0], spread)
 
 
+PIECE = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":'
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'" hi"}}',
+        b'" hi"}      }',
+        b'" hi" } }  ',
+        b'""}}',
+        b'"\\n\\u00e9\\"}}"}}',
+        b'"\\ud83d"}}',
+        b'"a","more":"b"}}',
+        b'"a"},"more":{"b":"c"}}',
+        b'"a"}}}',
+        b'"a"}',
+        b'"a',
+        b"7}}",
+        b'"a\tb"}}',
+        b'"\xff"}}',
+        b'"wider \xe2\x80\xa8 world"}}',
+    ],
+)
+@pytest.mark.parametrize("end", [b"\n\n", b"\n \n\n", b" \n\n", b"\nid: 7\n\n"])
+def test_the_short_way_to_a_text_reads_what_the_long_one_does(rest, end):
+    """The short way is learned from the start of a block, and is not taken through an event in two reads."""
+    begun = sse(START, opened({"type": "text", "text": ""}))
+    event = b"event: content_block_delta\ndata: " + PIECE + rest + end
+    short, _ = read(begun, event, sse(ended(), STOP))
+    long, _ = read(sse(START) + event + sse(ended(), STOP))
+    assert short == long or ([type(e) for e in short] == [type(e) for e in long] and isinstance(short[-1], Fault))
+    assert read(begun, event[:50], event[50:], sse(ended(), STOP))[0][:-1] == short[:-1]
+
+
 def test_without_a_client_of_the_same_dialect_nothing_is_kept():
     batch = StreamDecoder(LIMIT).feed(TEXT)
     assert (batch.dialect, batch.payloads) == ("", [])

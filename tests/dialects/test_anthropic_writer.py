@@ -4,12 +4,16 @@ import itertools
 from pathlib import Path
 
 import msgspec
+import pydantic
 import pytest
+from anthropic.lib.streaming._messages import accumulate_event
+from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.chat import Answer, ToolCall, Usage
 from proxy.dialects import anthropic_blocks
+from proxy.dialects.anthropic_errors import error_body
 from proxy.dialects.anthropic_events import DIALECT
 from proxy.dialects.anthropic_stream import StreamDecoder, decode_whole
 from proxy.dialects.anthropic_writer import PING, StreamWriter, whole_body
@@ -33,6 +37,7 @@ from proxy.events import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
+SDK_EVENT = pydantic.TypeAdapter(RawMessageStreamEvent)
 CUT = UpstreamTruncated("the answer was cut off")
 
 TRANSCRIPTS = {
@@ -168,7 +173,7 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character():
     stream = writer().feed(
         Batch([Start("", "m"), TextDelta("a\ud83d"), ToolCallStart(0, "\ud83d", "\ud83d"), Finish()])
     )
-    assert kinds(stream)[0] == ("text", "a?")
+    assert kinds(stream)[0] == ("text", "a\ufffd")
 
 
 # stop reasons and usage
@@ -498,3 +503,26 @@ def test_a_whole_answer_of_the_same_dialect_passes_to_the_byte():
 def test_errors_inside_a_stream_are_called_by_anthropics_names(error, type_):
     [(name, value)] = frames(writer().feed(Batch([Fault(error)])))
     assert (name, value["error"]["type"]) == ("error", type_)
+
+
+# the official SDK
+
+
+def test_the_official_sdk_reads_every_event_and_adds_them_up():
+    message, buffers = None, {}
+    for _, value in frames((GOLDEN / "anthropic-tools.sse").read_bytes()):
+        event = SDK_EVENT.validate_python(value, strict=True)
+        message = accumulate_event(event=event, current_snapshot=message, json_bufs=buffers)
+    assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use", "tool_use"]
+    assert message.content[0].signature == "c2VhbA=="
+    assert [block.input for block in message.content[2:]] == [{"city": "Oslo"}, {"city": "Rome"}, {}]
+    assert (message.stop_reason, message.usage.output_tokens) == ("tool_use", 7)
+
+
+def test_the_official_sdk_reads_a_whole_answer_and_every_error():
+    answer = Answer(text="hi", reasoning="hm", tool_calls=(ToolCall("c", "f", "{}"),), finish_reason="tool_calls")
+    read = Message.model_validate(whole(answer))
+    assert [block.type for block in read.content] == ["thinking", "text", "tool_use"]
+    for status in (400, 401, 402, 403, 404, 429, 500, 502, 503, 504, 529):  # its list lacks `request_too_large`
+        body = error_body(UpstreamFailed("x", status=status), "r7")
+        assert ErrorResponse.model_validate_json(body, strict=True).error.message == "x"
