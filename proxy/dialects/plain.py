@@ -102,8 +102,11 @@ class AnswerWriter:
         frames: list[bytes] = []
         run: list[str] = []
         for event in events:
+            if type(event) is TextDelta:  # ten times as fast as matching, and nearly all of them
+                run.append(event.text)
+                continue
             match event:
-                case TextDelta(text) | RefusalDelta(text):  # a refusal is all the reader would get to see
+                case RefusalDelta(text):  # it is all the reader would get to see
                     run.append(text)
                 case Finish():
                     frames += [self._frames.run(run), self._frames.finish(), DONE]

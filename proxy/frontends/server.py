@@ -73,7 +73,7 @@ class Connection(RequestHandler):
         super().data_received(data)
         if self._request_count != heads:
             self._stop_head_timer()
-        elif self._head_timer is None and self.idle:
+        elif self._head_timer is None and (self.idle or self._asked):
             self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
 
     def handle_error(
@@ -114,13 +114,21 @@ class Connection(RequestHandler):
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     @property
+    def _asked(self) -> bool:
+        """Whether the request being answered has come whole: what comes now begins the next one."""
+        request = self._current_request
+        return request is None or request.content.is_eof()
+
+    @property
     def reads_head(self) -> bool:
         """Whether the head of a request has begun to come."""
         return self._head_timer is not None
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
-        if self.idle and self.transport is not None:
+        if not self.idle:  # the answer before it is still under way, and decides how long this connection lives
+            self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
+        elif self.transport is not None:
             self.transport.write(TOO_SLOW % (len(TOO_SLOW_BODY), TOO_SLOW_BODY))
             self.force_close()
 

@@ -24,6 +24,7 @@ from tests.support.upstream import (
     Send,
     Stall,
     Steps,
+    Wait,
     event,
     eventually,
     json_reply,
@@ -366,6 +367,24 @@ async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Op
         await client.read_head()
         await client.read_body()
         await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+        assert (await client.read_head(within=1)).status == 408
+        await client.closed()
+
+
+async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_end_on(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    proxy = await open_house(openai_config(upstream.url, server="{limits: {header_s: 0.3}}"))
+    go_on = asyncio.Event()
+    steps = openai_stream("ab")
+    upstream.play(*steps[:3], Wait(go_on), *steps[3:])
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/chat", ASK)
+        await client.read_head()
+        await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+        await asyncio.sleep(0.7)  # longer than a head may take: the answer is not cut for it
+        go_on.set()
+        assert (await client.read_body()).endswith(b"event: done\ndata:[DONE]\n\n")
         assert (await client.read_head(within=1)).status == 408
         await client.closed()
 
