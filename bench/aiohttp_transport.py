@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import ssl
 import sys
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +22,11 @@ from aiohttp import http_exceptions
 from yarl import URL
 
 from proxy.errors import InternalError, ProxyError, UpstreamConnect, UpstreamMalformed, UpstreamTruncated
+from proxy.transport.address import Destination, parse
 from proxy.transport.base import Request, Response
 from proxy.transport.connection import read_all
 from proxy.transport.decoding import decoded
+from proxy.transport.http1 import STALE_WITHIN_S, _head
 from proxy.transport.pool import TransportStats
 
 NO_TIMERS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -42,13 +45,15 @@ class AiohttpTransport:
 
     async def open(self, request: Request) -> Response:
         """See `Transport.open`. A pooled connection that turns out dead is replaced once, as far as that can be told."""
+        destination = Destination(parse(request.url).origin)
+        _head(request, parse(request.url), destination)  # refuses what must not be sent
         for again in (True, False):
-            seen = SimpleNamespace(reused=False)
+            seen, began = SimpleNamespace(reused=False), time.monotonic()
             try:
                 response = await self._send(request, seen)
-            except aiohttp.ServerDisconnectedError as error:
-                if again and seen.reused:
-                    continue
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if again and seen.reused and time.monotonic() - began < STALE_WITHIN_S:
+                    continue  # whether a byte of an answer had come cannot be told
                 raise _translated(error, request) from error
             except (aiohttp.ClientError, http_exceptions.HttpProcessingError, TimeoutError, OSError) as error:
                 raise _translated(error, request) from error
@@ -78,7 +83,11 @@ class AiohttpTransport:
         return await self._session().request(
             request.method,
             URL(request.url, encoded=True),
-            data=request.body if len(request.body) <= WARNED_OF else io.BytesIO(request.body),
+            data=None
+            if request.method == "GET" and not request.body
+            else request.body
+            if len(request.body) <= WARNED_OF
+            else io.BytesIO(request.body),
             headers=request.headers,
             allow_redirects=False,
             skip_auto_headers=NOT_OURS_TO_ADD,
