@@ -10,7 +10,7 @@ from bench.goals import number
 from bench.peers import PEERS, SHOWN
 from bench.results import Results
 
-WIDTH, LEFT, RIGHT, BAR, STEP, HEAD = 760, 150, 70, 16, 24, 44
+WIDTH, LEFT, RIGHT, BAR, STEP, HEAD = 760, 205, 70, 16, 24, 44
 PANELS = (
     ("paced-200", "200 streams, a token each 20 ms"),
     ("burst", "64 streams, 100 tokens in one write"),
@@ -18,10 +18,11 @@ PANELS = (
 STYLE = """
   text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #1f2328; }
   .title { font-weight: 600; } .note { fill: #59636e; font-size: 12px; }
+  .value { paint-order: stroke; stroke: #ffffff; stroke-width: 5px; } /* grid lines end beside a figure */
   .bar { fill: #9aa4af; } .ours { fill: #2f6feb; } .grid { stroke: #d1d9e0; }
   @media (prefers-color-scheme: dark) {
     text { fill: #f0f6fc; } .note { fill: #9198a1; } .bar { fill: #656c76; } .ours { fill: #4493f8; }
-    .grid { stroke: #3d444d; }
+    .grid { stroke: #3d444d; } .value { stroke: #0d1117; }
   }
 """
 
@@ -66,7 +67,7 @@ def _panel(title: str, found: Sequence[Bar], top: int) -> list[str]:
         return LEFT + room * (math.log10(value) - low) / (high - low)
 
     bottom = top + HEAD + STEP * len(found) - (STEP - BAR)
-    parts = [f'<text class="title" x="{LEFT}" y="{top + 14}">CPU µs per token, logarithmic · {escape(title)}</text>']
+    parts = [f'<text class="title" x="8" y="{top + 14}">{escape(title)}: CPU µs per token, logarithmic, less is better</text>']
     for power in range(low, high + 1):
         x = across(10.0**power)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top + HEAD - 6}" y2="{bottom + 4}"/>')
@@ -80,5 +81,5 @@ def _panel(title: str, found: Sequence[Bar], top: int) -> list[str]:
         parts.append(
             f'<rect class="{kind}" x="{LEFT}" y="{y}" width="{max(end - LEFT, 1):.1f}" height="{BAR}" rx="2"/>'
         )
-        parts.append(f'<text class="note" x="{end + 6:.1f}" y="{y + 13}">{number(value)}</text>')
+        parts.append(f'<text class="note value" x="{end + 6:.1f}" y="{y + 13}">{number(value)}</text>')
     return parts
