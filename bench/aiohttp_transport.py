@@ -42,11 +42,16 @@ class AiohttpTransport:
         self._ssl_context = ssl_context
         self._opened: aiohttp.ClientSession | None = None
         self._closed = False
+        self._checked: dict[tuple[str, int], Mapping[str, str]] = {}
+
+    @property
+    def auto_tick_s(self) -> float:
+        """Never: see `Answer.pace`."""
+        return 0.0
 
     async def open(self, request: Request) -> Response:
         """See `Transport.open`. A pooled connection that turns out dead is replaced once, as far as that can be told."""
-        destination = Destination(parse(request.url).origin)
-        _head(request, parse(request.url), destination)  # refuses what must not be sent
+        self._check(request)
         for again in (True, False):
             seen, began = SimpleNamespace(reused=False), time.monotonic()
             try:
@@ -79,6 +84,14 @@ class AiohttpTransport:
         if self._opened is not None:
             await self._opened.close()
 
+    def _check(self, request: Request) -> None:
+        """Refuse what must not be sent, once for the same address and headers, as ours does."""
+        key = (request.url, id(request.headers))
+        if self._checked.get(key) is not request.headers:
+            address = parse(request.url)
+            _head(request, address, Destination(address.origin))
+            self._checked[key] = request.headers
+
     async def _send(self, request: Request, seen: SimpleNamespace) -> aiohttp.ClientResponse:
         return await self._session().request(
             request.method,
@@ -88,7 +101,7 @@ class AiohttpTransport:
             else request.body
             if len(request.body) <= WARNED_OF
             else io.BytesIO(request.body),
-            headers=request.headers,
+            headers={**request.headers, **request.more},
             allow_redirects=False,
             skip_auto_headers=NOT_OURS_TO_ADD,
             max_field_size=request.head_limit,
@@ -137,7 +150,11 @@ class Answer:
     async def read_all(self, limit: int) -> bytes:
         return await read_all(self, limit)
 
-    def hold(self) -> None:
+    @property
+    def at_end(self) -> bool:
+        return self._response.content.at_eof()
+
+    def pace(self, on: bool) -> None:
         """Nothing: aiohttp has no public way to leave a socket alone."""
 
     def close(self) -> None:

@@ -67,7 +67,9 @@ def _panel(title: str, found: Sequence[Bar], top: int) -> list[str]:
         return LEFT + room * (math.log10(value) - low) / (high - low)
 
     bottom = top + HEAD + STEP * len(found) - (STEP - BAR)
-    parts = [f'<text class="title" x="8" y="{top + 14}">{escape(title)}: CPU µs per token, logarithmic, less is better</text>']
+    parts = [
+        f'<text class="title" x="8" y="{top + 14}">{escape(title)}: CPU µs per token, logarithmic, less is better</text>'
+    ]
     for power in range(low, high + 1):
         x = across(10.0**power)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top + HEAD - 6}" y2="{bottom + 4}"/>')

@@ -85,6 +85,7 @@ def test_pacing_is_named_for_each_row_and_off_by_default(site: Site):
 def test_a_revision_that_does_not_pace_is_measured_unpaced_only(site: Site):
     package = site.folder / "proxy"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text("print('{}')")
     environment = {"PYTHONPATH": str(site.folder)}
     replace(CHAT, environment=environment).write_config(site)
