@@ -9,6 +9,7 @@ where it is mapped. Not for production: see docs/performance.md.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
 import sys
@@ -27,6 +28,7 @@ from proxy.transport.base import Request, Response
 from proxy.transport.connection import read_all
 from proxy.transport.decoding import decoded
 from proxy.transport.http1 import STALE_WITHIN_S, _head
+from proxy.transport.pacing import Pacing
 from proxy.transport.pool import TransportStats
 
 NO_TIMERS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -42,12 +44,13 @@ class AiohttpTransport:
         self._ssl_context = ssl_context
         self._opened: aiohttp.ClientSession | None = None
         self._closed = False
+        self.pacing = Pacing()
         self._checked: dict[tuple[str, int], Mapping[str, str]] = {}
 
     @property
     def auto_tick_s(self) -> float:
-        """Never: see `Answer.pace`."""
-        return 0.0
+        """See `Transport.auto_tick_s`."""
+        return self.pacing.auto_tick_s
 
     async def open(self, request: Request) -> Response:
         """See `Transport.open`. A pooled connection that turns out dead is replaced once, as far as that can be told."""
@@ -64,7 +67,7 @@ class AiohttpTransport:
                 raise _translated(error, request) from error
             except ValueError as error:
                 raise InternalError(f"the request cannot be sent: {error}") from None
-            answer = Answer(response, request)
+            answer = Answer(response, request, self.pacing)
             try:
                 return decoded(answer, answer.origin)
             except BaseException:
@@ -81,6 +84,7 @@ class AiohttpTransport:
 
     async def aclose(self) -> None:
         self._closed = True
+        self.pacing.close()
         if self._opened is not None:
             await self._opened.close()
 
@@ -135,17 +139,27 @@ async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: ob
 class Answer:
     """A `Response`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, request: Request) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, request: Request, pacing: Pacing) -> None:
         self._response, self._request = response, request
+        self._pacing, self._pacer = pacing, pacing.pacer(request.tick_s)
+        self._paced = self._held = self._released = self._gathered = False
+        self._read_at = self._read_before = float("-inf")
+        self._clock = asyncio.get_running_loop().time
         self.status = response.status
         self.headers: Mapping[str, str] = _joined(response)
         self.origin = str(URL(request.url, encoded=True).origin())
 
     async def read(self) -> bytes:
+        if self._paced:
+            self._hold_if_fast()
         try:
-            return await self._response.content.readany()
+            data = await self._response.content.readany()
         except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
             raise _translated(error, self._request) from error
+        if self._paced:
+            self._read_before, self._read_at = self._read_at, self._clock()
+            self._gathered = data.count(b"\n\n") > 1  # how many reads it took cannot be told
+        return data
 
     async def read_all(self, limit: int) -> bytes:
         return await read_all(self, limit)
@@ -155,11 +169,44 @@ class Answer:
         return self._response.content.at_eof()
 
     def pace(self, on: bool) -> None:
-        """Nothing: aiohttp has no public way to leave a socket alone."""
+        """Behind aiohttp's back: it reads on by itself only after it has itself stopped reading."""
+        pacer = self._pacer
+        if pacer is None or on is self._paced:
+            return
+        self._paced = on
+        if on:
+            self._read_at = self._clock()
+            self._pacing.began(pacer)
+        else:
+            self._pacing.ended(pacer)
+            self.release()
+
+    def release(self) -> None:
+        """Read on: the tick has come, or there is no more waiting for it."""
+        if self._held:
+            self._held, self._released = False, True
+            if transport := self._socket():
+                transport.resume_reading()
 
     def close(self) -> None:
         """aiohttp gives a connection back by itself once the body's end has come; then this does nothing."""
+        self.pace(on=False)
         self._response.close()
+
+    def _hold_if_fast(self) -> None:
+        pacer = self._pacer
+        assert pacer is not None
+        fast = self._gathered if self._released else self._read_at - self._read_before < pacer.tick_s
+        self._released = False
+        if fast and pacer.tick_s and (transport := self._socket()):
+            transport.pause_reading()
+            self._held = True
+            pacer.hold(self)
+
+    def _socket(self) -> asyncio.Transport | None:
+        """What the answer comes through; nothing once all of it has come."""
+        connection = self._response.connection
+        return connection.transport if connection else None  # type: ignore[return-value]
 
 
 def _joined(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -147,6 +147,12 @@ PEERS = {
         name="chat-proxy /chat, aiohttp's client",
         command="$python -m bench.aiohttp_transport serve -c chat-proxy.yaml",
     ),
+    "chat-aiohttp-tick-50": replace(
+        CHAT,
+        name="chat-proxy /chat, aiohttp's client, tick 50 ms",
+        command="$python -m bench.aiohttp_transport serve -c chat-proxy.yaml",
+        tick_ms=50,
+    ),
     "chat-1-worker": replace(CHAT, name="chat-proxy /chat, 1 worker", pinned=False),
     "chat-2-workers": replace(
         CHAT, name="chat-proxy /chat, 2 workers", command=f"{CHAT.command} --workers 2", pinned=False

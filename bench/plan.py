@@ -25,7 +25,7 @@ ONLY = {
 
 BESIDES = {
     "burst": ("chat-aiohttp",),
-    "paced-200": ("chat-tick-50", "chat-aiohttp"),
+    "paced-200": ("chat-tick-50", "chat-aiohttp", "chat-aiohttp-tick-50"),
     "fast": ("chat-tick-33",),
     "tls": ("chat-aiohttp",),
 }

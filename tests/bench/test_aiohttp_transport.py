@@ -10,10 +10,12 @@ from bench.aiohttp_transport import AiohttpTransport
 from proxy.errors import UpstreamConnect, UpstreamTruncated
 from proxy.transport import Request
 from tests.support.upstream import (
+    LAST_CHUNK,
     Fin,
     Rst,
     ScriptedUpstream,
     Send,
+    Sleep,
     Stall,
     Step,
     chunked,
@@ -31,8 +33,9 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
     assert one.stats().open == 0
 
 
-def request(upstream: ScriptedUpstream, path: str = "/chat/completions") -> Request:
-    return Request(method="POST", url=f"{upstream.url}{path}", headers={"authorization": "Bearer x"}, body=b"{}")
+def request(upstream: ScriptedUpstream, **more: float) -> Request:
+    url = f"{upstream.url}/chat/completions"
+    return Request(method="POST", url=url, headers={"authorization": "Bearer x"}, body=b"{}", **more)
 
 
 async def test_a_whole_answer_frees_its_connection_for_the_next(
@@ -83,3 +86,19 @@ async def test_an_answer_that_is_left_closes_its_connection(transport: AiohttpTr
 async def test_a_refused_connection_is_named(transport: AiohttpTransport, unused_tcp_port: int):
     with pytest.raises(UpstreamConnect, match="failed"):
         await transport.open(Request(method="POST", url=f"http://127.0.0.1:{unused_tcp_port}/", headers={}))
+
+
+async def test_a_paced_answer_is_read_when_the_tick_comes(transport: AiohttpTransport, upstream: ScriptedUpstream):
+    """Forty tokens 5 ms apart take 0.2 s: at a tick of 50 ms that is five reads and a first few, not forty."""
+    token = chunked(b"data: 1\n\n")
+    upstream.play(
+        Send(sse_head()), *(step for _ in range(40) for step in (Send(token), Sleep(0.005))), Send(LAST_CHUNK)
+    )
+    response = await transport.open(request(upstream, tick_s=0.05))
+    response.pace(True)
+    reads = []
+    while data := await response.read():
+        reads.append(data)
+    response.close()
+    assert b"".join(reads) == b"data: 1\n\n" * 40
+    assert len(reads) < 15
