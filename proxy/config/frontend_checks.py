@@ -327,7 +327,8 @@ def _split_by_frames(token: Node, end: Node, framing: str) -> bool:
 def _errors(row: _Row) -> Iterator[ConfigError]:
     body = row.mapping("errors").get("body")
     if body is not None:
-        yield from _template(row, body, "body", "errors", "body")
+        node = yield from _template(row, body, "body", "errors", "body")
+        yield from _told_from_an_answer(row, node)
     codes = _error_codes()
     for key, status in row.mapping("errors", "status").items():
         where = ("errors", "status", key)
@@ -338,6 +339,18 @@ def _errors(row: _Row) -> Iterator[ConfigError]:
             yield row.error("a request without a valid key is a 401, whatever the contract", *where, key=True)
         elif isinstance(status, int) and status != 200 and not 400 <= status <= 599:
             yield row.error("the status of a failure is 200, or one from 400 to 599", *where)
+
+
+def _told_from_an_answer(row: _Row, body: Node | None) -> Iterator[ConfigError]:
+    """Where a failure has the status of an answer, its body must be another."""
+    if body is None or 200 not in row.mapping("errors", "status").values():
+        return
+    whole, problems = parse(row.raw.get("whole", {"text": "$text"}), "whole")
+    if not problems and could_look_alike(body, whole):
+        message = (
+            "with status 200 it could not be told from `whole`: both may be the same text; give it a shape of its own"
+        )
+        yield row.error(message, "errors", "body")
 
 
 def _error_codes() -> frozenset[str]:

@@ -152,17 +152,48 @@ def request_path(name: str) -> tuple[str, ...] | None:
 
 
 def could_look_alike(one: Node, other: Node) -> bool:
-    """Whether some values make the two templates the same text, so that a client could not tell them apart.
+    """Whether some values make the two templates the same payload, so that a client could not tell them apart.
 
-    Only their beginnings and ends are compared: of two that differ in the middle alone it says yes.
+    Of two texts only beginnings and ends are compared: where they differ in the middle alone, it says yes.
     """
-    (prefix, suffix, least, open_), (prefix2, suffix2, least2, open2) = _outline(one), _outline(other)
-    if not open_ and not open2:
-        return prefix == prefix2
-    start, end = min(len(prefix), len(prefix2)), min(len(suffix), len(suffix2))
-    if prefix[:start] != prefix2[:start] or suffix[len(suffix) - end :] != suffix2[len(suffix2) - end :]:
+    if is_text(one) or is_text(other):
+        return _overlap(_outline(one), _outline(other))
+    return _same_value(one, other)
+
+
+def _same_value(one: Node, other: Node) -> bool:
+    """Whether two pieces of JSON could be the same value."""
+    match one, other:
+        case Fields(items), Fields(others):
+            there = dict(others)
+            return dict(items).keys() == there.keys() and all(_same_value(value, there[key]) for key, value in items)
+        case Items(nodes), Items(others):
+            return len(nodes) == len(others) and all(map(_same_value, nodes, others))
+        case (Words(), _) | (_, Words()):
+            if _may_be_any_value(one) or _may_be_any_value(other):
+                return True
+            return _overlap(_outline_of(_json_outline(one)), _outline_of(_json_outline(other)))
+        case Scalar(value), Scalar(other_value):
+            return value == other_value and isinstance(value, bool) == isinstance(other_value, bool)
+        case _:
+            return False
+
+
+def _may_be_any_value(node: Node) -> bool:
+    return (
+        isinstance(node, Words) and (slot := node.slot) is not None and not slot.as_json and slot.name not in _STRINGS
+    )
+
+
+def _overlap(one: _Outline, other: _Outline) -> bool:
+    if not one.open and not other.open:
+        return one.prefix == other.prefix
+    start, end = min(len(one.prefix), len(other.prefix)), min(len(one.suffix), len(other.suffix))
+    if one.prefix[:start] != other.prefix[:start]:
         return False
-    return (open_ or least >= least2) and (open2 or least2 >= least)
+    if one.suffix[len(one.suffix) - end :] != other.suffix[len(other.suffix) - end :]:
+        return False
+    return (one.open or one.least >= other.least) and (other.open or other.least >= one.least)
 
 
 def _node(value: Any, names: Collection[str], path: Path, problems: list[Problem]) -> Node:
@@ -205,9 +236,20 @@ def _nearest(name: str, names: Collection[str]) -> str:
     return f"; did you mean `${near[0]}`?" if near else f"; there is: {there}"
 
 
-def _outline(node: Node) -> tuple[str, str, int, bool]:
+class _Outline(NamedTuple):
     """How what a template writes begins and ends, how long it is at least, and whether the rest can be anything."""
-    pieces = list(_text_outline(node) if is_text(node) else _json_outline(node))
+
+    prefix: str
+    suffix: str
+    least: int
+    open: bool
+
+
+def _outline(node: Node) -> _Outline:
+    return _outline_of(_text_outline(node) if is_text(node) else _json_outline(node))
+
+
+def _outline_of(pieces: Iterator[str | int]) -> _Outline:
     merged: list[str | int] = []
     for piece in pieces:
         if isinstance(piece, str) and merged and isinstance(merged[-1], str):
@@ -217,7 +259,7 @@ def _outline(node: Node) -> tuple[str, str, int, bool]:
     least = sum(len(piece) if isinstance(piece, str) else piece for piece in merged)
     prefix = merged[0] if merged and isinstance(merged[0], str) else ""
     suffix = merged[-1] if merged and isinstance(merged[-1], str) else ""
-    return prefix, suffix, least, any(isinstance(piece, int) for piece in merged)
+    return _Outline(prefix, suffix, least, any(isinstance(piece, int) for piece in merged))
 
 
 def _text_outline(node: Scalar | Words) -> Iterator[str | int]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec import json
 
-from proxy.chat import ChatRequest, File, Image, Message, Other, Part, Role, Text
+from proxy.chat import ChatRequest, Message, Other, Part, Role, Text
 from proxy.config.frontends import ACCEPT, ALWAYS, NEVER, FrontendSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
+from proxy.dialects.attachments import linked
 from proxy.dialects.json_body import (
     ROLES,
     decode_content,
@@ -24,7 +25,6 @@ from proxy.dialects.json_body import (
     get_object,
     get_string,
     missing,
-    need_string,
     parse_object,
     wrong,
 )
@@ -274,23 +274,12 @@ def _parts(content: Any, path: str) -> tuple[Part, ...]:
             raise wrong(where, "an object", part)
         elif "type" not in part and type(part.get("text")) is str:
             parts.append(Text(part["text"]))
-        elif part.get("type") == "file" and type(part.get("url")) is str:
-            parts.append(_file(part, where))
+        elif part.get("type") == "file" and type(part.get("url")) is str:  # as Vercel's AI SDK sends files
+            name, media_type = get_string(part, "filename", where), get_string(part, "mediaType", where) or ""
+            parts.append(linked(media_type, part["url"], name, f"{where}.url"))
         else:
             parts.append(decode_part(part, where))
     return tuple([part for part in parts if not isinstance(part, Other)])
-
-
-def _file(part: dict[str, Any], path: str) -> Part:
-    """A file as Vercel's AI SDK sends it: an address or a `data:` URL, and its media type."""
-    url, media_type = need_string(part, "url", path), get_string(part, "mediaType", path) or ""
-    if media_type.startswith("image/"):
-        return Image(url)
-    name = get_string(part, "filename", path)
-    if url.startswith("data:"):
-        head, _, data = url.partition(",")
-        return File(data=data, name=name, media_type=media_type or head[5:].removesuffix(";base64") or None)
-    return File(url=url, name=name, media_type=media_type or None)
 
 
 def _merged(one: Any, other: Any) -> Any:

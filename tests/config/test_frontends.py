@@ -137,6 +137,12 @@ PLACES = [
         ["7:29: frontends.own.errors.body.detail: unknown placeholder `$mesage`; did you mean `$message`?"],
     ),
     (
+        "path: /own\nresponse: {token: $text}\nerrors: {status: {5xx: 200}, body: {text: $message}}",
+        [
+            "7:40: frontends.own.errors.body: with status 200 it could not be told from `whole`: both may be the same text"
+        ],
+    ),
+    (
         "path: /own\nresponse: {token: $text}\nwhole: {done: true}",
         ["7:12: frontends.own.whole: it never says `$text`, so the answer would be lost"],
     ),
@@ -471,6 +477,15 @@ def test_a_dollar_sign_that_names_nothing_is_itself():
         ({"t": "a $text"}, {"t": "b"}, False),
         (["$text"], ["x"], True),
         (["$text"], {"t": "x"}, False),
+        (["$text"], ["x", "y"], False),
+        ({"a": 1, "b": "$text"}, {"b": "x", "a": 1}, True),
+        ({"a": "$created"}, {"a": "$created", "b": 1}, False),
+        ({"a": "$created"}, {"a": {"b": 1}}, True),
+        ({"a": "$text"}, {"a": {"b": 1}}, False),
+        ({"a": "$text"}, {"a": ["$text"]}, False),
+        ({"a": True}, {"a": 1}, False),
+        ("$text", {"a": 1}, True),
+        ("x$text", {"a": 1}, False),
         ({}, {}, True),
         ([], {}, False),
     ],
