@@ -253,6 +253,23 @@ def test_diff_of_what_a_route_sets(configs):
     assert "  + default: echo/echo temperature=0.7" in result.stdout
 
 
+def test_diff_reads_each_request_as_each_config_declares_its_contract(configs):
+    declared = "frontends: {mine: {path: /mine, request: {prompt: ask}, response: {token: $text}}}\n"
+    Path("new.yaml").write_text(GOOD + declared)
+    lines({"path": "/mine", "body": {"ask": "hi", "model": "m"}})
+    result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
+    assert result.stdout.splitlines() == [
+        "requests.jsonl:1: /mine, model m",
+        "  - refused: 404 not_found",
+        "  + default: echo/echo",
+        "1 of 1 request would be routed differently",
+    ]
+    assert run("diff", "new.yaml", "new.yaml", "requests.jsonl").exit_code == 0
+    lines({"path": "/mine", "body": {"question": "hi"}})
+    result = run("diff", "new.yaml", "new.yaml", "requests.jsonl")
+    assert (result.exit_code, result.stderr) == (2, "requests.jsonl:1: ask: required, a string\n")
+
+
 def test_diff_without_a_difference_exits_0(configs):
     lines({"path": "/chat"}, {"path": "/api/chat"})
     result = run("diff", "old.yaml", "old.yaml", "requests.jsonl")

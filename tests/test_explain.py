@@ -202,3 +202,39 @@ def test_what_is_read_out_of_other_words_is_said_to_be_a_hint(explain):
     assert 'reasoning_effort "medium"  (from the request, to a target that is known to take it)' in explained
     said = json.loads(explain("--json", "--path", "/v1/messages", "-H", "x-team: research", body=body).stdout)
     assert said["parameters"]["top_k"] == {"value": 4, "origin": "hint"}
+
+
+DECLARED = """
+    backends: {echo: {kind: echo}}
+    frontends:
+      mine:
+        path: /mine
+        request: {prompt: input.question, model: llm, parameters: {temperature: heat}, metadata: {tenant: tenant}}
+        response: {token: $text}
+    routes:
+      - {name: acme, match: {contract: mine, metadata: {tenant: acme}}, to: echo/acme}
+      - {name: default, to: echo/echo}
+"""
+
+
+def test_a_contract_of_the_configs_own_is_chosen_by_its_path(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(dedent(DECLARED))
+    body = {"input": {"question": "hi"}, "llm": "m", "heat": 0.5, "tenant": "acme"}
+    result = explain("--path", "/mine", body=body)
+    assert result.exit_code == 0
+    for line in (
+        "request    /mine, model m, key anonymous",
+        "contract   mine",
+        "route      acme",
+        "sends      temperature 0.5  (from the request)",
+    ):
+        assert f"{line}\n" in result.stdout + "\n"
+    assert explain("--path", "/mine", body={}).stderr == "422 invalid_request: input.question: required, a string\n"
+    assert "did you mean `/mine`?" in explain("--path", "/min", body=body).stderr
+
+
+def test_without_a_body_it_says_hi_as_the_contract_would(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(dedent(DECLARED))
+    result = explain("--path", "/mine")
+    assert "contract   mine\nnot        acme: wants metadata tenant acme, got " in result.stdout
+    assert result.exit_code == 0

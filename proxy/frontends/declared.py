@@ -12,6 +12,8 @@ from proxy.dialects.declared_request import RequestReader
 from proxy.errors import NotFound, ProxyError
 from proxy.frontends.base import Endpoint, Head, Reply, accepts
 
+_STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
 
 class DeclaredEncoder:
     """One answer, as declared."""
@@ -46,10 +48,10 @@ class DeclaredFrontend:
         self.contract = Contract(settings)
         self._reader = RequestReader(name, settings, calls_tools=self.contract.calls_tools, echoed=self.contract.echoed)
         self._media_type = self.contract.content_type.partition(";")[0].lower()
+        given = {name.lower() for name in settings.headers}
         self.stream_headers: Mapping[str, str] = {
             "Content-Type": self.contract.content_type,
-            "Cache-Control": "no-cache, no-transform",
-            "X-Accel-Buffering": "no",
+            **{name: value for name, value in _STREAM_HEADERS.items() if name.lower() not in given},
             **settings.headers,
         }
 

@@ -33,6 +33,8 @@ def config(upstream_url: str, *, server: str = "{}", narrow: str = 'models: ["fa
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream_url}"}}
           other: {{kind: openai-compatible, base_url: "{upstream_url}"}}
+        frontends:
+          own: {{path: [/own, /own/stream], response: {{token: $text}}, errors: {{status: {{"*": 200}}}}}}
         routes:
           - {{name: chain, match: {{model: chain}}, to: [far/dear-1, far/cheap-1]}}
           - {{name: dear, match: {{model: "dear*"}}, to: [far/dear-1, other/cheap-1]}}
