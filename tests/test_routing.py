@@ -364,6 +364,13 @@ def test_models_are_what_the_rules_name_else_their_targets():
     ]  # fmt: skip
 
 
+def test_a_model_is_named_by_the_rules_as_it_is_written_there():
+    made = router(
+        route("1", match={"model": ["fast:latest", "code-*"]}, to="a/llama3:latest"), route("2", to=["b", "off/m"])
+    )
+    assert made.named == {"fast:latest", "llama3:latest", "a/llama3:latest", "m", "off/m"}
+
+
 def test_models_are_only_those_the_key_may_use():
     house = router(route("alias", match={"model": ["fast", "slow"]}, to="a/qwen"), route("open", to=["b/n", "a/qwen"]))
     assert house.models(Principal("k", models=("fast",))) == ["fast"]

@@ -88,6 +88,27 @@ def test_where_patterns_overlap_the_longer_counts() -> None:
         assert place.served("GET")[0].frontend.name == name
 
 
+@pytest.mark.parametrize(
+    ("prefix", "path", "meant"),
+    [
+        ("/o", "/", "/o/"),
+        ("/o", "/chat", "/o/chat"),
+        ("/o", "/chat/7", "/o/chat/7"),
+        ("/o", "/models", "/models"),
+        ("/o", "/o/chat", "/o/chat"),
+        ("/o", "/nothing", "/nothing"),
+        ("/o", "//chat", "//chat"),
+        ("", "/chat", "/chat"),
+    ],
+)
+def test_where_a_prefix_goes_without_saying_what_is_under_it_comes_first(prefix: str, path: str, meant: str) -> None:
+    where = table(
+        Contract("under", Endpoint("POST", "/o/chat"), Endpoint("GET", "/o/"), Endpoint("GET", "/o/chat/{id}")),
+        Contract("beside", Endpoint("POST", "/chat"), Endpoint("GET", "/models")),
+    )
+    assert where.resolve(prefix, path) == meant
+
+
 def test_a_method_that_nobody_serves_is_told_by_somebody_of_that_path() -> None:
     place = table(Contract("one", Endpoint("POST", "/chat"))).find("/chat")
     assert place is not None
