@@ -37,7 +37,7 @@ from proxy.events import Batch, Fault
 from proxy.frontends.base import Encoder, Frontend, Head, Offer, Reply
 from proxy.frontends.client import ClientGone, CollectingClient, StreamingClient
 from proxy.frontends.server import SERVER
-from proxy.frontends.table import Place, Served, Table, choose
+from proxy.frontends.table import Place, Served, Table, choose, likely
 from proxy.routing import Plan, Principal
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -176,7 +176,7 @@ class _Call:
             return self._reply(await operation.answer(), record=False)
         place = self._place = visit.table.find(self._path)
         if place is not None:
-            self._found = place.served(http.method)[-1]
+            self._found = likely(place.served(http.method), self._head)
         visit.describe(
             contract=self._found.frontend.name if self._found else "", path=self._path if place or operation else ""
         )

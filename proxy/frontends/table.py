@@ -94,6 +94,14 @@ def choose(served: tuple[Served, ...], head: Head, body: bytes) -> Served:
     return max(served, key=lambda one: _claim(one, head, body))  # the first of equals: claims come before defaults
 
 
+def likely(served: tuple[Served, ...], head: Head) -> Served:
+    """The contract in which a refusal is told before the body is read: by the head alone, and whatever it names."""
+    try:
+        return choose(served, head, b"")
+    except BadRequest:
+        return served[-1]
+
+
 def _claim(one: Served, head: Head, body: bytes) -> float:
     claim = one.endpoint.claim
     if claim is None:

@@ -336,7 +336,7 @@ def cut_objects(draw):
     return [piece for piece in pieces if piece]
 
 
-THOUGHTS = st.lists(st.tuples(st.lists(TEXTS, min_size=1, max_size=3), TEXTS), max_size=2)
+THOUGHTS = st.lists(st.tuples(st.lists(TEXTS, min_size=1, max_size=3), st.none() | TEXTS), max_size=3)
 CALLS = st.lists(st.tuples(TEXTS, TEXTS, cut_objects()), max_size=3)
 USAGE = st.none() | st.builds(Usage, st.integers(1000, 10**9), st.integers(1, 10**9), st.integers(0, 1000), st.just(0))
 REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
@@ -346,7 +346,8 @@ REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
 def test_what_is_written_is_read_as_the_same_events(thoughts, texts, calls, reason, usage, size):
     events = [Start("msg_7", "m")]
     for pieces, seal in thoughts:
-        events += [*map(ReasoningDelta, pieces), ReasoningSignature(seal)]
+        events += map(ReasoningDelta, pieces)
+        events += [ReasoningSignature(seal)] if seal else []
     events += map(TextDelta, texts)
     for index, (id_, name, pieces) in enumerate(calls):
         events.append(ToolCallStart(index, id_, name))

@@ -417,6 +417,8 @@ async def test_claude_code_knocks_first_and_needs_no_key_for_it(open_house: Open
     )
     for method in ("HEAD", "GET"):
         assert (await call(proxy, method, "/", headers={}))[0].status == 200
+    head, told = await call(proxy, "GET", "/v1/models")
+    assert (head.status, told["error"]["type"]) == (401, "authentication_error")
     refused = await ask(proxy)
     assert (refused.status, json.loads(refused.body)["error"]["type"]) == (401, "authentication_error")
     for key in ({"x-api-key": "cp-key-of-ada-0123456789abcdefghij"}, {"authorization": "Bearer cp-key-of-ada-0123456789abcdefghij"}):  # fmt: skip

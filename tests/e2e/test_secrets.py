@@ -79,16 +79,17 @@ def config(upstream: ScriptedUpstream, closed_port: int) -> str:
 
 
 async def everything_said(port: int, model: str, key: str = CLIENT_KEY) -> bytes:
-    """All bytes that a client gets for a model, in both contracts, streamed and whole."""
+    """All bytes that a client gets for a model, in several contracts, streamed and whole."""
 
     async def one(path: str, stream: bool) -> bytes:
         async with await RawClient.connect(port) as client:
-            body = {"model": model, "stream": stream, "messages": [{"role": "user", "content": PROMPT}]}
+            messages = [{"role": "user", "content": PROMPT}]
+            body = {"model": model, "max_tokens": 100, "stream": stream, "messages": messages}
             await client.post(path, body, {"Authorization": f"Bearer {key}"})
             answer = await client.read_head()
             return answer.raw + await client.read_body()
 
-    paths = ("/chat", "/chat?dialect=json", "/v1/chat/completions", "/nowhere")
+    paths = ("/chat", "/chat?dialect=json", "/v1/chat/completions", "/v1/messages", "/nowhere")
     return b"".join(await asyncio.gather(*(one(path, stream) for path in paths for stream in (True, False))))
 
 
@@ -129,7 +130,7 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     proxy.process.terminate()
     assert await proxy.exit_code() == 0
     lines = "".join(proxy.logged)
-    assert lines.count('"request_end"') >= 8 * len(FAULTS)
+    assert lines.count('"request_end"') >= 10 * len(FAULTS)
     assert_no_canary("the log", lines)
     assert_no_canary("what is printed", proxy.printed)
     assert "Traceback" not in lines

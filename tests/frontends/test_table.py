@@ -6,7 +6,7 @@ import pytest
 
 from proxy.errors import BadRequest
 from proxy.frontends.base import Endpoint, Frontend, Head
-from proxy.frontends.table import Table, choose
+from proxy.frontends.table import Table, choose, likely
 
 
 class Contract:
@@ -53,6 +53,18 @@ def test_a_query_parameter_names_the_contract() -> None:
     assert chosen(table(*THREE), b"pear", contract="apples") == "apples"
     with pytest.raises(BadRequest, match="'plums' is not served here; apples, pears, plain is"):
         chosen(table(*THREE), b"pear", contract="plums")
+
+
+def test_before_the_body_is_read_the_head_says_whom_errors_are_told_by() -> None:
+    by_head = Contract("berries", Endpoint("POST", "/chat", claim=lambda asked, _: int("x-berry" in asked.headers)))
+    place = table(*THREE, by_head).find("/chat")
+    assert place is not None
+    served = place.served("POST")
+    assert likely(served, head()).frontend.name == "plain"
+    assert likely(served, head(contract="apples")).frontend.name == "apples"
+    assert likely(served, head(contract="plums")).frontend.name == "plain"
+    berry = Head(id="1", method="POST", path="/chat", query={}, headers={"x-berry": "1"})
+    assert likely(served, berry).frontend.name == "berries"
 
 
 def test_two_contracts_cannot_both_take_what_nobody_claims() -> None:
