@@ -27,7 +27,12 @@ _DELTAS = {
     _THINKING: b'{"type":"thinking_delta","thinking":',
 }
 _CALL_DELTA = b'{"type":"input_json_delta","partial_json":'
+_SIGNATURE_DELTA = b'{"type":"signature_delta","signature":'
+
+_START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b'
 _TAIL = b"}}\n\n"
+_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
 
 
 class _Block(msgspec.Struct):
@@ -188,19 +193,9 @@ class BlockWriter:
 
     def _begin(self, block: _Block) -> bytes:
         """Open a block, with what already came of it."""
-        index = self._index
         self._open = block
-        self._head = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b' % (
-            index,
-            _CALL_DELTA if block.is_call else _DELTAS[block.key],
-        )
-        written = (
-            b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
-            % (
-                index,
-                block.start,
-            )
-        )
+        self._head = _DELTA % (self._index, _CALL_DELTA if block.is_call else _DELTAS[block.key])
+        written = _START % (self._index, block.start)
         if block.size:
             written += self._piece(json_string("".join(block.pieces)))
         if block.seal:
@@ -211,10 +206,7 @@ class BlockWriter:
         return b"%b%b%b" % (self._head, text, _TAIL)
 
     def _sealed(self, signature: str) -> bytes:
-        return (
-            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-            b'"delta":{"type":"signature_delta","signature":%b}}\n\n' % (self._index, json_string(signature))
-        )
+        return (_DELTA % (self._index, _SIGNATURE_DELTA)) + json_string(signature) + _TAIL
 
     def _close(self) -> bytes:
         block, index = self._open, self._index
@@ -222,4 +214,4 @@ class BlockWriter:
             return b""
         self._open = None
         self._index = index + 1
-        return b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % index
+        return _STOP % index
