@@ -83,6 +83,7 @@ class ProxyError(Exception):
             self.status = status
         if code is not None:
             self.code = code
+        self.detail = ""  # what only the log is told, such as an address
         self.param = param
         self.retry_after = retry_after  # seconds
         self.headers = headers or {}  # more response headers, such as `Allow`

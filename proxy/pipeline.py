@@ -122,7 +122,7 @@ class Exchange:
             try:
                 await self._attempt(target, client, watch)
             except ProxyError as error:
-                self.record.attempted(target.backend, error.code)
+                self.record.attempted(target.backend, error.code, error.detail)
                 health.failed(target.circuit, error)
                 # An earlier "try again in N seconds" tells the client more than a later connection refused.
                 if failure is None or failure.retry_after is None:
@@ -185,6 +185,8 @@ class Exchange:
             health.done(target.circuit)
         elif relay.committed and fault is not None:
             health.failed(target.circuit, fault)
+            if fault.detail:
+                record.details.append(f"{target.backend}: {fault.detail}")
         if error is not None:
             await relay.fail(error)
 

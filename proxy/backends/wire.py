@@ -23,7 +23,7 @@ from proxy.backends.base import Resources
 from proxy.backends.redact import Redactor
 from proxy.chat import ChatRequest
 from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
-from proxy.errors import ProxyError, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
+from proxy.errors import ProxyError, UpstreamConnect, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
 from proxy.events import Batch, Fault
 from proxy.routing import Target
 from proxy.transport import Headers, Request, Response
@@ -101,6 +101,8 @@ class WireBackend(ABC):
         self._streamed = Headers({**common, "accept": "text/event-stream", **identity.headers})
         self._unstreamed = Headers({**common, "accept": "application/json", **identity.headers})
         self._clean = identity.redactor()
+        parts = urlsplit(identity.url)
+        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     async def open(self) -> None:  # noqa: B027 - most have nothing to prepare
         """See `Backend.open`."""
@@ -110,14 +112,20 @@ class WireBackend(ABC):
 
     async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
-        response = await self._resources.transport.open(self._outgoing(request, target))
+        try:
+            response = await self._resources.transport.open(self._outgoing(request, target))
+        except UpstreamError as error:
+            raise self._told(error) from error.__cause__
         complete = False
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
             is_stream, first = await self._sniff(response)
             if not is_stream:
-                body = first + await response.read_all(self._resources.answer_bytes)
+                try:
+                    body = first + await response.read_all(self._resources.answer_bytes)
+                except UpstreamError as error:
+                    raise self._told(error) from error.__cause__
                 yield self._whole(request, body)
                 return
             decoder = self._decoder(request)
@@ -144,13 +152,24 @@ class WireBackend(ABC):
                 try:
                     data = await read()
                 except UpstreamError as error:
-                    batch = decoder.fail(error)
+                    batch = decoder.fail(self._told(error))
                 else:
                     batch = feed(data) if data else decoder.finish()
         finally:
             if complete and not response.at_end:
                 await _read_last_bytes(response)
             response.close()
+
+    def _told(self, error: UpstreamError) -> UpstreamError:
+        """The transport's error as clients may read it: with the backend's name for its address (I01)."""
+        who = f"backend {self.name}"
+        error.detail = error.message
+        error.message = (
+            f"{who} cannot be reached; the proxy's log says why"
+            if isinstance(error, UpstreamConnect)  # it may tell of name servers and forward proxies too
+            else self._clean(error.message.replace(self._origin, who))
+        )
+        return error
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
         """The client's headers that go on."""

@@ -150,6 +150,7 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     end: str | None = None
     error_code: str = ""
     attempts: list[str] = []
+    details: list[str] = []
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_estimated: bool = False
@@ -176,6 +177,7 @@ def log_request_end(record: StreamRecord) -> None:
         end=record.end,
         error_code=record.error_code,
         attempts=[f"{backend}: {outcome}" for backend, outcome in record.attempts],
+        details=record.details,
         tokens_in=usage.input_tokens if usage else None,
         tokens_out=usage.output_tokens if usage else None,
         tokens_estimated=usage.estimated if usage else False,
@@ -261,6 +263,7 @@ class _AsJson(_Render):
         line.worker = self._constant.get("worker")
         line.request_id = clean(line.request_id)
         line.path, line.model, line.upstream_model = clean(line.path), clean(line.model), clean(line.upstream_model)
+        line.details = [clean(detail) for detail in line.details]
         return _encode(line).decode() + "\n"
 
 

@@ -26,6 +26,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     stream: bool = True
     status: int = 0
     attempts: list[tuple[str, str]] = []  # (backend, "ok" or the error's code), in the order tried
+    details: list[str] = []  # of those that failed, what only the log is told
     usage: Usage | None = None
     noted_finish: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None
@@ -48,9 +49,11 @@ class StreamRecord(msgspec.Struct, kw_only=True):
         self.last_content_at = now
         self.content_batches += 1
 
-    def attempted(self, backend: str, outcome: str) -> None:
+    def attempted(self, backend: str, outcome: str, detail: str = "") -> None:
         """One try at one target is over; `outcome` is "ok" or an error's code."""
         self.attempts.append((backend, outcome))
+        if detail:
+            self.details.append(f"{backend}: {detail}")
 
     def finish(self, end: EndReason, now: float, *, error_code: str = "") -> bool:
         """Say how it ended. The first reason stands: a later one is its consequence. True if this was the first."""

@@ -118,6 +118,8 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     for model in (*FAULTS, "closed", "plain", "nowhere"):
         said = await everything_said(proxy.port, model)
         assert_no_canary(f"what clients are told of {model!r}", said)
+        for where in (f":{upstream.port}", f":{unused_tcp_port}", "canary.invalid"):
+            assert where.encode() not in said, f"where the far side is, in what clients are told of {model!r}"
     assert_no_canary("refusals", await everything_said(proxy.port, "m", key=CLIENT_KEY + "x"))
     for path in ("/metrics", "/status"):
         assert_no_canary(path, await page(proxy.port, path))
@@ -132,6 +134,7 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     lines = "".join(proxy.logged)
     assert lines.count('"request_end"') >= 10 * len(FAULTS)
     assert_no_canary("the log", lines)
+    assert f"closed: connection refused by http://127.0.0.1:{unused_tcp_port}" in lines  # who runs it has to know
     assert_no_canary("what is printed", proxy.printed)
     assert "Traceback" not in lines
 
