@@ -47,8 +47,8 @@ from proxy.events import (
 DIALECT = "openai-chat"
 DONE = b"[DONE]"
 
-MANY_BYTES = 1024
-"""What a read brings at least for it to be worth looking for events that are alike."""
+MANY_BYTES = 256
+"""What a read brings at least for it to be worth looking for events that are alike: more than one of them."""
 
 PREAMBLE = 4
 """How many events are parsed at most before those that are alike are expected: a role, perhaps filter results."""
