@@ -61,7 +61,8 @@ def read(*pieces, end=True, **options):
         batches.append(decoder.finish())
     events = [event for batch in batches for event in batch.events]
     check_order(events)
-    return events, [payload for batch in batches for payload in batch.payloads]
+    stream = b"".join(payload for batch in batches for payload in batch.payloads)
+    return events, [event + b"\n\n" for event in stream.split(b"\n\n")[:-1]]
 
 
 def deltas(*values, **options):
