@@ -56,6 +56,7 @@ def test_d06_a_pipe_that_nobody_reads_blocks_nobody_and_what_is_lost_is_counted(
     seen = b""
     while seen.count(b"\n") < kept:
         seen += os.read(reader, 65536)
+    assert sink.flush()  # only then is there surely room again
     sink.put("the reader is back\n")
     seen += drain(reader, b"the reader is back\n")
     assert seen.count(b"x" * 999 + b"\n") == kept
