@@ -129,7 +129,7 @@ class Child:
 
 
 def fork(birth: Birth, loop: Loop, hear: Callable[[Child, Message], None], leave: Callable[[], None]) -> Child:
-    """Start a worker. `leave` closes what is the parent's alone, in the child."""
+    """Start a worker. `leave` closes what is the parent's alone, in the child. Raises `OSError`."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -137,19 +137,22 @@ def fork(birth: Birth, loop: Loop, hear: Callable[[Child, Message], None], leave
     try:
         pid = os.fork()
         if not pid:
-            leave()
-            ours.close()
-            _live(birth, theirs, blocked)
+            _live(birth, theirs, blocked, [leave, ours.close])
+    except OSError:
+        ours.close()
+        raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    theirs.close()
+        theirs.close()
     return Child(birth.number, pid, ours, loop, hear)
 
 
-def _live(birth: Birth, sock: socket.socket, mask: Any) -> NoReturn:
+def _live(birth: Birth, sock: socket.socket, mask: Any, leave: list[Callable[[], None]]) -> NoReturn:
     """The child's whole life. Nothing of the parent's stack is unwound in it."""
     code = 1
     try:
+        for close in leave:
+            close()
         # Orders come through the socket. A Ctrl-C in a terminal, or a service manager that signals the whole
         # group, reaches parent and workers alike: obeyed twice it would be a second signal, and cut answers.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -113,7 +113,11 @@ class Parent:
             turn=self._turn,
         )
         place.filled += 1
-        place.child = fork(birth, self._loop, self._hear, self._leave)
+        try:
+            place.child = fork(birth, self._loop, self._hear, self._leave)
+        except OSError as error:  # too many processes, too little memory: it may pass
+            place.failed_starts += 1
+            self._fill_later(place, f"cannot be started: {error.strerror}", pid=None)
 
     def _leave(self) -> None:
         """In a child: close what is the parent's alone."""
@@ -167,7 +171,12 @@ class Parent:
     def _serves(self, child: Child, message: Message) -> None:
         self._place_of(child).failed_starts = 0
         child.begin_to_serve()
-        if not self._announced and all(one.serving_since for one in self._children()) and not self._vacant():
+        if (
+            not self._announced
+            and not self._stopping
+            and all(one.serving_since for one in self._children())
+            and not self._vacant()
+        ):
             self._announced = True
             print(message.values["banner"], flush=True)  # noqa: T201 - for the person who started it
         for line in self._unsaid:
@@ -221,6 +230,9 @@ class Parent:
             place.failed_starts += 1
         if child.served_for >= GOOD_LIFE_S:
             place.pause_s = FIRST_PAUSE_S
+        self._fill_later(place, how, child.pid)
+
+    def _fill_later(self, place: _Place, how: str, pid: int | None) -> None:
         if place.failed_starts >= (MOST_FAILED_STARTS_LATER if self._announced else MOST_FAILED_STARTS):
             self._give_up(
                 WorkersFailed(
@@ -228,7 +240,7 @@ class Parent:
                 )
             )
             return
-        self._say("error", "worker_died", worker=place.number, pid=child.pid, how=how, again_in_s=place.pause_s)
+        self._say("error", "worker_died", worker=place.number, pid=pid, how=how, again_in_s=place.pause_s)
         self._gathering.restarts += 1
         self._loop.after(place.pause_s, lambda: self._fill(place))
         place.pause_s = min(2 * place.pause_s, LONGEST_PAUSE_S)

@@ -314,6 +314,19 @@ async def test_F07_workers_whose_parent_was_killed_drain_and_go(serve: Serve, up
     assert len(await logged(proxy, "parent_gone", 3)) == 3
 
 
+async def test_F06_a_worker_that_hangs_is_killed_after_the_second_signal_and_the_exit_tells(
+    serve: Serve, upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
+    os.kill((await pids(proxy))[1], signal.SIGSTOP)
+    proxy.signal(signal.SIGTERM)
+    await logged(proxy, "draining")
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.exit_code(within=4) == 1
+    await proxy.read_output()
+    assert "worker 1 did not stop as it should have: killed by SIGKILL\n" in proxy.logged
+
+
 # -- dying
 
 
@@ -394,6 +407,32 @@ async def test_F06_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
     said = "".join(proxy.logged)
     assert re.fullmatch(r"worker [12] died 5 times in a row before it served: exit status 7\n", said)
     assert proxy.printed == ""
+
+
+async def test_F06_a_machine_without_room_for_another_process_is_waited_for(
+    serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    code = (
+        "import errno, os\n"
+        "fork = os.fork\n"
+        "def fork_if_there_is_room():\n"
+        f"    if os.path.exists({str(full)!r}):\n"
+        "        raise BlockingIOError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
+        "    return fork()\n"
+        "os.fork = fork_if_there_is_room\n"
+    )
+    proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code))
+    full.touch()
+    os.kill((await pids(proxy))[1], signal.SIGKILL)
+    died = await logged(proxy, "worker_died", 3)
+    assert [line["how"] for line in died] == [
+        "killed by SIGKILL",
+        *["cannot be started: Resource temporarily unavailable"] * 2,
+    ]
+    full.unlink()
+    await logged(proxy, "listening", 3)
+    assert sorted(await pids(proxy)) == [1, 2]
 
 
 @pytest.mark.heavy
