@@ -1,13 +1,15 @@
 """Every config, command and program that the documentation shows is run here, and does what it shows.
 
 A block of `yaml` is a whole config, or begins with `# part of a config`. `sh`, `python` and `js` blocks run beside a
-proxy that serves config.yaml; a `text` block right after one is what it must print, where `…` stands for anything.
+proxy that serves config.yaml, or on a page that declares `frontends:` the last config above that does; a `text` block
+right after one is what it must print, where `…` stands for anything.
 `<!-- not run: why -->` before a block is the only way out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import re
@@ -15,7 +17,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -42,6 +44,16 @@ class Block(NamedTuple):
     language: str
     text: str
     prints: str | None
+    config: str  # what the proxy serves beside it; empty for config.yaml
+
+
+PART = "# part of a config"
+REST = "\nbackends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
+
+
+def whole(text: str) -> str:
+    """The config of a block."""
+    return text + REST if text.startswith(PART) else text
 
 
 def blocks(*languages: str) -> list[object]:
@@ -49,12 +61,14 @@ def blocks(*languages: str) -> list[object]:
     for page in PAGES:
         if page.parent.name == "transcripts":
             continue
-        content = page.read_text()
+        content, config = page.read_text(), ""
         for match in BLOCK.finditer(content):
+            if match["language"] == "yaml" and re.search(r"^frontends:", match["text"], re.MULTILINE):
+                config = whole(match["text"])
             if match["language"] in languages and not match["skip"]:
                 line = content[: match.start("language")].count("\n") + 1
                 name = str(page.relative_to(ROOT))
-                block = Block(name, line, match["language"], match["text"], match["prints"])
+                block = Block(name, line, match["language"], match["text"], match["prints"], config)
                 found.append(pytest.param(block, id=f"{name}:{line}"))
     assert found
     return found
@@ -62,9 +76,7 @@ def blocks(*languages: str) -> list[object]:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_a_config_shown_is_valid(block: Block, tmp_path: Path):
-    text = block.text
-    if text.startswith("# part of a config"):
-        text += "\nbackends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
+    text = whole(block.text)
     path = tmp_path / "config.yaml"
     path.write_text(text)
     variables = set(re.findall(r"\$\{(\w+)", text))
@@ -82,11 +94,25 @@ class Site(NamedTuple):
     folder: Path
 
 
+Sites = Callable[[str], Site]
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The proxy as `make run` starts it, on a free port, and a folder to run commands in."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    """The proxy as `make run` starts it, on a free port, and a folder to run commands in; one for each config."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def site(config: str) -> Site:
+            folder = tmp_path_factory.mktemp("site")
+            (folder / "config.yaml").write_text(config or (ROOT / "config.yaml").read_text())
+            return stack.enter_context(_serving(folder))
+
+        yield site
+
+
+@contextlib.contextmanager
+def _serving(folder: Path) -> Iterator[Site]:
     command = [sys.executable, "-m", "proxy", "serve", "-c", "config.yaml", "--port", "0"]
     with (
         (folder / "log").open("w") as log,
@@ -122,8 +148,9 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("block", blocks("sh", "python", "js"))
-def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Site, tmp_path: Path):
-    text = re.sub(r"(http://)?localhost:8080", site.url, block.text)
+def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Sites, tmp_path: Path):
+    beside = site(block.config)
+    text = re.sub(r"(http://)?localhost:8080", beside.url, block.text)
     match block.language:
         case "sh":
             command = ["bash", "-euo", "pipefail", "-c", text]
@@ -134,7 +161,7 @@ def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Site, tm
             script.write_text(text)
             command = [node.node(), str(script)]
     ran = subprocess.run(
-        command, cwd=site.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=beside.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert ran.returncode == 0, ran.stderr
     if block.prints is not None:
@@ -172,6 +199,15 @@ def test_every_page_can_be_reached_from_the_readme():
         links = re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text())
         waiting += [(page.parent / link).resolve() for link in links if (page.parent / link).exists()]
     assert set(PAGES) <= reached
+
+
+def test_the_contracts_that_are_shipped_as_examples_are_those_that_are_explained():
+    shipped = yaml.safe_load((ROOT / "deploy" / "examples" / "frontends.yaml").read_text())["frontends"]
+    shown: dict[str, object] = {}
+    for match in BLOCK.finditer((ROOT / "docs" / "frontends" / "declared.md").read_text()):
+        if match["language"] == "yaml":
+            shown |= yaml.safe_load(match["text"])["frontends"]
+    assert {name: shown.get(name) for name in shipped} == shipped
 
 
 def test_the_shipped_config_needs_no_key(tmp_path: Path):
