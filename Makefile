@@ -78,7 +78,7 @@ test-real: venv $(DEV) ## compile llama.cpp (minutes, once) and stream from a re
 bench: venv ## what a relayed token costs here, beside nginx and no proxy: two loads, two minutes
 	@$(BIN)/python -m bench run $(ARGS)
 
-bench-all: venv ## all loads, all peers (installs them), three rounds: an hour; writes bench/results.md, chart.svg
+bench-all: venv ## all loads, all peers (installs them), three rounds: 35 minutes; writes bench/results.md, chart.svg
 	@$(BIN)/python -m bench run --loads all --proxies all --rounds 3 --publish $(ARGS)
 
 bench-compare: venv ## CPU per token against another revision: make bench-compare BASE=HEAD~1
