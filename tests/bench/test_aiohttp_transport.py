@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,8 +19,11 @@ from tests.support.upstream import (
     Sleep,
     Stall,
     Step,
+    Wait,
     chunked,
     eventually,
+    head,
+    json_reply,
     openai_stream,
     sse_head,
 )
@@ -102,3 +106,21 @@ async def test_a_paced_answer_is_read_when_the_tick_comes(transport: AiohttpTran
     response.close()
     assert b"".join(reads) == b"data: 1\n\n" * 40
     assert len(reads) < 15
+
+
+async def test_why_it_is_not_ours_an_idle_connection_answers_the_next_request(
+    transport: AiohttpTransport, upstream: ScriptedUpstream
+):
+    """The main reason in docs/performance.md. When this fails, aiohttp has mended it, and the page is to be changed."""
+    asked = asyncio.Event()
+    nobodys = head(200, {"content-length": "6"}) + b"secret"
+    upstream.play(json_reply(200, b"first"), Wait(asked), Send(nobodys), Stall())
+    first = await transport.open(request(upstream))
+    assert await first.read_all(100) == b"first"
+    first.close()
+    before = upstream.bytes_written
+    asked.set()
+    await eventually(lambda: upstream.bytes_written >= before + len(nobodys))
+    second = await transport.open(request(upstream))
+    assert await second.read_all(100) == b"secret"
+    second.close()
