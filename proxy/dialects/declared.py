@@ -33,7 +33,6 @@ from proxy.dialects.declared_frames import (
     Frame,
     Framing,
     HookTokens,
-    LfTokens,
     Line,
     Lines,
     Tokens,
@@ -193,19 +192,35 @@ class AnswerWriter:
         self._reasoning = (
             contract.tokens["reasoning"](self._frames["reasoning"]) if "reasoning" in self._frames else None
         )
-        self._speaking: Tokens = self._token  # who may be holding something back
+        self._speaking: Tokens | None = self._token  # who may be holding something back; None: all is said
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self._answer: list[str] | None = [] if contract.says_answer else None
+        self._direct = self._answer is None  # a token is nothing but its frame
         self._join = contract.response.join
         self._started = False
-        self._ended = False
 
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch."""
-        if self._ended:
+        events = batch.events
+        if self._direct and len(events) == 1 and type(event := events[0]) is TextDelta:
+            return self._token.token(event.text)
+        if self._speaking is None:
             return b""
-        frames = [self._event(event) for event in (_joined(batch.events) if self._join else batch.events)]
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        frames: list[bytes] = []
+        run: list[str] = []
+        for event in _joined(events) if self._join else events:
+            if type(event) is TextDelta or type(event) is RefusalDelta:  # a refusal is all the reader would get to see
+                run.append(event.text)
+                continue
+            if run:
+                frames.append(self._texts(run))
+                run = []
+            frames.append(self._event(event))
+            if self._speaking is None:
+                break
+        if run:
+            frames.append(self._texts(run))
+        return b"".join(frames)
 
     def ping(self) -> bytes:
         """A heartbeat. One that is a frame of the contract does not come before its beginning."""
@@ -216,11 +231,9 @@ class AnswerWriter:
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
-            case TextDelta(text) | RefusalDelta(text):  # a refusal is all the reader would get to see
-                return self._text(text)
             case ReasoningDelta(text):
                 tokens = self._reasoning
-                return self._turn(tokens) + tokens.token(text) if tokens is not None and text else b""
+                return self._turn(tokens) + tokens.token(text) if tokens is not None else b""
             case Start(_, model):
                 return self._start(model)
             case ToolCallStart(index, id_, name) if self._contract.calls_tools:
@@ -241,23 +254,27 @@ class AnswerWriter:
             case _:
                 return b""  # what no template is for
 
-    def _text(self, text: str) -> bytes:
+    def _texts(self, texts: list[str]) -> bytes:
         if self._answer is not None:
-            self._answer.append(text)
-        if self._speaking is not self._token:
-            return self._turn(self._token) + self._token.token(text)
-        return self._token.token(text) if text else b""
+            self._answer += texts
+        return self._turn(self._token) + self._token.run(texts)
 
-    def _turn(self, tokens: Tokens) -> bytes:
-        """Let `tokens` speak: what another held back comes first."""
+    def _turn(self, tokens: Tokens | None) -> bytes:
+        """Let `tokens` speak, or nobody any more: what another held back comes first."""
         if tokens is self._speaking:
             return b""
-        rest, self._speaking = self._speaking.finish(), tokens
+        rest = self._said()
+        self._speaking = tokens
+        self._direct = tokens is self._token and self._answer is None
         return rest
+
+    def _said(self) -> bytes:
+        """What was held back of the text so far."""
+        return self._speaking.finish() if self._speaking is not None else b""
 
     def _frame(self, name: str, values: Values) -> bytes:
         frame = self._frames.get(name)
-        return self._speaking.finish() + frame.write(values) if frame is not None else b""
+        return self._said() + frame.write(values) if frame is not None else b""
 
     def _start(self, model: str) -> bytes:
         if model and model != self.values["model"] and self._contract.says_model:
@@ -272,20 +289,20 @@ class AnswerWriter:
         return self._frame("start", {})
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
-        self._ended = True
+        frames = [self._turn(None)]
         ending = self._contract.ending(reason, usage)
-        calls = [
-            self._frame("tool_call", {**_call(index, id_, name), **_arguments("".join(pieces))})
-            for index, (id_, name, pieces) in sorted(self._calls.items() if "tool_call" in self._frames else ())
-        ]
-        counts = self._frame("usage", ending) if usage is not None else b""
+        if "tool_call" in self._frames:
+            for index, (id_, name, pieces) in sorted(self._calls.items()):
+                call = {**_call(index, id_, name), **_arguments("".join(pieces))}
+                frames.append(self._frame("tool_call", call))
+        if usage is not None:
+            frames.append(self._frame("usage", ending))
         answer = {"answer": "".join(self._answer)} if self._answer is not None else {}
-        done = self._frame("done", {**ending, **answer})
-        return b"".join([self._speaking.finish(), *calls, counts, done])
+        frames.append(self._frame("done", {**ending, **answer}))
+        return b"".join(frames)
 
     def _fault(self, error: ProxyError) -> bytes:
-        self._ended = True
-        return self._speaking.finish() + self._frame("error", self._contract.failing(error))
+        return self._turn(None) + self._frame("error", self._contract.failing(error))
 
 
 def now() -> int:
@@ -318,10 +335,7 @@ def _tokens(node: Node, name: str, response: ResponseSettings, framing: Framing)
         return lambda _: BareEvents(event)
     lf = response.line_ends == "lf" or (response.framing == "sse" and not is_one_line(node))
 
-    def tokens(frame: Frame) -> Tokens:
-        return LfTokens(frame_tokens(frame)) if lf else frame_tokens(frame)
-
-    return tokens
+    return lambda frame: frame_tokens(frame, lf=lf)
 
 
 def _whole(response: ResponseSettings) -> Any:
