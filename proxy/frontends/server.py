@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.config.models import LimitSettings
@@ -33,13 +33,14 @@ about 4 MB of an answer before anybody notices (measured)."""
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_head_timer", "_limits", "_peer", "_prefix", "_server")
+    __slots__ = ("_body", "_head_timer", "_limits", "_peer", "_prefix", "_server")
 
     def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body: StreamReader | None = None  # of the request whose head came last
         self._peer: str | None = None
         self._prefix: str | None = None
 
@@ -70,10 +71,12 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
+        asked = self._body is None or self._body.is_eof()  # the last request has come whole: this begins the next one
         super().data_received(data)
         if self._request_count != heads:
             self._stop_head_timer()
-        elif self._head_timer is None and (self.idle or self._asked):
+            self._body = self._messages[-1][1] if self._messages else None
+        elif data and self._head_timer is None and (self.idle or asked):  # aiohttp itself feeds nothing, to go on
             self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
 
     def handle_error(
@@ -112,12 +115,6 @@ class Connection(RequestHandler):
     def idle(self) -> bool:
         """Whether it waits for the head of a request, its first or the next."""
         return not self._request_count or (self._waiter is not None and not self._waiter.done())
-
-    @property
-    def _asked(self) -> bool:
-        """Whether the request being answered has come whole: what comes now begins the next one."""
-        request = self._current_request
-        return request is None or request.content.is_eof()
 
     @property
     def reads_head(self) -> bool:

@@ -371,6 +371,20 @@ async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Op
         await client.closed()
 
 
+async def test_C06_a_body_that_comes_after_its_head_is_not_taken_for_the_next_head(open_house: Opener) -> None:
+    proxy = await open_house(echo("{limits: {header_s: 0.2}}"))
+    async with await RawClient.connect(proxy.port) as client:
+        for _ in range(2):
+            whole = request_bytes("POST", "/chat", ASK)
+            end = whole.index(b"\r\n\r\n") + 4
+            await client.send(whole[:end])
+            await asyncio.sleep(0.05)
+            await client.send(whole[end:])
+            assert (await client.read_head()).status == 200
+            await client.read_body()
+            await asyncio.sleep(0.4)  # idle for longer than a head may take
+
+
 async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_end_on(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
