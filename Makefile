@@ -59,9 +59,10 @@ fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: venv ## write docs/config.md, docs/cli.md and docs/clients.md anew from the code
+docs: venv ## write docs/config.md, cli.md, clients.md and matrix.md anew from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m tests.clients.page
+	@$(BIN)/python -m tests.matrix.page
 
 test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes
 	@$(BIN)/python -m pytest -m heavy $(ARGS)

@@ -27,7 +27,7 @@ from proxy.backends.litellm_http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
 from proxy.backends.litellm_settings import LiteLLMSettings, secrets
 from proxy.backends.redact import Redactor
 from proxy.backends.wire import FINISHED_S
-from proxy.chat import ChatRequest, File, Image, Message
+from proxy.chat import Audio, ChatRequest, File, Image, Message
 from proxy.dialects.json_body import PARAMETERS
 from proxy.dialects.openai_chat import choices_expected, encode_request
 from proxy.dialects.openai_stream import StreamDecoder
@@ -62,6 +62,10 @@ _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prom
 _PASSED_ON = frozenset(PARAMETERS) - {"n"}
 _TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # what Claude sealed, it wants back
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
+
+_LOSES_FILES = frozenset(
+    {"anthropic"}
+)  # litellm drops sounds silently, and sends other files in forms that are refused
 
 _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
     # What litellm is told of a model it does not know: else it asks a server for it, on this machine, whatever
@@ -209,9 +213,13 @@ class LiteLLMBackend:
         """All that litellm is given: from the config where to go and how, from the request what is listed here."""
         if choices_expected(request) > 1:
             raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")
+        if request.params.get("logprobs") is True:
+            raise Unsupported(f"backend {self.name} tells no log probabilities", param="logprobs")
         provider = self._provider(target)
         if provider not in _TAKES_ADDRESSES:
             _refuse_addresses(request.messages)
+        if provider in _LOSES_FILES:
+            _refuse_lost(request.messages)
         if provider in _LOOKED_UP:
             self._litellm.model_cost.setdefault(target.model, dict(_LOOKED_UP[provider]))
         settings = self._settings
@@ -303,6 +311,20 @@ def _refuse_addresses(messages: tuple[Message, ...]) -> None:
                 raise Unsupported("this target takes images as data: URLs, not by address")
             if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
                 raise Unsupported("this target takes files as data, not by address")
+
+
+def _refuse_lost(messages: tuple[Message, ...]) -> None:
+    """What litellm would leave out, or turn into something else, on the way to these."""
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Audio):
+                raise Unsupported("this target takes no audio")
+            if isinstance(part, File):
+                kind = (part.media_type or "application/pdf").partition(";")[0].strip().lower()
+                if part.data is None:
+                    raise Unsupported("this target takes files as data, not by id")
+                if kind != "application/pdf" and not kind.startswith("image/"):
+                    raise Unsupported(f"this target takes PDF files, not {kind[:64]}")
 
 
 class LiteLLMKind:

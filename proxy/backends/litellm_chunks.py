@@ -76,12 +76,22 @@ def _payload(raw: Any, chunk: Any, model: str) -> Payload | None:
     payload: Payload | None = _dumped(chunk) if chunk is not None else None
     usage = _dumped(_field(raw, "usage"))
     usage = usage if isinstance(usage, dict) else None
+    if payload is None and (refusal := _refusal(raw)):
+        payload = {"choices": [{"index": 0, "delta": {"refusal": refusal}}]}
     if payload is None:
         return {"choices": [], "usage": usage} if usage else None
     if usage:
         payload["usage"] = usage
     payload["model"] = _field(raw, "model") or model  # the wrapper puts the requested name in its place
     return payload
+
+
+def _refusal(raw: Any) -> str | None:
+    """A piece of a refusal, which litellm knows no more of than of an empty chunk: the answer would be one of nothing."""
+    choices = _field(raw, "choices")
+    delta = _field(choices[0], "delta") if isinstance(choices, list) and choices else None
+    text = _field(delta, "refusal")
+    return text if isinstance(text, str) else None
 
 
 def _field(value: Any, name: str) -> Any:

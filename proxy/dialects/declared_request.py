@@ -25,10 +25,12 @@ from proxy.dialects.json_body import (
     get_object,
     get_string,
     missing,
+    no_calls,
+    one_choice,
     parse_object,
     wrong,
 )
-from proxy.errors import BadRequest, Unsupported
+from proxy.errors import BadRequest
 
 DIALECT = "declared"
 
@@ -223,7 +225,7 @@ class RequestReader:
             params = decode_params(holder)
         else:
             found_params = {name: places.find(holder)[0] for name, places in self._parameters.items()}
-            params = {name: value for name, value in found_params.items() if value is not None}
+            params = one_choice({name: value for name, value in found_params.items() if value is not None})
         return {**self._defaults, **params}
 
     def _streams(self, fields: dict[str, Any], *, accepts_stream: bool) -> bool:
@@ -250,11 +252,7 @@ class RequestReader:
             return
         tools = fields.get("tools")
         if type(tools) is list and any(type(tool) is dict and tool.get("type") == "function" for tool in tools):
-            raise Unsupported(
-                f"tools: the contract {self._name} has no way to tell a tool call; leave tools out, or declare "
-                "`tool_call` for it",
-                param="tools",
-            )
+            raise no_calls(self._name, "declare `tool_call` for it")
 
 
 def _places(paths: list[str] | None) -> Places | None:

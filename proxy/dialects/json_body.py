@@ -16,7 +16,7 @@ from typing import Any, TypeVar, get_args
 
 from proxy.chat import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
 from proxy.dialects.strict_json import parse
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Unsupported
 
 PARAMETERS = (
     "temperature",
@@ -39,6 +39,8 @@ PARAMETERS = (
     "service_tier",
 )
 """The settings that become `ChatRequest.params`, under their OpenAI names."""
+
+_OF_CHOICES = ("n", "logprobs", "top_logprobs")
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -143,9 +145,31 @@ def _path(at: str, name: str) -> str:
 # Messages and tools, as OpenAI Chat Completions writes them
 
 
-def decode_params(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a body's fields. Their values are the far side's to judge."""
-    return {name: body[name] for name in PARAMETERS if body.get(name) is not None}
+def decode_params(body: Mapping[str, Any], *, choices: bool = False) -> dict[str, Any]:
+    """The settings among a body's fields. Their values are the far side's to judge.
+
+    Without `choices`, for a contract whose answers have no place for what they would bring: see `one_choice`.
+    """
+    params = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
+    return params if choices else one_choice(params)
+
+
+def one_choice(params: dict[str, Any]) -> dict[str, Any]:
+    """The settings for a contract that tells one answer, and its text without probabilities.
+
+    Raises `Unsupported` for several answers: all would be paid for and one told. Probabilities are just not asked for.
+    """
+    n = params.get("n")
+    if type(n) is int and n > 1:
+        raise Unsupported("n: this contract tells one answer, not several; leave n out", param="n")
+    return {name: value for name, value in params.items() if name not in _OF_CHOICES}
+
+
+def no_calls(contract: str, instead: str) -> Unsupported:
+    """The error for tools in a contract that cannot tell a call: its client would wait for one that is never told."""
+    return Unsupported(
+        f"tools: the contract {contract} has no way to tell a tool call; leave tools out, or {instead}", param="tools"
+    )
 
 
 def decode_messages(values: list[Any], at: str = "messages") -> tuple[Message, ...]:

@@ -112,7 +112,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         dialect=DIALECT,
         messages=decode_messages(as_tool_messages(messages)),
         model=get_string(wire, "model"),
-        params=decode_params(wire),
+        params=decode_params(wire, choices=True),
         tools=decode_tools(as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")),
         stream=stream,
         user=get_string(wire, "user"),

@@ -27,6 +27,7 @@ from proxy.dialects.json_body import (
     get_object,
     get_string,
     need_array,
+    no_calls,
     parse_object,
 )
 from proxy.dialects.plain_frames import FRAMES, mended
@@ -63,6 +64,8 @@ def decode_request(
         if not messages:
             raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
         asked = get_boolean(fields, "stream")
+        if decode_tools(get_array(fields, "tools")):
+            raise no_calls("chat", "ask at /v1/chat/completions")
         return ChatRequest(
             id=id,
             contract="chat",
@@ -70,7 +73,6 @@ def decode_request(
             messages=decode_messages(messages),
             model=get_string(fields, "model") or None,
             params=decode_params(fields),
-            tools=decode_tools(get_array(fields, "tools")),
             stream=stream if asked is None else asked,
             user=get_string(fields, "user"),
             metadata=get_object(fields, "metadata") or {},

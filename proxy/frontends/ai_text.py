@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects import ai_sdk
 from proxy.dialects.ai_text import text_of
+from proxy.dialects.json_body import no_calls
 from proxy.dialects.plain_frames import utf8
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
@@ -64,7 +65,10 @@ class AiTextFrontend:
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
-        return ai_sdk.decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
+        request = ai_sdk.decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
+        if request.tools:
+            raise no_calls(self.name, "use UI message streams (contract ai-sdk)")
+        return request
 
     def encoder(self, request: ChatRequest, head: Head) -> Encoder:  # noqa: ARG002 - there is nothing to choose
         return AiTextEncoder()

@@ -15,7 +15,7 @@ from proxy.chat import Audio, File, Image, Message, Text, Tool, ToolCall
 from proxy.dialects import json_body
 from proxy.dialects.json_body import decode_messages, decode_params, decode_tools, parse_object
 from proxy.dialects.strict_json import MAX_DEPTH
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Unsupported
 
 
 def nested(depth):
@@ -255,4 +255,11 @@ def test_function_tools_have_a_normal_form_and_other_types_stay_on_the_wire():
 
 def test_only_known_parameters_that_are_set_are_collected():
     body = {"temperature": 0, "top_p": None, "n": 2, "messages": [], "invented": 1}
-    assert decode_params(body) == {"temperature": 0, "n": 2}
+    assert decode_params(body, choices=True) == {"temperature": 0, "n": 2}
+
+
+def test_a_contract_that_tells_one_answer_refuses_several_and_asks_for_no_probabilities():
+    assert decode_params({"n": 1, "logprobs": True, "top_logprobs": 3, "seed": 1}) == {"seed": 1}
+    with pytest.raises(Unsupported, match="one answer, not several") as caught:
+        decode_params({"n": 2})
+    assert (caught.value.status, caught.value.param) == (400, "n")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.chat import Answer, Image, Message, Text, Tool
+from proxy.chat import Answer, Image, Message, Text
 from proxy.dialects.plain import DIALECTS, AnswerWriter, decode_request, encode_answer, encode_error
-from proxy.errors import BadRequest, ProxyError, RateLimited, UpstreamTruncated
+from proxy.errors import BadRequest, ProxyError, RateLimited, Unsupported, UpstreamTruncated
 from proxy.events import (
     Batch,
     Fault,
@@ -63,7 +63,7 @@ def test_the_fields_of_newer_clients_are_read_and_unknown_ones_passed_over():
             "stream": False,
             "user": "ann",
             "metadata": {"team": "x"},
-            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "tools": [],
             "chatId": 7,
             "options": {"nested": [1]},
         }
@@ -73,7 +73,14 @@ def test_the_fields_of_newer_clients_are_read_and_unknown_ones_passed_over():
     assert request.params == {"temperature": 0.2, "stop": ["\n"]}
     assert not request.stream
     assert (request.user, request.metadata) == ("ann", {"team": "x"})
-    assert request.tools == (Tool("f"),)
+    assert request.tools == ()
+
+
+def test_tools_are_refused_because_no_call_could_be_told():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    with pytest.raises(Unsupported, match="leave tools out, or ask at /v1/chat/completions") as caught:
+        decode({"messages": [{"role": "user", "content": "hi"}], "tools": tools})
+    assert (caught.value.status, caught.value.param) == (400, "tools")
 
 
 @pytest.mark.parametrize(("body", "stream"), [({}, False), ({"stream": None}, False), ({"stream": True}, True)])

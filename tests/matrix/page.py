@@ -1,0 +1,71 @@
+"""Write docs/matrix.md from the table: `make docs`. A test fails when it is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tests.matrix.features import ASKED
+from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
+
+MARKS = {"+": "✓", "~": "≈", "-": "–", "!": "!", "x": "✗", ".": ""}
+TITLES = {
+    "openai": "To OpenAI Chat Completions (`openai`, `openai-compatible`)",
+    "anthropic": "To Anthropic Messages (`anthropic`)",
+    "litellm to openai": "Through litellm to OpenAI",
+    "litellm to anthropic": "Through litellm to Anthropic",
+}
+INTRODUCTION = """\
+<!-- Made by `make docs` from tests/matrix/table.py, which a test holds to what really passes. -->
+
+# What passes
+
+Every contract in front of every way to a model, feature by feature. Each cell is a request over real sockets: what
+reached the far side, in its own terms, and what the contract's own client read.
+"""
+WHOLE = "whole: "
+
+
+def page() -> str:
+    legend = ["", *[f"- {MARKS[sign] or 'empty'}: {meaning}" for sign, meaning in SIGNS.items()]]
+    lines = [INTRODUCTION.rstrip(), *legend, ""]
+    numbers = {feature: number for number, feature in enumerate(NOTES, 1)}
+    lines.append("`declared` stands for a contract of the config's own that has a template for everything.")
+    for target, table in EXPECTED.items():
+        asked = {feature: signs for feature, signs in table.items() if feature in ASKED}
+        whole = {feature: signs for feature, signs in table.items() if feature.startswith(WHOLE)}
+        told = {feature: signs for feature, signs in table.items() if feature not in asked | whole}
+        lines += ["", f"## {TITLES[target]}", "", *_table("asked", asked, numbers)]
+        lines += ["", *_table("answered", told, numbers)]
+        differing = {
+            f"{_streamed(feature)}, unstreamed": signs
+            for feature, signs in whole.items()
+            if any(sign not in (streamed, ".") for sign, streamed in zip(signs, told[_streamed(feature)], strict=True))
+        }
+        lines += ["", "Unstreamed answers (`ag-ui` has none) tell the same, but for:"]
+        lines += ["", *_table("answered", differing, numbers)]
+    lines += ["", "## Notes", "", *[f"{numbers[feature]}. {feature}: {note}" for feature, note in NOTES.items()]]
+    return "\n".join(lines) + "\n"
+
+
+def _streamed(feature: str) -> str:
+    return feature.removeprefix(WHOLE)
+
+
+def _table(head: str, rows: dict[str, str], numbers: dict[str, int]) -> Iterator[str]:
+    yield _row([head, *CONTRACTS])
+    yield _row(["---", *[":-:"] * len(CONTRACTS)])
+    for feature, signs in rows.items():
+        number = numbers.get(feature.removesuffix(", unstreamed"))
+        yield _row([f"{feature} <sup>{number}</sup>" if number else feature, *[MARKS[sign] for sign in signs]])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print("docs/matrix.md")

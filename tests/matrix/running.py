@@ -1,0 +1,123 @@
+"""One cell of the matrix: a request over real sockets, what reached the far side, what the client read.
+
+A verdict is a sign: see `table.SIGNS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from textwrap import dedent, indent
+from typing import Any
+
+import msgspec
+
+from proxy.chat import ChatRequest
+from proxy.events import Fault, Finish, Notice
+from tests.matrix.asking import DECLARED, SAID, NoWords
+from tests.matrix.far import Anthropic, OpenAI, Wire
+from tests.matrix.features import ANSWERED, ARGUMENTS_IN_PIECES, ASKED, USER, Answered, Asked, request
+from tests.matrix.reading import READ, Read
+from tests.matrix.table import ANNOUNCED, CARRIED, LEFT_OUT, OTHERWISE, REFUSED, UNSAID
+from tests.support.clients import RawClient
+from tests.support.house import Running
+from tests.support.upstream import ScriptedUpstream
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A way to a model: its config row, the model, the wire at its end."""
+
+    row: Callable[[ScriptedUpstream], str]
+    model: str
+    wire: Wire
+    says: str
+
+    def config(self, upstream: ScriptedUpstream) -> str:
+        return (
+            f"backends: {{far: {{{self.row(upstream)}}}}}\n"
+            f"routes: [{{name: default, to: far/{self.model}}}]\n"
+            f"frontends:\n  own:\n{indent(dedent(DECLARED), '    ')}"
+        )
+
+
+TARGETS = {
+    "openai": Target(lambda far: f'kind: openai-compatible, base_url: "{far.url}"', "gpt-4o-mini", OpenAI(), "openai"),
+    "anthropic": Target(
+        lambda far: f'kind: anthropic, base_url: "{far.origin}"', "claude-sonnet-4-5", Anthropic(), "anthropic"
+    ),
+    "litellm to openai": Target(
+        lambda far: f'kind: litellm, api_key: sk-test, api_base: "{far.url}"', "openai/gpt-4o-mini", OpenAI(), "openai"
+    ),
+    "litellm to anthropic": Target(
+        lambda far: f'kind: litellm, api_key: sk-test, api_base: "{far.origin}"',
+        "anthropic/claude-sonnet-4-5",
+        Anthropic(),
+        "anthropic",
+    ),
+}
+
+PLAIN_ANSWER = ANSWERED["text"].events
+
+
+class Cells:
+    """The cells of one contract and one target, in one house."""
+
+    def __init__(self, proxy: Running, far: ScriptedUpstream, contract: str, target: Target) -> None:
+        self._proxy, self._far, self._target = proxy, far, target
+        self._path, self._say = SAID[contract]
+        self._read, self._read_whole = READ[contract]
+        self._streams_always = target.model.count("/") > 0
+
+    async def all(self) -> dict[str, str]:
+        found = {name: await self.asked(one) for name, one in ASKED.items()}
+        found |= {name: await self.answered(one) for name, one in ANSWERED.items()}
+        found["arguments in pieces"] = await self.answered(ARGUMENTS_IN_PIECES)
+        return found | {f"whole: {name}": await self.answered(one, stream=False) for name, one in ANSWERED.items()}
+
+    async def asked(self, one: Asked) -> str:
+        try:
+            body = self._say(msgspec.structs.replace(one.request, stream=True))
+        except NoWords:
+            return UNSAID
+        self._far.requests.clear()
+        self._far.always(*self._target.wire.stream(PLAIN_ANSWER))
+        status, answer = await self._post(body)
+        if 400 <= status < 500:
+            assert not self._far.requests, "it was refused after it had been sent"
+            assert len(answer) > 20, "a refusal says why"
+            return REFUSED
+        read = Read(self._read(answer))
+        if isinstance(read.end, Fault):  # in a contract whose status is sent at once
+            assert not self._far.requests
+            assert read.end.error.message
+            return REFUSED
+        assert isinstance(read.end, Finish), answer
+        arrived = getattr(one, self._target.says)
+        if arrived(self._far.requests[0].json()):
+            return CARRIED
+        return ANNOUNCED if any(isinstance(event, Notice) for event in read.events) else LEFT_OUT
+
+    async def answered(self, one: Answered, *, stream: bool = True) -> str:
+        wire = self._target.wire
+        try:
+            script = wire.stream(one.events) if stream or self._streams_always else wire.whole(one.events)
+            body = self._say(self._asking(stream=stream))
+        except NoWords:
+            return UNSAID
+        self._far.always(*script)
+        status, answer = await self._post(body)
+        assert status == 200, answer
+        reader = self._read if stream else self._read_whole
+        assert reader is not None
+        read = Read(reader(answer))
+        assert isinstance(read.end, Finish), answer
+        return CARRIED if one.seen(read) else OTHERWISE if one.otherwise(read) else LEFT_OUT
+
+    @staticmethod
+    def _asking(*, stream: bool) -> ChatRequest:
+        return request(USER, stream=stream, wants_usage=stream)
+
+    async def _post(self, body: Any) -> tuple[int, bytes]:
+        async with await RawClient.connect(self._proxy.port) as client:
+            await client.post(self._path, body)
+            head = await client.read_head()
+            return head.status, await client.read_body()
