@@ -32,6 +32,7 @@ from proxy.events import (
     Finish,
     ReasoningDelta,
     ReasoningSignature,
+    RefusalDelta,
     Start,
     ToolCallDelta,
     ToolCallStart,
@@ -311,6 +312,34 @@ async def test_addresses_in_messages_are_never_fetched(
     refused = await outcome(await opened(), target, ask(Message("user", (Text("see"), pointed))))
     assert isinstance(refused.raised, Unsupported)
     assert upstream.connections == 0
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Audio("AAAA", "wav"), File(data="AAAA", media_type="text/plain"), File(id="file-1")],
+    ids=["audio", "text", "id"],
+)
+async def test_what_litellm_would_lose_on_the_way_is_refused(
+    upstream: ScriptedUpstream, opened: Opened, part: Audio | File
+) -> None:
+    refused = await outcome(await opened(), ANTHROPIC, ask(Message("user", (Text("see"), part))))
+    assert isinstance(refused.raised, Unsupported)
+    assert upstream.connections == 0
+
+
+async def test_log_probabilities_are_refused(upstream: ScriptedUpstream, opened: Opened) -> None:
+    refused = await outcome(await opened(), OPENAI, ask(params={"logprobs": True}))
+    assert isinstance(refused.raised, Unsupported)
+    assert refused.raised.param == "logprobs"
+    assert upstream.connections == 0
+
+
+async def test_a_refusal_is_told_though_litellm_knows_none(upstream: ScriptedUpstream, opened: Opened) -> None:
+    refusal = [Send(event(openai_chunk({"refusal": piece}))) for piece in ("I must", " not.")]
+    upstream.play(openai_stream((), finish=None, done=False)[:2], refusal, openai_stream((), finish="stop")[2:])
+    got = await outcome(await opened(), OPENAI, ask())
+    assert [one.text for one in got.events if isinstance(one, RefusalDelta)] == ["I must", " not."]
+    assert isinstance(got.events[-1], Finish)
 
 
 async def test_several_answers_are_refused_before_anything_is_sent(upstream: ScriptedUpstream, opened: Opened) -> None:

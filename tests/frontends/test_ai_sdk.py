@@ -7,7 +7,7 @@ import json
 import pytest
 
 from proxy.chat import Answer
-from proxy.errors import BadRequest, Draining, Forbidden, RateLimited, Unauthorized
+from proxy.errors import BadRequest, Draining, Forbidden, RateLimited, Unauthorized, Unsupported
 from proxy.events import Batch, Fault, Finish, Source, Start, TextDelta
 from proxy.frontends import ai_text, chat
 from proxy.frontends.ai_sdk import FRONTEND
@@ -154,6 +154,12 @@ def test_a_text_stream_is_text_and_breaks_where_the_answer_does():
     assert text.feed(Batch([Fault(CUT)])) == b""
     reply = text.whole(Answer(text="a", refusal="b"))
     assert (reply.status, reply.body, reply.headers) == (200, b"ab", text.headers)
+
+
+def test_a_text_stream_refuses_tools_whose_calls_it_could_not_tell():
+    body = json.dumps({**json.loads(PROMPT), "tools": {"f": {"parameters": {}}}}).encode()
+    with pytest.raises(Unsupported, match="leave tools out, or use UI message streams"):
+        ai_text.FRONTEND.decode(body, head(contract="ai-text"))
 
 
 def test_each_contract_goes_by_its_own_name_in_the_rules():
