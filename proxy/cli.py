@@ -71,7 +71,10 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         if workers == 1:
-            from proxy import serving  # noqa: PLC0415
+            from proxy import lean  # noqa: PLC0415
+
+            with lean.imports():
+                from proxy import serving  # noqa: PLC0415
 
             serving.serve(path, host=host, port=port)
         else:

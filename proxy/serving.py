@@ -141,9 +141,8 @@ class Process:
     async def _watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the file is no longer what was loaded, or was there at the last call."""
         config = self._house.generation.config
-        how = config.settings.server.reload
-        if how != "off":
-            async for _ in watch(config.path, known=config.digest, poll=how == "poll"):
+        if config.settings.server.reload != "off":
+            async for _ in watch(config.path, known=config.digest):
                 changed()
 
     # -- the end -----------------------------------------------------------------------------------------------

@@ -144,9 +144,9 @@ class ServerSettings(Model):
         default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
-    reload: Literal["auto", "poll", "off"] = Field(
+    reload: Literal["auto", "off"] = Field(
         default="auto",
-        description="Take up changes of this file: told by the system (`auto`), by looking (`poll`), or not (`off`).",
+        description="Take up changes of this file, within a second (`auto`), or only when told by SIGHUP (`off`).",
     )
     trusted_proxies: list[str] = Field(
         default_factory=list, description="Networks (CIDR) of proxies in front whose `X-Forwarded-For` is believed."

@@ -159,7 +159,10 @@ def _live(birth: Birth, sock: socket.socket, mask: Any, leave: list[Callable[[],
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        from proxy.workers.worker import work  # noqa: PLC0415 - all that serves, which the parent must not load
+        from proxy import lean  # noqa: PLC0415
+
+        with lean.imports():
+            from proxy.workers.worker import work  # noqa: PLC0415 - all that serves, which the parent must not load
 
         code = work(birth, sock)
     except BaseException:

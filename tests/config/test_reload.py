@@ -1,4 +1,4 @@
-"""A change of the config file is seen once, however it is made (E02). Real files, real notifications."""
+"""A change of the config file is seen once, however it is made (E02). Real files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from proxy.config.reload import watch
 class Seen:
     """What a watch reports, as it reports it. Entered, it has shown that it watches."""
 
-    def __init__(self, path: Path, *, poll: bool = False) -> None:
-        self._watch = watch(path, poll=poll, poll_s=0.05)
+    def __init__(self, path: Path) -> None:
+        self._watch = watch(path)
         self._items: asyncio.Queue[None] = asyncio.Queue()
         self._probe = path.resolve() if path.exists() else None
 
@@ -58,17 +58,16 @@ class Seen:
 
 
 @pytest.fixture(autouse=True)
-def only_told(monkeypatch):
-    """Looking once in a while would find everything too: here it is notifications that must."""
-    monkeypatch.setattr(reload, "BACKUP_POLL_S", 60.0)
+def often(monkeypatch):
+    monkeypatch.setattr(reload, "LOOK_S", 0.05)
     monkeypatch.setattr(reload, "DEBOUNCE_S", 0.06)
 
 
-@pytest.fixture(params=[False, True], ids=["told", "polled"])
-async def seen(request, tmp_path):
+@pytest.fixture
+async def seen(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("one")
-    async with Seen(file, poll=request.param) as seen:
+    async with Seen(file) as seen:
         yield seen
 
 
@@ -78,7 +77,7 @@ async def test_a_rewrite_in_place_is_seen(seen, tmp_path):
 
 
 async def test_a_new_file_renamed_over_the_old_is_seen(seen, tmp_path):
-    for text in ("two", "three"):  # twice: the first rename takes the watched inode away
+    for text in ("two", "three"):
         (tmp_path / "config.yaml~").write_text(text)
         (tmp_path / "config.yaml~").replace(tmp_path / "config.yaml")
         await seen.change()
@@ -167,18 +166,6 @@ async def test_links_in_a_circle_are_no_file_and_no_endless_loop(tmp_path):
         await seen.change()
 
 
-async def test_a_slow_look_finds_what_no_notification_tells(tmp_path, monkeypatch):
-    """Network file systems send none: as if the watched directory were another one."""
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(reload, "_directories", lambda _: [tmp_path / "elsewhere"])
-    monkeypatch.setattr(reload, "BACKUP_POLL_S", 0.1)
-    file = tmp_path / "config.yaml"
-    file.write_text("one")
-    async with Seen(file) as seen:
-        file.write_text("two")
-        await seen.change()
-
-
 async def test_a_change_between_reading_the_file_and_watching_it_is_seen(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("a")
@@ -187,7 +174,7 @@ async def test_a_change_between_reading_the_file_and_watching_it_is_seen(tmp_pat
     async with aclosing(watch(path, known=read)) as changes, asyncio.timeout(8):
         await anext(changes)
     now = hashlib.sha256(path.read_bytes()).hexdigest()
-    async with aclosing(watch(path, known=now, poll=True, poll_s=0.05)) as changes:
+    async with aclosing(watch(path, known=now)) as changes:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.4):
                 await anext(changes)

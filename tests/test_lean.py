@@ -1,0 +1,158 @@
+"""A process that serves imports what it uses, and what was left out while it did is whole afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from textwrap import dedent
+from typing import Any
+
+import aiohttp
+import aiohttp.web
+import pytest
+
+from tests.support.certificates import authority, server_context
+from tests.support.upstream import ScriptedUpstream, openai_stream
+
+PACKAGES = frozenset(
+    [
+        "aiohappyeyeballs",
+        "aiohttp",
+        "aiosignal",
+        "annotated_types",
+        "attr",
+        "click",
+        "frozenlist",
+        "httptools",
+        "idna",
+        "msgspec",
+        "multidict",
+        "prometheus_client",
+        "propcache",
+        "pydantic",
+        "pydantic_core",
+        "structlog",
+        "typing_extensions",
+        "typing_inspection",
+        "uvloop",
+        "yaml",
+        "yarl",
+    ]
+)
+"""What serving takes, and nothing else: each package more is start time and memory of every process."""
+
+IMPORTED = re.compile(r"import time: +\d+ \| +\d+ \| +(([a-z]\w*)[\w.]*)")
+ASK = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def imported(stderr: list[str]) -> set[str]:
+    """The top-level packages that are neither Python's own, nor ours, nor put into any process by the environment."""
+    found = {match[1]: match[2] for line in stderr if (match := IMPORTED.match(line))}
+    tops = set(found.values()) - sys.stdlib_module_names - of_any_process() - {"proxy"}
+    return {top for top in tops if was_there(top, set(found))}
+
+
+def was_there(top: str, found: set[str]) -> bool:
+    """Python also lists what it was asked for and did not find; of a package that it did find, it lists modules."""
+    spec = find_spec(top)
+    is_package = spec is not None and spec.submodule_search_locations
+    return any(name.startswith(f"{top}.") for name in found) if is_package else spec is not None
+
+
+def of_any_process() -> set[str]:
+    code = "import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_serving_imports_no_package_that_it_does_not_use(
+    serve: Callable[..., Any], upstream: ScriptedUpstream, workers: str
+) -> None:
+    upstream.decide(lambda _: openai_stream(["Hello"]))
+    config = f"""
+        backends:
+          echo: {{kind: echo}}
+          far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
+        routes:
+          - {{name: echo, match: {{model: echo}}, to: echo}}
+          - {{name: default, to: far/scripted-1}}
+    """
+    process = await serve(config, "--port", "0", "--workers", workers, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    async with aiohttp.ClientSession(process.url) as http:
+        for model in ("echo", "scripted-1"):
+            async with http.post("/v1/chat/completions", json={**ASK, "model": model, "stream": True}) as answer:
+                assert answer.status == 200
+                assert b"[DONE]" in await answer.read()
+        async with http.get("/metrics") as metrics:
+            assert metrics.status == 200
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    await process.read_output()
+    got = imported(process.logged)
+    assert "aiohttp" in got, "the list is of the process that serves"
+    assert got <= PACKAGES
+
+
+def python(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=30, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_was_left_out_can_be_had_afterwards() -> None:
+    python("""
+        import gc, ssl, sys
+        from proxy import lean
+        with lean.imports():
+            import proxy.serving
+        assert "rich" not in sys.modules
+        import rich.console
+        assert gc.isenabled()
+        context = ssl.create_default_context()
+        assert type(context) is ssl.SSLContext
+        assert "set_default_verify_paths" not in vars(ssl.SSLContext)
+    """)
+
+
+@pytest.mark.parametrize(("trusted", "said"), [(True, "200"), (False, "ClientConnectorCertificateError")])
+async def test_aiohttps_client_reads_the_systems_certificates_when_it_first_connects(trusted: bool, said: str) -> None:
+    """Nothing of ours uses it, but litellm or a backend of somebody else's may."""
+
+    async def hello(_: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
+        return aiohttp.web.Response(text="hello")
+
+    runner = aiohttp.web.ServerRunner(aiohttp.web.Server(hello))
+    await runner.setup()
+    try:
+        site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context())
+        await site.start()
+        code = f"""
+            import asyncio
+            from proxy import lean
+            with lean.imports():
+                import proxy.serving
+            import aiohttp, uvloop
+            async def main():
+                async with aiohttp.ClientSession() as session:
+                    for _ in range(2):
+                        try:
+                            async with session.get("https://localhost:{runner.addresses[0][1]}/") as answer:
+                                print(answer.status)
+                        except aiohttp.ClientError as error:
+                            print(type(error).__name__)
+            asyncio.run(main())
+            uvloop.run(main())
+        """
+        env = {"SSL_CERT_FILE": str(authority())} if trusted else {}
+        process = await asyncio.to_thread(python, code, **env)
+        assert process.split() == [said] * 4
+    finally:
+        await runner.cleanup()
