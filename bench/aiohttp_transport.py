@@ -206,7 +206,7 @@ class Answer:
     def _socket(self) -> asyncio.Transport | None:
         """What the answer comes through; nothing once all of it has come."""
         connection = self._response.connection
-        return connection.transport if connection else None  # type: ignore[return-value]
+        return connection.transport if connection else None  # type: ignore[return-value]  # aiohttp says BaseTransport, for it wraps TLS too
 
 
 def _joined(response: aiohttp.ClientResponse) -> dict[str, str]:
@@ -238,7 +238,7 @@ def main() -> None:
     """`chat-proxy`, with the other transport."""
     from proxy import app, cli  # noqa: PLC0415 - the tests need only the class
 
-    app.HttpTransport = AiohttpTransport  # type: ignore[misc,assignment]
+    app.HttpTransport = AiohttpTransport  # type: ignore[misc,assignment]  # it has all that is used of the other
     cli.main(sys.argv[1:])
 
 

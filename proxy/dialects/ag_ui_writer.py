@@ -15,6 +15,7 @@ import msgspec
 from proxy.chat import Usage
 from proxy.dialects.json_text import json_line, json_string
 from proxy.dialects.plain import one_line
+from proxy.dialects.ui_usage import camel_counts
 from proxy.errors import BrokenToolCall, ProxyError
 from proxy.events import (
     Batch,
@@ -255,20 +256,10 @@ class RunWriter:
         return self._unsent + self._close() + _frame(end)
 
     def _counted(self, usage: Usage | None) -> dict[str, Any]:
-        """Tokens by the protocol's names. Unknown is not zero."""
         if usage is None:
             return {}
-        counts: dict[str, Any] = {"model": self._model} if self._model else {}
-        counts |= {
-            "inputTokens": usage.input_tokens,
-            "outputTokens": usage.output_tokens,
-            "totalTokens": usage.total_tokens,
-        }
-        if usage.cached_tokens:
-            counts["cachedInputTokens"] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            counts["reasoningTokens"] = usage.reasoning_tokens
-        return {"usage": [counts]}
+        model = {"model": self._model} if self._model else {}
+        return {"usage": [{**model, **camel_counts(usage)}]}
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:

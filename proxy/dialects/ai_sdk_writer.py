@@ -17,6 +17,7 @@ from proxy.dialects.ai_sdk import SEALED
 from proxy.dialects.json_text import json_line, json_string
 from proxy.dialects.plain import one_line
 from proxy.dialects.plain_frames import mended
+from proxy.dialects.ui_usage import camel_counts
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -234,19 +235,9 @@ def _seal(signature: str) -> dict[str, Any]:
 
 
 def _metadata(model: str, usage: Usage | None) -> dict[str, Any]:
-    """Who answered, and tokens by the SDK's names. Unknown is not zero."""
+    """Who answered, and the tokens."""
     metadata: dict[str, Any] = {"model": model} if model else {}
-    if usage is not None:
-        metadata["usage"] = {
-            "inputTokens": usage.input_tokens,
-            "outputTokens": usage.output_tokens,
-            "totalTokens": usage.total_tokens,
-        }
-        if usage.cached_tokens:
-            metadata["usage"]["cachedInputTokens"] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            metadata["usage"]["reasoningTokens"] = usage.reasoning_tokens
-    return metadata
+    return metadata | ({"usage": camel_counts(usage)} if usage is not None else {})
 
 
 def sentence(error: ProxyError) -> bytes:

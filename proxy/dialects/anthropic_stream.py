@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.chat import Usage
 from proxy.dialects.anthropic_events import (
     DIALECT,
     FINISH_REASONS,
@@ -24,12 +25,12 @@ from proxy.dialects.anthropic_events import (
     is_unknown,
     read_usage,
 )
-from proxy.dialects.openai_errors import Clean, one_line, parse_error, upstream_error
+from proxy.dialects.openai_errors import Clean, one_line
+from proxy.dialects.reading import StreamEnd, error_in, text_of
 from proxy.dialects.sse import SSEDecoder
-from proxy.errors import UpstreamError, UpstreamMalformed, UpstreamTruncated
+from proxy.errors import UpstreamError, UpstreamMalformed
 from proxy.events import (
     Batch,
-    Fault,
     Finish,
     ReasoningDelta,
     ReasoningSignature,
@@ -47,16 +48,15 @@ _TEXT_HEAD = b'{"type":"content_block_delta","index":%d,"delta":{"type":"text_de
 _decode_string = msgspec.json.Decoder(str).decode
 
 
-class StreamDecoder:
+class StreamDecoder(StreamEnd):
     """Bytes of an event stream in, batches out, however the chunks fall.
 
     `keep`: batches carry the far side's own events, framed, for a client of this dialect. Errors come as `Fault`,
-    never as exceptions. `finished` and `done` are those of every decoder (`backends.wire.Decoder`).
+    never as exceptions.
     """
 
     def __init__(self, max_event_bytes: int, *, keep: bool = False, clean: Clean = one_line) -> None:
-        self.done = False
-        self.finished = False
+        super().__init__()
         self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._keep = keep
@@ -89,20 +89,6 @@ class StreamDecoder:
                     break
         except UpstreamError as error:
             self._fault(batch, error)
-        return batch
-
-    def finish(self) -> Batch:
-        """The far side has ended its body. An event without its blank line is dropped, as the standard says."""
-        return self.fail(UpstreamTruncated("the answer was cut off: the far side never said it was complete"))
-
-    def fail(self, error: UpstreamError) -> Batch:
-        """Nothing more will come, because of `error`; an answer that had finished is complete all the same."""
-        batch = self._batch()
-        if not self.done:
-            if self.finished:
-                self._finish(batch)
-            else:
-                self._fault(batch, error)
         return batch
 
     def _batch(self) -> Batch:
@@ -165,7 +151,7 @@ class StreamDecoder:
             self._started = True
             frame = message or Message()
             self._count(frame.usage)
-            events.append(Start(_text(frame.id), _text(frame.model)))
+            events.append(Start(text_of(frame.id), text_of(frame.model)))
 
     def _count(self, usage: dict[str, Any] | None) -> None:
         """Counts are cumulative: each replaces the one before."""
@@ -180,12 +166,11 @@ class StreamDecoder:
     def _end(self) -> Finish:
         return Finish(_finish_reason(self._reason), read_usage(self._usage), noted=self.finished)
 
-    def _fault(self, batch: Batch, error: UpstreamError) -> None:
-        batch.events.append(Fault(error, read_usage(self._usage)))
-        self.done = True
+    def _counted(self) -> Usage | None:
+        return read_usage(self._usage)
 
     def _no_event(self, data: bytes) -> UpstreamError:
-        return _error_in(data, self._clean) or UpstreamMalformed(
+        return error_in(data, self._clean) or UpstreamMalformed(
             "the far side sent something that is no event of its dialect"
         )
 
@@ -201,8 +186,8 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line) -> Batch:
     except (ValueError, RecursionError):
         message = Message()
     if message.error or message.content is None:
-        raise _error_in(body, clean) or UpstreamMalformed("the far side's answer is no message of its dialect")
-    events: list[StreamEvent] = [Start(_text(message.id), _text(message.model))]
+        raise error_in(body, clean) or UpstreamMalformed("the far side's answer is no message of its dialect")
+    events: list[StreamEvent] = [Start(text_of(message.id), text_of(message.model))]
     blocks = _Blocks()
     for index, block in enumerate(message.content):
         blocks.start(index, block, events)
@@ -304,12 +289,3 @@ def _framed(name: bytes, data: bytes) -> bytes:
 
 def _finish_reason(reason: str | None) -> Any:
     return FINISH_REASONS.get(reason or "end_turn", "stop")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _error_in(data: bytes, clean: Clean) -> UpstreamError | None:
-    detail = parse_error(data)
-    return upstream_error(detail, clean=clean) if detail else None

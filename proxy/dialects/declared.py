@@ -167,7 +167,7 @@ class Contract:
     def ending(self, reason: str, usage: Usage | None) -> dict[str, Any]:
         """What a template may say of an answer that is complete. Unknown is not zero."""
         return {
-            "finish_reason": self.response.finish_reasons.get(reason, reason),  # type: ignore[call-overload]
+            "finish_reason": self.response.finish_reasons.get(reason, reason),  # type: ignore[call-overload]  # an `Answer` has any str
             "input_tokens": usage and usage.input_tokens,
             "output_tokens": usage and usage.output_tokens,
             "total_tokens": usage and usage.total_tokens,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.chat import Usage
 from proxy.dialects import sse
 from proxy.dialects.openai_chunks import (
     BROKEN,
@@ -24,13 +25,13 @@ from proxy.dialects.openai_chunks import (
     decode_chunk,
     read_usage,
 )
-from proxy.dialects.openai_errors import Clean, one_line, parse_error, upstream_error
+from proxy.dialects.openai_errors import Clean, one_line
 from proxy.dialects.openai_template import ChunkTemplate, only_text
+from proxy.dialects.reading import StreamEnd, error_in, text_of
 from proxy.dialects.sse import SSEDecoder
-from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
+from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed
 from proxy.events import (
     Batch,
-    Fault,
     Finish,
     Media,
     ReasoningDelta,
@@ -54,15 +55,13 @@ PREAMBLE = 4
 """How many events are parsed at most before those that are alike are expected: a role, perhaps filter results."""
 
 
-class StreamDecoder:
+class StreamDecoder(StreamEnd):
     """Bytes of an event stream in, batches out, however the chunks fall.
 
     `choices` is how many were asked for (`n`); events tell of the first one, payloads of all. Without `keep`
-    there are no payloads, for clients that could not read them. `hide_usage` leaves out of the payloads the usage chunk that we asked for and the client did not. Errors come as
-    `Fault`, never as exceptions.
-
-    `finished`: every choice has its finish reason, so the answer is complete whatever happens from here on;
-    usage may still come. `done`: the terminal event was given; everything fed is ignored.
+    there are no payloads, for clients that could not read them. `hide_usage` leaves out of the payloads the usage
+    chunk that we asked for and the client did not. Errors come as `Fault`, never as exceptions. It has `finished`
+    when every choice has its finish reason.
     """
 
     def __init__(
@@ -74,8 +73,7 @@ class StreamDecoder:
         hide_usage: bool = False,
         clean: Clean = one_line,
     ) -> None:
-        self.done = False
-        self.finished = False
+        super().__init__()
         self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
@@ -138,19 +136,8 @@ class StreamDecoder:
             self._feed(chunk, batch)
         return batch
 
-    def finish(self) -> Batch:
-        """The far side has ended its body. An event without its blank line is dropped, as the standard says."""
-        return self.fail(UpstreamTruncated("the answer was cut off: the far side never said it was complete"))
-
-    def fail(self, error: UpstreamError) -> Batch:
-        """Nothing more will come, because of `error`; an answer that had finished is complete all the same."""
-        batch = Batch([], self._dialect, [])
-        if not self.done:
-            if self.finished:
-                self._finish(batch)
-            else:
-                self._fault(batch, error)
-        return batch
+    def _batch(self) -> Batch:
+        return Batch([], self._dialect, [])
 
     def _take(self, name: bytes, data: bytes, batch: Batch) -> None:
         """One event. Its payload is kept unless it is an error or the usage nobody asked for."""
@@ -179,7 +166,7 @@ class StreamDecoder:
 
     def _start(self, chunk: Chunk | None, batch: Batch) -> None:
         self._started = True
-        id_, model = (_text(chunk.id), _text(chunk.model)) if chunk else ("", "")
+        id_, model = (text_of(chunk.id), text_of(chunk.model)) if chunk else ("", "")
         self._deltas.id = id_
         batch.events.append(Start(id_, model))
 
@@ -205,12 +192,11 @@ class StreamDecoder:
         batch.events.append(Finish(_finish_reason(reason), read_usage(self._usage), noted=self.finished))
         self.done = True
 
-    def _fault(self, batch: Batch, error: UpstreamError) -> None:
-        batch.events.append(Fault(error, read_usage(self._usage)))
-        self.done = True
+    def _counted(self) -> Usage | None:
+        return read_usage(self._usage)
 
     def _not_a_chunk(self, data: bytes) -> UpstreamError:
-        return _error_in(data, self._clean) or UpstreamMalformed(
+        return error_in(data, self._clean) or UpstreamMalformed(
             "the far side sent an event that is neither a chunk nor an error"
         )
 
@@ -226,12 +212,12 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line) -> Batch:
     except (ValueError, RecursionError):
         chunk = Chunk()
     if chunk.error or not chunk.choices:
-        raise _error_in(body, clean) or UpstreamMalformed("the far side's answer is no chat completion")
+        raise error_in(body, clean) or UpstreamMalformed("the far side's answer is no chat completion")
     first = min(chunk.choices, key=lambda choice: choice.index or 0)
     if first.finish_reason in BROKEN:
         raise UpstreamFailed(f"the far side gave the answer up (finish_reason: {first.finish_reason})")
-    events: list[StreamEvent] = [Start(_text(chunk.id), _text(chunk.model))]
-    _DeltaReader(_text(chunk.id)).read(first.message or first.delta or Delta(), events)
+    events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
+    _DeltaReader(text_of(chunk.id)).read(first.message or first.delta or Delta(), events)
     noted = first.finish_reason is not None
     events.append(Finish(_finish_reason(first.finish_reason), read_usage(chunk.usage), noted=noted))
     return Batch(events, DIALECT, whole=body) if keep else Batch(events)
@@ -335,12 +321,3 @@ def _media_type(url: str) -> str:
 
 def _finish_reason(reason: str | None) -> Any:
     return FINISH_REASONS.get(reason or "stop", "stop")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
-
-
-def _error_in(data: bytes, clean: Clean) -> UpstreamError | None:
-    detail = parse_error(data)
-    return upstream_error(detail, clean=clean) if detail else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from uuid import uuid4
 
 from proxy.chat import Answer, ChatRequest
@@ -11,16 +9,10 @@ from proxy.dialects.ag_ui import decode_request
 from proxy.dialects.ag_ui_writer import Run, RunWriter
 from proxy.dialects.plain import encode_error
 from proxy.dialects.sse import PING
-from proxy.errors import InternalError, NotFound, ProxyError
+from proxy.errors import InternalError, ProxyError
 from proxy.events import Batch
 from proxy.frontends.base import Encoder, Endpoint, Head, Reply
-
-STREAM_HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+from proxy.frontends.replies import EVENT_STREAM, NoModels, error_headers
 
 
 class AgUiEncoder:
@@ -29,7 +21,7 @@ class AgUiEncoder:
     Clients of 0.0.x cannot say in their body which version they speak; the query `?protocolVersion=0.0.59` can.
     """
 
-    headers = STREAM_HEADERS
+    headers = EVENT_STREAM
     early = False
     abort_on_fault = False
 
@@ -58,7 +50,7 @@ class AgUiEncoder:
         return failure(error, self._id)
 
 
-class AgUiFrontend:
+class AgUiFrontend(NoModels):
     """Where the contract is served, and how. It has no list of models."""
 
     name = "ag-ui"
@@ -73,19 +65,10 @@ class AgUiFrontend:
     def failure(self, error: ProxyError, head: Head) -> Reply:
         return failure(error, head.id)
 
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return failure(NotFound("this contract has no list of models"), "")
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
-
 
 def failure(error: ProxyError, request_id: str) -> Reply:
     """An error instead of a run. The client raises `HTTP <status>: <body>`, and keeps the body's JSON as `payload`."""
-    headers = {**_JSON, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    return Reply(error.status, encode_error(error, request_id), headers)
+    return Reply(error.status, encode_error(error, request_id), error_headers(error))
 
 
 FRONTEND = AgUiFrontend()

@@ -6,23 +6,17 @@ request is, its body tells. `/ai-sdk/chat` is nobody else's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects import ai_sdk
 from proxy.dialects.ai_sdk_writer import PING, StreamWriter, sentence, whole_message
-from proxy.errors import NotFound, ProxyError
+from proxy.errors import ProxyError
 from proxy.events import Batch
 from proxy.frontends.base import Encoder, Endpoint, Head, Offer, Reply
+from proxy.frontends.replies import EVENT_STREAM, JSON, NoModels, error_headers
 
-STREAM_HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-    "X-Vercel-AI-UI-Message-Stream": "v1",
-}
-_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+STREAM_HEADERS: Mapping[str, str] = {**EVENT_STREAM, "X-Vercel-AI-UI-Message-Stream": "v1"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 
 
@@ -44,13 +38,13 @@ class AiSdkEncoder:
         return PING
 
     def whole(self, answer: Answer) -> Reply:
-        return Reply(200, whole_message(answer, id=self._id), _JSON)
+        return Reply(200, whole_message(answer, id=self._id), JSON)
 
     def failure(self, error: ProxyError) -> Reply:
         return failure(error)
 
 
-class AiSdkFrontend:
+class AiSdkFrontend(NoModels):
     """Where the contract is served, and how. It has no list of models."""
 
     name = "ai-sdk"
@@ -73,19 +67,10 @@ class AiSdkFrontend:
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)
 
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return failure(NotFound("This contract has no list of models."))
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
-
 
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer: a sentence, for the hooks show the body as `error.message`."""
-    headers = {**_TEXT, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    return Reply(error.status, sentence(error), headers)
+    return Reply(error.status, sentence(error), error_headers(error, _TEXT))
 
 
 def _claim(head: Head, body: bytes) -> int:  # noqa: ARG001

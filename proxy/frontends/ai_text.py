@@ -13,16 +13,13 @@ from proxy.dialects import ai_sdk
 from proxy.dialects.ai_text import text_of
 from proxy.dialects.json_body import no_calls
 from proxy.dialects.plain_frames import utf8
-from proxy.errors import NotFound, ProxyError
+from proxy.errors import ProxyError
 from proxy.events import Batch
 from proxy.frontends.ai_sdk import failure, nothing_to_resume
 from proxy.frontends.base import Encoder, Endpoint, Head, Reply
+from proxy.frontends.replies import LIVE, NoModels
 
-HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/plain; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
+HEADERS: Mapping[str, str] = {"Content-Type": "text/plain; charset=utf-8", **LIVE}
 
 
 class AiTextEncoder:
@@ -49,7 +46,7 @@ def _only_by_name(head: Head, body: bytes) -> int:  # noqa: ARG001
     return 0
 
 
-class AiTextFrontend:
+class AiTextFrontend(NoModels):
     """Where the contract is served, and how."""
 
     name = "ai-text"
@@ -75,12 +72,6 @@ class AiTextFrontend:
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)
-
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return failure(NotFound("This contract has no list of models."))
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
 
 
 FRONTEND = AiTextFrontend()

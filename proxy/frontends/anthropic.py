@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -17,13 +16,7 @@ from proxy.dialects.anthropic_writer import PING, StreamWriter, whole_body
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
 from proxy.frontends.base import Endpoint, Head, Offer, Reply
-
-STREAM_HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-_JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+from proxy.frontends.replies import EVENT_STREAM, JSON, sdk_error_headers
 
 
 class AnthropicEncoder:
@@ -37,7 +30,7 @@ class AnthropicEncoder:
         self._id = f"msg_{request.id}"
         self._model = request.model or ""
         self._input_tokens = partial(input_tokens, request)
-        self.headers: Mapping[str, str] = {**STREAM_HEADERS, "Request-Id": request.id}
+        self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request.id}
         self._writer = StreamWriter(
             id=self._id, request_id=request.id, model=self._model, input_tokens=self._input_tokens
         )
@@ -102,16 +95,13 @@ class AnthropicFrontend:
 
 def failure(error: ProxyError, request_id: str) -> Reply:
     """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
-    headers = {**_JSON_HEADERS, "Request-Id": request_id, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after))
-        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
+    headers = sdk_error_headers(error, {**JSON, "Request-Id": request_id})
     return Reply(error.status, error_body(error, request_id), headers)
 
 
 def _json(status: int, body: bytes, request_id: str = "") -> Reply:
     named = {"Request-Id": request_id} if request_id else {}
-    return Reply(status, body, {**_JSON_HEADERS, **named})
+    return Reply(status, body, {**JSON, **named})
 
 
 def _model(id_: str, created: int) -> dict[str, Any]:

@@ -6,23 +6,17 @@ standard reads exactly; the founding hook, whose `fetch` sends `*/*`, gets what 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects import plain, sse
 from proxy.dialects.plain import DIALECTS, ERROR_MODES, AnswerWriter, Dialect, ErrorMode
-from proxy.errors import BadRequest, InternalError, NotFound, ProxyError
+from proxy.errors import BadRequest, InternalError, ProxyError
 from proxy.frontends.base import Encoder, Endpoint, Head, Reply, accepts
+from proxy.frontends.replies import EVENT_STREAM, JSON, NoModels, error_headers
 
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "Connection": "keep-alive",
-    "X-Accel-Buffering": "no",
-}
-JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+STREAM_HEADERS: Mapping[str, str] = {**EVENT_STREAM, "Connection": "keep-alive"}
 
 _Choice = TypeVar("_Choice")
 
@@ -50,13 +44,13 @@ class ChatEncoder(AnswerWriter):
         return sse.PING
 
     def whole(self, answer: Answer) -> Reply:
-        return Reply(200, plain.encode_answer(answer), JSON_HEADERS)
+        return Reply(200, plain.encode_answer(answer), JSON)
 
     def failure(self, error: ProxyError) -> Reply:
         return _failure(error, self._id)
 
 
-class ChatFrontend:
+class ChatFrontend(NoModels):
     """The founding contract. It has no list of models."""
 
     name = "chat"
@@ -72,12 +66,6 @@ class ChatFrontend:
 
     def failure(self, error: ProxyError, head: Head) -> Reply:
         return _failure(error, head.id)
-
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return _failure(NotFound("this contract has no list of models"), "")
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
 
 
 FRONTEND = ChatFrontend()
@@ -121,7 +109,4 @@ def _wants_json_document(head: Head) -> bool:
 
 
 def _failure(error: ProxyError, request_id: str) -> Reply:
-    headers = {**JSON_HEADERS, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    return Reply(error.status, plain.encode_error(error, request_id), headers)
+    return Reply(error.status, plain.encode_error(error, request_id), error_headers(error))

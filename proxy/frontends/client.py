@@ -16,7 +16,7 @@ try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
 except ImportError:  # no Unix: only our own buffer is seen to shrink
-    ioctl = None  # type: ignore[assignment]
+    ioctl = None  # type: ignore[assignment]  # a function, where there is one
 
 from proxy.errors import ProxyError
 from proxy.events import Batch, Collector, Fault, Finish

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from proxy.chat import Answer, ChatRequest
 from proxy.config.frontends import FrontendSettings
 from proxy.dialects.declared import AnswerWriter, Body, Contract, now
 from proxy.dialects.declared_request import RequestReader
-from proxy.errors import NotFound, ProxyError
+from proxy.errors import ProxyError
 from proxy.frontends.base import Endpoint, Head, Reply, accepts
-
-_STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+from proxy.frontends.replies import LIVE, NoModels, error_headers
 
 
 class DeclaredEncoder:
@@ -39,7 +37,7 @@ class DeclaredEncoder:
         return self._frontend.refusal(error, self._writer.values)
 
 
-class DeclaredFrontend:
+class DeclaredFrontend(NoModels):
     """A contract of the config's own. It has no list of models."""
 
     def __init__(self, name: str, settings: FrontendSettings) -> None:
@@ -51,7 +49,7 @@ class DeclaredFrontend:
         given = {name.lower() for name in settings.headers}
         self.stream_headers: Mapping[str, str] = {
             "Content-Type": self.contract.content_type,
-            **{name: value for name, value in _STREAM_HEADERS.items() if name.lower() not in given},
+            **{name: value for name, value in LIVE.items() if name.lower() not in given},
             **settings.headers,
         }
 
@@ -77,18 +75,7 @@ class DeclaredFrontend:
 
     def refusal(self, error: ProxyError, values: Mapping[str, object]) -> Reply:
         """A failure before anything was sent."""
-        headers = dict(error.headers)
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-        return _reply(self.contract.status(error), self.contract.failure(error, values), headers)
-
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return self.refusal(
-            NotFound("this contract has no list of models"), {"id": "", "model": "", "created": created}
-        )
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
+        return _reply(self.contract.status(error), self.contract.failure(error, values), error_headers(error, {}))
 
 
 def declared(frontends: Mapping[str, FrontendSettings]) -> list[DeclaredFrontend]:

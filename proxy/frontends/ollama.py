@@ -7,7 +7,6 @@ the config.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 
@@ -20,18 +19,14 @@ from proxy.dialects.ollama_writer import CHAT, GENERATE, AnswerWriter, error_bod
 from proxy.errors import NotFound, ProxyError, RequestError
 from proxy.events import Batch
 from proxy.frontends.base import Endpoint, Head, Offer, Reply
+from proxy.frontends.replies import JSON, LIVE, error_headers
 
 PREFIX = "/ollama"
 
 VERSION = "0.40.0"
 """The version of Ollama whose API this is. Clients look whether it is new enough for what they need."""
 
-_STREAM_HEADERS: Mapping[str, str] = {
-    "Content-Type": "application/x-ndjson",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-_JSON_HEADERS: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_STREAM_HEADERS: Mapping[str, str] = {"Content-Type": "application/x-ndjson", **LIVE}
 _GENERATE = "/api/generate"
 
 
@@ -169,14 +164,11 @@ def _generates(head: Head) -> bool:
 
 
 def _failure(error: ProxyError) -> Reply:
-    headers = {**_JSON_HEADERS, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    return Reply(error.status, error_body(error), headers)
+    return Reply(error.status, error_body(error), error_headers(error))
 
 
 def _json(body: bytes) -> Reply:
-    return Reply(200, body, _JSON_HEADERS)
+    return Reply(200, body, JSON)
 
 
 FRONTEND = OllamaFrontend()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
 
 import msgspec
 
@@ -17,19 +15,13 @@ from proxy.dialects.sse import PING
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
 from proxy.frontends.base import Endpoint, Head, Reply
-
-STREAM_HEADERS: Mapping[str, str] = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
-JSON_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+from proxy.frontends.replies import EVENT_STREAM, JSON, sdk_error_headers
 
 
 class OpenAIEncoder:
     """One answer to one request: streamed or whole."""
 
-    headers = STREAM_HEADERS
+    headers = EVENT_STREAM
     early = False
     abort_on_fault = False
 
@@ -93,15 +85,11 @@ class OpenAIFrontend:
 
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
-    headers = {**JSON_HEADERS, **error.headers}
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after))
-        headers["Retry-After-Ms"] = str(math.ceil(error.retry_after * 1000))
-    return Reply(error.status, error_body(error), headers)
+    return Reply(error.status, error_body(error), sdk_error_headers(error))
 
 
 def _json(status: int, body: bytes) -> Reply:
-    return Reply(status, body, dict(JSON_HEADERS))
+    return Reply(status, body, JSON)
 
 
 def _model(id_: str, created: int) -> dict[str, str | int]:

@@ -17,13 +17,14 @@ from proxy.dialects.sse import PING
 from proxy.errors import NotFound, ProxyError
 from proxy.events import Batch
 from proxy.frontends.base import Endpoint, Head, Offer, Reply
-from proxy.frontends.openai import JSON_HEADERS, STREAM_HEADERS, failure
+from proxy.frontends.openai import failure
+from proxy.frontends.replies import EVENT_STREAM, JSON, NoModels
 
 
 class ResponsesEncoder:
     """One answer to one request: streamed or whole."""
 
-    headers = STREAM_HEADERS
+    headers = EVENT_STREAM
     early = False
     abort_on_fault = False
 
@@ -40,7 +41,7 @@ class ResponsesEncoder:
         return PING
 
     def whole(self, answer: Answer) -> Reply:
-        return Reply(200, whole_body(self._writer, answer), dict(JSON_HEADERS))
+        return Reply(200, whole_body(self._writer, answer), JSON)
 
     def failure(self, error: ProxyError) -> Reply:
         return failure(error)
@@ -55,7 +56,7 @@ def _not_kept(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 -
     )
 
 
-class ResponsesFrontend:
+class ResponsesFrontend(NoModels):
     """Where the contract is served, and how. The list of models is the `openai` contract's."""
 
     name = "responses"
@@ -78,12 +79,6 @@ class ResponsesFrontend:
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)
-
-    def models(self, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
-        return failure(NotFound("this contract has no list of models; it is at /v1/models"))
-
-    def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - nor here
-        return self.models(ids, created)
 
 
 FRONTEND = ResponsesFrontend()

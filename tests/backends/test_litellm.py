@@ -546,7 +546,7 @@ async def test_bytes_may_fall_anywhere(upstream: ScriptedUpstream, opened: Opene
     wire = {OPENAI: OpenAIWire(), ANTHROPIC: AnthropicWire(), OLLAMA: OllamaWire()}[target]
     text = 'naïve 東京 😀 \r\n\n "data: [DONE]" [DONE]\n\n'
     first, *rest = answer(wire, [text, text])
-    whole = b"".join(step.data for step in rest)  # type: ignore[union-attr]
+    whole = b"".join(step.data for step in rest)
     upstream.play(first, Split(whole, 7))
     got = await outcome(await opened(), target, ask())
     assert got.text == text * 2

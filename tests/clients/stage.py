@@ -151,7 +151,7 @@ async def _process(*command: str) -> AsyncIterator[ProcessDriver]:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-            process._transport.close()  # type: ignore[attr-defined]  # the pipes' transports outlive it otherwise
+            process._transport.close()  # the pipes' transports outlive it otherwise
 
 
 class Environment(msgspec.Struct, frozen=True):

@@ -473,7 +473,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["server", "auth", "backends", "routes"]), VALUES))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_h11_no_config_makes_anything_but_config_errors_and_no_error_shows_a_secret(tmp_path_factory, parts):
     from tests.config.conftest import KINDS, settings_for
 

@@ -118,7 +118,7 @@ def test_no_number_differs_from_what_yaml_makes_of_it():
 
 
 @given(st.text(alphabet="0123456789+-._:eExXobnNyYofFatT ~=<", min_size=1, max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
     try:
         theirs = yaml.safe_load(f"- {word}\n")
@@ -247,7 +247,7 @@ YAMLISH = st.lists(
         YAMLISH.map(str.encode),
     )
 )
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @example(b'a: "\\U00110000"')
 @example(b"%YAML 99999999999999999999999.1\n---\na: b")
 @example(b"\xef\xbb\xbfa: b")

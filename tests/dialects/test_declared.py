@@ -7,7 +7,7 @@ import re
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.chat import Answer, ToolCall, Usage
@@ -64,7 +64,6 @@ FOUNDING_CONTRACT = contract(FOUNDING)
 
 
 @given(st.lists(EVENTS), ENDS, st.lists(st.integers(1, 4)))
-@settings(deadline=None)
 def test_the_founding_json_dialect_declared_is_the_built_in_one_byte_for_byte(events, end, sizes):
     events = [Start("1", "far-1"), *events, end]
     batches, start = [], 0
@@ -340,7 +339,6 @@ def expected(declared, events):
 
 @pytest.mark.parametrize("name", CONTRACTS)
 @given(answers(), st.lists(TEXTS), st.randoms(use_true_random=False), st.integers(0, 20))
-@settings(deadline=None)
 def test_h01_what_is_written_is_read_back_and_nothing_else(name, events, tokens, random, ping_at):
     declared = CONTRACTS[name]
     events = [events[0], *map(TextDelta, tokens), *events[1:]]
@@ -375,7 +373,6 @@ TEMPLATES = st.recursive(
 
 
 @given(TEMPLATES, st.lists(TEXTS, max_size=5), st.sampled_from(["sse", "ndjson"]), st.sampled_from(["data: ", "data:"]))
-@settings(deadline=None)
 def test_any_template_writes_what_it_says(template, tokens, framing, prefix):
     declared = Contract(
         FrontendSettings.model_validate(
@@ -397,7 +394,6 @@ BARE = {
 
 @pytest.mark.parametrize("name", BARE)
 @given(st.lists(TEXTS), ENDS, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_h02_bare_text_in_events_is_read_back_exactly(name, tokens, end, random):
     wire = written(BARE[name], *map(TextDelta, tokens), end)
     got = read(ConformantReader, split_bytes(wire, random))
@@ -410,7 +406,6 @@ def test_h02_bare_text_in_events_is_read_back_exactly(name, tokens, end, random)
 
 
 @given(st.lists(TEXTS))
-@settings(deadline=None)
 def test_bare_text_for_the_founding_hook_is_what_the_founding_contract_writes(tokens):
     for dialect in ("text", "both"):
         declared = response(
@@ -423,7 +418,6 @@ def test_bare_text_for_the_founding_hook_is_what_the_founding_contract_writes(to
 
 
 @given(st.lists(TEXTS))
-@settings(deadline=None)
 def test_raw_text_is_the_text(tokens):
     assert written(RAW, *map(TextDelta, tokens), Finish()).decode() == "".join(tokens)
 

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.chat import Answer, Image, Message, Text
@@ -214,7 +214,6 @@ def test_a_refusal_is_text_to_those_who_know_no_refusals():
     st.sampled_from([Finish(), Fault(ERROR)]),
     st.sampled_from(DIALECTS),
 )
-@settings(deadline=None)
 def test_however_tokens_are_grouped_the_bytes_are_the_same(tokens, sizes, end, dialect):
     events = [*map(TextDelta, tokens), end]
     one_by_one, grouped = AnswerWriter(dialect), AnswerWriter(dialect)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects.plain_frames import FRAMES, MAX_HELD, WHITE_SPACE, JsonFrames, SseFrames, TextFrames
@@ -75,7 +75,6 @@ def test_h02_every_answer_comes_back_exactly_through_the_readers_of_its_dialect(
 
 
 @given(ANY_TOKENS, st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_h02_any_tokens_come_back_exactly_however_the_bytes_are_cut(tokens, dice):
     answer = "".join(tokens)
     wire = {dialect: split_bytes(encode(dialect, tokens), dice) for dialect in FRAMES}
@@ -97,7 +96,6 @@ def test_h02_fetch_event_source_reads_whatever_its_own_quirks_leave(whose):
 
 
 @given(ANY_TOKENS)
-@settings(deadline=None)
 def test_h01_no_text_makes_a_frame_or_names_an_event(tokens):
     sse = encode("sse", tokens)
     events = read(ConformantReader, sse)

@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.dialects.sse import PING, SSEDecoder, encode
@@ -165,7 +165,6 @@ BYTES = st.lists(st.tuples(LINES, st.sampled_from([b"\n", b"\r\n", b"\r", b"\n\n
 
 
 @given(BYTES | st.binary(), st.lists(st.integers(0, 200), max_size=8))
-@settings(deadline=None)
 def test_any_bytes_in_any_chunks_read_as_the_reference_reader_reads_them(data, cuts):
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     chunks = [data[a:b] for a, b in pairwise(places)]

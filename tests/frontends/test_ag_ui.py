@@ -94,7 +94,3 @@ def test_a_failure_is_a_status_with_a_json_body():
 def test_a_run_is_never_unstreamed():
     assert FRONTEND.decode(json.dumps({**INPUT, "stream": False}).encode(), head()).stream
     assert encoder().whole(Answer()).status == 500
-
-
-def test_there_is_no_list_of_models():
-    assert FRONTEND.models(["a"], 0).status == FRONTEND.model("a", ["a"], 0).status == 404

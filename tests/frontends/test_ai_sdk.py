@@ -131,11 +131,6 @@ def test_there_is_nothing_to_resume(path, query):
     assert (reply.status, reply.body) == (204, b"")
 
 
-def test_there_is_no_list_of_models():
-    for which in (FRONTEND, ai_text.FRONTEND):
-        assert which.models(["a"], 0).status == which.model("a", ["a"], 0).status == 404
-
-
 # text streams
 
 

@@ -171,7 +171,3 @@ def test_a_failure_is_a_status_with_a_json_body_and_the_headers_of_its_kind():
     assert FRONTEND.failure(Unauthorized("no key"), head()).headers["WWW-Authenticate"] == "Bearer"
     assert "Retry-After" not in FRONTEND.failure(Draining("stopping"), head()).headers
     assert FRONTEND.failure(Draining("stopping", retry_after=-1), head()).headers["Retry-After"] == "0"
-
-
-def test_there_is_no_list_of_models():
-    assert FRONTEND.models(["a"], 0).status == FRONTEND.model("a", ["a"], 0).status == 404

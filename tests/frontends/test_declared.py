@@ -136,9 +136,3 @@ def test_statuses_may_be_the_contracts_own_but_never_that_of_a_missing_key() -> 
     assert one.failure(RateLimited("x"), head()).status == 200
     refused = one.failure(Unauthorized("x"), head())
     assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
-
-
-def test_it_has_no_list_of_models() -> None:
-    one = with_response("{token: $text}")
-    assert one.models(["a"], 0).status == 404
-    assert one.model("a", ["a"], 0).status == 404

@@ -4,7 +4,6 @@ import re
 import tomllib
 from pathlib import Path
 
-import msgspec
 import pytest
 from click.testing import CliRunner
 from openai.types.responses import Response
@@ -77,12 +76,6 @@ def test_there_is_no_kept_response_to_fetch_delete_or_cancel(method):
     with pytest.raises(NotFound, match="keeps no responses") as refused:
         endpoint.answer(b"", HEAD, Offer([], 0))
     assert (refused.value.status, refused.value.param) == (404, "response_id")
-
-
-def test_the_list_of_models_is_elsewhere():
-    reply = FRONTEND.models(["m"], 5)
-    assert (reply.status, msgspec.json.decode(reply.body)["error"]["type"]) == (404, "invalid_request_error")
-    assert FRONTEND.model("m", ["m"], 5).status == 404
 
 
 def test_explain_tells_where_a_request_of_the_contract_goes(tmp_path, monkeypatch):

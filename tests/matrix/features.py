@@ -278,7 +278,7 @@ OSLO, ROME = {"city": "Oslo"}, {"city": "Rome"}
 
 
 def answered(*events: StreamEvent, end: str = "stop", usage: Usage = COUNTS) -> tuple[StreamEvent, ...]:
-    return (*events, Finish(end, usage))  # type: ignore[arg-type]
+    return (*events, Finish(end, usage))
 
 
 SAID = TextDelta("It rains.")

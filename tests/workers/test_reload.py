@@ -61,7 +61,7 @@ class Stage:
         self.board, self.clock = Board(), Clock()
         self.workers = [Worker(number) for number in range(1, count + 1)]
         self.overs = 0
-        self.reload = Reload(str(file), self.board, self.clock, voters=lambda: list(self.workers), over=self.over)  # type: ignore[arg-type]
+        self.reload = Reload(str(file), self.board, self.clock, voters=lambda: list(self.workers), over=self.over)
 
     def over(self) -> None:
         self.overs += 1
@@ -72,14 +72,14 @@ class Stage:
 
     def prepared(self, *workers: Worker) -> None:
         for worker in workers:
-            self.reload.prepared(worker, worker.proposal)  # type: ignore[arg-type]
+            self.reload.prepared(worker, worker.proposal)
 
     def refused(self, worker: Worker, *errors: str) -> None:
-        self.reload.refused(worker, worker.proposal, list(errors))  # type: ignore[arg-type]
+        self.reload.refused(worker, worker.proposal, list(errors))
 
     def die(self, worker: Worker) -> None:
         self.workers.remove(worker)
-        self.reload.lost(worker)  # type: ignore[arg-type]
+        self.reload.lost(worker)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_one_that_never_answers_keeps_it_from_all_for_a_minute_and_is_named(stag
     stage.change("three")
     stage.prepared(a)
     stage.prepared(b)
-    stage.reload.prepared(c, late)  # type: ignore[arg-type]
+    stage.reload.prepared(c, late)
     assert stage.board.generation == 1, "that was for the proposal before"
     stage.prepared(c)
     assert (stage.board.generation, stage.reload.content) == (2, b"three")
@@ -229,4 +229,4 @@ def test_a_file_that_is_gone_is_waited_for_and_missed_only_on_demand(stage: Stag
 
 def test_without_a_file_there_is_nothing_to_start_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match="no such file"):
-        Reload(str(tmp_path / "none"), Board(), Clock(), voters=list, over=lambda: None)  # type: ignore[arg-type]
+        Reload(str(tmp_path / "none"), Board(), Clock(), voters=list, over=lambda: None)
