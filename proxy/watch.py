@@ -81,7 +81,6 @@ class Watch:
     def begun(self) -> None:
         """The answer has begun, with what is in `content_at`: from now on that decides."""
         self._begun = True
-        self._late = self._idle
         self._count_from_content()
         if self._silent_until < self._fires_at:  # from then on it only moves later
             self._schedule()
@@ -131,7 +130,7 @@ class Watch:
                 Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
             )
         elif now >= self._silent_until and not self.sending:
-            self.interrupt(self._late())
+            self.interrupt(self._idle() if self._begun else self._late())
         else:
             if now >= self._silent_until:
                 self.content_at = now

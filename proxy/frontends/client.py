@@ -67,6 +67,7 @@ class StreamingClient:
             writer = await self.response.prepare(self._request)
             assert isinstance(writer, StreamWriter)
             self._writer, self._protocol, self._chunked = writer, writer.protocol, writer.chunked
+            self.response.headers.clear()  # they are written or in the writer's hands: 1.6 KB of an open stream
             if flush:
                 writer.send_headers()
         except ConnectionError:

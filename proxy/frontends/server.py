@@ -67,7 +67,9 @@ class Connection(RequestHandler):
         if self._peer is not None:
             self._server.forget(self._peer)
             self._peer = None
+        self._body = None  # it refers back to us, as the timer does: nothing of a connection is left to the collector
         super().connection_lost(exc)
+        self._keepalive_handle = None
 
     def data_received(self, data: bytes) -> None:
         heads = self._request_count
