@@ -101,7 +101,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `params` holds sampling and output settings under their OpenAI names (`temperature`, `max_tokens`,
     `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that
     are our reading of other words: they go to a far side that is known to take them, and are no reason for one that
-    does not to refuse the request. `wire` is the body as its dialect parsed it, once: a backend of dialect `dialect`
+    does not to refuse the request; `routed` names those whose values are the route's, which no client misses.
+    `hosted_tools` are the types of tools that the far side is to run, which only one of the request's own dialect
+    can. `wire` is the body as its dialect parsed it, once: a backend of dialect `dialect`
     starts from it, so that unknown fields survive, and what was authorised is what is sent.
     """
 
@@ -112,7 +114,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     params: Mapping[str, Any] = {}
     hints: frozenset[str] = frozenset()
+    routed: frozenset[str] = frozenset()
     tools: tuple[Tool, ...] = ()
+    hosted_tools: tuple[str, ...] = ()
     stream: bool = True
     user: str | None = None
     metadata: Mapping[str, Any] = {}
@@ -172,3 +176,8 @@ class Answer(msgspec.Struct, kw_only=True):
     usage: Usage | None = None
     dialect: str = ""
     payload: bytes = b""
+
+    @property
+    def only_media(self) -> bool:
+        """Whether there is nothing to read in it, and nothing to run: only images, and what was thought about them."""
+        return bool(self.media) and not (self.text or self.refusal or self.tool_calls)

@@ -12,6 +12,7 @@
     │   ├── TooLarge              413 request_too_large
     │   ├── UnsupportedMedia      415 unsupported_media_type
     │   ├── Unsupported           400 unsupported       (a target cannot do what is asked; the next may)
+    │   ├── UntoldAnswer          422 unsupported_answer (nothing but images, in a contract without any)
     │   └── RateLimited           429 rate_limited
     ├── UpstreamError             the far side is at fault: before the first event another target may help
     │   ├── UpstreamConnect       502 upstream_connect
@@ -143,6 +144,18 @@ class Unsupported(RequestError):
     """This target cannot do what the request needs, such as several choices."""
 
     code, fallback = "unsupported", True
+
+
+class UntoldAnswer(RequestError):
+    """The answer is complete, and the client's contract has no way to tell any of it: it is nothing but images."""
+
+    status, code = 422, "unsupported_answer"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the answer is nothing but an image, which this contract has no way to tell; "
+            "ask in one that has: openai, responses, ai-sdk or ag-ui"
+        )
 
 
 class RateLimited(RequestError):

@@ -83,10 +83,14 @@ class Media(msgspec.Struct, frozen=True, gc=False):
 
 
 class Notice(msgspec.Struct, frozen=True, gc=False):
-    """Something the reader should know that is not part of the answer, such as an ignored setting."""
+    """Something the reader should know that is not part of the answer, such as a setting that was left out.
+
+    `param` is the setting's name. Backends tell before the first content what of a request they leave out.
+    """
 
     code: str
     message: str
+    param: str = ""
 
 
 class Finish(msgspec.Struct, frozen=True):

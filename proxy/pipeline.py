@@ -8,7 +8,7 @@ client is gone (R2). Whoever leaves, by whatever door, closes the far side (R4).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -25,7 +25,17 @@ from proxy.errors import (
     UpstreamTruncated,
     UpstreamUnavailable,
 )
-from proxy.events import Batch, Fault, Finish, Media, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Media,
+    Notice,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from proxy.frontends.client import ClientGone, ClientSlow
 from proxy.routing import Plan, Router, Target, parameters
 from proxy.telemetry.record import StreamRecord
@@ -50,6 +60,9 @@ class Client(Protocol):
 
     async def send(self, batch: Batch) -> None:
         """Write a batch, and wait for a client that is behind. Raises `ClientGone` when nobody takes it."""
+
+    def announce(self, notices: Sequence[Notice]) -> None:
+        """Say beside the answer what its events say too, where the contract has no place for it. Before the first `send`."""
 
     def write(self, batch: Batch) -> bool:
         """The same once something was sent, without waiting: true if `caught_up` is to be awaited."""
@@ -285,6 +298,9 @@ class _Relay:
 
     async def _release(self) -> None:
         """Send what was held back before the batch in hand, and keep none of it while the answer goes on."""
+        if notices := _notices(self._held):
+            self._record.notices = notices
+            self._client.announce(notices)
         held, self._held = self._held[:-1], []
         for batch in held:
             await self._client.send(batch)
@@ -316,11 +332,22 @@ class Pipeline:
 
     def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
         """The request as this target gets it: its model, and the route's `default` and `set` applied."""
-        params, hints = request.params, request.hints
+        params, hints, routed = request.params, request.hints, request.routed
         if plan.set or plan.default:
             params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
             hints = hints.difference(plan.set)
-        return msgspec.structs.replace(request, model=target.model, params=params, hints=hints)
+            routed = frozenset(plan.set).union(params.keys() - request.params.keys())
+        return msgspec.structs.replace(request, model=target.model, params=params, hints=hints, routed=routed)
+
+
+def _notices(held: Sequence[Batch]) -> list[Notice]:
+    """What was announced before the content."""
+    found: list[Notice] = []
+    for batch in held:
+        found += [event for event in batch.events if type(event) is Notice]
+        if batch.has_content:
+            break
+    return found
 
 
 def _weight(batch: Batch) -> int:

@@ -346,13 +346,21 @@ def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
     """
     given = request.wire or {}
     for name, value in plan.default.items():
-        if name not in request.params and name not in given and name not in plan.set:
+        if not any(name in said for name in _names(name) for said in (request.params, given, plan.set)):
             yield Parameter(name, value, "default")
     for name, value in request.params.items():
-        if name not in plan.set:
+        if not any(name in plan.set for name in _names(name)):
             yield Parameter(name, value, "hint" if name in request.hints else "request")
     for name, value in plan.set.items():
         yield Parameter(name, value, "set")
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """A parameter's names: OpenAI has two for one limit, and what has both is refused."""
+    return _LIMIT if name in _LIMIT else (name,)
+
+
+_LIMIT = ("max_tokens", "max_completion_tokens")
 
 
 def _misses(condition: Condition, facts: Facts) -> str:

@@ -484,3 +484,15 @@ def test_a_routes_default_never_overrides_what_the_client_said_in_a_name_we_do_n
         "top_p": (0.5, "request"),
         "seed": (3, "set"),
     }
+
+
+@pytest.mark.parametrize("ours", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("theirs", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_goes_out_once_whatever_the_route_and_the_client_call_it(ours, theirs):
+    from proxy.routing import parameters
+
+    asked = request(params={theirs: 500})
+    plan = router(route(set={ours: 100})).plan(request())
+    assert [(p.name, p.value, p.origin) for p in parameters(plan, asked)] == [(ours, 100, "set")]
+    plan = router(route(default={ours: 100})).plan(request())
+    assert [(p.name, p.value, p.origin) for p in parameters(plan, asked)] == [(theirs, 500, "request")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,10 +14,11 @@ from proxy.backends.base import Resources
 from proxy.backends.wire import Identity, WireBackend
 from proxy.backends.wire_settings import Address, Key, WireSettings, revealed, revealed_query
 from proxy.chat import ChatRequest
-from proxy.dialects.anthropic_body import encode_request
+from proxy.dialects.anthropic_body import request_fields
 from proxy.dialects.anthropic_events import DIALECT
+from proxy.dialects.anthropic_left_out import left_out
 from proxy.dialects.anthropic_stream import StreamDecoder, decode_whole
-from proxy.events import Batch
+from proxy.events import Batch, Notice
 from proxy.routing import Target
 
 BASE_URL = "https://api.anthropic.com"
@@ -93,10 +94,13 @@ class AnthropicBackend(WireBackend):
         asked = request.headers.get("anthropic-version", "") if request.dialect == DIALECT else ""
         return self._version or (asked if _VERSION.fullmatch(asked) else VERSION)
 
-    def _body(self, request: ChatRequest, target: Target) -> bytes:
-        return encode_request(
+    def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
+        return request_fields(
             request, model=target.model, version=self._version_for(request), max_tokens=self._max_tokens
         )
+
+    def _left_out(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
+        return left_out(request, fields, model=target.model)
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
         return StreamDecoder(self._resources.frame_bytes, keep=request.dialect == DIALECT, clean=self._clean)

@@ -25,14 +25,14 @@ from proxy.backends.litellm_chunks import last_word, payloads
 from proxy.backends.litellm_errors import translate
 from proxy.backends.litellm_http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
 from proxy.backends.litellm_settings import LiteLLMSettings, secrets
+from proxy.backends.litellm_taken import left_out, passed_on, refuse_untaken
 from proxy.backends.redact import Redactor
-from proxy.backends.wire import FINISHED_S
+from proxy.backends.wire import FINISHED_S, announcing
 from proxy.chat import Audio, ChatRequest, File, Image, Message
-from proxy.dialects.json_body import PARAMETERS
 from proxy.dialects.openai_chat import choices_expected, encode_request
 from proxy.dialects.openai_stream import StreamDecoder
 from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
-from proxy.events import Batch, Fault
+from proxy.events import Batch, Fault, Notice
 from proxy.routing import Target
 
 OLDEST = (1, 106)
@@ -59,7 +59,6 @@ _SWITCHES = {
 _IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
 
-_PASSED_ON = frozenset(PARAMETERS) - {"n"}
 _TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # what Claude sealed, it wants back
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
 
@@ -88,6 +87,7 @@ class LiteLLMBackend:
         self._clean = Redactor(secrets(settings))
         self._litellm: Any = None
         self._handler: Any = None
+        self._supported: dict[str, frozenset[str] | None] = {}  # by model
 
     async def open(self) -> None:
         """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or too old."""
@@ -96,6 +96,7 @@ class LiteLLMBackend:
     async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         arguments = self._arguments(request, target)
+        notices = self._left_out(request, arguments, target)
         decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
         exchange = self._exchange(target)
         wrapper, spoken, complete = None, False, False
@@ -108,7 +109,8 @@ class LiteLLMBackend:
                     if isinstance(end, Fault) and not spoken:
                         raise end.error  # nothing was said yet: another target may still be tried
                     complete = end is not None and not isinstance(end, Fault)
-                    yield batch
+                    yield announcing(notices, batch) if notices else batch
+                    notices = []
         finally:
             if not complete:
                 exchange.close()
@@ -222,19 +224,21 @@ class LiteLLMBackend:
             _refuse_lost(request.messages)
         if provider in _LOOKED_UP:
             self._litellm.model_cost.setdefault(target.model, dict(_LOOKED_UP[provider]))
-        settings = self._settings
+        settings, taken = self._settings, passed_on(provider)
+        if not settings.drop_params:
+            refuse_untaken(request, taken)
         # Written and read again: litellm changes what it is given.
         body = msgspec.json.decode(
             encode_request(
                 msgspec.structs.replace(request, dialect="", wire=None),
                 model="",
-                hints=_PASSED_ON if settings.drop_params else (),
+                hints=taken if settings.drop_params else (),
                 thoughts=provider in _TAKES_THOUGHTS,
             )
         )
         arguments: dict[str, Any] = {
             **deepcopy(settings.options),
-            **{name: value for name, value in body.items() if name in _PASSED_ON and value is not None},
+            **{name: value for name, value in body.items() if name in taken and value is not None},
             "messages": body["messages"],
             "model": target.model,
             "stream": True,
@@ -256,6 +260,15 @@ class LiteLLMBackend:
             "client": self._handler if provider in TAKES_HANDLER else None,
         }
         return arguments | {name: value for name, value in given.items() if value is not None}
+
+    def _left_out(self, request: ChatRequest, arguments: Mapping[str, Any], target: Target) -> list[Notice]:
+        model, provider = target.model, self._provider(target)
+        if model not in self._supported:  # the config names the models, so these are few
+            name = model.removeprefix(f"{provider}/")
+            found = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
+            more = self._settings.options.get("allowed_openai_params") or ()
+            self._supported[model] = None if found is None else frozenset((*found, *more))
+        return left_out(request, arguments, supported=self._supported[model], provider=provider, model=model)
 
 
 def _load(backend: str) -> tuple[Any, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from proxy.backends.base import Resources
 from proxy.backends.wire import WireBackend
 from proxy.chat import ChatRequest
-from proxy.dialects.openai_chat import choices_expected, encode_request
+from proxy.dialects.openai_chat import choices_expected, left_out, request_fields
 from proxy.dialects.openai_stream import DIALECT, StreamDecoder, decode_whole
-from proxy.events import Batch
+from proxy.events import Batch, Notice
 from proxy.routing import Target
 
 
@@ -31,14 +32,22 @@ class OpenAIWireBackend(WireBackend):
         self._include_usage = include_usage
         self._max_tokens_name = max_tokens_name
 
-    def _body(self, request: ChatRequest, target: Target) -> bytes:
-        return encode_request(
+    def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
+        return request_fields(
             request,
             model=target.model,
             include_usage=self._include_usage,
             max_tokens_name=self._name_of_max_tokens(request),
             hints=self._hints(request, target.model),
         )
+
+    def _left_out(
+        self,
+        request: ChatRequest,
+        fields: Mapping[str, Any],
+        target: Target,  # noqa: ARG002
+    ) -> list[Notice]:
+        return left_out(request, fields)
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -24,7 +24,7 @@ from proxy.backends.redact import Redactor
 from proxy.chat import ChatRequest
 from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
 from proxy.errors import ProxyError, UpstreamConnect, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
-from proxy.events import Batch, Fault
+from proxy.events import Batch, Fault, Notice, Start
 from proxy.routing import Target
 from proxy.transport import Headers, Request, Response
 
@@ -113,9 +113,11 @@ class WireBackend(ABC):
     async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         try:
-            response = await self._resources.transport.open(self._outgoing(request, target))
+            fields = self._fields(request, target)
+            response = await self._resources.transport.open(self._outgoing(request, target, fields))
         except UpstreamError as error:
             raise self._told(error) from error.__cause__
+        notices = self._left_out(request, fields, target)
         complete = False
         try:
             if not 200 <= response.status < 300:
@@ -126,16 +128,19 @@ class WireBackend(ABC):
                     body = first + await response.read_all(self._resources.answer_bytes)
                 except UpstreamError as error:
                     raise self._told(error) from error.__cause__
-                yield self._whole(request, body)
+                yield announcing(notices, self._whole(request, body))
                 return
             decoder = self._decoder(request)
             feed, read = decoder.feed, response.read
             batch = feed(first) if first else NOTHING
             spoken = False
             while True:
-                if not spoken and batch.has_content:
-                    spoken = True
-                    response.pace(on=True)  # from the first token on
+                if not spoken and batch.events:
+                    if notices:
+                        batch, notices = announcing(notices, batch), []
+                    if batch.has_content:
+                        spoken = True
+                        response.pace(on=True)  # from the first token on
                 if decoder.done:
                     end = batch.terminal
                     if isinstance(end, Fault) and not spoken:
@@ -178,8 +183,12 @@ class WireBackend(ABC):
         )
 
     @abstractmethod
-    def _body(self, request: ChatRequest, target: Target) -> bytes:
-        """The request as this dialect writes it. Raises `Unsupported` for what it has no words for."""
+    def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
+        """The body as this dialect writes it. Raises `Unsupported` for what it has no words for."""
+
+    @abstractmethod
+    def _left_out(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
+        """What of the request is not in that body, where its client may miss it."""
 
     @abstractmethod
     def _decoder(self, request: ChatRequest) -> Decoder:
@@ -189,7 +198,7 @@ class WireBackend(ABC):
     def _whole(self, request: ChatRequest, body: bytes) -> Batch:
         """All events of an answer that came in one piece. Raises an `UpstreamError` for what is none."""
 
-    def _outgoing(self, request: ChatRequest, target: Target) -> Request:
+    def _outgoing(self, request: ChatRequest, target: Target, fields: Mapping[str, Any]) -> Request:
         """The request to send. Its headers are these and no others: a client's key or cookie never leaves (H05)."""
         more = {"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}
         if forwarded := self._forwarded(request):
@@ -199,7 +208,7 @@ class WireBackend(ABC):
             url=self._identity.address(target.model),
             headers=self._streamed if request.stream else self._unstreamed,
             more=more,
-            body=self._body(request, target),
+            body=msgspec.json.encode(fields),
             connect_s=target.connect_s,
             tick_s=target.tick_s if request.stream else 0,
         )
@@ -238,6 +247,13 @@ class WireBackend(ABC):
             return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
         wait = retry_after(response.headers, time())
         return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)
+
+
+def announcing(notices: Sequence[Notice], batch: Batch) -> Batch:
+    """The first batch of an answer, with what its reader should know right behind its beginning."""
+    if notices and batch.events and type(batch.events[0]) is Start:
+        batch.events[1:1] = notices
+    return batch
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -112,6 +112,11 @@ class ResponseSettings(Model):
     )
     source: Template = Field(default=None, description="A page that the answer relies on: `$url`, `$title`.")
     media: Template = Field(default=None, description="A file that the model made: `$url`, `$media_type`.")
+    notice: Template = Field(
+        default=None,
+        description="Before the answer, something about it, such as a setting that was left out: `$message`, `$code` "
+        "(`ignored_setting`, `ignored_tool`, `changed_setting`), `$param` (which one). The header `X-Chat-Notice` says it too.",
+    )
     usage: Template = Field(
         default=None,
         description="Before the end, where it is known: `$input_tokens`, `$output_tokens`, `$total_tokens`, "
@@ -198,7 +203,7 @@ class FrontendSettings(Model):
     whole: Template = Field(
         default=None,
         description="Template of an answer that is not streamed: `$text`, `$reasoning`, `$tool_calls` (a list of what "
-        "`tool_call` makes of each), `$finish_reason`, and what `usage` has. Left out: `{text: $text}`, in `raw` `$text`.",
+        "`tool_call` makes of each), `$sources` and `$media` (lists, by `source` and `media`), `$finish_reason`, and what `usage` has. Left out: `{text: $text}`, in `raw` `$text`.",
     )
     errors: ErrorsSettings = Field(
         default_factory=ErrorsSettings, description="How a failure is told before anything was sent."

@@ -37,11 +37,12 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "tool_call": (*_CALL, "arguments", "arguments_text"),
     "source": ("url", "title"),
     "media": ("url", "media_type"),
+    "notice": ("message", "code", "param"),
     "usage": (*_USAGE, "finish_reason"),
     "done": (*_USAGE, "finish_reason", "answer"),
     "error": _ERROR,
     "heartbeat": (),
-    "whole": ("text", "reasoning", "tool_calls", *_USAGE, "finish_reason"),
+    "whole": ("text", "reasoning", "tool_calls", "sources", "media", *_USAGE, "finish_reason"),
     "body": _ERROR,
 }
 """What each template may say beside that. Those of `response` come in this order; `body` is of `errors`."""

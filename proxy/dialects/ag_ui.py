@@ -14,6 +14,7 @@ import msgspec
 from proxy.chat import ChatRequest, File, Message, Part, Text, Tool, ToolCall
 from proxy.dialects.attachments import inline, linked
 from proxy.dialects.json_body import (
+    NOT_EVERYWHERE,
     decode_params,
     get_array,
     get_object,
@@ -48,13 +49,15 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
     user, metadata = props.get("user"), props.get("metadata")
+    params = decode_params(props)
     return ChatRequest(
         id=id,
         contract="ag-ui",
         dialect=DIALECT,
         messages=_with_context(_messages(messages), get_array(fields, "context")),
         model=get_string(props, "model", "forwardedProps") or None,
-        params=decode_params(props),
+        params=params,
+        hints=NOT_EVERYWHERE & params.keys(),
         tools=_tools(get_array(fields, "tools")),
         user=user if type(user) is str else None,
         metadata=metadata if type(metadata) is dict else {},

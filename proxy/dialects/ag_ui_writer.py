@@ -14,6 +14,7 @@ import msgspec
 
 from proxy.chat import Usage
 from proxy.dialects.json_text import json_line, json_string
+from proxy.dialects.left_out import notice_json
 from proxy.dialects.plain import one_line
 from proxy.dialects.ui_usage import camel_counts
 from proxy.errors import BrokenToolCall, ProxyError
@@ -141,8 +142,8 @@ class RunWriter:
                 return _custom(b"source", b'"url":%b,"title":%b' % (json_string(url), json_string(title)))
             case Media(media_type, url):
                 return _custom(b"file", b'"mediaType":%b,"url":%b' % (json_string(media_type), json_string(url)))
-            case Notice(code, message):
-                return _custom(b"notice", b'"code":%b,"message":%b' % (json_string(code), json_string(message)))
+            case Notice():
+                return _custom(b"notice", notice_json(event)[1:-1])
             case Finish(reason, usage):
                 return self._end(reason, usage)
             case Fault(error, usage):

@@ -19,6 +19,7 @@ import msgspec
 from proxy.chat import ChatRequest, Message, Part, Text, Tool, ToolCall
 from proxy.dialects.attachments import linked
 from proxy.dialects.json_body import (
+    NOT_EVERYWHERE,
     decode_params,
     decode_tools,
     get_array,
@@ -43,6 +44,7 @@ _CALL_SETTINGS = {
     "maxOutputTokens": "max_tokens",
     "temperature": "temperature",
     "topP": "top_p",
+    "topK": "top_k",
     "presencePenalty": "presence_penalty",
     "frequencyPenalty": "frequency_penalty",
     "seed": "seed",
@@ -108,13 +110,15 @@ def decode_request(
     config = _objects_own(fields, "config")
     user = fields.get("user")
     options = _objects_own(fields, "stream_options")
+    params = {**_call_settings(fields, config), **decode_params(fields)}
     return ChatRequest(
         id=id,
         contract=contract,
         dialect=DIALECT,
         messages=_conversation(fields),
         model=get_string(fields, "model") or get_string(config, "modelName", "config") or None,
-        params={**_call_settings(fields, config), **decode_params(fields)},
+        params=params,
+        hints=NOT_EVERYWHERE & params.keys(),
         tools=_tools(fields.get("tools")),
         stream=get_boolean(fields, "stream") is not False,
         user=user if type(user) is str else None,

@@ -15,6 +15,7 @@ import msgspec
 from proxy.chat import Answer, ToolCall, Usage
 from proxy.dialects.ai_sdk import SEALED
 from proxy.dialects.json_text import json_line, json_string
+from proxy.dialects.left_out import notice_json
 from proxy.dialects.plain import one_line
 from proxy.dialects.plain_frames import mended
 from proxy.dialects.ui_usage import camel_counts
@@ -126,11 +127,8 @@ class StreamWriter:
                     json_string(url),
                     json_string(media_type),
                 )
-            case Notice(code, message):  # transient: told to the app, and no part of the message
-                return b'data: {"type":"data-notice","data":{"code":%b,"message":%b},"transient":true}\n\n' % (
-                    json_string(code),
-                    json_string(message),
-                )
+            case Notice():  # transient: told to the app, and no part of the message
+                return b'data: {"type":"data-notice","data":%b,"transient":true}\n\n' % notice_json(event)
             case Finish(reason, usage):
                 return self._finish(reason, usage)
             case Fault(error):

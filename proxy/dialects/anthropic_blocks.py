@@ -73,6 +73,7 @@ class BlockWriter:
     def __init__(self) -> None:
         self.pieces = 0  # of text, reasoning and arguments: about as many as tokens
         self.called = False
+        self.said = False
         self._index = 0  # of the block that is open, or comes next
         self._open: _Block | None = None
         self._head = b""  # of the deltas of the block that is open
@@ -194,6 +195,7 @@ class BlockWriter:
     def _begin(self, block: _Block) -> bytes:
         """Open a block, with what already came of it."""
         self._open = block
+        self.said = self.said or block.key == _TEXT
         self._head = _DELTA % (self._index, _CALL_DELTA if block.is_call else _DELTAS[block.key])
         written = _START % (self._index, block.start)
         if block.size:

@@ -31,7 +31,12 @@ _ABSENT = object()
 
 
 def encode_request(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> bytes:
-    """The body for a far side that is addressed in API version `version`; the same request gives the same bytes.
+    """The body for a far side that is addressed in API version `version`; the same request gives the same bytes."""
+    return msgspec.json.encode(request_fields(request, model=model, version=version, max_tokens=max_tokens))
+
+
+def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> dict[str, Any]:
+    """The fields of that body.
 
     `max_tokens` is for requests that do not say. Raises `Unsupported` for what Messages cannot do.
     """
@@ -42,7 +47,7 @@ def encode_request(request: ChatRequest, *, model: str, version: str, max_tokens
     if version >= NO_SAMPLING_SINCE:  # from then on each of these is a 400, even with its default value
         for name in SAMPLING:
             body.pop(name, None)
-    return msgspec.json.encode(body | {"model": model, "stream": request.stream})
+    return body | {"model": model, "stream": request.stream}
 
 
 def _from_wire(request: ChatRequest, wire: Mapping[str, Any], model: str, max_tokens: int) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
         body["metadata"] = {"user_id": _user_id(request.user)}
-    _merge(body, encode_params(request.params, model=model, tools=bool(request.tools)))
+    _merge(body, encode_params(request.params, model=model, tools=bool(request.tools), hints=request.hints))
     if "thinking" not in body:
         _think(body, request, model, limit)
     return body

@@ -7,7 +7,7 @@ harm, and refused where the answer would not be what was asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.dialects.json_body import PARAMETERS
@@ -50,17 +50,17 @@ def is_function(tool: Any) -> bool:
     return isinstance(tool, dict) and (tool.get("type") or "custom") == "custom"
 
 
-def encode_params(params: Mapping[str, Any], *, model: str, tools: bool) -> dict[str, Any]:
+def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: Collection[str] = ()) -> dict[str, Any]:
     """OpenAI's settings as fields of a Messages request, but for the length of the answer.
 
     Raises `Unsupported` for what Messages cannot do. A name that OpenAI does not have came from a route, which
-    may speak Anthropic's language directly (`thinking`, `service_tier`): it goes on as it is.
+    may speak Anthropic's language directly (`thinking`), and goes on as it is; `hints` are no such names.
     """
     if _is_more_than(params.get("n"), 1):
         raise Unsupported("this target gives one answer, not several (n)", param="n")
     if params.get("logprobs") is True:
         raise Unsupported("this target tells no log probabilities", param="logprobs")
-    fields = {name: value for name, value in params.items() if name not in PARAMETERS and name != "top_k"}
+    fields = {name: value for name, value in params.items() if name not in PARAMETERS and name not in hints}
     if takes_sampling(model):
         fields |= _sampling(params)
     if stop := _stop(params.get("stop")):

@@ -17,7 +17,7 @@ from proxy.chat import Answer
 from proxy.dialects.anthropic_blocks import BlockWriter
 from proxy.dialects.anthropic_errors import error_body
 from proxy.dialects.anthropic_events import DIALECT, STOP_REASONS, write_usage
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
     Fault,
@@ -57,10 +57,14 @@ class StreamWriter:
         self._begun = False
         self._own = False  # a second far side goes on with the answer: all is written from events
         self._refused = False
+        self._media = False
         self._passed = b""  # the last event about a block that was passed on as it came
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch; after a terminal event, the end of the body."""
+        """The bytes of a batch; after a terminal event, the end of the body.
+
+        Raises `UntoldAnswer` for an answer that is nothing but images.
+        """
         if batch.dialect == DIALECT and not self._own:
             self._own = self._begun and _starts(batch)
             if not self._own:
@@ -102,7 +106,10 @@ class StreamWriter:
                 return self._blocks.call(index, id_, name)
             case ToolCallDelta(index, arguments):
                 return self._blocks.arguments(index, arguments)
-            case Source() | Media() | Notice():
+            case Media():
+                self._media = True
+                return b""
+            case Source() | Notice():
                 return b""  # the contract has no place for it that would not claim more than we know
             case Finish():
                 return self._finish(event)
@@ -130,6 +137,8 @@ class StreamWriter:
     def _finish(self, end: Finish) -> bytes:
         blocks = self._blocks
         frames = blocks.close()
+        if self._media and not (blocks.said or blocks.called):
+            raise UntoldAnswer
         delta = {
             "stop_reason": _stop_reason(end.reason, refused=self._refused, called=blocks.called),
             "stop_sequence": None,
@@ -146,6 +155,8 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
     """A whole message: the far side's own body where it spoke this dialect, else one built from the answer."""
     if answer.dialect == DIALECT and answer.payload:
         return answer.payload
+    if answer.only_media:
+        raise UntoldAnswer
     content: list[dict[str, Any]] = []
     if answer.reasoning or answer.reasoning_signature:
         content.append({"type": "thinking", "thinking": answer.reasoning, "signature": answer.reasoning_signature})

@@ -44,12 +44,13 @@ from proxy.dialects.declared_frames import (
 from proxy.dialects.plain import one_line
 from proxy.dialects.plain_frames import FRAMES
 from proxy.dialects.sse import PING
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
     Fault,
     Finish,
     Media,
+    Notice,
     ReasoningDelta,
     RefusalDelta,
     Source,
@@ -104,6 +105,12 @@ class Contract:
         whole_node, body_node = parse(whole, "whole")[0], parse(body, "body")[0]
         self._whole, self._whole_type = compile_frame(whole_node, "", bare), _type(whole_node)
         self._body, self._body_type = compile_frame(body_node, "", bare), _type(body_node)
+        self._items: Mapping[str, Frame] = {
+            name: compile_frame(nodes[name], "", bare)
+            for name in ("source", "media")
+            if name in nodes and not is_text(nodes[name])
+        }
+        self._tells_media = any(slot.name == "media" for slot in slots(whole_node))
         call = nodes.get("tool_call")
         self._call = compile_frame(call, "", bare) if call is not None else None
         said = {slot.name for node in (*nodes.values(), whole_node, body_node) for slot in slots(node)}
@@ -121,16 +128,27 @@ class Contract:
         return {name: frame.bind(values) for name, frame in self.frames.items()}
 
     def whole(self, answer: Answer, values: Values) -> Body:
-        """An answer that is not streamed."""
+        """An answer that is not streamed. Raises `UntoldAnswer`, too."""
+        if answer.only_media and not self._tells_media:
+            raise UntoldAnswer
         calls = [self._call_of(number, call, values) for number, call in enumerate(answer.tool_calls)]
         filled = {
             **values,
             "text": answer.text + answer.refusal,
             "reasoning": answer.reasoning,
             "tool_calls": msgspec.Raw(b"[" + b",".join(calls) + b"]"),
+            "sources": self._list("source", [{"url": url, "title": title} for url, title in answer.sources], values),
+            "media": self._list("media", [{"url": url, "media_type": type_} for type_, url in answer.media], values),
             **self.ending(answer.finish_reason, answer.usage),
         }
         return Body(self._whole.write(filled), self._whole_type)
+
+    def _list(self, name: str, things: list[dict[str, Any]], values: Values) -> msgspec.Raw:
+        """What the template of a stream makes of each; without one, what is known of it."""
+        frame = self._items.get(name)
+        return msgspec.Raw(
+            b"[" + b",".join([frame.write({**values, **one}) if frame else json(one) for one in things]) + b"]"
+        )
 
     def _call_of(self, number: int, call: ToolCall, values: Values) -> bytes:
         if self._call is None:
@@ -195,12 +213,14 @@ class AnswerWriter:
         self._speaking: Tokens | None = self._token  # who may be holding something back; None: all is said
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self._answer: list[str] | None = [] if contract.says_answer else None
-        self._direct = self._answer is None  # a token is nothing but its frame
+        self._direct = False  # a token is nothing but its frame, once there was one
+        self._told = False  # there was something to read or to run
+        self._media = False  # what there was of else has no template
         self._join = contract.response.join
         self._started = False
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch."""
+        """The bytes of a batch. Raises `UntoldAnswer` for one of nothing but images, which no template is for."""
         events = batch.events
         if self._direct and len(events) == 1 and type(event := events[0]) is TextDelta:
             return self._token.token(event.text)
@@ -245,8 +265,13 @@ class AnswerWriter:
                 return self._frame("tool_call_delta", {**_call(index, id_, name), "arguments_text": arguments})
             case Source(url, title):
                 return self._frame("source", {"url": url, "title": title})
+            case Media() if "media" not in self._frames:
+                self._media = True
+                return b""
             case Media(media_type, url):
                 return self._frame("media", {"url": url, "media_type": media_type})
+            case Notice(code, message, param):
+                return self._frame("notice", {"code": code, "message": message, "param": param})
             case Finish(reason, usage):
                 return self._finish(reason, usage)
             case Fault(error):
@@ -255,6 +280,7 @@ class AnswerWriter:
                 return b""  # what no template is for
 
     def _texts(self, texts: list[str]) -> bytes:
+        self._told, self._direct = True, self._answer is None
         if self._answer is not None:
             self._answer += texts
         return self._turn(self._token) + self._token.run(texts)
@@ -289,6 +315,8 @@ class AnswerWriter:
         return self._frame("start", {})
 
     def _finish(self, reason: str, usage: Usage | None) -> bytes:
+        if self._media and not (self._told or self._calls):
+            raise UntoldAnswer
         frames = [self._turn(None)]
         ending = self._contract.ending(reason, usage)
         if "tool_call" in self._frames:

@@ -15,6 +15,7 @@ from proxy.config.frontends import ACCEPT, ALWAYS, NEVER, FrontendSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.dialects.attachments import linked
 from proxy.dialects.json_body import (
+    NOT_EVERYWHERE,
     ROLES,
     decode_content,
     decode_params,
@@ -125,13 +126,15 @@ class RequestReader:
             user, user_at = self._user.find(fields)
             if user is not None and (type(user) is bool or type(user) not in _SCALARS):
                 raise wrong(user_at, "a string or a number", user)
+            params = self._params(fields)
             return ChatRequest(
                 id=id,
                 contract=self._name,
                 dialect=DIALECT,
                 messages=self._conversation(fields),
                 model=self._model.get(fields, "a string", str) or self._default_model,
-                params=self._params(fields),
+                params=params,
+                hints=NOT_EVERYWHERE & params.keys(),
                 tools=decode_tools(self._tools.get(fields, "a list", list), self._tools.name) if self._tools else (),
                 stream=self._streams(fields, accepts_stream=accepts_stream),
                 user=None if user is None else str(user),

@@ -37,8 +37,14 @@ PARAMETERS = (
     "reasoning_effort",
     "verbosity",
     "service_tier",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
 )
 """The settings that become `ChatRequest.params`, under their OpenAI names."""
+
+NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})
+"""Those that OpenAI does not have: hints (`ChatRequest.hints`) where the contract is not its own."""
 
 _OF_CHOICES = ("n", "logprobs", "top_logprobs")
 

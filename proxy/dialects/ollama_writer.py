@@ -15,7 +15,7 @@ import msgspec
 
 from proxy.chat import Answer, ChatRequest, ToolCall, Usage
 from proxy.dialects.json_text import json_string
-from proxy.errors import BrokenToolCall, ProxyError
+from proxy.errors import BrokenToolCall, ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
     Fault,
@@ -81,11 +81,13 @@ class AnswerWriter:
         self._first: int | None = None  # when there was content first
         self._wrote = self._began
         self._pieces = 0
+        self._unread = 0  # of these pieces, those that are no text
+        self._media = False
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self._unsent: list[bytes] = []
 
     def feed(self, batch: Batch) -> bytes:
-        """The lines of a batch. Raises `BrokenToolCall` for an answer that this contract has no way to tell."""
+        """The lines of a batch. Raises `BrokenToolCall` or `UntoldAnswer` for what this contract has no way to tell."""
         now = self._clock()
         self._date(now)
         events = batch.events
@@ -100,7 +102,7 @@ class AnswerWriter:
             for event in events:
                 if line := self._event(event, now):
                     lines.append(line)
-        except BrokenToolCall:
+        except (BrokenToolCall, UntoldAnswer):
             self._unsent = lines  # what was said before stands before the error
             raise
         if lines:
@@ -115,7 +117,9 @@ class AnswerWriter:
         return b'%b%b""%b' % (self._head, self._form.text, self._tail)
 
     def whole(self, answer: Answer) -> bytes:
-        """A whole answer. Raises `BrokenToolCall`. How long it was thought about cannot be told from here."""
+        """A whole answer. Raises as `feed` does. How long it was thought about cannot be told from here."""
+        if answer.only_media:
+            raise UntoldAnswer
         now = self._clock()
         self._model = answer.model or self._model
         self._date(now)
@@ -142,9 +146,11 @@ class AnswerWriter:
                 return b"%b%b%b%b" % (self._head, self._form.text, _string(text), self._tail)
             case ReasoningDelta(text):
                 self._pieces += 1
+                self._unread += 1
                 return b"%b%b%b%b" % (self._head, self._form.thinking, _string(text), self._tail)
             case ToolCallDelta(index, arguments):
                 self._pieces += 1
+                self._unread += 1
                 if call := self._calls.get(index):
                     call[2].append(arguments)
                 return b""
@@ -156,7 +162,10 @@ class AnswerWriter:
                     self._model, self._second = model, -1
                     self._date(now)
                 return b""
-            case Source() | Media() | ReasoningSignature() | Notice():
+            case Media():
+                self._media = True
+                return b""
+            case Source() | ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
                 return self._finish(reason, usage, now)
@@ -166,6 +175,8 @@ class AnswerWriter:
                 assert_never(event)
 
     def _finish(self, reason: str, usage: Usage | None, now: int) -> bytes:
+        if self._media and not self._calls and self._pieces == self._unread:
+            raise UntoldAnswer
         made = (ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items()))
         line = b""
         if calls := self._written(made, reason):

@@ -26,9 +26,11 @@ from proxy.dialects.json_body import (
     need_array,
     parse_object,
 )
+from proxy.dialects.left_out import failed_results, hosted_tools, ignored_settings
 from proxy.dialects.openai_functions import as_tool_messages, as_tools, speaks_functions
 from proxy.dialects.openai_stream import DIALECT
 from proxy.errors import BadRequest, Unsupported
+from proxy.events import Notice
 
 _NEVER_ANYWHERE = frozenset(
     {
@@ -104,6 +106,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     messages = need_array(wire, "messages")
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+    tools = as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")
     stream = get_boolean(wire, "stream") is True
     options = get_object(wire, "stream_options") or {}
     return ChatRequest(
@@ -113,7 +116,8 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         messages=decode_messages(as_tool_messages(messages)),
         model=get_string(wire, "model"),
         params=decode_params(wire, choices=True),
-        tools=decode_tools(as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")),
+        tools=decode_tools(tools),
+        hosted_tools=_hosted(wire, tools),
         stream=stream,
         user=get_string(wire, "user"),
         metadata=get_object(wire, "metadata") or {},
@@ -122,6 +126,12 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         headers=headers or {},
         wire=wire,
     )
+
+
+def _hosted(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
+    """Tools that are no functions, and the search that is a setting here."""
+    kinds = [tool["type"] for tool in tools or () if tool["type"] != "function"]
+    return (*kinds, "web_search_options") if isinstance(wire.get("web_search_options"), dict) else tuple(kinds)
 
 
 def encode_request(
@@ -133,7 +143,29 @@ def encode_request(
     hints: Collection[str] = (),
     thoughts: bool = False,
 ) -> bytes:
-    """The body for a far side; the same request always gives the same bytes.
+    """The body for a far side; the same request always gives the same bytes. See `request_fields`."""
+    return msgspec.json.encode(
+        request_fields(
+            request,
+            model=model,
+            include_usage=include_usage,
+            max_tokens_name=max_tokens_name,
+            hints=hints,
+            thoughts=thoughts,
+        )
+    )
+
+
+def request_fields(
+    request: ChatRequest,
+    *,
+    model: str,
+    include_usage: bool = True,
+    max_tokens_name: str | None = None,
+    hints: Collection[str] = (),
+    thoughts: bool = False,
+) -> dict[str, Any]:
+    """The fields of the body for a far side.
 
     A request of this dialect goes on from its `wire`; `request.params` has the last word on the settings we
     model, and may add others. Whoever changes a request's messages must drop its `wire`. `max_tokens_name` is
@@ -153,7 +185,15 @@ def encode_request(
         body["stream_options"] = options
     if max_tokens_name:
         _rename_max_tokens(body, max_tokens_name)
-    return msgspec.json.encode(body)
+    return body
+
+
+def left_out(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
+    """What of a request did not make it into `fields`, the body as it is sent."""
+    notices = ignored_settings(request, [name for name in request.hints if name not in fields])
+    if request.dialect != DIALECT:
+        notices += [*hosted_tools(request), *failed_results(request)]
+    return notices
 
 
 def choices_expected(request: ChatRequest) -> int:

@@ -88,6 +88,7 @@ class Delta(msgspec.Struct, gc=False):
     annotations: list[Annotation] | None = None
     images: list[ImagePiece] | None = None
     thinking_blocks: list[ThinkingBlock] | None = None
+    provider_specific_fields: Any = None  # litellm's place for what has no other, such as a citation of Anthropic's
 
 
 class Choice(msgspec.Struct, gc=False):

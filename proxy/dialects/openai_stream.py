@@ -252,7 +252,7 @@ class _DeltaReader:
             events.append(TextDelta(delta.audio.transcript))
         if delta.refusal:
             events.append(RefusalDelta(delta.refusal))
-        if delta.annotations or delta.images:
+        if delta.annotations or delta.images or delta.provider_specific_fields:
             _extras(delta, events)
         if delta.tool_calls:
             for piece in delta.tool_calls:
@@ -309,6 +309,10 @@ def _extras(delta: Delta, events: list[StreamEvent]) -> None:
     """What an answer may bring besides text: the pages it relies on, and images."""
     citations = [annotation.url_citation for annotation in delta.annotations or ()]
     events += [Source(one.url, one.title or "") for one in citations if one is not None and one.url]
+    if isinstance(cited := delta.provider_specific_fields, dict) and isinstance(cited := cited.get("citation"), dict):
+        url, title = cited.get("url"), cited.get("title")
+        if isinstance(url, str) and url:
+            events.append(Source(url, title if isinstance(title, str) else ""))
     images = [image.image_url.url for image in delta.images or () if image.image_url is not None]
     events += [Media(_media_type(url), url) for url in images if url]
 

@@ -5,8 +5,8 @@
     data:Hello⏎⏎  data: world⏎⏎  event: done⏎data:[DONE]⏎⏎      or, at any point:  event: error⏎data:<message>⏎⏎
 
 How a token becomes a frame is the business of `plain_frames`; what a request means, and how an answer ends,
-is told here. The contract knows text only: reasoning, tool calls and notices are left out, because a client
-of any dialect takes whatever comes without an `event:` name for a token.
+is told here. The contract knows text only: reasoning and tool calls are left out, because a client of any dialect
+takes whatever comes without an `event:` name for a token. A notice has one, and comes before the first token or after the last.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects.json_body import (
+    NOT_EVERYWHERE,
     decode_messages,
     decode_params,
     decode_tools,
@@ -30,12 +31,15 @@ from proxy.dialects.json_body import (
     no_calls,
     parse_object,
 )
+from proxy.dialects.left_out import notice_json
 from proxy.dialects.plain_frames import FRAMES, mended
-from proxy.errors import BadRequest, ProxyError
+from proxy.errors import BadRequest, ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Media,
+    Notice,
     RefusalDelta,
     TextDelta,
 )
@@ -47,6 +51,8 @@ DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 ERROR_MODES: tuple[ErrorMode, ...] = get_args(ErrorMode)
 
 DONE = b"event: done\ndata:[DONE]\n\n"
+
+_LOST_MEDIA = Notice("ignored_media", "an image was left out: this contract has no place for it")
 
 _LINE_ENDS = re.compile(r"[\r\n]+")
 
@@ -66,13 +72,15 @@ def decode_request(
         asked = get_boolean(fields, "stream")
         if decode_tools(get_array(fields, "tools")):
             raise no_calls("chat", "ask at /v1/chat/completions")
+        params = decode_params(fields)
         return ChatRequest(
             id=id,
             contract="chat",
             dialect="chat",
             messages=decode_messages(messages),
             model=get_string(fields, "model") or None,
-            params=decode_params(fields),
+            params=params,
+            hints=NOT_EVERYWHERE & params.keys(),
             stream=stream if asked is None else asked,
             user=get_string(fields, "user"),
             metadata=get_object(fields, "metadata") or {},
@@ -93,11 +101,16 @@ class AnswerWriter:
         self._request_id = request_id
         self._errors = errors
         self._ended = False
+        self._flowing = False  # text has come, and more may
+        self._media = False
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch. A token is a frame of its own, however many come at once."""
+        """The bytes of a batch. A token is a frame of its own, however many come at once.
+
+        Raises `UntoldAnswer` for an answer that is nothing but images.
+        """
         events = batch.events
-        if len(events) == 1 and type(event := events[0]) is TextDelta and not self._ended:
+        if len(events) == 1 and type(event := events[0]) is TextDelta and self._flowing:
             return self._frames.token(event.text)
         if self._ended:
             return b""
@@ -110,19 +123,41 @@ class AnswerWriter:
             match event:
                 case RefusalDelta(text):  # it is all the reader would get to see
                     run.append(text)
+                case Media():
+                    self._media = True
                 case Finish():
-                    frames += [self._frames.run(run), self._frames.finish(), DONE]
-                    self._ended = True
+                    self._flowing = self._flowing or bool(run)
+                    frames += [self._frames.run(run), self._finish()]
                     break
                 case Fault(error):
                     frames += [self._frames.run(run), self._fault(error)]
-                    self._ended = True
+                    self._ended, self._flowing = True, False
                     break
+                case Notice():  # before the first token: nothing is held back
+                    frames.append(self._notice(event))
                 case _:
                     pass  # the contract knows text only
         else:
-            return self._frames.run(run)
+            self._flowing = self._flowing or bool(run)
+            frames.append(self._frames.run(run))
         return b"".join(frames)
+
+    def _finish(self) -> bytes:
+        if self._media and not self._flowing:
+            raise UntoldAnswer
+        self._ended, self._flowing = True, False
+        lost = self._notice(_LOST_MEDIA) if self._media else b""
+        return self._frames.finish() + lost + DONE
+
+    def _notice(self, notice: Notice) -> bytes:
+        """What is no part of the answer: an event of its own where readers know events, else a comment."""
+        match self._dialect:
+            case "json":
+                return b'event: notice\ndata:{"notice":%b}\n\n' % notice_json(notice)
+            case "sse":
+                return b"event: notice\ndata:%b\n\n" % _on_one_line(notice.message).encode()
+            case "text" | "both":
+                return b": notice: %b\n\n" % _on_one_line(notice.message).encode()
 
     def _fault(self, error: ProxyError) -> bytes:
         """What was held back, the visible token if one is wanted, and the error frame.
@@ -137,7 +172,11 @@ class AnswerWriter:
 
 def one_line(error: ProxyError) -> str:
     """An error's message without line ends, or its code when it has none: it has to fit one `data` line."""
-    return _LINE_ENDS.sub(" ", mended(error.message)).strip() or error.code
+    return _on_one_line(error.message) or error.code
+
+
+def _on_one_line(text: str) -> str:
+    return _LINE_ENDS.sub(" ", mended(text)).strip()
 
 
 def error_object(error: ProxyError, request_id: str) -> dict[str, Any]:
@@ -159,5 +198,7 @@ def encode_error(error: ProxyError, request_id: str) -> bytes:
 
 
 def encode_answer(answer: Answer) -> bytes:
-    """A whole answer, for a request with `"stream": false`."""
+    """A whole answer, for a request with `"stream": false`. Raises `UntoldAnswer` for one of nothing but images."""
+    if answer.only_media:
+        raise UntoldAnswer
     return msgspec.json.encode({"text": mended(answer.text + answer.refusal)})

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 
 from proxy.chat import Answer, ChatRequest
 from proxy.dialects import ai_sdk
-from proxy.dialects.ai_text import text_of
+from proxy.dialects.ai_text import TextWriter, whole_text
 from proxy.dialects.json_body import no_calls
-from proxy.dialects.plain_frames import utf8
 from proxy.errors import ProxyError
-from proxy.events import Batch
 from proxy.frontends.ai_sdk import failure, nothing_to_resume
 from proxy.frontends.base import Encoder, Endpoint, Head, Reply
 from proxy.frontends.replies import LIVE, NoModels
@@ -29,14 +27,14 @@ class AiTextEncoder:
     early = False
     abort_on_fault = True
 
-    def feed(self, batch: Batch) -> bytes:
-        return text_of(batch)
+    def __init__(self) -> None:
+        self.feed = TextWriter().feed
 
     def ping(self) -> bytes:
         return b""  # whatever is sent is text
 
     def whole(self, answer: Answer) -> Reply:
-        return Reply(200, utf8(answer.text + answer.refusal), HEADERS)
+        return Reply(200, whole_text(answer), HEADERS)
 
     def failure(self, error: ProxyError) -> Reply:
         return failure(error)

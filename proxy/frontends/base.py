@@ -44,14 +44,14 @@ class Encoder(Protocol):
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch; may be empty. After a terminal event it returns the contract's own end.
 
-        Raises an `UpstreamError` for an answer that the contract cannot carry; a `Fault` with it comes next.
+        Raises a `ProxyError` for an answer that the contract cannot carry; a `Fault` with it comes next.
         """
 
     def ping(self) -> bytes:
         """A heartbeat that leaves the answer as it is; empty where the contract has none."""
 
     def whole(self, answer: Answer) -> Reply:
-        """The answer for a client that asked for it unstreamed. May raise an `UpstreamError`, as `feed` may."""
+        """The answer for a client that asked for it unstreamed. May raise a `ProxyError`, as `feed` may."""
 
     def failure(self, error: ProxyError) -> Reply:
         """An error before anything was sent."""

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import msgspec
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11, StreamWriter
@@ -19,8 +20,9 @@ except ImportError:  # no Unix: only our own buffer is seen to shrink
     ioctl = None  # type: ignore[assignment]  # a function, where there is one
 
 from proxy.errors import ProxyError
-from proxy.events import Batch, Collector, Fault, Finish
+from proxy.events import Batch, Collector, Fault, Finish, Notice
 from proxy.frontends.base import Encoder, Reply
+from proxy.frontends.notices import NOTICE_HEADER, notice_header
 
 
 class ClientGone(Exception):
@@ -72,6 +74,11 @@ class StreamingClient:
                 writer.send_headers()
         except ConnectionError:
             raise ClientGone from None
+
+    def announce(self, notices: Sequence[Notice]) -> None:
+        """Tell in the head what was left out; a head that has gone already is past that."""
+        if self._writer is None:
+            self.response.headers[NOTICE_HEADER] = notice_header(notices)
 
     async def send(self, batch: Batch) -> None:
         """Write a batch, the first one with the head before it, and wait for a client that is behind."""
@@ -227,12 +234,18 @@ class CollectingClient:
         self._collector = Collector()
         self.reply: Reply | None = None
         self.error: ProxyError | None = None
+        self._notices: Sequence[Notice] = ()
+
+    def announce(self, notices: Sequence[Notice]) -> None:
+        self._notices = notices
 
     async def send(self, batch: Batch) -> None:
         """Take a batch. An answer that the contract cannot carry fails here, before anybody counts it as done."""
         match self._collector.add(batch):
             case Finish():
-                self.reply = self._encoder.whole(self._collector.answer())
+                reply = self._encoder.whole(self._collector.answer())
+                head = {NOTICE_HEADER: notice_header(self._notices)} if self._notices else {}
+                self.reply = msgspec.structs.replace(reply, headers={**reply.headers, **head})
             case Fault(error):
                 self.reply, self.error = self._encoder.failure(error), error
             case None:

@@ -13,7 +13,9 @@ from proxy.config.models import CorsSettings
 from proxy.errors import ConfigError
 
 METHODS = "GET, POST, OPTIONS"
-EXPOSED = "x-request-id, request-id, retry-after, x-stream-id, x-chat-dialect, x-vercel-ai-ui-message-stream"
+EXPOSED = (
+    "x-request-id, request-id, retry-after, x-stream-id, x-chat-dialect, x-chat-notice, x-vercel-ai-ui-message-stream"
+)
 MAX_AGE_S = 600
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")  # RFC 9110 §5.6.2

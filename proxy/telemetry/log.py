@@ -151,6 +151,7 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     error_code: str = ""
     attempts: list[str] = []
     details: list[str] = []
+    notices: list[str] = []
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_estimated: bool = False
@@ -178,6 +179,7 @@ def log_request_end(record: StreamRecord) -> None:
         error_code=record.error_code,
         attempts=[f"{backend}: {outcome}" for backend, outcome in record.attempts],
         details=record.details,
+        notices=[f"{notice.code}: {notice.param}" if notice.param else notice.code for notice in record.notices],
         tokens_in=usage.input_tokens if usage else None,
         tokens_out=usage.output_tokens if usage else None,
         tokens_estimated=usage.estimated if usage else False,
@@ -264,6 +266,7 @@ class _AsJson(_Render):
         line.request_id = clean(line.request_id)
         line.path, line.model, line.upstream_model = clean(line.path), clean(line.model), clean(line.upstream_model)
         line.details = [clean(detail) for detail in line.details]
+        line.notices = [clean(notice) for notice in line.notices]
         return _encode(line).decode() + "\n"
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.chat import Usage
 from proxy.errors import EndReason
+from proxy.events import Notice
 
 
 class StreamRecord(msgspec.Struct, kw_only=True):
@@ -27,6 +28,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     status: int = 0
     attempts: list[tuple[str, str]] = []  # (backend, "ok" or the error's code), in the order tried
     details: list[str] = []  # of those that failed, what only the log is told
+    notices: list[Notice] = []  # what of the request was left out on the way to the target that answered
     usage: Usage | None = None
     noted_finish: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None

@@ -4,7 +4,6 @@ import asyncio
 import subprocess
 import sys
 
-import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -183,7 +182,7 @@ def asked(url, model="gpt-5", *, dialect="anthropic-messages", **params):
     far = OpenAIBackend("far", OpenAISettings(kind="openai", api_key=CANARY), resources=None)
     far.identify(Identity(url, {}))
     request = chat(dialect=dialect, params=params, hints=frozenset({"reasoning_effort", "top_k"}))
-    body = msgspec.json.decode(far._body(request, Target("far", model)))
+    body = far._fields(request, Target("far", model))
     return {name: body[name] for name in body.keys() - {"messages", "model", "stream", "stream_options"}}
 
 

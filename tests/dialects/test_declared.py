@@ -16,7 +16,15 @@ from proxy.config.templates import STREAM_TEMPLATES
 from proxy.dialects.ai_text import text_of
 from proxy.dialects.declared import AnswerWriter, Contract
 from proxy.dialects.plain import AnswerWriter as PlainWriter
-from proxy.errors import BadRequest, ProxyError, RateLimited, Unauthorized, UpstreamTimeout, UpstreamTruncated
+from proxy.errors import (
+    BadRequest,
+    ProxyError,
+    RateLimited,
+    Unauthorized,
+    UntoldAnswer,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from proxy.events import (
     Batch,
     Fault,
@@ -65,6 +73,7 @@ FOUNDING_CONTRACT = contract(FOUNDING)
 
 @given(st.lists(EVENTS), ENDS, st.lists(st.integers(1, 4)))
 def test_the_founding_json_dialect_declared_is_the_built_in_one_byte_for_byte(events, end, sizes):
+    events = [event for event in events if not isinstance(event, Notice | Media)]  # a field of it may be missing
     events = [Start("1", "far-1"), *events, end]
     batches, start = [], 0
     for size in sizes:
@@ -116,7 +125,8 @@ TOOLS = (
         ("token: {t: $text}", [TextDelta("\ud83d")], 'data: {"t":"\ufffd"}\n\n'),
         ('token: {t: "$text."}', [TextDelta("\ud83d")], 'data: {"t":"\ufffd."}\n\n'),
         ("token: {t: $text}", [RefusalDelta("No.")], 'data: {"t":"No."}\n\n'),
-        ("token: {t: $text}", [ReasoningDelta("Hm"), Notice("a", "b"), Source("u"), Media("m", "u"), *TOOLS], ""),
+        ("token: {t: $text}", [ReasoningDelta("Hm"), Notice("a", "b"), Source("u"), Media("m", "u"), *TOOLS[:-1]], ""),
+        ("token: {t: $text}\nnotice: {n: $message, c: $code, p: $param}", [Notice("a", "b", "c")], 'data: {"n":"b","c":"a","p":"c"}\n\n'),
         ("framing: ndjson\ntoken: {t: $text}", [TextDelta("a\n")], '{"t":"a\\n"}\n'),
         ("framing: ndjson\ntoken: {t: $text}", [TextDelta("é\x85\u2028\u2029")], '{"t":"é\\u0085\\u2028\\u2029"}\n'),
         ("framing: raw\ntoken: $text", [TextDelta("a\r\n"), TextDelta("é")], "a\r\né"),
@@ -231,6 +241,7 @@ CONTRACTS = {
         tool_call: {type: called, id: $call_id, arguments: $arguments}
         source: {type: source, url: $url, title: $title}
         media: {type: media, url: $url, of: $media_type}
+        notice: {type: notice, code: $code, text: $message, of: $param}
         usage: {type: usage, out: $output_tokens}
         done: {type: done, why: $finish_reason, all: $answer}
         error: {type: error, message: $message}
@@ -323,6 +334,8 @@ def expected(declared, events):
                 frame("source", url=url, title=title)
             case Media(media_type, url):
                 frame("media", url=url, media_type=media_type)
+            case Notice(code, message, param):
+                frame("notice", code=code, message=message, param=param)
             case Finish(reason, usage):
                 for index, (id_, name, text) in sorted(calls.items()):
                     value = json.loads(text or "{}")
@@ -341,6 +354,8 @@ def expected(declared, events):
 @given(answers(), st.lists(TEXTS), st.randoms(use_true_random=False), st.integers(0, 20))
 def test_h01_what_is_written_is_read_back_and_nothing_else(name, events, tokens, random, ping_at):
     declared = CONTRACTS[name]
+    told = Media if "media" in declared.frames else ()
+    events = [event for event in events if isinstance(event, told) or not isinstance(event, Media)]
     events = [events[0], *map(TextDelta, tokens), *events[1:]]
     one = writer(declared, model="m")
     wire = b""
@@ -547,6 +562,40 @@ def test_a_failure_may_have_a_body_and_a_status_of_its_own():
     known = {"id": "r", "model": "", "created": 1}
     assert declared.failure(RateLimited("x"), known).data == b'{"detail":"x","s":503,"c":null}'
     assert declared.failure(RateLimited("x"), {**known, "request.c": 7}).data == b'{"detail":"x","s":503,"c":7}'
+
+
+IMAGE = Media("image/png", "data:,")
+
+
+def test_an_answer_of_nothing_but_images_is_no_empty_success_where_no_template_tells_them():
+    declared = response("token: {t: $text}\nsource: {u: $url}\ndone: {done: 1}")
+    one = writer(declared)
+    assert one.feed(Batch([Start("1", "m"), IMAGE])) == b""
+    with pytest.raises(UntoldAnswer):
+        one.feed(Batch([Finish()]))
+    assert written(declared, IMAGE, TextDelta("a"), Finish()) == b'data: {"t":"a"}\n\ndata: {"done":1}\n\n'
+    told = response("token: {t: $text}\nmedia: {u: $url}\ndone: {done: 1}")
+    assert written(told, IMAGE, Finish()) == b'data: {"u":"data:,"}\n\ndata: {"done":1}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("templates", "whole", "body"),
+    [
+        ("token: {t: $text}", "{t: $text, s: $sources, m: $media}", b'{"t":"","s":[{"url":"http://a","title":"A"}],"m":[{"url":"data:,","media_type":"image/png"}]}'),
+        ("token: {t: $text}\nsource: {u: $url}\nmedia: {m: $url}", "{t: $text, s: $sources, m: $media}", b'{"t":"","s":[{"u":"http://a"}],"m":[{"m":"data:,"}]}'),
+        ('token: {t: $text}\nsource: "<$url>"', "{t: $text, s: $sources, m: [$media]}", b'{"t":"","s":[{"url":"http://a","title":"A"}],"m":[[{"url":"data:,","media_type":"image/png"}]]}'),
+    ],
+)  # fmt: skip
+def test_a_whole_answer_lists_sources_and_media(templates, whole, body):
+    declared = contract(f"path: /own\nresponse: {{{templates.replace(chr(10), ', ')}}}\nwhole: {whole}")
+    answer = Answer(sources=(("http://a", "A"),), media=(("image/png", "data:,"),))
+    assert declared.whole(answer, {"id": "r", "model": "m", "created": 1}).data == body
+
+
+def test_a_whole_answer_of_nothing_but_images_is_no_empty_success_either():
+    declared = response("token: {t: $text}\nmedia: {u: $url}")
+    with pytest.raises(UntoldAnswer):
+        declared.whole(Answer(media=(("image/png", "data:,"),)), {"id": "r", "model": "m", "created": 1})
 
 
 def test_every_template_of_a_stream_is_written_by_something():

@@ -10,7 +10,7 @@ from ollama import ChatResponse, GenerateResponse
 
 from proxy.chat import Answer, ChatRequest, Message, Text, ToolCall, Usage
 from proxy.dialects.ollama_writer import CHAT, GENERATE, AnswerWriter, error_body
-from proxy.errors import BrokenToolCall, NoRoute, UpstreamTruncated
+from proxy.errors import BrokenToolCall, NoRoute, UntoldAnswer, UpstreamTruncated
 from proxy.events import (
     Batch,
     Fault,
@@ -345,7 +345,15 @@ def test_what_is_written_is_read_as_the_same_answer(content, calls, reason, usag
         text = json.dumps(arguments, ensure_ascii=False, indent=indent)
         events.append(ToolCallStart(index, id_, name))
         events += [ToolCallDelta(index, text[at : at + step]) for at in range(0, len(text), step)]
-    stream = writer(GENERATE if generate else CHAT).feed(Batch([*events, Finish(reason, usage)]))
+    only_media = any(isinstance(event, Media) for event in content) and not any(
+        isinstance(event, TextDelta | RefusalDelta | ToolCallStart) for event in events
+    )
+    out, last = writer(GENERATE if generate else CHAT), Batch([*events, Finish(reason, usage)])
+    if only_media:
+        with pytest.raises(UntoldAnswer):
+            out.feed(last)
+        return
+    stream = out.feed(last)
     told = read(stream, generate=generate, size=size)
     assert told.texts == [event.text for event in content if isinstance(event, TextDelta | RefusalDelta)]
     assert told.thoughts == [event.text for event in content if isinstance(event, ReasoningDelta)]

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from proxy.chat import Answer, Image, Message, Text
 from proxy.dialects.plain import DIALECTS, AnswerWriter, decode_request, encode_answer, encode_error
-from proxy.errors import BadRequest, ProxyError, RateLimited, Unsupported, UpstreamTruncated
+from proxy.errors import BadRequest, ProxyError, RateLimited, Unsupported, UntoldAnswer, UpstreamTruncated
 from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Media,
     Notice,
     ReasoningDelta,
     RefusalDelta,
@@ -190,7 +191,6 @@ def test_h03_only_text_is_sent(dialect):
     quiet = [
         Start("1", "m"),
         ReasoningDelta("hm"),
-        Notice("ignored_setting", "top_k"),
         ToolCallStart(0, "c", "f"),
         ToolCallDelta(0, "{}"),
         TextDelta(""),
@@ -198,6 +198,48 @@ def test_h03_only_text_is_sent(dialect):
     assert write(writer, *quiet) == b""
     assert writer.feed(Batch([], dialect="openai-chat", payloads=[b"data: {}\n\n"])) == b""
     assert write(writer, Finish("tool_calls")) == DONE
+
+
+NOTICE = Notice("ignored_setting", "top_k was left out:\nthis target does not take it", "top_k")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_notice_is_no_text_to_any_reader(dialect):
+    told = write(AnswerWriter(dialect), Start("1", "m"), NOTICE, TextDelta("Hi"), Finish())
+    without = write(AnswerWriter(dialect), Start("1", "m"), TextDelta("Hi"), Finish())
+    frame = told.removesuffix(without)
+    assert frame + without == told
+    assert seed_text(frame) == ""
+    match dialect:
+        case "json":
+            data = b'{"notice":{"code":"ignored_setting","message":"top_k was left out:\\nthis target does not take it","param":"top_k"}}'
+            assert frame == b"event: notice\ndata:" + data + b"\n\n"
+        case "sse":
+            assert frame == b"event: notice\ndata:top_k was left out: this target does not take it\n\n"
+        case _:
+            assert frame == b": notice: top_k was left out: this target does not take it\n\n"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_an_answer_of_nothing_but_images_is_no_empty_success(dialect):
+    writer = AnswerWriter(dialect)
+    assert write(writer, Start("1", "m"), ReasoningDelta("hm"), Media("image/png", "data:,")) == b""
+    with pytest.raises(UntoldAnswer, match="nothing but an image"):
+        write(writer, Finish())
+    assert write(writer, Fault(UntoldAnswer())).startswith(b"event: error\ndata:")
+    with pytest.raises(UntoldAnswer):
+        encode_answer(Answer(media=(("image/png", "data:,"),)))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("image_first", [True, False])
+def test_an_image_beside_text_is_left_out_and_said_so_at_the_end(dialect, image_first):
+    content = [Media("image/png", "data:,"), TextDelta("A fox.")]
+    told = write(AnswerWriter(dialect), Start("1", "m"), *content[:: 1 if image_first else -1], Finish())
+    before, _, end = told.partition(b"notice")
+    assert b"A fox." in before or dialect in ("sse", "both")
+    assert b"an image was left out" in end
+    assert end.endswith(DONE)
 
 
 def test_a_refusal_is_text_to_those_who_know_no_refusals():

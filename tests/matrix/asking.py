@@ -24,6 +24,7 @@ DECLARED = """
       tool_call: {called: $call_id, name: $name, arguments: $arguments}
       source: {source: $url, title: $title}
       media: {media: $url, type: $media_type}
+      notice: {notice: $message, code: $code, param: $param}
       usage: {input: $input_tokens, output: $output_tokens, cached: $cached_tokens, thought_tokens: $reasoning_tokens}
       done: {done: $finish_reason}
       error: {error: $message}
@@ -31,6 +32,8 @@ DECLARED = """
       text: $text
       reasoning: $reasoning
       calls: $tool_calls
+      sources: $sources
+      media: $media
       done: $finish_reason
       input: $input_tokens
       output: $output_tokens

@@ -328,6 +328,9 @@ ANSWERED = {
     "images": Answered(
         answered(SAID, Media("image/png", PICTURE.url)), lambda read: read.answer.media == (("image/png", PICTURE.url),)
     ),
+    "nothing but images": Answered(
+        answered(Media("image/png", PICTURE.url)), lambda read: read.answer.media == (("image/png", PICTURE.url),)
+    ),
     "end: `length`": Answered(answered(SAID, end="length"), lambda read: read.answer.finish_reason == "length"),
     "end: `tool_calls`": Answered(
         answered(

@@ -10,7 +10,7 @@ from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
 
-MARKS = {"+": "✓", "~": "≈", "-": "–", "!": "!", "x": "✗", ".": ""}
+MARKS = {"+": "✓", "~": "≈", "-": "–", "!": "!", "e": "⚠", "x": "✗", ".": ""}
 TITLES = {
     "openai": "To OpenAI Chat Completions (`openai`, `openai-compatible`)",
     "anthropic": "To Anthropic Messages (`anthropic`)",

@@ -19,6 +19,7 @@ from proxy.events import (
     Fault,
     Finish,
     Media,
+    Notice,
     ReasoningDelta,
     ReasoningSignature,
     RefusalDelta,
@@ -45,6 +46,8 @@ def chat(stream: bytes) -> Events:
         match name:
             case "message":
                 events.append(TextDelta(json.loads(data)["token"]))
+            case "notice":
+                events.append(Notice(**json.loads(data)["notice"]))
             case "done":
                 events.append(Finish())
             case "error":
@@ -180,6 +183,8 @@ def declared(stream: bytes) -> Events:
                 events.append(Source(url, title))
             case {"media": url, "type": media_type}:
                 events.append(Media(media_type, url))
+            case {"notice": message, "code": code, "param": param}:
+                events.append(Notice(code, message, param))
             case {"input": said, "output": made, "cached": cached, "thought_tokens": thought}:
                 usage = Usage(said, made, cached, thought)
             case {"done": reason}:
@@ -192,6 +197,8 @@ def declared(stream: bytes) -> Events:
 def declared_whole(body: bytes) -> Events:
     told = json.loads(body)
     events: Events = [ReasoningDelta(told["reasoning"]), TextDelta(told["text"])]
+    events += [Source(one["source"], one["title"]) for one in told["sources"]]
+    events += [Media(one["type"], one["media"]) for one in told["media"]]
     for call in told["calls"]:
         events += _call(events, call["called"], call["name"], json.dumps(call["arguments"]))
     usage = Usage(told["input"], told["output"], told["cached"], told["thought_tokens"])

@@ -5,7 +5,7 @@ A verdict is a sign: see `table.SIGNS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from textwrap import dedent, indent
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.matrix.asking import DECLARED, SAID, NoWords
 from tests.matrix.far import Anthropic, OpenAI, Wire
 from tests.matrix.features import ANSWERED, ARGUMENTS_IN_PIECES, ASKED, USER, Answered, Asked, request
 from tests.matrix.reading import READ, Read
-from tests.matrix.table import ANNOUNCED, CARRIED, LEFT_OUT, OTHERWISE, REFUSED, UNSAID
+from tests.matrix.table import ANNOUNCED, CARRIED, FAILED, LEFT_OUT, OTHERWISE, REFUSED, UNSAID
 from tests.support.clients import RawClient
 from tests.support.house import Running
 from tests.support.upstream import ScriptedUpstream
@@ -55,6 +55,11 @@ TARGETS = {
     ),
 }
 
+TELLING = frozenset({"chat", "ai-sdk", "ag-ui", "declared"})
+"""The contracts that have a place for a notice in their answers."""
+
+UNTOLD = b"nothing but an image"
+
 PLAIN_ANSWER = ANSWERED["text"].events
 
 
@@ -62,7 +67,7 @@ class Cells:
     """The cells of one contract and one target, in one house."""
 
     def __init__(self, proxy: Running, far: ScriptedUpstream, contract: str, target: Target) -> None:
-        self._proxy, self._far, self._target = proxy, far, target
+        self._proxy, self._far, self._target, self._contract = proxy, far, target, contract
         self._path, self._say = SAID[contract]
         self._read, self._read_whole = READ[contract]
         self._streams_always = target.model.count("/") > 0
@@ -80,7 +85,7 @@ class Cells:
             return UNSAID
         self._far.requests.clear()
         self._far.always(*self._target.wire.stream(PLAIN_ANSWER))
-        status, answer = await self._post(body)
+        status, headers, answer = await self._post(body)
         if 400 <= status < 500:
             assert not self._far.requests, "it was refused after it had been sent"
             assert len(answer) > 20, "a refusal says why"
@@ -94,7 +99,12 @@ class Cells:
         arrived = getattr(one, self._target.says)
         if arrived(self._far.requests[0].json()):
             return CARRIED
-        return ANNOUNCED if any(isinstance(event, Notice) for event in read.events) else LEFT_OUT
+        told = any(isinstance(event, Notice) for event in read.events)
+        assert "x-chat-notice" in headers or not told, "it is told in every contract's head"
+        assert told or self._contract not in TELLING or "x-chat-notice" not in headers, (
+            "and in the answer where it can be"
+        )
+        return ANNOUNCED if "x-chat-notice" in headers else LEFT_OUT
 
     async def answered(self, one: Answered, *, stream: bool = True) -> str:
         wire = self._target.wire
@@ -104,20 +114,33 @@ class Cells:
         except NoWords:
             return UNSAID
         self._far.always(*script)
-        status, answer = await self._post(body)
-        assert status == 200, answer
+        try:
+            status, _, answer = await self._post(body)
+        except EOFError:
+            assert self._contract == "ai-text", "only there is a broken connection the word for it"
+            return FAILED
         reader = self._read if stream else self._read_whole
         assert reader is not None
+        if status == 422 and UNTOLD in answer:
+            return FAILED
+        assert status == 200, answer
         read = Read(reader(answer))
+        if isinstance(read.end, Fault) and UNTOLD in answer:
+            return FAILED
         assert isinstance(read.end, Finish), answer
-        return CARRIED if one.seen(read) else OTHERWISE if one.otherwise(read) else LEFT_OUT
+        if one.seen(read) or one.otherwise(read):
+            return CARRIED if one.seen(read) else OTHERWISE
+        return ANNOUNCED if any(isinstance(event, Notice) for event in read.events) else LEFT_OUT
 
     @staticmethod
     def _asking(*, stream: bool) -> ChatRequest:
         return request(USER, stream=stream, wants_usage=stream)
 
-    async def _post(self, body: Any) -> tuple[int, bytes]:
+    async def _post(self, body: Any) -> tuple[int, Mapping[str, str], bytes]:
         async with await RawClient.connect(self._proxy.port) as client:
             await client.post(self._path, body)
             head = await client.read_head()
-            return head.status, await client.read_body()
+            body = await client.read_body()
+            if client.end == "cut":
+                raise EOFError
+            return head.status, head.headers, body

@@ -11,11 +11,12 @@ SIGNS = {
     "+": "carried",
     "~": "carried in another form",
     "-": "left out, silently",
-    "!": "left out, and the client is told (a notice in the answer)",
+    "!": "left out, and the client is told: in the header `X-Chat-Notice`, and in the answer where it has a place for it",
+    "e": "the answer ends in an error that says why",
     "x": "refused with status 400 before anything is asked of the model",
     ".": "cannot be said by the contract, or by the far side",
 }
-CARRIED, OTHERWISE, LEFT_OUT, ANNOUNCED, REFUSED, UNSAID = SIGNS
+CARRIED, OTHERWISE, LEFT_OUT, ANNOUNCED, FAILED, REFUSED, UNSAID = SIGNS
 
 CONTRACTS = ("chat", "openai", "responses", "anthropic", "ollama", "ai-sdk", "ai-text", "ag-ui", "declared")
 
@@ -30,13 +31,13 @@ def rows(text: str) -> dict[str, str]:
 
 
 def unstreamed_too(told: dict[str, str]) -> dict[str, str]:
-    """What is answered, once more in one piece: `ag-ui` has no such answers, and a declared `whole` no place for some."""
+    """What is answered, once more in one piece: `ag-ui` has no such answers, and `chat` no place for a notice in them."""
     whole = {}
     for feature in ANSWERED:
         cells = dict(zip(CONTRACTS, told[feature], strict=True))
         cells["ag-ui"] = UNSAID
-        if feature in ("sources", "images") and cells["declared"] == CARRIED:
-            cells["declared"] = LEFT_OUT
+        if cells["chat"] == ANNOUNCED:
+            cells["chat"] = LEFT_OUT
         whole[f"whole: {feature}"] = "".join(cells.values())
     return told | whole
 
@@ -53,7 +54,7 @@ _OPENAI = rows("""
     `tool_choice`                 x + + + . + x + +
     one call at a time            x + + + . + x + +
     calls and their results       x + + + + + x + +
-    that a tool failed            . . . - . - x - .
+    that a tool failed            . . . ! . ! x ! .
     image in a result             . . + + + . . + .
     image, data                   + + + + + + + + +
     image, address                + + + + . + + + +
@@ -66,12 +67,12 @@ _OPENAI = rows("""
     JSON, no schema               + + + . + + + + +
     `temperature`                 + + + + + + + + +
     `top_p`                       + + + + + + + + +
-    `top_k`                       - + . - - - - - -
+    `top_k`                       ! + . ! ! ! ! ! !
     `stop`                        + + . + + + + + +
     `seed`                        + + . . + + + + +
     `max_tokens`                  + + + + + + + + +
     `frequency_penalty`           + + . . + + + + +
-    `reasoning_effort`            + + + - - + + + +
+    `reasoning_effort`            + + + ! ! + + + +
     several answers, `n`          x + . . . x x x x
     `logprobs`                    - + . . . - - - -
     who asks                      + + + + . + + + +
@@ -82,7 +83,8 @@ _OPENAI = rows("""
     tool call                     - + + + + + - + +
     parallel calls                - + + + + + - + +
     sources                       - + + - - + - + +
-    images                        - + + - - + - + +
+    images                        ! + + - - + - + +
+    nothing but images            e + + e e + e + +
     end: `length`                 - + + + + + - + +
     end: `tool_calls`             - + + + - + - + +
     end: `content_filter`         - + + + - + - + +
@@ -97,10 +99,10 @@ _ANTHROPIC = _OPENAI | rows("""
     that a tool failed            . . . + . + x + .
     PDF, address                  . . + + . + + + .
     audio                         x x x . . x x x x
-    JSON, no schema               - - - . - - - - -
-    `top_k`                       - - . + + - - - -
-    `seed`                        - - . . - - - - -
-    `frequency_penalty`           - - . . - - - - -
+    JSON, no schema               ! ! ! . ! ! ! ! !
+    `top_k`                       + + . + + + + + +
+    `seed`                        ! ! . . ! ! ! ! !
+    `frequency_penalty`           ! ! . . ! ! ! ! !
     `reasoning_effort`            + + + + + + + + +
     several answers, `n`          x x . . . x x x x
     `logprobs`                    - x . . . - - - -
@@ -108,23 +110,23 @@ _ANTHROPIC = _OPENAI | rows("""
     refusal                       . . . . . . . . .
     sources                       - + + + - + - + +
     images                        . . . . . . . . .
+    nothing but images            . . . . . . . . .
     reasoning tokens              . . . . . . . . .
 """)
 _LITELLM_OPENAI = _OPENAI | rows("""
     earlier reasoning             - - - . - - - - -
-    `top_k`                       - - . - - - - - -
-    `reasoning_effort`            - - - - - - - - -
+    `top_k`                       ! ! . ! ! ! ! ! !
+    `reasoning_effort`            ! ! ! ! ! ! ! ! !
     several answers, `n`          x x . . . x x x x
     `logprobs`                    - x . . . - - - -
 """)
 _LITELLM_ANTHROPIC = _ANTHROPIC | rows("""
-    that a tool failed            . . . - . - x - .
+    that a tool failed            . . . ! . ! x ! .
     image, address                x x x x . x x x x
     PDF, address                  . . x x . x x x .
     file by its id                x x x x . . . x x
     text file, data               x x x . . x x x x
-    `top_k`                       - - . - - - - - -
-    sources                       - - - - - - - - -
+    sources                       - + + - - + - + +
 """)
 
 EXPECTED = {
@@ -139,23 +141,24 @@ NOTES = {
     "earlier reasoning, sealed": "A seal is for the far side that made it: Anthropic's models, directly or through litellm.",
     "tools": "`chat`, `ai-text` and declared contracts without a template for calls could not tell a call: the client would wait for ever.",
     "calls and their results": "`chat` and `ai-text` refuse the tools that come with them.",
-    "that a tool failed": "OpenAI's form, which litellm is asked in too, has no field for it: the result's text has to say so.",
+    "that a tool failed": "OpenAI's form, which litellm is asked in too, has no field for it, and litellm makes none for Anthropic: the result's text has to say so.",
     "image in a result": "To OpenAI's form, where a tool answers in text, as if the user showed it.",
     "image, address": "litellm would fetch it itself for every provider but OpenAI and Azure.",
     "PDF, address": "OpenAI's form takes files as data or by id.",
     "file by its id": "litellm gives Anthropic a file for its code execution instead.",
     "text file, data": "As text to Anthropic. litellm sends it there in a form that is refused.",
     "JSON, no schema": "Anthropic has no such setting: ask for JSON in the prompt, or give a schema.",
-    "`top_k`": "OpenAI has none: only a request in its own contract passes it on to a server of that dialect.",
+    "`top_k`": "OpenAI has none: a request in its own contract passes it on to a server of that dialect; from others it goes where the kind, the preset or litellm's provider is known to take it (vLLM, llama.cpp, SGLang, OpenRouter; Anthropic, Gemini, Ollama). Newer Claude models take none.",
     "`seed`": "Anthropic has none.",
     "`frequency_penalty`": "Anthropic has none.",
     "`reasoning_effort`": "To OpenAI's dialect, as Anthropic's and Ollama's clients ask for it, only where the kind, the preset or the route says that the model takes it; litellm leaves it out for models that do not think.",
     "several answers, `n`": "Only `openai` in front of its own dialect: all others tell one answer.",
-    "`logprobs`": "Only `openai` in front of its own dialect; contracts that could not tell them do not ask for them.",
+    "`logprobs`": "Only `openai` in front of its own dialect; contracts that could not tell them have no such setting.",
     "its seal": "Only `responses`, `anthropic`, `ai-sdk` and `ag-ui` have a place for it: a model that needs it back gets none from other clients.",
     "refusal": "As the answer's text; `anthropic` says so in its `stop_reason` as well.",
-    "sources": "litellm tells of none of Anthropic's in a form that others share. A declared `whole` has no place for them.",
-    "images": "An answer that is nothing but an image is empty in contracts that cannot show one.",
+    "sources": "A declared `whole` has `$sources` for them.",
+    "images": "`chat` says that one was left out. A declared `whole` has `$media` for them.",
+    "nothing but images": "A success without a word would not be true: 422 before anything was sent, an error at the end of a stream (`ai-text`: a broken connection).",
     "arguments in pieces": "`ollama` tells calls whole, at the end.",
     "end: `tool_calls`": "`ollama` says `stop` beside the calls, as Ollama does.",
     "end: `content_filter`": "`ollama` says `stop`.",
