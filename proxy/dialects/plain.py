@@ -133,8 +133,9 @@ class AnswerWriter:
                     frames += [self._frames.run(run), self._fault(error)]
                     self._ended, self._flowing = True, False
                     break
-                case Notice():  # before the first token: nothing is held back
-                    frames.append(self._notice(event))
+                case Notice():
+                    frames += [self._frames.run(run), self._notice(event)]
+                    self._flowing, run = self._flowing or bool(run), []
                 case _:
                     pass  # the contract knows text only
         else:

@@ -1,11 +1,8 @@
-"""Writing runs of AG-UI: golden bytes, and what clients of several versions make of them."""
+"""Writing runs of AG-UI, and what clients of several versions make of them."""
 
 import json
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.chat import Usage
 from proxy.dialects.ag_ui_writer import Run, RunWriter
@@ -22,10 +19,8 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from tests.support.ui_events import CUT, EXAMPLES, answers, carried
+from tests.support.ui_events import CUT, EXAMPLES, carried
 from tests.support.ui_readers import RunReader
-
-GOLDEN = Path(__file__).parent / "golden"
 
 VERSIONS = {
     None: (ReasoningDelta, ReasoningSignature),  # what the client is not told of
@@ -48,18 +43,6 @@ def expected(events, version):
     return [*parts, end, usage]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_events_are_written_as_the_transcript_says(name):
-    transcript = (GOLDEN / f"ag-ui-{name}.sse").read_bytes()
-    assert written(EXAMPLES[name]) == transcript
-    one_by_one = RunWriter(Run(thread_id="thread-1", run_id="run-1", version="1.0"), message_id="msg-1")
-    assert b"".join(one_by_one.feed(Batch([event])) for event in EXAMPLES[name]) == transcript
-
-
-def test_clients_that_do_not_say_their_version_get_what_all_of_them_know():
-    assert written(EXAMPLES["reasoning"], None) == (GOLDEN / "ag-ui-reasoning-0.0.sse").read_bytes()
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 0])
@@ -71,17 +54,9 @@ def test_the_client_reads_all_of_it_however_it_is_cut(name, size, version):
     assert not reader.unfinished
 
 
-@given(answers(), st.sampled_from(list(VERSIONS)), st.integers(1, 60))
-def test_what_is_written_is_read_as_the_same_answer(events, version, size):
-    reader = RunReader(version).read(written(events, version), size)
-    assert list(carried(reader.events)) == expected(events, version)
-    assert reader.ended
-
-
-@given(answers(), st.integers(1, 5))
-def test_batches_do_not_change_the_bytes(events, size):
-    writer = RunWriter(Run(thread_id="thread-1", run_id="run-1", version="1.0"), message_id="msg-1")
-    assert b"".join(writer.feed(Batch(events[at : at + size])) for at in range(0, len(events), size)) == written(events)
+def test_nothing_follows_the_end_of_a_run():
+    writer = RunWriter(Run(thread_id="t", run_id="r"), message_id="m")
+    assert writer.feed(Batch(EXAMPLES["text"]))
     assert writer.feed(Batch([TextDelta("late")])) == b""
 
 

@@ -1,21 +1,7 @@
 """Text streams of the AI SDK: text and nothing else."""
 
-from pathlib import Path
-
-import pytest
-
 from proxy.dialects.ai_text import text_of
 from proxy.events import Batch, RefusalDelta, TextDelta
-from tests.support.ui_events import EXAMPLES
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_events_are_written_as_the_transcript_says(name):
-    expected = (GOLDEN / f"ai-text-{name}.txt").read_bytes()
-    assert text_of(Batch(EXAMPLES[name])) == expected
-    assert b"".join(text_of(Batch([event])) for event in EXAMPLES[name]) == expected
 
 
 def test_every_text_arrives_as_the_model_wrote_it():

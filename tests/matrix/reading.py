@@ -1,4 +1,4 @@
-"""What clients read: an answer in each contract, streamed or whole, back in events.
+"""What clients read: an answer in each contract, streamed or whole, back in events. A stream may come in pieces.
 
 The readers are the ones in `tests/support`, written from the contracts. Those of OpenAI and Anthropic are the
 package's own decoders for far sides, which have tests of their own; against the official SDKs too.
@@ -29,20 +29,21 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from tests.support import ollama_reader
-from tests.support.readers import ConformantReader
+from tests.support.ollama_reader import OllamaReader
+from tests.support.readers import ConformantReader, read
 from tests.support.responses_reader import ResponsesReader
 from tests.support.ui_readers import REASONS, RunReader, UiMessageReader
 
 Events = list[StreamEvent]
+Stream = bytes | list[bytes]
 
 MAX_EVENT = 1_000_000
 
 
-def chat(stream: bytes) -> Events:
+def chat(stream: Stream) -> Events:
     """The dialect `json`, which says the most."""
     events: Events = []
-    for name, data in ConformantReader().feed(stream):
+    for name, data in read(ConformantReader, stream):
         match name:
             case "message":
                 events.append(TextDelta(json.loads(data)["token"]))
@@ -60,7 +61,7 @@ def chat_whole(body: bytes) -> Events:
     return [TextDelta(json.loads(body)["text"]), Finish()]
 
 
-def openai(stream: bytes) -> Events:
+def openai(stream: Stream) -> Events:
     return _decoded(openai_stream.StreamDecoder(MAX_EVENT), stream)
 
 
@@ -68,7 +69,7 @@ def openai_whole(body: bytes) -> Events:
     return openai_stream.decode_whole(body, keep=False).events
 
 
-def anthropic(stream: bytes) -> Events:
+def anthropic(stream: Stream) -> Events:
     return _decoded(anthropic_stream.StreamDecoder(MAX_EVENT), stream)
 
 
@@ -76,14 +77,13 @@ def anthropic_whole(body: bytes) -> Events:
     return anthropic_stream.decode_whole(body, keep=False).events
 
 
-def _decoded(decoder: Any, stream: bytes) -> Events:
-    events: Events = decoder.feed(stream).events
+def _decoded(decoder: Any, stream: Stream) -> Events:
+    events = [event for piece in _pieces(stream) for event in decoder.feed(piece).events]
     return events if decoder.done else events + decoder.finish().events
 
 
-def responses(stream: bytes) -> Events:
-    reader = ResponsesReader()
-    return reader.feed(stream)
+def responses(stream: Stream) -> Events:
+    return read(ResponsesReader, stream)
 
 
 def responses_whole(body: bytes) -> Events:
@@ -117,8 +117,8 @@ def responses_whole(body: bytes) -> Events:
     return [*events, Finish("length" if reason == "max_output_tokens" else reason, usage)]
 
 
-def ollama(stream: bytes) -> Events:
-    reader = ollama_reader.read(stream)
+def ollama(stream: Stream, *, generate: bool = False) -> Events:
+    reader = fed(OllamaReader(generate), stream)
     events: Events = [ReasoningDelta(text) for text in reader.thoughts] + [TextDelta(text) for text in reader.texts]
     for call in reader.calls:
         function = call["function"]
@@ -130,8 +130,8 @@ def ollama(stream: bytes) -> Events:
     return [*events, Finish(reader.done["done_reason"], counts)]
 
 
-def ai_sdk(stream: bytes) -> Events:
-    return UiMessageReader().read(stream).events
+def ai_sdk(stream: Stream) -> Events:
+    return fed(UiMessageReader(), stream).events
 
 
 def ai_sdk_whole(body: bytes) -> Events:
@@ -157,19 +157,20 @@ def ai_sdk_whole(body: bytes) -> Events:
     return [*events, Finish(REASONS[message["metadata"]["finishReason"]], usage)]
 
 
-def ai_text(stream: bytes) -> Events:
-    return [TextDelta(stream.decode()), Finish()]
+def ai_text(stream: Stream) -> Events:
+    text = b"".join(_pieces(stream)).decode()
+    return [TextDelta(text), Finish()]
 
 
-def ag_ui(stream: bytes) -> Events:
-    return RunReader("1.0").read(stream).events
+def ag_ui(stream: Stream) -> Events:
+    return fed(RunReader("1.0"), stream).events
 
 
-def declared(stream: bytes) -> Events:
+def declared(stream: Stream) -> Events:
     """The contract `asking.DECLARED`."""
     events: Events = []
     usage = None
-    for _, data in ConformantReader().feed(stream):
+    for _, data in read(ConformantReader, stream):
         match json.loads(data):
             case {"text": text}:
                 events.append(TextDelta(text))
@@ -203,6 +204,17 @@ def declared_whole(body: bytes) -> Events:
         events += _call(events, call["called"], call["name"], json.dumps(call["arguments"]))
     usage = Usage(told["input"], told["output"], told["cached"], told["thought_tokens"])
     return [*events, Finish(told["done"], usage)]
+
+
+def _pieces(stream: Stream) -> list[bytes]:
+    return [stream] if isinstance(stream, bytes) else stream
+
+
+def fed(reader: Any, stream: Stream) -> Any:
+    """A reader that gathers what it reads, after all of a stream."""
+    for piece in _pieces(stream):
+        reader.feed(piece)
+    return reader
 
 
 def _call(before: Events, id_: str, name: str, arguments: str) -> Events:

@@ -171,9 +171,11 @@ async def listening(reply: bytes):
 
     gone = asyncio.Event()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    await gone.wait()
-    server.close()
+    try:
+        yield server.sockets[0].getsockname()[1]
+        await gone.wait()
+    finally:
+        server.close()
     await server.wait_closed()
 
 
@@ -186,7 +188,7 @@ async def test_https_to_a_server_without_tls_says_so(trusting):
 async def test_a_handshake_that_stalls_ends_at_the_connect_timer(transport):
     async with listening(b"") as port:
         with pytest.raises(UpstreamConnect, match="in the TLS handshake"):
-            await transport.open(post(f"https://127.0.0.1:{port}/", connect_s=0.1))
+            await transport.open(post(f"https://127.0.0.1:{port}/", connect_s=0.3))
 
 
 async def test_certificates_that_cannot_be_read_are_said_so_before_connecting(tls, transport, monkeypatch):
