@@ -31,6 +31,8 @@ async def quiescent(*, within: float = 2.0, spare_fds: int | Probe = 0, **probes
     asyncio_log = logging.getLogger("asyncio")
     tasks, fds = _tasks(), _fds()
     counts = {name: probe() for name, probe in probes.items()}
+    gc.collect(1)
+    gc.freeze()  # to look through all that was ever imported, too, took most of the time of a test
     asyncio_log.addHandler(complaints)
     try:
         yield
