@@ -9,18 +9,35 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from proxy.backends.base import own_models
+from proxy.backends.base import BackendSettings, Resources, kind, own_models
+from proxy.backends.wire import WireBackend
 from proxy.chat import ChatRequest
 from proxy.config.load import Config
 from proxy.config.wording import nearest
-from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized
+from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsupported
 from proxy.frontends.base import Frontend, Head, registered
 from proxy.frontends.declared import DeclaredFrontend, declared
 from proxy.frontends.table import Place, Served, Table, choose
 from proxy.policy.keys import ANONYMOUS
-from proxy.routing import Explanation, Parameter, Plan, Principal, Router
+from proxy.routing import Explanation, Parameter, Plan, Principal, Router, prepared
+from proxy.transport import Request, Response
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
+
+
+class _Nowhere:
+    """The transport of backends that are only asked what they would send."""
+
+    auto_tick_s = 0.0
+
+    async def open(self, request: Request) -> Response:
+        raise NotImplementedError(request.url)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+_NO_RESOURCES = Resources(transport=_Nowhere())
 
 _ORIGIN = {
     "request": "from the request",
@@ -54,6 +71,7 @@ class Judge:
         built_in: list[Frontend] = [point.load() for point in registered().values()]
         self._table = Table([*built_in, *declared(config.settings.frontends)])
         self._router = router_of(config)
+        self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
 
     def explain(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> Explanation:
@@ -61,7 +79,21 @@ class Judge:
 
         Raises a `RequestError` where no contract is served at its path, or the contract cannot read it.
         """
-        return self._router.explain(self._decode(path, headers, body, id=id), self._principal)
+        request = self._decode(path, headers, body, id=id)
+        explanation = self._router.explain(request, self._principal)
+        return msgspec.structs.replace(explanation, left_out=tuple(self._left_out(explanation.plan, request)))
+
+    def _left_out(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
+        """By target, what it leaves out, as far as that is known without asking: litellm has to be imported for that."""
+        for target in plan.targets if plan else ():
+            row = self._rows.get(target.backend)
+            backend = kind(row.kind).build(target.backend, row, _NO_RESOURCES) if row else None
+            if plan and isinstance(backend, WireBackend):
+                try:
+                    for notice in backend.left_out(prepared(request, plan, target), target):
+                        yield str(target), notice.message
+                except Unsupported as error:
+                    yield str(target), f"refuses it: {error.message}"
 
     def _decode(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> ChatRequest:
         parts = urlsplit(path)
@@ -148,10 +180,12 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "on_cut": plan.on_cut if plan else None,
         "dialect": plan.dialect if plan else None,
         "errors": plan.errors if plan else None,
+        "reasoning_field": plan.reasoning_field if plan else None,
         "parameters": {
             parameter.name: {"value": parameter.value, "origin": parameter.origin}
             for parameter in explanation.parameters
         },
+        "left_out": [{"target": target, "what": what} for target, what in explanation.left_out],
         "error": {"status": error.status, "code": error.code, "message": error.message} if error else None,
     }
 
@@ -176,7 +210,10 @@ def as_text(explanation: Explanation) -> str:
         if explanation.contract == "chat":
             lines.append(("dialect", plan.dialect or "as the client asks"))
             lines.append(("errors", plan.errors))
+        if plan.reasoning_field:
+            lines.append(("reasoning", plan.reasoning_field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
+        lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.left_out])
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))
     return "\n".join(f"{label:<10} {text}" for label, text in lines)

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapp
 from functools import partial
 from typing import Any, Literal, Protocol
 
-import msgspec
 import structlog
 
 from proxy.backends.base import Backend
@@ -37,7 +36,7 @@ from proxy.events import (
     ToolCallDelta,
 )
 from proxy.frontends.client import ClientGone, ClientSlow
-from proxy.routing import Plan, Router, Target, parameters
+from proxy.routing import Plan, Router, Target, prepared
 from proxy.telemetry.record import StreamRecord
 from proxy.watch import Watch
 
@@ -166,7 +165,7 @@ class Exchange:
         record = self.record
         record.backend, record.upstream_model = target.backend, target.model
         backend = self._pipeline.backends[target.backend]
-        request = self._pipeline.prepared(self.request, self.plan, target)
+        request = prepared(self.request, self.plan, target)
         health = self._pipeline.health
         relay = _Relay(
             client, watch, record, self._pipeline.answer_bytes, began=lambda: health.answering(target.circuit)
@@ -329,15 +328,6 @@ class Pipeline:
         self.backends = backends
         self.health = health
         self.answer_bytes = answer_bytes
-
-    def prepared(self, request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
-        """The request as this target gets it: its model, and the route's `default` and `set` applied."""
-        params, hints, routed = request.params, request.hints, request.routed
-        if plan.set or plan.default:
-            params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
-            hints = hints.difference(plan.set)
-            routed = frozenset(plan.set).union(params.keys() - request.params.keys())
-        return msgspec.structs.replace(request, model=target.model, params=params, hints=hints, routed=routed)
 
 
 def _notices(held: Sequence[Batch]) -> list[Notice]:

@@ -69,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     on_cut: str = "error"
     errors: str = "frame"  # founding contract: frame | frame+text | frame+abort
     dialect: str | None = None  # founding contract: the route's choice of dialect
+    reasoning_field: str | None = None  # OpenAI Chat Completions: reasoning_content | reasoning | both
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -110,6 +111,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
     parameters: tuple[Parameter, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()  # by target, what it leaves out of the request, or refuses
     error: ProxyError | None = None
 
 
@@ -159,6 +161,7 @@ class _Rule:
             on_cut=settings.on_cut,
             errors=settings.errors,
             dialect=settings.dialect,
+            reasoning_field=settings.reasoning_field,
         )
 
     def failing(self, facts: Facts) -> Condition | None:
@@ -313,6 +316,7 @@ class Router:
             on_cut=plan.on_cut,
             errors=plan.errors,
             dialect=plan.dialect,
+            reasoning_field=plan.reasoning_field,
         )
 
     def _no_route(self, facts: Facts) -> ProxyError:
@@ -353,6 +357,16 @@ def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
             yield Parameter(name, value, "hint" if name in request.hints else "request")
     for name, value in plan.set.items():
         yield Parameter(name, value, "set")
+
+
+def prepared(request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
+    """The request as this target gets it: its model, and the route's `default` and `set` applied."""
+    params, hints, routed = request.params, request.hints, request.routed
+    if plan.set or plan.default:
+        params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
+        hints = hints.difference(plan.set)
+        routed = frozenset(plan.set).union(params.keys() - request.params.keys())
+    return msgspec.structs.replace(request, model=target.model, params=params, hints=hints, routed=routed)
 
 
 def _names(name: str) -> tuple[str, ...]:

@@ -111,7 +111,9 @@ def test_a_machine_reads_the_same(explain):
         "on_cut": "error",
         "dialect": None,
         "errors": "frame",
+        "reasoning_field": None,
         "parameters": {},
+        "left_out": [],
         "error": None,
     }
 
@@ -238,3 +240,31 @@ def test_without_a_body_it_says_hi_as_the_contract_would(explain, tmp_path):
     result = explain("--path", "/mine")
     assert "contract   mine\nnot        acme: wants metadata tenant acme, got " in result.stdout
     assert result.exit_code == 0
+
+
+def test_what_a_target_leaves_out_or_refuses_is_said_before_any_traffic(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        dedent(
+            """
+            backends:
+              far: {kind: anthropic, base_url: "http://127.0.0.1:1"}
+              near: {kind: openai-compatible, base_url: "http://127.0.0.1:1"}
+            routes: [{name: all, to: [far/claude-opus-4-7, near/m], set: {temperature: 0.7}, reasoning_field: both}]
+            """
+        )
+    )
+    result = explain("--path", "/v1/chat/completions", body=chat(seed=1, top_k=5, n=2))
+    assert result.stdout.endswith(
+        "but        far/claude-opus-4-7: refuses it: this target gives one answer, not several (n)\n"
+    )
+    assert "\nreasoning  both\n" in result.stdout
+    said = json.loads(explain("--json", body=chat(seed=1, top_k=5)).stdout)
+    assert said["left_out"] == [
+        {"target": "far/claude-opus-4-7", "what": "seed was left out: this target does not take it"},
+        {
+            "target": "far/claude-opus-4-7",
+            "what": "top_k was left out: this target's model chooses its sampling itself",
+        },
+        {"target": "near/m", "what": "top_k was left out: this target does not take it"},
+    ]
+    assert said["reasoning_field"] == "both"

@@ -165,6 +165,10 @@ class WireBackend(ABC):
                 await _read_last_bytes(response)
             response.close()
 
+    def left_out(self, request: ChatRequest, target: Target) -> list[Notice]:
+        """What of a request `target` is not sent, known without sending it. Raises `Unsupported` as `stream` does."""
+        return self._left_out(request, self._fields(request, target), target)
+
     def _told(self, error: UpstreamError) -> UpstreamError:
         """The transport's error as clients may read it: with the backend's name for its address (I01)."""
         who = f"backend {self.name}"

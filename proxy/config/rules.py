@@ -223,6 +223,11 @@ class RouteSettings(Model):
         default="frame",
         description="Founding contract: how an error is told. `frame+text` shows it to clients that read only tokens.",
     )
+    reasoning_field: Literal["reasoning_content", "reasoning", "both"] | None = Field(
+        default=None,
+        description="OpenAI Chat Completions: the field of a delta or message that reasoning is told in. Left out: as a "
+        "backend of this dialect wrote it, else `reasoning_content`.",
+    )
 
     _name = field_validator("name")(check_name)
     _parameters = field_validator("set", "default")(check_parameters)

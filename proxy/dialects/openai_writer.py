@@ -15,6 +15,7 @@ from proxy.chat import Answer, Usage
 from proxy.dialects import sse
 from proxy.dialects.json_text import json_string
 from proxy.dialects.openai_errors import error_body
+from proxy.dialects.openai_reasoning import FIELDS, delta, renamed, renamed_frames
 from proxy.dialects.openai_stream import DIALECT
 from proxy.errors import ProxyError
 from proxy.events import (
@@ -45,10 +46,21 @@ class StreamWriter:
     Batches of this same dialect go out as the payloads they came in; all others are written from their
     events. What chunks have in common is encoded once per answer, so a token costs one JSON string and a
     join. `created` is in seconds; `model` is what is said until the far side names its own; `functions` is for who
-    asked in the form before tools, which knows one call.
+    asked in the form before tools, which knows one call; `reasoning` the route's choice among `FIELDS`.
     """
 
-    def __init__(self, *, id: str, model: str, created: int, usage: bool = False, functions: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        id: str,
+        model: str,
+        created: int,
+        usage: bool = False,
+        functions: bool = False,
+        reasoning: str | None = None,
+    ) -> None:
+        self._reasoning = FIELDS[reasoning or "reasoning_content"]
+        self._renames = reasoning is not None
         self._id = id
         self._created = created
         self._usage = usage
@@ -62,7 +74,7 @@ class StreamWriter:
             return b"".join([self._event(event) for event in batch.events])
         self._role_sent = True  # the far side's own chunks bring it
         end = batch.terminal
-        frames = b"".join(batch.payloads)
+        frames = renamed_frames(batch.payloads, self._reasoning) if self._renames else b"".join(batch.payloads)
         if end is None:
             return frames
         return frames + (END if isinstance(end, Finish) else _failed(end.error))
@@ -74,7 +86,7 @@ class StreamWriter:
             case Start(_, model):
                 return self._start(model)
             case ReasoningDelta(text):
-                return self._delta(b'{"reasoning_content":%b}' % json_string(text))
+                return self._delta(delta(self._reasoning, json_string(text)))
             case RefusalDelta(text):
                 return self._delta(b'{"refusal":%b}' % json_string(text))
             case ToolCallStart(index, _, name) if self._functions:
@@ -138,17 +150,19 @@ class StreamWriter:
         self._text_tail = b"}" + self._tail
 
 
-def whole_body(answer: Answer, *, id: str, model: str, created: int, functions: bool = False) -> bytes:
+def whole_body(
+    answer: Answer, *, id: str, model: str, created: int, functions: bool = False, reasoning: str | None = None
+) -> bytes:
     """A whole completion: the far side's own body where it spoke this dialect, else one built from the answer."""
     if answer.dialect == DIALECT and answer.payload:
-        return answer.payload
+        return renamed(answer.payload, FIELDS[reasoning]) if reasoning else answer.payload
     message: dict[str, Any] = {
         "role": "assistant",
         "content": answer.text if answer.text or not (answer.tool_calls or answer.refusal) else None,
         "refusal": answer.refusal or None,
     }
     if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
+        message.update((field.decode(), answer.reasoning) for field in FIELDS[reasoning or "reasoning_content"])
     if answer.sources:
         message["annotations"] = [
             {"type": "url_citation", "url_citation": {"url": url, "title": title}} for url, title in answer.sources

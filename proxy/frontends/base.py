@@ -22,7 +22,7 @@ class Head(msgspec.Struct, frozen=True):
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    options: Mapping[str, Any] = {}  # what the matching route says to this contract: `dialect`, `errors`
+    options: Mapping[str, Any] = {}  # what the matching route says to its contract, such as `dialect`
     models: Container[str] = ()  # those that the config names
 
 

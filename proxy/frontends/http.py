@@ -226,7 +226,8 @@ class _Call:
         request = frontend.decode(body, head)
         visit.describe(contract=frontend.name, path=self._path, request=request)
         plan = visit.plan(request)
-        head = msgspec.structs.replace(head, options={"dialect": plan.dialect, "errors": plan.errors})
+        options = {"dialect": plan.dialect, "errors": plan.errors, "reasoning_field": plan.reasoning_field}
+        head = msgspec.structs.replace(head, options=options)
         encoder = frontend.encoder(request, head)
         if isinstance(encoder, Reply):
             return self._reply(encoder)

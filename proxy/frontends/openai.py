@@ -25,17 +25,19 @@ class OpenAIEncoder:
     early = False
     abort_on_fault = False
 
-    def __init__(self, request: ChatRequest, *, created: int) -> None:
+    def __init__(self, request: ChatRequest, *, created: int, reasoning: str | None = None) -> None:
         self._id = f"chatcmpl-{request.id}"
         self._model = request.model or ""
         self._created = created
         self._functions = speaks_functions(request.wire or {})
+        self._reasoning = reasoning
         self._writer = StreamWriter(
             id=self._id,
             model=self._model,
             created=created,
             usage=request.wants_usage,
             functions=self._functions,
+            reasoning=reasoning,
         )
 
     def feed(self, batch: Batch) -> bytes:
@@ -45,7 +47,14 @@ class OpenAIEncoder:
         return PING
 
     def whole(self, answer: Answer) -> Reply:
-        body = whole_body(answer, id=self._id, model=self._model, created=self._created, functions=self._functions)
+        body = whole_body(
+            answer,
+            id=self._id,
+            model=self._model,
+            created=self._created,
+            functions=self._functions,
+            reasoning=self._reasoning,
+        )
         return _json(200, body)
 
     def failure(self, error: ProxyError) -> Reply:
@@ -68,8 +77,8 @@ class OpenAIFrontend:
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> OpenAIEncoder:  # noqa: ARG002 - the body says it all
-        return OpenAIEncoder(request, created=int(time.time()))
+    def encoder(self, request: ChatRequest, head: Head) -> OpenAIEncoder:
+        return OpenAIEncoder(request, created=int(time.time()), reasoning=head.options.get("reasoning_field"))
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)

@@ -30,6 +30,7 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
+    Notice,
     ReasoningDelta,
     ReasoningSignature,
     RefusalDelta,
@@ -250,6 +251,63 @@ async def test_a_setting_the_provider_does_not_know_is_left_out(upstream: Script
     assert "seed" not in body
     assert body["temperature"] == 0.5
     assert body["max_tokens"] > 0  # Anthropic asks for one
+
+
+@pytest.mark.parametrize(
+    ("target", "wire", "carried", "lost"),
+    [
+        (ANTHROPIC, AnthropicWire(), {"top_k": 5}, ["seed", "min_p", "response_format"]),
+        (
+            Target("any", "anthropic/claude-opus-4-7"),
+            AnthropicWire(),
+            {},
+            ["top_k", "seed", "min_p", "response_format"],
+        ),
+        (OLLAMA, OllamaWire(), {"top_k": 5, "min_p": 0.5, "seed": 7}, []),
+        (OPENAI, OpenAIWire(), {"seed": 7, "response_format": {"type": "json_object"}}, ["top_k", "min_p"]),
+        (Target("any", "hosted_vllm/m"), OpenAIWire(), {"top_k": 5, "min_p": 0.5, "seed": 7}, []),
+    ],
+)
+async def test_what_goes_on_to_a_provider_and_what_is_announced_as_lost(
+    upstream: ScriptedUpstream, opened: Opened, target: Target, wire: Any, carried: dict[str, Any], lost: list[str]
+) -> None:
+    upstream.play(answer(wire, ["ok"]))
+    params = {"top_k": 5, "seed": 7, "min_p": 0.5, "response_format": {"type": "json_object"}}
+    asked = ask(params=params, hints=frozenset({"top_k", "min_p"}))
+    events = [event async for batch in (await opened()).stream(asked, target) for event in batch.events]
+    body = upstream.requests[0].json()
+    body = body | body.get("options", {})
+    assert {name: body.get(name) for name in carried} == carried
+    assert [event.param for event in events if isinstance(event, Notice)] == lost
+    assert not {name for name in lost if name in body}
+    assert isinstance(events[0], Start)
+    assert all(isinstance(event, Notice) for event in events[1 : 1 + len(lost)])
+
+
+async def test_where_nothing_is_to_be_dropped_a_setting_no_provider_is_known_to_take_is_refused(
+    upstream: ScriptedUpstream, opened: Opened
+) -> None:
+    upstream.always(openai_stream(["ok"]))
+    backend = await opened(drop_params=False)
+    with pytest.raises(Unsupported, match="top_k: this target does not take it"):
+        await collect(backend.stream(ask(params={"top_k": 5}), OPENAI))
+    hint = ask(params={"top_k": 5}, hints=frozenset({"top_k"}))
+    assert (await collect(backend.stream(hint, OPENAI))).text == "ok"
+
+
+async def test_the_pages_that_claude_cites_are_told(upstream: ScriptedUpstream, opened: Opened) -> None:
+    wire = AnthropicWire()
+    cited = {"type": "web_search_result_location", "url": "https://a.test/", "title": "A", "cited_text": "x"}
+    text = {"type": "text", "text": ""}
+    upstream.play(
+        wire.opened(),
+        wire.event("content_block_start", index=0, content_block=text),
+        wire.event("content_block_delta", index=0, delta={"type": "text_delta", "text": "It rains."}),
+        wire.event("content_block_delta", index=0, delta={"type": "citations_delta", "citation": cited}),
+        wire.end(),
+    )
+    collected = await collect((await opened()).stream(ask(), ANTHROPIC))
+    assert (collected.text, collected.sources) == ("It rains.", (("https://a.test/", "A"),))
 
 
 async def test_options_of_the_config_go_along(upstream: ScriptedUpstream, opened: Opened) -> None:
