@@ -41,7 +41,7 @@ _ONE_LINE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _STATUS = re.compile(r"[45][0-9][0-9]|[45]xx|\*")
 _OWN_HEADERS = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "server", "te"}
-    | {"trailer", "transfer-encoding", "upgrade", "x-request-id"}
+    | {"trailer", "transfer-encoding", "upgrade", "x-chat-notice", "x-request-id"}
 )
 _SSE_ONLY = ("events", "data_prefix", "bare_text")
 _RAW = ("token", "reasoning", "error", "heartbeat")

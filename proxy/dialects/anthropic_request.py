@@ -82,7 +82,7 @@ def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, 
         params=params,
         hints=HINTS & params.keys(),
         tools=_tools(get_array(wire, "tools")),
-        hosted_tools=tuple([str(tool["type"]) for tool in wire.get("tools") or () if not is_function(tool)]),
+        hosted_tools=_hosted(wire),
         stream=get_boolean(wire, "stream") is True,
         user=get_string(metadata, "user_id", "metadata"),
         metadata=metadata,
@@ -134,6 +134,12 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
             )  # not `strict`: OpenAI means more by it, and would refuse most schemas
         )
     return tuple(tools)
+
+
+def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tools that Anthropic defines or runs, and those of servers that it would call."""
+    kinds = [str(tool["type"]) for tool in wire.get("tools") or () if not is_function(tool)]
+    return (*kinds, "mcp_servers") if wire.get("mcp_servers") else tuple(kinds)
 
 
 def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:

@@ -121,8 +121,12 @@ async def test_tools_that_anthropic_runs_are_announced_where_it_is_not_asked(
     upstream.always(*openai_stream(["Hi"]))
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     body = {"model": "m", "max_tokens": 9, "messages": MESSAGES, "stream": True, "tools": tools}
+    body |= {"mcp_servers": [{"type": "url", "url": "https://a.test", "name": "a"}]}
     head, _ = await asked(await open_house(to_anthropic(upstream, to="near/m")), "/v1/messages", body)
-    assert head["x-chat-notice"] == "web_search_20250305 was left out: this target runs no such tool"
+    assert head["x-chat-notice"] == (
+        "web_search_20250305 was left out: this target runs no such tool; "
+        "mcp_servers was left out: this target runs no such tool"
+    )
 
 
 async def test_openais_sdk_reads_answers_and_header(open_house: Opener, upstream: ScriptedUpstream) -> None:

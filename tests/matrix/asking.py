@@ -70,6 +70,8 @@ def openai(request: ChatRequest) -> Body:
     body: Body = {"model": "any", "messages": [_openai_message(message) for message in request.messages]}
     if request.tools:
         body["tools"] = [{"type": "function", "function": _described(tool)} for tool in request.tools]
+    if request.hosted_tools:
+        body["web_search_options"] = {}
     if request.user:
         body["user"] = request.user
     if request.wants_usage:
@@ -78,6 +80,8 @@ def openai(request: ChatRequest) -> Body:
 
 
 def plain(request: ChatRequest) -> Body:
+    if request.hosted_tools:
+        raise NoWords
     body = openai(request)
     body.pop("model")
     body.pop("stream_options", None)
@@ -138,6 +142,8 @@ def responses(request: ChatRequest) -> Body:
     body["input"] = [item for message in messages for item in _items(message)]
     if request.tools:
         body["tools"] = [{"type": "function", **_described(tool)} for tool in request.tools]
+    if request.hosted_tools:
+        body["tools"] = [{"type": "web_search"}]
     if request.user:
         body["safety_identifier"] = request.user
     params = dict(request.params)
@@ -215,6 +221,8 @@ def anthropic(request: ChatRequest) -> Body:
             {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
             for tool in request.tools
         ]
+    if request.hosted_tools:
+        body["tools"] = [{"type": "web_search_20250305", "name": "web_search"}]
     if request.user:
         body["metadata"] = {"user_id": request.user}
     params = dict(request.params)
@@ -279,7 +287,7 @@ def _anthropic_part(part: Part) -> Body:
 
 
 def ollama(request: ChatRequest) -> Body:
-    if request.user:
+    if request.user or request.hosted_tools:
         raise NoWords
     body: Body = {"model": "any", "messages": list(map(_ollama_message, request.messages)), "stream": request.stream}
     if request.tools:
@@ -321,6 +329,8 @@ def _ollama_message(message: Message) -> Body:
 
 
 def ai_sdk(request: ChatRequest) -> Body:
+    if request.hosted_tools:
+        raise NoWords
     body: Body = {"id": "chat-1", "trigger": "submit-message", "stream": request.stream}
     messages: list[Body] = []
     for number, message in enumerate(request.messages):
@@ -382,7 +392,7 @@ def _ui_part(part: Part) -> Body:
 
 
 def ag_ui(request: ChatRequest) -> Body:
-    if not request.stream:
+    if not request.stream or request.hosted_tools:
         raise NoWords
     messages = [one for number, message in enumerate(request.messages) for one in _run_messages(message, number)]
     props = dict(request.params) | ({"user": request.user} if request.user else {})

@@ -177,6 +177,9 @@ ASKED = {
         openai=_same("parallel_tool_calls", False),
         anthropic=lambda sent: sent.get("tool_choice", {}).get("disable_parallel_tool_use") is True,
     ),
+    "search by the far side": Asked(
+        request(hosted_tools=("web search",)), openai=holds("web_search"), anthropic=holds("web_search")
+    ),
     "calls and their results": Asked(
         used(result(CALLS[0], Text("7 degrees")), result(CALLS[1], Text("noon"))),
         openai=_openai_results,
