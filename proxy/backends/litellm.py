@@ -29,6 +29,7 @@ from proxy.backends.litellm_taken import left_out, passed_on, refuse_untaken
 from proxy.backends.redact import Redactor
 from proxy.backends.wire import FINISHED_S, announcing
 from proxy.chat import Audio, ChatRequest, File, Image, Message
+from proxy.dialects.left_out import missed
 from proxy.dialects.openai_chat import choices_expected, encode_request
 from proxy.dialects.openai_stream import StreamDecoder
 from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
@@ -263,12 +264,21 @@ class LiteLLMBackend:
 
     def _left_out(self, request: ChatRequest, arguments: Mapping[str, Any], target: Target) -> list[Notice]:
         model, provider = target.model, self._provider(target)
+        supported = (
+            self._supported_by(model, provider) if any(missed(request, name) for name in request.params) else None
+        )
+        return left_out(request, arguments, supported=supported, provider=provider, model=model)
+
+    def _supported_by(self, model: str, provider: str) -> frozenset[str] | None:
+        """OpenAI's settings that litellm says a model takes; `None` where it does not say. It takes a millisecond."""
         if model not in self._supported:  # the config names the models, so these are few
-            name = model.removeprefix(f"{provider}/")
-            found = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
+            found = None
+            with suppress(Exception):  # of whatever it has for this provider
+                name = model.removeprefix(f"{provider}/")
+                found = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
             more = self._settings.options.get("allowed_openai_params") or ()
             self._supported[model] = None if found is None else frozenset((*found, *more))
-        return left_out(request, arguments, supported=self._supported[model], provider=provider, model=model)
+        return self._supported[model]
 
 
 def _load(backend: str) -> tuple[Any, Any]:

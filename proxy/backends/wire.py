@@ -118,6 +118,7 @@ class WireBackend(ABC):
         except UpstreamError as error:
             raise self._told(error) from error.__cause__
         notices = self._left_out(request, fields, target)
+        del fields  # the stream may last for an hour
         complete = False
         try:
             if not 200 <= response.status < 300:

@@ -25,15 +25,15 @@ def left_out(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> 
     """What of a request did not make it into `fields`, the body as it is sent, or not as it was asked for."""
     if request.dialect == DIALECT and request.wire is not None:  # its own body, but for what an API version refuses
         return [ignored(name) for name in SAMPLING if name not in fields and missed(request, name)]
-    told = fields.keys() | fields.get("output_config", {}).keys()
+    config = fields.get("output_config")
+    told = {*fields, *config} if isinstance(config, dict) else fields.keys()
     notices = [
         ignored(name, _why(name, fields, model))
         for name in request.params
         if _PLACES.get(name, name) not in told and missed(request, name)
     ]
-    if fields.get("temperature", asked := request.params.get("temperature")) != asked and missed(
-        request, "temperature"
-    ):
+    sent = fields.get("temperature")
+    if sent is not None and sent != request.params.get("temperature") and missed(request, "temperature"):
         lowered = "temperature was lowered to 1, the highest that this target takes"
         notices.append(Notice("changed_setting", lowered, "temperature"))
     return [*notices, *hosted_tools(request)]

@@ -244,8 +244,10 @@ class CollectingClient:
         match self._collector.add(batch):
             case Finish():
                 reply = self._encoder.whole(self._collector.answer())
-                head = {NOTICE_HEADER: notice_header(self._notices)} if self._notices else {}
-                self.reply = msgspec.structs.replace(reply, headers={**reply.headers, **head})
+                if self._notices:
+                    headers = {**reply.headers, NOTICE_HEADER: notice_header(self._notices)}
+                    reply = msgspec.structs.replace(reply, headers=headers)
+                self.reply = reply
             case Fault(error):
                 self.reply, self.error = self._encoder.failure(error), error
             case None:
