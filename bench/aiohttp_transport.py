@@ -24,7 +24,7 @@ from yarl import URL
 
 from proxy.errors import InternalError, ProxyError, UpstreamConnect, UpstreamMalformed, UpstreamTruncated
 from proxy.transport.address import Destination, parse
-from proxy.transport.base import Request, Response
+from proxy.transport.base import Request, Response, Sink
 from proxy.transport.connection import read_all
 from proxy.transport.decoding import decoded
 from proxy.transport.http1 import STALE_WITHIN_S, _head
@@ -167,6 +167,9 @@ class Answer:
     @property
     def at_end(self) -> bool:
         return self._response.content.at_eof()
+
+    async def push(self, sink: Sink) -> None:
+        """See `Response.push`: aiohttp has no place to be called back from."""
 
     def pace(self, on: bool) -> None:
         """Behind aiohttp's back: it reads on by itself only after it has itself stopped reading."""

@@ -170,7 +170,7 @@ class Exchange:
         relay = _Relay(
             client, watch, record, self._pipeline.answer_bytes, began=lambda: health.answering(target.circuit)
         )
-        stream = backend.stream(request, target)
+        stream = backend.stream(request, target, relay.relayed if client.streaming else None)
         error: ProxyError | None = None
         try:
             if client.streaming:
@@ -208,6 +208,7 @@ class _Relay:
 
     __slots__ = (
         "_answer_bytes",
+        "_behind",
         "_began",
         "_client",
         "_clock",
@@ -229,6 +230,7 @@ class _Relay:
         self._answer_bytes = answer_bytes
         self._held: list[Batch] = []
         self._held_bytes = 0
+        self._behind = False  # the client has room for no more than what was written last
         self.committed = False
         self.fault: ProxyError | None = None  # what the backend said the answer broke off with
         self._clock = asyncio.get_running_loop().time
@@ -274,6 +276,30 @@ class _Relay:
             if content:
                 watch.content_at = clock()  # the pause begins when we are ready for more
         raise UpstreamTruncated("the answer ended without saying that it is complete")
+
+    def relayed(self, batch: Batch) -> bool:
+        """Send a batch on from where it was read, as `run` would; false if that takes more than a write."""
+        if self._behind or not self.committed:
+            self._behind = False
+            return False
+        client = self._client
+        events = batch.events
+        if len(events) == 1 and type(events[0]) is TextDelta:
+            content = 1
+        elif batch.terminal is None:
+            content = batch.content
+        else:
+            return False
+        if client.bytes_out > self._answer_bytes:
+            return False
+        if content:
+            now = self._clock()
+            record = self._record
+            record.content(now)
+            record.content_events += content
+            self._watch.content_at = now
+        self._behind = client.write(batch)
+        return True
 
     async def fail(self, error: ProxyError) -> None:
         """The attempt failed: raise while falling back is possible, else tell the client, once."""

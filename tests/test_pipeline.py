@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from proxy.backends.base import Relay
 from proxy.backends.health import Health
 from proxy.chat import ChatRequest, Message, Text, Usage
 from proxy.errors import (
@@ -47,7 +48,9 @@ class Told:
 
     async def aclose(self) -> None: ...
 
-    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+    async def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]:
         self.asked.append(request)
         try:
             for step in self.steps:

@@ -7,7 +7,7 @@ Built-in kinds register through the same entry-point group `proxy.backends` as a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol
@@ -48,13 +48,18 @@ class Resources(msgspec.Struct, frozen=True):
     answer_bytes: int = 32 * 1024 * 1024  # server.limits.answer_mb: an answer that comes in one piece
 
 
+Relay = Callable[[Batch], bool]
+"""Sends a batch on from within the callback that read it: content, no terminal event. False: not taken, yield it."""
+
+
 class Backend(Protocol):
     """Answers requests.
 
     `stream` is an async generator of batches. Until it has yielded content it may raise a `ProxyError`
     (the next target is tried); after that a failure is a `Fault` event. It yields exactly one terminal
     event, as the last. Closing the generator, or cancelling the task that awaits it, closes the far side.
-    `target.model` is the model to ask for; `request.params` already carry the route's `set` and `default`.
+    Once it has yielded content, it may hand what comes next to `relay` instead of yielding it, where it is given one:
+    what reads the socket then needs to wake no task. `target.model` is the model to ask for; `request.params` already carry the route's `set` and `default`.
     """
 
     name: str
@@ -63,7 +68,9 @@ class Backend(Protocol):
     async def open(self) -> None:
         """Prepare what may be slow. Raises `ConfigError` when the backend cannot work, saying what to do."""
 
-    def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]: ...
+    def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]: ...
 
     async def aclose(self) -> None: ...
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 from pydantic import Field
 
-from proxy.backends.base import BackendSettings, Resources
+from proxy.backends.base import BackendSettings, Relay, Resources
 from proxy.chat import ChatRequest, Usage
 from proxy.dialects.openai_chat import choices_expected
 from proxy.errors import Unsupported
@@ -47,7 +47,12 @@ class EchoBackend:
     async def open(self) -> None:
         """See `Backend.open`. There is nothing to prepare."""
 
-    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+    async def stream(
+        self,
+        request: ChatRequest,
+        target: Target,
+        relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
+    ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         if choices_expected(request) > 1:
             raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.backends.base import Resources
+from proxy.backends.base import Relay, Resources
 from proxy.backends.litellm_chunks import last_word, payloads
 from proxy.backends.litellm_errors import translate
 from proxy.backends.litellm_http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
@@ -94,7 +94,12 @@ class LiteLLMBackend:
         """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or too old."""
         self._litellm, self._handler = await asyncio.to_thread(_load, self.name)
 
-    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+    async def stream(
+        self,
+        request: ChatRequest,
+        target: Target,
+        relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
+    ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         arguments = self._arguments(request, target)
         notices = self._left_out(request, arguments, target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from proxy.backends.base import Resources
+from proxy.backends.base import Relay, Resources
 from proxy.backends.redact import Redactor
 from proxy.chat import ChatRequest
 from proxy.dialects.openai_errors import Detail, parse_error, upstream_error
@@ -110,7 +110,9 @@ class WireBackend(ABC):
     async def aclose(self) -> None:  # noqa: B027
         """See `Backend.aclose`. The connections are the transport's."""
 
-    async def stream(self, request: ChatRequest, target: Target) -> AsyncGenerator[Batch, None]:
+    async def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         try:
             fields = self._fields(request, target)
@@ -133,6 +135,7 @@ class WireBackend(ABC):
                 return
             decoder = self._decoder(request)
             feed, read = decoder.feed, response.read
+            pushed = _Pushed(decoder, relay) if relay is not None else None
             batch = feed(first) if first else NOTHING
             spoken = False
             while True:
@@ -156,6 +159,11 @@ class WireBackend(ABC):
                     batch = await _next(response, decoder)
                     continue
                 try:
+                    if spoken and pushed is not None:
+                        await response.push(pushed)
+                        batch, pushed.left = pushed.left, NOTHING
+                        if batch is not NOTHING:
+                            continue
                     data = await read()
                 except UpstreamError as error:
                     batch = decoder.fail(self._told(error))
@@ -276,6 +284,25 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             now = parsedate_to_datetime(headers["date"]).timestamp()
         return min(max(0.0, at - now), RETRY_AFTER_CAP_S)
     return None
+
+
+class _Pushed:
+    """What body bytes are given to as they come: decodes and relays them, and keeps what is not to be relayed."""
+
+    __slots__ = ("_decoder", "_feed", "_relay", "left")
+
+    def __init__(self, decoder: Decoder, relay: Relay) -> None:
+        self._decoder = decoder
+        self._feed: Callable[[bytes], Batch] = decoder.feed
+        self._relay = relay
+        self.left = NOTHING
+
+    def __call__(self, data: bytes) -> bool:
+        batch = self._feed(data)
+        if not self._decoder.finished and (not (batch.events or batch.payloads) or self._relay(batch)):
+            return True
+        self.left = batch
+        return False
 
 
 async def _next(response: Response, decoder: Decoder) -> Batch:

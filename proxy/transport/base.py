@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -34,6 +34,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return f"Request({self.method} {self.url.partition('?')[0]})"  # headers hold keys, the body a prompt
 
 
+Sink = Callable[[bytes], bool]
+"""Takes body bytes; false when it wants to be asked before there are more."""
+
+
 class Response(Protocol):
     """An answer whose head has arrived. Close it whatever happens; leaving it open is leaving a model running."""
 
@@ -51,6 +55,13 @@ class Response(Protocol):
         connection ends before the body does (a body that only the connection's end delimits cannot tell,
         unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. While nobody reads, the socket is left unread once
         the high-water mark is reached, so that a slow client slows the far side down.
+        """
+
+    async def push(self, sink: Sink) -> None:
+        """Give `sink` what comes in the very callback that reads it, with no task to be woken in between.
+
+        Returns when `sink` wants no more, and for whatever only `read` can tell: what has come already, the end,
+        an error; an implementation may return at once. What `sink` raises is raised here.
         """
 
     def pace(self, on: bool) -> None:

@@ -7,6 +7,7 @@ appended to from C, and at most one wake-up of the task that reads.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +15,7 @@ import httptools
 
 from proxy.errors import FrameTooLarge, InternalError, ProxyError, UpstreamMalformed, UpstreamTruncated
 from proxy.transport.address import Destination
-from proxy.transport.base import Response
+from proxy.transport.base import Response, Sink
 
 if TYPE_CHECKING:
     from proxy.transport.pacing import Pacer
@@ -28,6 +29,7 @@ decoded, encoded and buffered, for each client that does not keep up."""
 
 _ROOM = bytearray(READ_UP_TO)
 _IN = memoryview(_ROOM)
+_ROOMS = (_ROOM,)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -36,13 +38,14 @@ class Connection(asyncio.BufferedProtocol):
     All connections are read into one buffer: what has come is parsed before the loop reads on, on any socket.
     """
 
-    __slots__ = ("destination", "exchange", "expires_at", "lost", "pool", "transport")
+    __slots__ = ("_descriptor", "destination", "exchange", "expires_at", "lost", "pool", "transport")
 
     def __init__(self, destination: Destination, pool: Pool) -> None:
         self.destination = destination
         self.pool = pool
         self.exchange: Exchange | None = None
         self.transport: asyncio.Transport | None = None
+        self._descriptor = -1  # of a socket that can be read behind the transport's back
         self.expires_at = 0.0  # while idle
         self.lost = False
 
@@ -74,6 +77,29 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and transport.get_extra_info("ssl_object") is None and hasattr(os, "readv"):
+            self._descriptor = sock.fileno()
+
+    def read_now(self) -> None:
+        """Take what has gathered in the kernel while the transport is paused, and leave it paused.
+
+        To read on, be called back and pause again costs three calls of the kernel and two of the loop for each read.
+        The end of the connection is left for the transport to find.
+        """
+        exchange = self.exchange
+        if exchange is None or self._descriptor < 0 or not self.usable:
+            return
+        try:
+            nbytes = os.readv(self._descriptor, _ROOMS)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._ended(error)
+            self.abort()
+            return
+        if nbytes:
+            exchange.feed(_IN[:nbytes])
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - one size does for all
         """Where the loop puts what it reads next."""
@@ -134,8 +160,9 @@ class Exchange:
         "_read_at",
         "_read_before",
         "_read_pieces",
-        "_released",
         "_sent_at",
+        "_sink",
+        "_ticks",
         "_unread",
         "_waiter",
         "headers",
@@ -169,12 +196,14 @@ class Exchange:
         self._unread = 0  # bytes taken from the socket since the last read()
         self._barren = 0  # bytes since then that brought no body: head, chunk extensions, trailers
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self._error: ProxyError | None = None
         self._head_done = self._informational = self._complete = self._overrun = False
         self._keep_alive = self._delimited = self._paused = False
         self._length_at_end = 0
         self._pacer = pacer
-        self._paced = self._held = self._released = False
+        self._paced = self._held = False
+        self._ticks = 0  # in a row that it was held until
         self._read_pieces = 0
         self._read_at = self._read_before = float("-inf")
         self.untouched = True  # not a byte of the answer has come
@@ -225,13 +254,22 @@ class Exchange:
                 await waiter
             finally:
                 self._waiter = None
-        count = len(pieces)
-        data = pieces[0] if count == 1 else b"".join(pieces)
-        pieces.clear()
-        self._unread = self._barren = self._length_at_end = 0
+        return self._taken()
+
+    async def push(self, sink: Sink) -> None:
+        """See `Response.push`."""
+        if self._pieces or self._complete or self._error is not None:
+            return
         if self._paced:
-            self._read_pieces, self._read_before, self._read_at = count, self._read_at, self._loop.time()
-        return data
+            self._hold_if_fast()
+        if self._paused and not self._held:
+            self._resume()
+        waiter = self._waiter = self._loop.create_future()
+        self._sink = sink
+        try:
+            await waiter
+        finally:
+            self._waiter = self._sink = None
 
     async def read_all(self, limit: int) -> bytes:
         """See `Response.read_all`."""
@@ -249,27 +287,38 @@ class Exchange:
             pacing.began(pacer)
         else:
             pacing.ended(pacer)
-            self.release()
+            self._held = False
+            if self._paused:
+                self._resume()
 
     def release(self) -> None:
-        """Read on: the tick has come, or there is no more waiting for it."""
-        if self._held:
+        """The tick has come: take what there is. Who still has nothing to read after that is no fast stream."""
+        connection = self._connection
+        if self._held and connection is not None:
             self._held = False
-            self._released = True
-            self._resume()
+            self._ticks += 1
+            read_at = self._read_at
+            connection.read_now()
+            if self._paused and not self._held and not self._pieces:
+                if self._read_at == read_at:
+                    self._ticks = 0
+                self._resume()
 
     def _hold_if_fast(self) -> None:
         """What was read has been relayed. If more is to be expected before the next tick, leave it to gather.
 
-        A stream that was held is fast if more than one piece had gathered; one that was not, if its last two
-        came within a tick.
+        A stream that was held for a whole tick is fast if more than one piece had gathered; one that was not held, if
+        its last two came within a tick. The tick in which a stream is held first is not whole, and tells nothing.
         """
         pacer = self._pacer
         assert pacer is not None
-        fast = self._read_pieces > 1 if self._released else self._read_at - self._read_before < pacer.tick_s
-        self._released = False
-        if fast and pacer.tick_s and not self._complete and not self._paused and self._error is None:
-            self._pause()
+        ticks = self._ticks
+        fast = self._read_pieces > 1 if ticks > 1 else ticks or self._read_at - self._read_before < pacer.tick_s
+        if not fast:
+            self._ticks = 0
+        elif pacer.tick_s and not self._complete and self._error is None:
+            if not self._paused:
+                self._pause()
             self._held = self._paused
             if self._held:
                 pacer.hold(self)
@@ -319,6 +368,12 @@ class Exchange:
             if self._barren > self._head_limit and not self._complete:
                 self._too_long()
             return  # no news for a reader: what ends the wait in another way wakes it itself
+        sink = self._sink
+        if sink is not None and not self._complete and self._error is None:
+            self._push(sink)
+            if self._paced and self._sink is not None and len(data) < READ_UP_TO:
+                self._hold_if_fast()
+            return
         self._unread += len(data)
         if self._unread > self._high_water and not self._paused and not self._complete:
             self._pause()
@@ -376,6 +431,29 @@ class Exchange:
             self._wake()
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _taken(self) -> bytes:
+        """The body bytes that are there, which are now the caller's."""
+        pieces = self._pieces
+        count = len(pieces)
+        data = pieces[0] if count == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread = self._barren = self._length_at_end = 0
+        if self._paced:
+            self._read_pieces, self._read_before, self._read_at = count, self._read_at, self._loop.time()
+        return data
+
+    def _push(self, sink: Sink) -> None:
+        try:
+            wants_more = sink(self._taken())
+        except BaseException as error:  # noqa: BLE001 - it belongs to the task that waits, whatever it is
+            self._sink = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+            return
+        if not wants_more:
+            self._sink = None
+            self._wake()
 
     def _take_fields(self) -> None:
         headers: dict[str, str] = {}

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
-from proxy.transport.base import Response
+from proxy.transport.base import Response, Sink
 from proxy.transport.connection import read_all
 
 STEP = 64 * 1024  # most bytes one read() unpacks
@@ -97,6 +97,9 @@ class Decoded:
         if not piece and not inflater.finished:
             raise UpstreamTruncated(f"{self._origin} ended its answer in the middle of the {self._coding} data")
         return piece
+
+    async def push(self, sink: Sink) -> None:
+        """Not for compressed bodies: one read of the socket may be a thousand of theirs."""
 
     def pace(self, on: bool) -> None:
         self._response.pace(on)

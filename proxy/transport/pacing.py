@@ -39,6 +39,7 @@ class Pacer:
         self.tick_s = tick_s
         self._held: list[Held] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._due = float("-inf")  # when the last tick was to come
 
     def hold(self, stream: Held) -> None:
         """Release `stream` at the next tick."""
@@ -46,8 +47,10 @@ class Pacer:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             tick_s = self.tick_s or STEPS_S[-1]
-            # On multiples of the tick, so that streams held at different times are read together.
-            self._timer = loop.call_at((loop.time() // tick_s + 1) * tick_s, self._tick)
+            # On multiples of the tick, so that streams held at different times are read together. Timers of a few loops
+            # fire up to a millisecond early: those that are held again in this tick are not due in this tick again.
+            self._due = max((loop.time() // tick_s + 1) * tick_s, self._due + tick_s)
+            self._timer = loop.call_at(self._due, self._tick)
 
     def close(self) -> None:
         """Release everybody now."""
