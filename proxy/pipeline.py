@@ -173,8 +173,9 @@ class Exchange:
         stream = backend.stream(request, target, relay.relayed if client.streaming else None)
         error: ProxyError | None = None
         try:
-            if client.streaming:
+            if client.streaming and not backend.dialect:
                 # A task of its own: each token wakes it, and would else have to pass through all who called us.
+                # Those that speak a wire dialect wake nobody: they relay from the callback that reads.
                 await asyncio.create_task(relay.run(stream))
             else:
                 await relay.run(stream)
@@ -208,8 +209,8 @@ class _Relay:
 
     __slots__ = (
         "_answer_bytes",
-        "_behind",
         "_began",
+        "_behind",
         "_client",
         "_clock",
         "_held",

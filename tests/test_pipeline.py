@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -69,13 +70,37 @@ class Told:
             self.closed += 1
 
 
+class Relaying(Told):
+    """One that speaks a wire dialect: it offers all that follows its first content to `relay`, and yields the rest."""
+
+    dialect = "wire"
+
+    def __init__(self, *steps: Step) -> None:
+        super().__init__(*steps)
+        self.refused: list[Batch] = []
+
+    async def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        spoken = False
+        async with aclosing(super().stream(request, target)) as told:
+            async for batch in told:
+                if spoken and relay is not None:
+                    if relay(batch):
+                        continue
+                    self.refused.append(batch)
+                yield batch
+                spoken = spoken or batch.has_content
+
+
 class Taker:
     """A client that keeps what it gets."""
 
     def __init__(self, *, streaming: bool = True, fails: BaseException | None = None, fails_at: int = 0) -> None:
         self.streaming, self.bytes_out = streaming, 0
         self.events: list[StreamEvent] = []
-        self.beats = 0
+        self.beats = self.waits = 0
+        self.behind = False
         self.begun = asyncio.Event()
         self._fails, self._fails_at = fails, fails_at
 
@@ -84,7 +109,7 @@ class Taker:
             await self.caught_up()
 
     async def caught_up(self) -> None:
-        """It always is."""
+        self.waits += 1
 
     def write(self, batch: Batch) -> bool:
         if self._fails is not None and len(self.events) >= self._fails_at:
@@ -92,7 +117,7 @@ class Taker:
         self.events += batch.events
         self.bytes_out += sum(len(event.text) for event in batch.events if isinstance(event, TextDelta))
         self.begun.set()
-        return False
+        return self.behind
 
     def heartbeat(self) -> None:
         self.beats += 1
@@ -140,6 +165,53 @@ async def test_nothing_is_sent_before_content_and_then_all_of_it() -> None:
     go.set()
     await running
     assert client.events == list(HELLO)
+
+
+MORE = (TextDelta(" you"), TextDelta(" there"))
+
+
+async def test_what_is_relayed_is_written_and_booked_like_the_rest() -> None:
+    backend, client = Relaying(*HELLO[:2], *MORE, HELLO[2]), Taker()
+    running = exchange(backend)
+    await running.run(client)
+    assert client.events == [*HELLO[:2], *MORE, HELLO[2]]
+    assert [batch.terminal for batch in backend.refused] == [HELLO[2]]  # the end is not for a callback to tell
+    record = running.record
+    assert (record.end, record.content_events, record.content_batches) == ("done", 3, 3)
+
+
+async def test_c03_a_client_that_is_behind_gets_one_relayed_batch_and_is_waited_for_at_the_next() -> None:
+    backend, client = Relaying(*HELLO[:2], *MORE, *MORE, HELLO[2]), Taker()
+    client.behind = True
+    await exchange(backend).run(client)
+    assert client.text == "Hello you there you there"
+    assert len(backend.refused) == 3  # each second one, and the end
+    assert client.waits == 5  # once each for role, first content, the two refused ones and the end
+
+
+async def test_an_answer_that_is_too_long_ends_though_it_is_relayed() -> None:
+    backend, client = Relaying(*HELLO[:2], *MORE, *MORE, HELLO[2]), Taker()
+    running = exchange(backend, answer_bytes=8)
+    await running.run(client)
+    assert isinstance(client.end, Fault)
+    assert isinstance(client.end.error, Limit)
+    assert running.record.end == "limit"
+
+
+async def test_a_client_that_leaves_while_it_is_relayed_to_is_gone() -> None:
+    backend, client = Relaying(*HELLO[:2], *MORE, HELLO[2]), Taker(fails=ClientGone(), fails_at=3)
+    running = exchange(backend)
+    with pytest.raises(ClientGone):
+        await running.run(client)
+    assert running.record.end == "client_gone"
+    assert backend.closed == 1
+
+
+async def test_a_client_that_wants_the_answer_whole_is_not_relayed_to() -> None:
+    backend, client = Relaying(*HELLO[:2], *MORE, HELLO[2]), Taker(streaming=False)
+    await exchange(backend, stream=False).run(client)
+    assert client.events == [*HELLO[:2], *MORE, HELLO[2]]
+    assert backend.refused == []
 
 
 async def test_a_long_preamble_is_not_held_for_ever() -> None:

@@ -46,6 +46,7 @@ PARAMETERS = (
 NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})
 """Those that OpenAI does not have: hints (`ChatRequest.hints`) where the contract is not its own."""
 
+_ANY_PARAMETER = frozenset(PARAMETERS)
 _OF_CHOICES = ("n", "logprobs", "top_logprobs")
 
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -156,6 +157,8 @@ def decode_params(body: Mapping[str, Any], *, choices: bool = False) -> dict[str
 
     Without `choices`, for a contract whose answers have no place for what they would bring: see `one_choice`.
     """
+    if _ANY_PARAMETER.isdisjoint(body):  # as in most: a chat frontend sends messages
+        return {}
     params = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
     return params if choices else one_choice(params)
 

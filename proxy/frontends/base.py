@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol
 
@@ -114,7 +114,12 @@ class Frontend(Protocol):
 
 def accepts(head: Head, media_type: str) -> bool:
     """Whether `Accept` names this very type, and not only to refuse it."""
-    for item in head.headers.get("accept", "").lower().split(","):
+    return _accepts(head.headers.get("accept", ""), media_type)
+
+
+@lru_cache(maxsize=256)  # a few clients send a few headers
+def _accepts(accept: str, media_type: str) -> bool:
+    for item in accept.lower().split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         if name == media_type:
             return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)

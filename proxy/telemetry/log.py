@@ -260,11 +260,12 @@ class _AsJson(_Render):
 
     def request_end(self, level: str, line: _RequestEnd) -> str:
         """What a client or a far side chose is cleaned; the rest are names of the config and numbers."""
-        clean = self._redactor.clean
+        clean, clean_name = self._redactor.clean, self._redactor.clean_name
         line.timestamp, line.level, line.event = _now(), level, "request_end"
         line.worker = self._constant.get("worker")
         line.request_id = clean(line.request_id)
-        line.path, line.model, line.upstream_model = clean(line.path), clean(line.model), clean(line.upstream_model)
+        line.path, line.model = clean_name(line.path), clean_name(line.model)
+        line.upstream_model = clean_name(line.upstream_model)
         line.details = [clean(detail) for detail in line.details]
         line.notices = [clean(notice) for notice in line.notices]
         return _encode(line).decode() + "\n"

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from http import HTTPStatus
-from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from proxy import __version__, errors
 from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.series import Counts, Timings
 from proxy.telemetry.sums import Family
 
 OTHER = "other"
@@ -43,71 +43,56 @@ class Metrics:
         self._outcomes = _Names({"ok", "cancelled", "circuit_open", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
-        self._requests = _Children(
-            Counter(
-                "chat_proxy_requests_total",
-                "Requests by what they asked for and the HTTP status they are accounted under (499: the client left).",
-                ("contract", "route", "backend", "status"),
-                registry=registry,
-            )
+        self._requests = Counts(
+            "chat_proxy_requests",
+            "Requests by what they asked for and the HTTP status they are accounted under (499: the client left).",
+            ("contract", "route", "backend", "status"),
         )
-        self._ends = _Children(
-            Counter(
-                "chat_proxy_stream_end_total",
-                "How requests ended; one sample each. Only `done` is a whole answer.",
-                ("reason", "route", "backend"),
-                registry=registry,
-            )
+        self._ends = Counts(
+            "chat_proxy_stream_end",
+            "How requests ended; one sample each. Only `done` is a whole answer.",
+            ("reason", "route", "backend"),
         )
         self._streams = 0
         active = Gauge("chat_proxy_active_streams", "Requests being answered now.", registry=registry)
         active.set_function(lambda: self._streams)
-        self._first_token = _Children(
-            _histogram(registry, "first_token_seconds", "From the request to the first content.", FIRST_TOKEN_BUCKETS_S)
+        self._first_token = _timings(
+            "first_token_seconds", "From the request to the first content.", FIRST_TOKEN_BUCKETS_S
         )
-        self._longest_gap = _Children(
-            _histogram(
-                registry,
-                "content_gap_max_seconds",
-                "Longest wait between two pieces of content of a stream.",
-                GAP_BUCKETS_S,
-            )
+        self._longest_gap = _timings(
+            "content_gap_max_seconds", "Longest wait between two pieces of content of a stream.", GAP_BUCKETS_S
         )
-        self._mean_gap = _Children(
-            _histogram(
-                registry,
-                "content_gap_mean_seconds",
-                "Mean wait between two pieces of content of a stream.",
-                GAP_BUCKETS_S,
-            )
+        self._mean_gap = _timings(
+            "content_gap_mean_seconds", "Mean wait between two pieces of content of a stream.", GAP_BUCKETS_S
         )
-        self._duration = _Children(
-            _histogram(registry, "request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S)
+        self._duration = _timings("request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S)
+        self._tokens = Counts(
+            "chat_proxy_tokens",
+            "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
+            ("direction", "backend", "model"),
         )
-        self._tokens = _Children(
-            Counter(
-                "chat_proxy_tokens_total",
-                "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
-                ("direction", "backend", "model"),
-                registry=registry,
-            )
+        self._attempts = Counts(
+            "chat_proxy_upstream_attempts",
+            "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
+            ("backend", "outcome"),
         )
-        self._attempts = _Children(
-            Counter(
-                "chat_proxy_upstream_attempts_total",
-                "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
-                ("backend", "outcome"),
-                registry=registry,
-            )
+        self._unnoted = Counts(
+            "chat_proxy_done_without_finish_reason",
+            "Answers that a backend ended properly without saying why.",
+            ("backend",),
         )
-        self._unnoted = _Children(
-            Counter(
-                "chat_proxy_done_without_finish_reason_total",
-                "Answers that a backend ended properly without saying why.",
-                ("backend",),
-                registry=registry,
-            )
-        )
+        for series in (
+            self._requests,
+            self._ends,
+            self._first_token,
+            self._longest_gap,
+            self._mean_gap,
+            self._duration,
+            self._tokens,
+            self._attempts,
+            self._unnoted,
+        ):
+            registry.register(series)
         self._config_reloads = Counter(
             "chat_proxy_config_reload_total", "Config files taken up or turned down.", ("result",), registry=registry
         )
@@ -164,15 +149,15 @@ class Metrics:
         """Account for a request that is over, also one that never became a stream."""
         route, backend = self._routes.label(record.route), self._backends.label(record.backend)
         contract, status = self._contracts.label(record.contract), _status(record.final_status)
-        self._requests(contract, route, backend, status).inc()
-        self._ends(record.end or "internal", route, backend).inc()
-        self._duration(route, backend).observe(record.duration_s)
+        self._requests.add(contract, route, backend, status)
+        self._ends.add(record.end or "internal", route, backend)
+        self._duration.observe(record.duration_s, route, backend)
         for tried, outcome in record.attempts:
-            self._attempts(self._backends.label(tried), self._outcomes.label(outcome)).inc()
+            self._attempts.add(self._backends.label(tried), self._outcomes.label(outcome))
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
         if record.end == "done" and not record.noted_finish:
-            self._unnoted(backend).inc()
+            self._unnoted.add(backend)
 
     def config_reload(self, result: str) -> None:
         """A changed config file was `accepted` or `rejected`."""
@@ -198,18 +183,19 @@ class Metrics:
         ]
 
     def _count_content(self, record: StreamRecord, route: str, backend: str) -> None:
-        if record.first_content_s is not None:
-            self._first_token(route, backend).observe(record.first_content_s)
-        if record.mean_gap_s is not None:
-            self._mean_gap(route, backend).observe(record.mean_gap_s)
-            self._longest_gap(route, backend).observe(record.longest_gap_s)
+        first_s, gap_s = record.first_content_s, record.mean_gap_s
+        if first_s is not None:
+            self._first_token.observe(first_s, route, backend)
+        if gap_s is not None:
+            self._mean_gap.observe(gap_s, route, backend)
+            self._longest_gap.observe(record.longest_gap_s, route, backend)
 
     def _count_tokens(self, record: StreamRecord, backend: str) -> None:
         if record.usage is None:
             return
         model = self._models.label(record.upstream_model)
-        self._tokens("in", backend, model).inc(max(0, record.usage.input_tokens))
-        self._tokens("out", backend, model).inc(max(0, record.usage.output_tokens))
+        self._tokens.add("in", backend, model, count=max(0, record.usage.input_tokens))
+        self._tokens.add("out", backend, model, count=max(0, record.usage.output_tokens))
 
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:
@@ -227,23 +213,6 @@ class _Values(Collector):
             for sample, labels, value in samples:
                 metric.add_sample(sample, dict(labels), value)
             yield metric
-
-
-_Child = TypeVar("_Child", Counter, Histogram)
-
-
-class _Children(Generic[_Child]):
-    """The series of a metric by their label values. `labels()` itself takes a lock and makes strings, each time."""
-
-    def __init__(self, metric: _Child) -> None:
-        self._metric: _Child = metric
-        self._children: dict[tuple[str, ...], _Child] = {}
-
-    def __call__(self, *values: str) -> _Child:
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._metric.labels(*values)
-        return child
 
 
 class _Names:
@@ -271,8 +240,8 @@ class _DroppedLines(Collector):
         )
 
 
-def _histogram(registry: CollectorRegistry, name: str, what: str, buckets: Collection[float]) -> Histogram:
-    return Histogram(f"chat_proxy_{name}", what, ("route", "backend"), buckets=tuple(buckets), registry=registry)
+def _timings(name: str, what: str, bounds_s: Collection[float]) -> Timings:
+    return Timings(f"chat_proxy_{name}", what, ("route", "backend"), tuple(bounds_s))
 
 
 def _status(status: int) -> str:

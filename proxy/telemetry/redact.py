@@ -17,6 +17,7 @@ DEEPEST = 3
 
 SHORTEST_SECRET = 8  # shorter ones are words ("ollama", "none") and would mask half the log
 MOST_SECRETS = 2000
+MOST_NAMES, LONGEST_NAME = 256, 256
 _MARGIN = 512  # a secret cut in two at the edge is not recognised, so the edge is dropped
 
 _SHORTEST_KEY_LIKE = 12  # less is a name, an id, a word: nearly all values are, and they cost nothing
@@ -52,6 +53,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: list[str] = []
+        self._cleaned: dict[str, str] = {}
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
@@ -62,6 +64,7 @@ class Redactor:
                 known |= dict.fromkeys((secret, quote(secret, safe="")))
         # Longest first, so that of two secrets the one that contains the other is masked whole.
         self._secrets = sorted(list(known)[-MOST_SECRETS:], key=len, reverse=True)
+        self._cleaned.clear()
 
     def redact(self, text: str) -> str:
         """`text` without secrets."""
@@ -84,6 +87,17 @@ class Redactor:
             text = text[: min(longest, max(0, len(text) - _MARGIN))]
             return f"{visible(text, keep)}…[{dropped} more characters]"
         return visible(self.redact(text), keep)
+
+    def clean_name(self, text: str) -> str:
+        """As `clean`, for what comes again and again: paths, models."""
+        cleaned = self._cleaned.get(text)
+        if cleaned is None:
+            cleaned = self.clean(text)
+            if len(self._cleaned) >= MOST_NAMES:  # a client may invent any number
+                self._cleaned.clear()
+            if len(text) <= LONGEST_NAME:
+                self._cleaned[text] = cleaned
+        return cleaned
 
     def clean_value(self, value: object, depth: int = 0) -> object:
         """`value` made of plain JSON types, each string cleaned, bounded in breadth and depth."""

@@ -369,7 +369,7 @@ class Exchange:
                 self._too_long()
             return  # no news for a reader: what ends the wait in another way wakes it itself
         sink = self._sink
-        if sink is not None and not self._complete and self._error is None:
+        if sink is not None:  # nothing has ended: see `_wake`
             self._push(sink)
             if self._paced and self._sink is not None and len(data) < READ_UP_TO:
                 self._hold_if_fast()
@@ -446,13 +446,12 @@ class Exchange:
     def _push(self, sink: Sink) -> None:
         try:
             wants_more = sink(self._taken())
-        except BaseException as error:  # noqa: BLE001 - it belongs to the task that waits, whatever it is
+        except BaseException as error:  # it belongs to the task that waits, whatever it is
             self._sink = None
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error)
             return
         if not wants_more:
-            self._sink = None
             self._wake()
 
     def _take_fields(self) -> None:
@@ -484,6 +483,8 @@ class Exchange:
             self._wake()
 
     def _wake(self) -> None:
+        """Have the reader look at what is new. What is pushed meanwhile would come before it in the wrong order."""
+        self._sink = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from proxy.telemetry.redact import LONGEST_VALUE, MASK, Redactor, secrets_of, visible
+from proxy.telemetry.redact import LONGEST_NAME, LONGEST_VALUE, MASK, MOST_NAMES, Redactor, secrets_of, visible
 
 SECRET = "canary/9f+8e7d=6c5b4a"
 
@@ -159,3 +159,20 @@ def test_secrets_are_found_in_settings_of_any_shape():
 
     row = Row(api_key=SecretStr("one"), nested={"a": [SecretStr("two")]})
     assert sorted(secrets_of({"x": row, "y": (SecretStr("three"), 4)})) == ["one", "three", "two"]
+
+
+def test_names_are_cleaned_once_and_anew_when_a_secret_is_learned():
+    redactor = Redactor()
+    assert redactor.clean_name("model-of-hunter2hunter2") == "model-of-hunter2hunter2"
+    redactor.learn(["hunter2hunter2"])
+    assert redactor.clean_name("model-of-hunter2hunter2") == f"model-of-{MASK}"
+    assert redactor.clean_name("a\x1b[31m") == r"a\x1b[31m"
+
+
+def test_d07_invented_names_are_not_remembered_for_ever():
+    redactor = Redactor()
+    for n in range(10_000):
+        redactor.clean_name(f"name-{n}")
+        redactor.clean_name("x" * 10_000 + str(n))
+    assert len(redactor._cleaned) <= MOST_NAMES
+    assert all(len(name) <= LONGEST_NAME for name in redactor._cleaned)

@@ -1,0 +1,67 @@
+"""Time series that cost an addition: plain numbers by label values, made into Prometheus's own when it asks.
+
+prometheus_client's counters take a lock for each increment, and a histogram one for each bucket and sum: ten of them
+were a twentieth of what a whole request costs here. Everything happens on the event loop, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+
+class Counts(Collector):
+    """A counter with labels."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._values: dict[tuple[str, ...], int] = {}
+
+    def add(self, *labels: str, count: int = 1) -> None:
+        values = self._values
+        values[labels] = values.get(labels, 0) + count
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._what, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class Timings(Collector):
+    """A histogram with labels. A value on a bucket's bound is in that bucket, as Prometheus has it (`le`)."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str], bounds_s: Sequence[float]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._bounds = tuple(bounds_s)
+        self._names = [*map(floatToGoString, bounds_s), "+Inf"]
+        self._series: dict[tuple[str, ...], _Series] = {}
+
+    def observe(self, seconds: float, *labels: str) -> None:
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = _Series(len(self._names))
+        series.counts[bisect_left(self._bounds, seconds)] += 1
+        series.sum += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(self._name, self._what, labels=self._labels)
+        for labels, series in self._series.items():
+            total, buckets = 0, []
+            for name, count in zip(self._names, series.counts, strict=True):
+                total += count
+                buckets.append((name, total))
+            family.add_metric(labels, buckets, series.sum)
+        yield family
+
+
+class _Series:
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets
+        self.sum = 0.0
