@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from tests.support.house import openai_config
-from tests.support.upstream import json_reply, openai_stream
+from tests.support.upstream import Send, event, json_reply, openai_chunk, openai_stream
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -46,3 +46,19 @@ async def test_it_lists_models_and_finds_one_by_an_id_with_a_slash(open_house):
         assert (await client.models.with_raw_response.retrieve("acme/large")).parse().id == "acme/large"
         with pytest.raises(openai.NotFoundError):
             await client.models.retrieve("nobody/knows")
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+async def test_reasoning_comes_in_the_field_that_the_route_says(open_house, upstream, field):
+    answer = openai_stream(["hi"])
+    upstream.always(*answer[:2], Send(event(openai_chunk({"reasoning": "hm"}))), *answer[2:])
+    config = f"""
+        backends: {{far: {{kind: openai-compatible, base_url: "{upstream.url}"}}}}
+        routes: [{{name: default, to: far/up, reasoning_field: {field}}}]
+    """
+    async with sdk(await open_house(config)) as client:
+        stream = await client.chat.completions.create(model="x", messages=MESSAGES, stream=True)
+        deltas = [chunk.choices[0].delta.model_dump() async for chunk in stream if chunk.choices]
+    told = [(name, delta[name]) for delta in deltas for name in delta if "reasoning" in name]
+    assert told == [(field, "hm")]
+    assert "".join(delta["content"] or "" for delta in deltas) == "hi"

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from proxy.chat import Usage
+from proxy.events import Notice
 from proxy.telemetry.log import configure, log_request_end
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.redact import Redactor
@@ -138,6 +139,12 @@ def test_h09_a_hostile_name_stays_one_json_object_on_one_line(written, forgery):
     assert written.lines[0]["request_id"] == "req-1"
     assert written.text.replace("\n", "").isprintable()
     assert len(written.text) < 30_000
+
+
+def test_what_was_left_out_of_a_request_is_told_by_its_name(written):
+    log_request_end(ended(notices=[Notice("ignored_setting", "seed was left out", "seed"), Notice("x\n{}", "y")]))
+    assert written.last["notices"][0] == "ignored_setting: seed"
+    assert "\n" not in written.last["notices"][1]
 
 
 @pytest.mark.parametrize("written", ["console"], indirect=True)
