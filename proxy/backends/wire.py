@@ -56,6 +56,8 @@ class Identity(msgspec.Struct, frozen=True):
         return f"Identity({self.url.partition('?')[0]})"  # the rest is secret
 
     def address(self, model: str) -> str:
+        if "{model}" not in self.url:
+            return self.url
         return self.url.replace("{model}", quote(model, safe=""))
 
     def redactor(self) -> Redactor:

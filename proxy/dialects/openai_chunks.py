@@ -146,4 +146,6 @@ def read_usage(usage: dict[str, Any] | None) -> Usage | None:
 
 def _count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
+    if type(value) is int and value >= 0:
+        return value
     return max(0, int(value)) if isinstance(value, (int, float)) else 0

@@ -322,7 +322,10 @@ class _Call:
             http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             if http.content.is_eof():  # most bodies come with their heads
-                return await self._read(limit)
+                body = http.content.read_nowait()
+                if len(body) > limit:
+                    raise _body_too_large(limit)
+                return body
             async with asyncio.timeout(limits.body_s):
                 return await self._read(limit)
         except TimeoutError:
