@@ -105,6 +105,8 @@ class Generation:
 class Visit:
     """One request in the house: which generation answers it, who asks, how it ends. See `frontends.http.Visit`."""
 
+    __slots__ = ("_clock", "_exchange", "_generation", "_house", "_peer", "_principal", "_record")
+
     def __init__(self, house: House, generation: Generation, request_id: str, peer: str) -> None:
         self._house = house
         self._generation = generation
@@ -400,6 +402,8 @@ class House:
 
 class _Running:
     """Counts an exchange as under way, so that a drain can wait for it or end it."""
+
+    __slots__ = ("_exchange", "_house")
 
     def __init__(self, house: House, exchange: Exchange) -> None:
         self._house, self._exchange = house, exchange

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapp
 from functools import partial
 from typing import Any, Literal, Protocol
 
+import msgspec
 import structlog
 
 from proxy.backends.base import Backend
@@ -76,6 +77,8 @@ class Client(Protocol):
 class Exchange:
     """One request on its way: its plan, and the one place that can stop it from outside."""
 
+    __slots__ = ("_pipeline", "_stopped", "_tokens_asked", "_watch", "plan", "record", "request")
+
     def __init__(self, pipeline: Pipeline, request: ChatRequest, plan: Plan, record: StreamRecord) -> None:
         self._pipeline = pipeline
         self.request = request
@@ -83,6 +86,7 @@ class Exchange:
         self.record = record
         self._watch: Watch | None = None
         self._stopped: ProxyError | None = None
+        self._tokens_asked = 0
 
     def interrupt(self, error: ProxyError) -> None:
         """End it with `error`: an error frame if the answer has begun, else an error status."""
@@ -115,7 +119,7 @@ class Exchange:
         finally:
             self._watch = None
             if record.usage is None and record.first_content_at is not None:
-                record.usage = Usage(self.request.estimated_tokens(), record.content_events, estimated=True)
+                record.usage = Usage(self._tokens_asked, record.content_events, estimated=True)
 
     async def _try_targets(self, client: Client, watch: Watch) -> None:
         targets = self.plan.targets
@@ -165,12 +169,11 @@ class Exchange:
         record = self.record
         record.backend, record.upstream_model = target.backend, target.model
         backend = self._pipeline.backends[target.backend]
-        request = prepared(self.request, self.plan, target)
         health = self._pipeline.health
-        relay = _Relay(
-            client, watch, record, self._pipeline.answer_bytes, began=lambda: health.answering(target.circuit)
+        relay = _Relay(client, watch, record, self._pipeline.answer_bytes, began=partial(self._began, target))
+        stream = backend.stream(
+            prepared(self.request, self.plan, target), target, relay.relayed if client.streaming else None
         )
-        stream = backend.stream(request, target, relay.relayed if client.streaming else None)
         error: ProxyError | None = None
         try:
             if client.streaming and not backend.dialect:
@@ -202,6 +205,12 @@ class Exchange:
                 record.details.append(f"{target.backend}: {fault.detail}")
         if error is not None:
             await relay.fail(error)
+
+    def _began(self, target: Target) -> None:
+        """Nobody else will be asked, so what was asked is kept no longer: it may be megabytes, for minutes."""
+        self._pipeline.health.answering(target.circuit)
+        self._tokens_asked = self.request.estimated_tokens()
+        self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, wire=None)
 
 
 class _Relay:

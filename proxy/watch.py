@@ -27,9 +27,10 @@ class Watch:
         "_handle",
         "_heartbeat",
         "_heartbeat_s",
-        "_late",
         "_loop",
         "_reason",
+        "_share_of",
+        "_share_s",
         "_silent_until",
         "_started",
         "_task",
@@ -55,7 +56,8 @@ class Watch:
         self._silent_until = self._started + timers.first_token_s
         self._beat_at = self._started + heartbeat_s if heartbeat_s else float("inf")
         self._fires_at = float("inf")
-        self._late: Callable[[], ProxyError] = lambda: _nothing_in_time(timers.first_token_s, "first_token_s")
+        self._share_s = timers.first_token_s  # what nothing came in, if nothing comes, and the timer that says so
+        self._share_of = "first_token_s"
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -75,7 +77,7 @@ class Watch:
         deadline: float = getattr(self._timers, timer)
         share = max(0.0, self._started + deadline - now) / targets_left
         self._silent_until = now + share
-        self._late = lambda: _nothing_in_time(share, timer)
+        self._share_s, self._share_of = share, timer
         self._schedule()
 
     def begun(self) -> None:
@@ -130,7 +132,7 @@ class Watch:
                 Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
             )
         elif now >= self._silent_until and not self.sending:
-            self.interrupt(self._idle() if self._begun else self._late())
+            self.interrupt(self._idle() if self._begun else _nothing_in_time(self._share_s, self._share_of))
         else:
             if now >= self._silent_until:
                 self.content_at = now

@@ -136,6 +136,8 @@ class WireBackend(ABC):
                 yield announcing(notices, self._whole(request, body))
                 return
             decoder = self._decoder(request)
+            del request  # it may be large, and was sent
+            response.headers = {}  # were read
             feed, read = decoder.feed, response.read
             pushed = _Pushed(decoder, relay) if relay is not None else None
             batch = feed(first) if first else NOTHING

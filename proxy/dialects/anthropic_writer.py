@@ -52,7 +52,7 @@ class StreamWriter:
         self._id = id
         self._request_id = request_id
         self._model = model
-        self._input_tokens = input_tokens
+        self.input_tokens = input_tokens
         self._blocks = BlockWriter()
         self._begun = False
         self._own = False  # a second far side goes on with the answer: all is written from events
@@ -68,7 +68,8 @@ class StreamWriter:
         if batch.dialect == DIALECT and not self._own:
             self._own = self._begun and _starts(batch)
             if not self._own:
-                self._begun = self._begun or _starts(batch)
+                if not self._begun and _starts(batch):
+                    self._begin()
                 return self._pass_on(batch)
         if self._passed:
             self._blocks.resume(self._passed)
@@ -121,7 +122,6 @@ class StreamWriter:
     def _start(self, model: str) -> bytes:
         if self._begun:
             return b""
-        self._begun = True
         message: dict[str, Any] = {
             "id": self._id,
             "type": "message",
@@ -130,9 +130,14 @@ class StreamWriter:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": self._input_tokens(), "output_tokens": 0},
+            "usage": {"input_tokens": self.input_tokens(), "output_tokens": 0},
         }
+        self._begin()
         return _frame(b"message_start", {"type": "message_start", "message": message})
+
+    def _begin(self) -> None:
+        self._begun = True
+        self.input_tokens = int  # is not asked again, and held the request
 
     def _finish(self, end: Finish) -> bytes:
         blocks = self._blocks

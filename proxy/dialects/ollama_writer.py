@@ -70,7 +70,7 @@ class AnswerWriter:
     def __init__(self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int]) -> None:
         self._form = form
         self._tail = form.end + b',"done":false}\n'
-        self._request = request
+        self._asked = request.estimated_tokens()
         self._model = request.model or ""
         self._clock = clock
         self._began = clock()
@@ -212,7 +212,7 @@ class AnswerWriter:
         return {
             "total_duration": now - self._began,
             "load_duration": 0,
-            "prompt_eval_count": self._request.estimated_tokens() if usage is None else usage.input_tokens,
+            "prompt_eval_count": self._asked if usage is None else usage.input_tokens,
             "prompt_eval_duration": first - self._began,
             "eval_count": pieces if usage is None else usage.output_tokens,
             "eval_duration": max(now - first, 1),  # tokens are divided by it

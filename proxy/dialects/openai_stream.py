@@ -64,6 +64,23 @@ class StreamDecoder(StreamEnd):
     when every choice has its finish reason.
     """
 
+    __slots__ = (
+        "_choices",
+        "_clean",
+        "_deltas",
+        "_dialect",
+        "_hide_usage",
+        "_keep",
+        "_max_event_bytes",
+        "_reasons",
+        "_sse",
+        "_started",
+        "_template",
+        "_usage",
+        "done",
+        "finished",
+    )
+
     def __init__(
         self,
         max_event_bytes: int,
@@ -229,6 +246,8 @@ class _DeltaReader:
     Calls are told apart by `index`, which some servers leave out (then a new id or name opens a call), some
     set to 0 for every call, while others repeat id and name with each piece.
     """
+
+    __slots__ = ("_calls", "_count", "_last", "id")
 
     def __init__(self, id_: str = "") -> None:
         self.id = id_

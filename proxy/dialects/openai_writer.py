@@ -49,6 +49,22 @@ class StreamWriter:
     asked in the form before tools, which knows one call; `reasoning` the route's choice among `FIELDS`.
     """
 
+    __slots__ = (
+        "_created",
+        "_functions",
+        "_head",
+        "_id",
+        "_no_usage",
+        "_preamble",
+        "_reasoning",
+        "_renames",
+        "_role_sent",
+        "_tail",
+        "_text_head",
+        "_text_tail",
+        "_usage",
+    )
+
     def __init__(
         self,
         *,

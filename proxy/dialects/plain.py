@@ -95,6 +95,8 @@ def decode_request(
 class AnswerWriter:
     """Writes the events of one answer in one dialect: tokens, then exactly one end, then nothing."""
 
+    __slots__ = ("_dialect", "_ended", "_errors", "_flowing", "_frames", "_media", "_request_id")
+
     def __init__(self, dialect: Dialect, *, request_id: str = "", errors: ErrorMode = "frame") -> None:
         self._frames = FRAMES[dialect]()
         self._dialect = dialect

@@ -39,6 +39,8 @@ _json = msgspec.json.Encoder().encode
 class Frames(ABC):
     """Frames of one answer. `token` may hold text back; `finish` returns what must still go out."""
 
+    __slots__ = ()
+
     @abstractmethod
     def token(self, text: str) -> bytes:
         """The frame of a token, which may be empty."""
@@ -54,6 +56,8 @@ class Frames(ABC):
 
 class LineEnds:
     """Turns CRLF and CR into LF; a CR at a token's end waits to see whether an LF follows."""
+
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
         self.held = False
@@ -76,6 +80,8 @@ class TextFrames(Frames):
 
     A token without newline and without white space at its end goes out byte for byte as it always did.
     """
+
+    __slots__ = ("_held", "_line_ends")
 
     def __init__(self) -> None:
         self._line_ends = LineEnds()
@@ -131,6 +137,8 @@ class SseFrames(Frames):
     readers get wrong, hardly ever occur.
     """
 
+    __slots__ = ("_held", "_line_ends")
+
     def __init__(self) -> None:
         self._line_ends = LineEnds()
         self._held = ""
@@ -165,6 +173,8 @@ class BothFrames(Frames):
     line makes a frame that the hook passes over.
     """
 
+    __slots__ = ("_sse", "_text")
+
     def __init__(self) -> None:
         self._text = TextFrames()
         self._sse = SseFrames()
@@ -180,6 +190,8 @@ class BothFrames(Frames):
 
 class JsonFrames(Frames):
     """One JSON object a token: JSON's escapes keep every text on one line."""
+
+    __slots__ = ("_line_ends",)
 
     def __init__(self) -> None:
         self._line_ends = LineEnds()

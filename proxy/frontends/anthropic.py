@@ -29,10 +29,9 @@ class AnthropicEncoder:
         self._request_id = request.id
         self._id = f"msg_{request.id}"
         self._model = request.model or ""
-        self._input_tokens = partial(input_tokens, request)
         self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request.id}
         self._writer = StreamWriter(
-            id=self._id, request_id=request.id, model=self._model, input_tokens=self._input_tokens
+            id=self._id, request_id=request.id, model=self._model, input_tokens=partial(input_tokens, request)
         )
 
     def feed(self, batch: Batch) -> bytes:
@@ -42,7 +41,7 @@ class AnthropicEncoder:
         return PING
 
     def whole(self, answer: Answer) -> Reply:
-        body = whole_body(answer, id=self._id, model=self._model, input_tokens=self._input_tokens)
+        body = whole_body(answer, id=self._id, model=self._model, input_tokens=self._writer.input_tokens)
         return _json(200, body, self._request_id)
 
     def failure(self, error: ProxyError) -> Reply:

@@ -17,6 +17,9 @@ from proxy.frontends.base import Encoder, Endpoint, Head, Reply, accepts
 from proxy.frontends.replies import EVENT_STREAM, JSON, NoModels, error_headers
 
 STREAM_HEADERS: Mapping[str, str] = {**EVENT_STREAM, "Connection": "keep-alive"}
+_HEADERS: Mapping[Dialect, Mapping[str, str]] = {
+    dialect: {**STREAM_HEADERS, "X-Chat-Dialect": dialect} for dialect in DIALECTS
+}
 
 _Choice = TypeVar("_Choice")
 
@@ -29,11 +32,13 @@ class ChatEncoder(AnswerWriter):
     its event readers get an `error` event, where a failing status makes fetch-event-source ask again and again.
     """
 
+    __slots__ = ("_id", "abort_on_fault", "early", "headers")
+
     def __init__(self, request: ChatRequest, head: Head) -> None:
         dialect, errors = choose_dialect(head), _error_mode(head)
         super().__init__(dialect, request_id=request.id, errors=errors)
         self._id = request.id
-        self.headers: Mapping[str, str] = {**STREAM_HEADERS, "X-Chat-Dialect": dialect}
+        self.headers = _HEADERS[dialect]
         self.early = request.stream and dialect in ("text", "both")
         # A cut connection makes the founding hook throw, which is wanted; it makes an event reader repeat the
         # request every second, which is not.

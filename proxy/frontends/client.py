@@ -40,6 +40,18 @@ class StreamingClient:
     far side, decoded and encoded, and what the transport buffers. One that reads nothing for `stall_s` is given up.
     """
 
+    __slots__ = (
+        "_chunked",
+        "_encoder",
+        "_protocol",
+        "_request",
+        "_stall_s",
+        "_writer",
+        "bytes_out",
+        "faulted",
+        "response",
+    )
+
     streaming = True
 
     def __init__(

@@ -10,6 +10,7 @@ import asyncio
 import difflib
 import re
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -122,7 +123,9 @@ class Handler:
         with self._house.visit(request_id, http.remote, http.headers) as visit:
             call = _Call(self._house, visit, http, request_id)
             try:
-                return await call.answer()
+                answer = await call.answer()
+                # Streamed from here, so that none of what led up to it is kept while it goes on: a prompt may be large.
+                return answer if isinstance(answer, web.StreamResponse) else await call.stream(answer)
             except ProxyError as error:
                 return call.refuse(error)
             except (asyncio.CancelledError, ConnectionError):
@@ -136,6 +139,8 @@ class Handler:
 
 class _Call:
     """One HTTP request while it is being answered."""
+
+    __slots__ = ("_client", "_found", "_head", "_headers", "_house", "_http", "_path", "_place", "_unasked", "_visit")
 
     def __init__(self, house: House, visit: Visit, http: web.BaseRequest, request_id: str) -> None:
         self._house = house
@@ -165,7 +170,8 @@ class _Call:
         """Whether the client has had a status."""
         return self._client is not None and self._client.begun
 
-    async def answer(self) -> web.StreamResponse:
+    async def answer(self) -> web.StreamResponse | Encoder:
+        """The answer, or what it is to be streamed with."""
         http, visit = self._http, self._visit
         self._check_framing()
         if http.method == "OPTIONS":
@@ -195,7 +201,7 @@ class _Call:
             raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
         return await self._serve(place)
 
-    async def _serve(self, place: Place) -> web.StreamResponse:
+    async def _serve(self, place: Place) -> web.StreamResponse | Encoder:
         visit, head = self._visit, self._head
         served = place.served(self._http.method)
         body = await self._body() if self._http.method == "POST" else b""
@@ -221,7 +227,7 @@ class _Call:
 
     # -- answering ---------------------------------------------------------------------------------------------
 
-    async def _chat(self, frontend: Frontend, body: bytes) -> web.StreamResponse:
+    async def _chat(self, frontend: Frontend, body: bytes) -> web.StreamResponse | Encoder:
         visit, head = self._visit, self._head
         request = frontend.decode(body, head)
         visit.describe(contract=frontend.name, path=self._path, request=request)
@@ -231,11 +237,9 @@ class _Call:
         encoder = frontend.encoder(request, head)
         if isinstance(encoder, Reply):
             return self._reply(encoder)
-        if request.stream:
-            return await self._stream(encoder)
-        return await self._whole(encoder)
+        return encoder if request.stream else await self._whole(encoder)
 
-    async def _stream(self, encoder: Encoder) -> web.StreamResponse:
+    async def stream(self, encoder: Encoder) -> web.StreamResponse:
         visit = self._visit
         client = self._client = StreamingClient(
             self._http, encoder, self._headers, stall_s=visit.limits.write_stall_s, close=self._house.draining
@@ -342,6 +346,8 @@ class _Call:
             if size > limit:
                 raise _body_too_large(limit)
             pieces.append(piece)
+        if pieces:
+            content._buffer = _READ  # noqa: SLF001 - an empty deque is 0.8 KB, for as long as the answer takes
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _check_form(self) -> None:
@@ -363,6 +369,8 @@ class _Call:
 
 
 CLOSE = {"Connection": "close"}
+
+_READ: deque[bytes] = deque()  # what is left of any body that was read to its end
 
 
 def _body_too_large(limit: int) -> TooLarge:

@@ -21,6 +21,8 @@ from proxy.frontends.replies import EVENT_STREAM, JSON, sdk_error_headers
 class OpenAIEncoder:
     """One answer to one request: streamed or whole."""
 
+    __slots__ = ("_created", "_functions", "_id", "_model", "_reasoning", "_writer")
+
     headers = EVENT_STREAM
     early = False
     abort_on_fault = False

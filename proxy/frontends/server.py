@@ -30,6 +30,15 @@ SEND_BUFFER = 256 * 1024
 about 4 MB of an answer before anybody notices (measured)."""
 
 
+class _Waiting(list[Any]):
+    """Requests whose heads have come, as aiohttp's `deque` of them; that takes 0.8 KB though it is empty."""
+
+    __slots__ = ()
+
+    def popleft(self) -> Any:
+        return self.pop(0)
+
+
 class Connection(RequestHandler):
     """One client connection."""
 
@@ -37,6 +46,7 @@ class Connection(RequestHandler):
 
     def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
+        self._messages = _Waiting()  # type: ignore[assignment]
         self._server = server
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None

@@ -146,6 +146,7 @@ class Exchange:
         "_head_limit",
         "_held",
         "_high_water",
+        "_idle_for",
         "_informational",
         "_keep_alive",
         "_length_at_end",
@@ -209,6 +210,7 @@ class Exchange:
         self.untouched = True  # not a byte of the answer has come
         self.status = 0
         self.headers = {}
+        self._idle_for = ""  # what the far side says of that, in the header `Keep-Alive`
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self.origin = str(connection.destination.origin)  # for messages
@@ -344,7 +346,7 @@ class Exchange:
             self._error = InternalError("the answer was closed before it was read")
         self._wake()
         if reusable:
-            connection.pool.give_back(connection, self.headers.get("keep-alive", ""))
+            connection.pool.give_back(connection, self._idle_for)
         else:
             connection.abort()
 
@@ -461,7 +463,7 @@ class Exchange:
             size += len(raw_name) + len(raw_value) + 4
             name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        self.headers = headers
+        self.headers, self._idle_for = headers, headers.get("keep-alive", "")
         self._fields.clear()
         if size > self._head_limit:
             self._too_long()
