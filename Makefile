@@ -43,9 +43,12 @@ run: venv ## set up .venv and serve config.yaml on http://127.0.0.1:8080
 
 venv: $(MADE) $(LOCKED) $(PROJECT)
 
+# A test that hangs is told by its stack, and fails, instead of holding up all others.
+NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
+
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image and not clients" $(ARGS)
+	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image and not clients" $(NO_HANGING) $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
@@ -64,8 +67,10 @@ docs: venv ## write docs/config.md, cli.md, clients.md and matrix.md anew from t
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
 
-test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes
+PROPERTIES = $(shell grep -rl --include='test_*.py' '^@given' tests)
+test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen times the examples of each property
 	@$(BIN)/python -m pytest -m heavy $(ARGS)
+	@$(BIN)/python -m pytest -n auto -m "not heavy" --hypothesis-profile=thorough $(PROPERTIES) $(ARGS) || test $$? = 5
 
 test-clients: venv $(DEV) $(CLIENTS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
 	@$(BIN)/python -m pytest -n auto -m clients tests/clients $(ARGS)

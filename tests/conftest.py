@@ -7,6 +7,7 @@ from tests.support.house import open_house, serve
 
 __all__ = ["open_house", "serve", "upstream"]
 
-# On a machine that others use, too, any single example may be slow.
-hypothesis.settings.register_profile("unhurried", deadline=None)
-hypothesis.settings.load_profile("unhurried")
+# No deadlines: on a machine that others use, too, any single example may be slow. `make test-heavy` looks longer.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=40)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=600)
+hypothesis.settings.load_profile("quick")

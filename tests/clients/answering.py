@@ -9,12 +9,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import pytest
+
 from tests.support.answers import for_the_hook, hostile_answers, model_answers, split_bytes, with_lf
 from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Seen, Send, Step, chunked, openai_chunk, sse_head
 
 HOSTILE = 3000
 LIKE_A_MODEL = 1000
 BOTH_KINDS = HOSTILE + LIKE_A_MODEL
+
+HOW_MANY = pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.heavy)], ids=["some", "all"])
+"""Every so manieth of the answers: each takes a request."""
 
 _BETWEEN_NEWLINES = re.compile("(?<=\n)(?=\n)")
 

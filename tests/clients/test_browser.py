@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.clients.answering import answer_by_number, asks, assert_heard, heard_by_events, heard_by_the_hook
+from tests.clients.answering import HOW_MANY, answer_by_number, asks, assert_heard, heard_by_events, heard_by_the_hook
 from tests.clients.asking import ask_in
 from tests.clients.browser import chromium
 from tests.support.house import Opener, Process, openai_config
@@ -23,13 +23,14 @@ def allowing(page_url: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("reader", "query", "heard", "every"),
+    ("reader", "query", "heard"),
     [
-        ("founding hook", "", heard_by_the_hook, 1),
-        ("founding hook", "?dialect=both", heard_by_the_hook, 1),
-        ("fetch-event-source, JSON", "?dialect=json", heard_by_events, 4),
+        ("founding hook", "", heard_by_the_hook),
+        ("founding hook", "?dialect=both", heard_by_the_hook),
+        ("fetch-event-source, JSON", "?dialect=json", heard_by_events),
     ],
 )
+@HOW_MANY
 async def test_every_answer_arrives_exactly(
     serve: Server, upstream: ScriptedUpstream, page_url: str, reader: str, query: str,
     heard: Callable[[str], str], every: int,

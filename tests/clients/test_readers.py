@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.clients.answering import (
+    HOW_MANY,
     answer_by_number,
     asks,
     assert_heard,
@@ -23,18 +24,19 @@ QUIET = "{log: {level: error}}"
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    ("reader", "query", "heard", "every"),
+    ("reader", "query", "heard"),
     [
-        ("founding hook", "", heard_by_the_hook, 1),
-        ("founding hook", "?dialect=both", heard_by_the_hook, 1),
-        ("eventsource-parser", "", heard_by_events, 1),
-        ("eventsource-parser", "?dialect=both", heard_by_events, 4),
-        ("eventsource-parser, JSON", "?dialect=json", heard_by_events, 4),
-        ("fetch-event-source", "", heard_by_fetch_event_source, 1),
-        ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source, 4),
-        ("fetch-event-source, JSON", "?dialect=json", heard_by_events, 4),
+        ("founding hook", "", heard_by_the_hook),
+        ("founding hook", "?dialect=both", heard_by_the_hook),
+        ("eventsource-parser", "", heard_by_events),
+        ("eventsource-parser", "?dialect=both", heard_by_events),
+        ("eventsource-parser, JSON", "?dialect=json", heard_by_events),
+        ("fetch-event-source", "", heard_by_fetch_event_source),
+        ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source),
+        ("fetch-event-source, JSON", "?dialect=json", heard_by_events),
     ],
 )
+@HOW_MANY
 async def test_every_answer_arrives_exactly(
     serve: Callable[..., Awaitable[Process]],
     upstream: ScriptedUpstream,

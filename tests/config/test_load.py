@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.backends.base import kind, kinds
@@ -473,7 +473,6 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["server", "auth", "backends", "routes"]), VALUES))
-@settings(max_examples=300)
 def test_h11_no_config_makes_anything_but_config_errors_and_no_error_shows_a_secret(tmp_path_factory, parts):
     from tests.config.conftest import KINDS, settings_for
 

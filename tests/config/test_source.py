@@ -6,7 +6,7 @@ import time
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.config.file import MAX_BYTES
@@ -118,7 +118,6 @@ def test_no_number_differs_from_what_yaml_makes_of_it():
 
 
 @given(st.text(alphabet="0123456789+-._:eExXobnNyYofFatT ~=<", min_size=1, max_size=8))
-@settings(max_examples=400)
 def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
     try:
         theirs = yaml.safe_load(f"- {word}\n")
@@ -247,7 +246,6 @@ YAMLISH = st.lists(
         YAMLISH.map(str.encode),
     )
 )
-@settings(max_examples=600)
 @example(b'a: "\\U00110000"')
 @example(b"%YAML 99999999999999999999999.1\n---\na: b")
 @example(b"\xef\xbb\xbfa: b")
