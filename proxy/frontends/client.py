@@ -146,7 +146,10 @@ class StreamingClient:
         if self.faulted and self._encoder.abort_on_fault:
             self.response.force_close()
             transport = self._request.transport
-            if transport is not None:
+            if transport is not None and not self._chunked:
+                await self._taken(transport)
+                self.abort()  # over HTTP/1.0 a close is the end of the answer: only a reset tells that it was cut
+            elif transport is not None:
                 transport.close()  # what is buffered still goes out, but no final chunk
             return
         writer = self._writer
@@ -158,6 +161,13 @@ class StreamingClient:
         if writer.protocol.writing_paused:
             await self._caught_up(writer)
         await self.response.write_eof()
+
+    async def _taken(self, transport: asyncio.Transport) -> None:
+        """Wait, not for long, until the client's side has all that was written, which a reset would throw away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._stall_s, TAKEN_WITHIN_S)):
+                while _unread(transport) and not transport.is_closing():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)  # the kernel tells nobody
 
     def abort(self) -> None:
         """Cut the connection, dropping what is buffered, here and in the kernel."""
@@ -216,6 +226,7 @@ class StreamingClient:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+TAKEN_WITHIN_S = 5.0
 
 _AT_ONCE = struct.pack("ii", 1, 0)
 

@@ -11,6 +11,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -535,9 +536,9 @@ async def test_C08_options_is_answered_empty_everywhere(open_house: Opener) -> N
             assert not [name for name in head.headers if name.startswith("access-control")]
 
 
-async def get_10(proxy: Running, path: str, keep: str = "") -> tuple[RawClient, Any, bytes]:
+async def get_10(proxy: Running, path: str, keep: str = "", ask: Any = ASK) -> tuple[RawClient, Any, bytes]:
     client = await RawClient.connect(proxy.port)
-    body = json.dumps(ASK).encode()
+    body = json.dumps(ask).encode()
     await client.send(
         b"POST %b HTTP/1.0\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
         % (path.encode(), keep.encode(), len(body), body)
@@ -571,6 +572,27 @@ async def test_C08_http_1_0_is_told_of_a_failure_in_the_stream(
         assert client.end == "close"
         assert b"error" in body
         assert b"[DONE]" not in body
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "whole"])
+@pytest.mark.parametrize(
+    ("path", "frontends"),
+    [("/ai-text", "{}"), ("/own", "{own: {path: /own, response: {framing: raw, token: $text}}}"), ("/chat", "{}")],
+    ids=["ai-text", "declared", "chat with frame+abort"],
+)
+async def test_C08_over_http_1_0_a_bare_text_that_was_cut_ends_in_a_reset(
+    open_house: Opener, upstream: ScriptedUpstream, path: str, frontends: str, cut: bool
+) -> None:
+    """A close alone is the end of an answer there, so only a reset tells a client that there should be more."""
+    config = dedent(openai_config(upstream.url, errors="frame+abort"))
+    proxy = await open_house(f"{config}\nfrontends: {frontends}")
+    text = "x" * 100_000
+    answer = openai_stream([text])
+    upstream.play(*([*answer[:3], Rst()] if cut else answer))
+    client, _, body = await get_10(proxy, path, ask={"messages": ASK["messages"]})
+    async with client:
+        assert body.count(b"x") == len(text), "nothing of what came before is lost"
+        assert client.gone == ("RST" if cut else "FIN")
 
 
 async def test_C08_pipelined_requests_are_answered_in_order(open_house: Opener) -> None:
