@@ -34,6 +34,7 @@ RUNTIMES = {
     "Python, newest": "Python",
     "Node": "Node ≥ 20\\*",
     "Node 20": "Node ≥ 20",
+    "Node, AG-UI 0.0": "Node ≥ 20",
     "Node, newest": "Node {node}",
     "Chromium, Node 20": "Chromium",
     "Chromium, newest": "Chromium",

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.clients.scenarios import BUSY, CALLS, HARD, MIDWAY, REFUSALS, USAGE
 from tests.clients.stage import Stage, Told
-from tests.clients.table import CONTRACTS, Client
+from tests.clients.table import Client
 
 PICTURE = (  # a PNG of one pixel, which some clients look into
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -47,7 +47,7 @@ async def text(stage: Stage, client: Client) -> None:
 
 async def finish(stage: Stage, client: Client) -> None:
     """How the answer ended: complete, or at the limit of its length."""
-    contract = CONTRACTS[client.contract]
+    contract = client.ends
     assert _well(await _ask(stage, client, "text")).finish == contract.stop
     limited = await _ask(stage, client, "length")
     if client.at_length:
@@ -73,7 +73,7 @@ async def _tool_calls(stage: Stage, client: Client, scenario: str) -> None:
     told = _well(await _ask(stage, client, scenario, tools=TOOLS))
     calls = [(call.id, call.name, call.values) for call in told.tools]
     assert calls == [(id_ if told.tools[0].id else None, name, values) for id_, name, values in CALLS]
-    assert told.finish == CONTRACTS[client.contract].tools
+    assert told.finish == client.ends.tools
     (request,) = told.requests
     assert [tool["function"]["name"] for tool in request.json()["tools"]] == [name for _, name, _ in CALLS]
     assert request.json()["tools"][0]["function"]["parameters"]["required"] == ["in"]
@@ -107,7 +107,7 @@ async def _broken_off(stage: Stage, client: Client, scenario: str) -> Told:
     assert told.error.name == ((scenario == "stalled" and client.too_late) or client.midway)
     if not client.whole:
         assert told.text == "".join(MIDWAY)
-        assert told.finish not in {CONTRACTS[client.contract].stop, CONTRACTS[client.contract].length}
+        assert told.finish not in {client.ends.stop, client.ends.length}
     assert len(told.requests) == 1, "half an answer is not asked for again"
     return told
 

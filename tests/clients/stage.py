@@ -174,13 +174,13 @@ class Environment(msgspec.Struct, frozen=True):
         return [program, str(script), *(f"{driver}.mjs" for driver in self.drivers)]
 
 
+SDKS = ("openai_sdk", "anthropic_sdk", "ollama_client")
 ENVIRONMENTS = {
-    "Python": Environment(("openai_sdk", "anthropic_sdk", "ollama_client"), python=Path(sys.executable)),
-    "Python, newest": Environment(
-        ("openai_sdk", "anthropic_sdk", "ollama_client", "langchain_chat", "llm_command"), python=PYTHON_CLIENTS
-    ),
+    "Python": Environment((*SDKS, "sync_clients"), python=Path(sys.executable)),
+    "Python, newest": Environment((*SDKS, "sync_clients", "langchain_chat", "llm_command"), python=PYTHON_CLIENTS),
     "Node": Environment(("openai_sdk", "chat_readers")),
     "Node 20": Environment(("ai_transports",), "node20"),
+    "Node, AG-UI 0.0": Environment(("ag_ui",), "ag-ui-0"),
     "Node, newest": Environment(
         ("openai_sdk", "anthropic_sdk", "ollama_client", "ai_transports", "ag_ui"), "newest", newer_node=True
     ),

@@ -20,6 +20,7 @@ PYTHON_LOCKS = {
 NPM_LOCKS = {
     "Node": "",
     "Node 20": "node20",
+    "Node, AG-UI 0.0": "ag-ui-0",
     "Node, newest": "newest",
     "Chromium, Node 20": "node20",
     "Chromium, newest": "newest",
@@ -72,10 +73,15 @@ class Client:
     takes_turns: bool = True  # the pieces of two calls may come in turns
     at_length: str = ""  # what an answer raises that ended at its limit, by name
     hears: Callable[[str], str] = exact
+    ended: Contract | None = None  # how it says that an answer ended, where not as its contract does
 
     @property
     def id(self) -> str:
         return f"{self.package} {self.way} [{self.environment}]"
+
+    @property
+    def ends(self) -> Contract:
+        return self.ended or CONTRACTS[self.contract]
 
     @property
     def version(self) -> str:
@@ -187,6 +193,29 @@ def _ollama(environment: str) -> list[Client]:
     ]
 
 
+def _sync(environment: str) -> list[Client]:
+    def client(package: str, way: str, asks: str, contract: str, midway: str, refusals: Mapping[int, str]) -> Client:
+        return Client(package, way, environment, asks, contract, midway, refusals=refusals)
+
+    return [
+        client("openai", "OpenAI, chat.completions", "openai chat, sync", "openai", "APIError", OPENAI_STATUSES),
+        client(
+            "openai", "OpenAI, responses", "openai responses, sync", "responses", "response.failed", OPENAI_STATUSES
+        ),
+        client(
+            "anthropic", "Anthropic, messages", "anthropic, sync", "anthropic", "APIStatusError", ANTHROPIC_STATUSES
+        ),
+        client(
+            "ollama",
+            "Client, chat",
+            "ollama chat, sync",
+            "ollama",
+            "ResponseError",
+            dict.fromkeys((400, 429, 503), "ResponseError"),
+        ),
+    ]
+
+
 CHAT = {**TEXT_ONLY, "picture": "they send text"}
 READERS = [
     Client(
@@ -254,7 +283,15 @@ UI_TEXT = [
         for environment in PAGES_OF
     ),
 ]  # fmt: skip
-AG_UI = Client("@ag-ui/client", "HttpAgent", "Node, newest", "HttpAgent", "ag-ui", "RUN_ERROR", refusals=THROWN)
+UNTOLD = "clients before 1.0 do not say which version they speak, and get what all of them know"
+AG_UI = [
+    Client("@ag-ui/client", "HttpAgent", "Node, newest", "HttpAgent", "ag-ui", "RUN_ERROR", refusals=THROWN),
+    Client(
+        "@ag-ui/client", "HttpAgent", "Node, AG-UI 0.0", "HttpAgent", "ag-ui", "RUN_ERROR", refusals=THROWN,
+        without={"reasoning": UNTOLD, "usage": UNTOLD, "picture": "its messages are text"},
+        ended=Contract("/agui", "finished", "finished", "finished"),
+    ),
+]  # fmt: skip
 
 PYTHONS, NODES = ("Python", "Python, newest"), ("Node", "Node, newest")
 
@@ -268,5 +305,6 @@ CLIENTS: list[Client] = [
     *(client for environment in (*PYTHONS, "Node, newest") for client in _ollama(environment)),
     *UI_MESSAGES,
     *UI_TEXT,
-    AG_UI,
+    *AG_UI,
+    *(client for environment in PYTHONS for client in _sync(environment)),
 ]

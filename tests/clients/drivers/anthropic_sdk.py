@@ -38,25 +38,29 @@ def take_message(seen: Seen, message: Any) -> None:
 
 async def streamed(ask: Ask, seen: Seen) -> None:
     async with client(ask) as sdk, await sdk.messages.create(**request(ask), stream=True) as stream:
-        read = 0
         async for event in stream:
-            match event.type:
-                case "message_start":
-                    read = event.message.usage.input_tokens
-                case "content_block_start" if event.content_block.type == "tool_use":
-                    block = event.content_block
-                    seen.tools.append({"id": block.id, "name": block.name, "arguments": ""})
-                case "message_delta":
-                    seen.finish = event.delta.stop_reason
-                    seen.used(event.usage.input_tokens or read, event.usage.output_tokens)
-                case "content_block_delta":
-                    match event.delta.type:
-                        case "text_delta":
-                            seen.say(event.delta.text)
-                        case "thinking_delta":
-                            seen.reasoning += event.delta.thinking
-                        case "input_json_delta":
-                            seen.tools[-1]["arguments"] += event.delta.partial_json
+            take_event(seen, event)
+
+
+def take_event(seen: Seen, event: Any) -> None:
+    match event.type:
+        case "message_start":
+            seen.used(event.message.usage.input_tokens, 0)
+        case "content_block_start" if event.content_block.type == "tool_use":
+            block = event.content_block
+            seen.tools.append({"id": block.id, "name": block.name, "arguments": ""})
+        case "message_delta":
+            seen.finish = event.delta.stop_reason
+            counted = seen.usage or {"input": 0}
+            seen.used(event.usage.input_tokens or counted["input"], event.usage.output_tokens)
+        case "content_block_delta":
+            match event.delta.type:
+                case "text_delta":
+                    seen.say(event.delta.text)
+                case "thinking_delta":
+                    seen.reasoning += event.delta.thinking
+                case "input_json_delta":
+                    seen.tools[-1]["arguments"] += event.delta.partial_json
 
 
 async def helped(ask: Ask, seen: Seen) -> None:

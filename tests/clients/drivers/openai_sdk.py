@@ -36,16 +36,20 @@ async def chat_streamed(ask: Ask, seen: Seen) -> None:
     request = chat_request(ask, stream=True, stream_options={"include_usage": True})
     async with client(ask) as sdk, await sdk.chat.completions.create(**request) as stream:
         async for chunk in stream:
-            if chunk.usage:
-                seen.used(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-            for choice in chunk.choices:
-                seen.reasoning += getattr(choice.delta, "reasoning_content", None) or ""
-                seen.finish = choice.finish_reason or seen.finish
-                for piece in choice.delta.tool_calls or []:
-                    if piece.index == len(seen.tools):
-                        seen.tools.append({"id": piece.id, "name": piece.function.name, "arguments": ""})
-                    seen.tools[piece.index]["arguments"] += piece.function.arguments or ""
-                seen.say(choice.delta.content)
+            take_chat_chunk(seen, chunk)
+
+
+def take_chat_chunk(seen: Seen, chunk: Any) -> None:
+    if chunk.usage:
+        seen.used(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+    for choice in chunk.choices:
+        seen.reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+        seen.finish = choice.finish_reason or seen.finish
+        for piece in choice.delta.tool_calls or []:
+            if piece.index == len(seen.tools):
+                seen.tools.append({"id": piece.id, "name": piece.function.name, "arguments": ""})
+            seen.tools[piece.index]["arguments"] += piece.function.arguments or ""
+        seen.say(choice.delta.content)
 
 
 async def chat_helped(ask: Ask, seen: Seen) -> None:
