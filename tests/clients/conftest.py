@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.clients.pages import serving_pages
 from tests.support import node
 
 HERE = Path(__file__).parent
@@ -22,13 +23,8 @@ async def page_url() -> AsyncIterator[str]:
     application.router.add_get("/page.html", _page)
     application.router.add_static("/clients", HERE)
     application.router.add_get("/modules/{name:.+}", _module)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/page.html"
-    finally:
-        await runner.cleanup()
+    async with serving_pages(application) as origin:
+        yield f"{origin}/page.html"
 
 
 async def _page(_: web.Request) -> web.FileResponse:

@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from tests.clients.browser import chromium
+from tests.clients.pages import serving_pages
 from tests.clients.scenarios import answer, question
 from tests.support import node
 from tests.support.house import Process, serving
@@ -299,13 +300,8 @@ async def _page_server() -> AsyncIterator[Pages]:
     application = web.Application()
     application.router.add_get("/{packages}/chat.html", _chat_page)
     application.router.add_get("/{packages}/use_chat.bundle.js", _bundle)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield Pages(f"http://127.0.0.1:{runner.addresses[0][1]}")
-    finally:
-        await runner.cleanup()
+    async with serving_pages(application) as origin:
+        yield Pages(origin)
 
 
 @contextlib.asynccontextmanager

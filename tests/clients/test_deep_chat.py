@@ -13,6 +13,7 @@ import yaml
 from aiohttp import web
 
 from tests.clients.browser import Page, chromium
+from tests.clients.pages import serving_pages
 from tests.support import node
 from tests.support.house import Opener, Running
 from tests.support.upstream import Fin, ScriptedUpstream, Sleep, json_reply, openai_stream
@@ -43,16 +44,9 @@ async def deep_chat() -> AsyncIterator[Component]:
     application = web.Application()
     application.router.add_get("/page.html", _page)
     application.router.add_static("/modules", modules)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        async with chromium() as page:
-            origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            await page.open(f"{origin}/page.html")
-            yield Component(page, origin)
-    finally:
-        await runner.cleanup()
+    async with serving_pages(application) as origin, chromium() as page:
+        await page.open(f"{origin}/page.html")
+        yield Component(page, origin)
 
 
 async def _page(_: web.Request) -> web.FileResponse:
