@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 import subprocess
@@ -13,10 +12,8 @@ from textwrap import dedent
 from typing import Any
 
 import aiohttp
-import aiohttp.web
 import pytest
 
-from tests.support.certificates import authority, server_context
 from tests.support.upstream import ScriptedUpstream, openai_stream
 
 PACKAGES = frozenset(
@@ -109,50 +106,11 @@ def python(code: str, **env: str) -> str:
 
 def test_what_was_left_out_can_be_had_afterwards() -> None:
     python("""
-        import gc, ssl, sys
+        import gc, sys
         from proxy import lean
         with lean.imports():
             import proxy.serving
         assert "rich" not in sys.modules
         import rich.console
         assert gc.isenabled()
-        context = ssl.create_default_context()
-        assert type(context) is ssl.SSLContext
-        assert "set_default_verify_paths" not in vars(ssl.SSLContext)
     """)
-
-
-@pytest.mark.parametrize(("trusted", "said"), [(True, "200"), (False, "ClientConnectorCertificateError")])
-async def test_aiohttps_client_reads_the_systems_certificates_when_it_first_connects(trusted: bool, said: str) -> None:
-    """Nothing of ours uses it, but litellm or a backend of somebody else's may."""
-
-    async def hello(_: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
-        return aiohttp.web.Response(text="hello")
-
-    runner = aiohttp.web.ServerRunner(aiohttp.web.Server(hello))
-    await runner.setup()
-    try:
-        site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context())
-        await site.start()
-        code = f"""
-            import asyncio
-            from proxy import lean
-            with lean.imports():
-                import proxy.serving
-            import aiohttp, uvloop
-            async def main():
-                async with aiohttp.ClientSession() as session:
-                    for _ in range(2):
-                        try:
-                            async with session.get("https://localhost:{runner.addresses[0][1]}/") as answer:
-                                print(answer.status)
-                        except aiohttp.ClientError as error:
-                            print(type(error).__name__)
-            asyncio.run(main())
-            uvloop.run(main())
-        """
-        env = {"SSL_CERT_FILE": str(authority())} if trusted else {}
-        process = await asyncio.to_thread(python, code, **env)
-        assert process.split() == [said] * 4
-    finally:
-        await runner.cleanup()
