@@ -152,6 +152,7 @@ class Batch(msgspec.Struct):
     dialect: str = ""
     payloads: list[bytes] = []
     whole: bytes = b""  # the far side's unstreamed body, in `dialect`
+    text_only: bool = False  # its events are pieces of text, at least one, as nearly always: who knows it may say so
 
     @property
     def content(self) -> int:

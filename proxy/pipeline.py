@@ -250,9 +250,8 @@ class _Relay:
         client, record, watch = self._client, self._record, self._watch
         longest = self._answer_bytes
         async for batch in stream:
-            events = batch.events
-            if len(events) == 1 and type(events[0]) is TextDelta:  # as most are
-                end, content = None, 1
+            if batch.text_only:
+                end, content = None, len(batch.events)
             else:
                 end, content = batch.terminal, batch.content
             if content:
@@ -293,9 +292,8 @@ class _Relay:
             self._behind = False
             return False
         client = self._client
-        events = batch.events
-        if len(events) == 1 and type(events[0]) is TextDelta:
-            content = 1
+        if batch.text_only:
+            content = len(batch.events)
         elif batch.terminal is None:
             content = batch.content
         else:

@@ -108,18 +108,28 @@ class StreamDecoder(StreamEnd):
         """What one read brought. The batch may be empty."""
         if self.done:
             return Batch([])
-        size = len(chunk)
-        if size <= self._max_event_bytes:
+        if len(chunk) <= self._max_event_bytes:
             decoder = self._sse
-            # Most reads bring one event with nothing new in it but a piece of text.
-            if not decoder.pending and not decoder.special and (text := self._template.text(chunk)) is not None:
-                self._template.fitted = True
-                return Batch([TextDelta(text)] if text else [], self._dialect, [chunk] if self._keep else [])
-            if size >= MANY_BYTES:
+            if not decoder.pending and not decoder.special:
+                # Most reads bring one event, or a few, with nothing new in them but a piece of text each.
+                text = self._template.text(chunk)
+                if text is not None:
+                    return self._texts([text], chunk)
+                if len(chunk) >= MANY_BYTES:
+                    texts = self._template.texts(chunk)
+                    if texts:
+                        return self._texts(texts, chunk)
+            if len(chunk) >= MANY_BYTES:
                 return self._feed_many(chunk)
         batch = Batch([], self._dialect, [])
         self._feed(chunk, batch)
         return batch
+
+    def _texts(self, texts: list[str], chunk: bytes) -> Batch:
+        """The batch of a chunk in which all is as it was, but for these pieces of text."""
+        self._template.fitted = True
+        events: list[StreamEvent] = [TextDelta(text) for text in texts if text]
+        return Batch(events, self._dialect, [chunk] if self._keep else [], b"", bool(events))
 
     def _feed(self, chunk: bytes, batch: Batch) -> None:
         try:

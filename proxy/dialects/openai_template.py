@@ -67,10 +67,23 @@ class ChunkTemplate:
         first, last = self._first, self._last
         if not event.startswith(first) or not event.endswith(last):
             return None
+        if event.find(b"\n", len(first)) != len(event) - 2:  # more than one event
+            return None
         try:
             return _string(event[len(first) - 1 : len(event) - len(last) + 1])
         except ValueError:  # the string ended earlier, or what is in it is no text
             return None
+
+    def texts(self, events: bytes) -> list[str]:
+        """The texts of some whole events that all fit; nothing if one does not."""
+        first, last = self._first, self._last[:-2]
+        left, right = len(first), -len(last)
+        # Split at two bytes: looking for a needle of two hundred costs Python more than comparing its ends.
+        each = events.split(b"\n\n")
+        if each.pop():  # the last event goes on
+            return []
+        strings = [event[left:right] for event in each if event.startswith(first) and event.endswith(last)]
+        return _parsed(strings) if strings and len(strings) == len(each) else []
 
     def run(self, events: bytes) -> tuple[list[str], int]:
         """The texts of the events that `events` begins with, as far as they fit, and how many bytes those are."""
@@ -78,7 +91,6 @@ class ChunkTemplate:
         left, right = len(first), len(last)
         strings: list[bytes] = []
         size = 0
-        # Split at two bytes: looking for a needle of two hundred costs Python more than comparing its ends.
         for event in events.split(b"\n\n")[:-1]:
             if not event.startswith(first) or not event.endswith(last):
                 break

@@ -112,8 +112,10 @@ class AnswerWriter:
         Raises `UntoldAnswer` for an answer that is nothing but images.
         """
         events = batch.events
-        if len(events) == 1 and type(event := events[0]) is TextDelta and self._flowing:
-            return self._frames.token(event.text)
+        if batch.text_only and self._flowing:
+            if len(events) == 1:
+                return self._frames.token(events[0].text)  # type: ignore[union-attr]  # it is text, as was said
+            return self._frames.run([event.text for event in events])  # type: ignore[union-attr]
         if self._ended:
             return b""
         frames: list[bytes] = []

@@ -24,6 +24,9 @@ class NeverFits(ChunkTemplate):
     def run(self, events: bytes) -> tuple[list[str], int]:
         return [], 0
 
+    def texts(self, events: bytes) -> list[str]:
+        return []
+
 
 def chunk(text: str, *, spaced: bool = False, created: int = 1, **more: Any) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
@@ -37,6 +40,8 @@ def read(pieces: list[bytes], *, parse_all: bool) -> tuple[list[StreamEvent], by
         decoder._template = NeverFits()
     batches = [*map(decoder.feed, pieces), decoder.finish()]
     events = [event for batch in batches for event in batch.events]
+    for batch in batches:  # it may be said of fewer than it is true of, never of more
+        assert not batch.text_only or {type(event) for event in batch.events} == {TextDelta}
     return events, b"".join(payload for batch in batches for payload in batch.payloads)
 
 
