@@ -423,6 +423,7 @@ async def test_F06_a_machine_without_room_for_another_process_is_waited_for(
         "os.fork = fork_if_there_is_room\n"
     )
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code))
+    await logged(proxy, "listening", 2)  # one that is killed before its line is written is not counted below
     full.touch()
     os.kill((await pids(proxy))[1], signal.SIGKILL)
     died = await logged(proxy, "worker_died", 3)
