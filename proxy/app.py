@@ -216,6 +216,10 @@ class House:
         self._rejected: list[str] = []
 
     @property
+    def started(self) -> bool:
+        return self._current is not None
+
+    @property
     def generation(self) -> Generation:
         assert self._current is not None, "start() has not been awaited"
         return self._current

@@ -11,13 +11,14 @@ cannot leave the place it was given.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
+
+from proxy.config.closest import closest
 
 Path = tuple[str | int, ...]
 
@@ -232,9 +233,9 @@ def _words(text: str, names: Collection[str], path: Path, problems: list[Problem
 
 
 def _nearest(name: str, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(name[:64], names, n=1, cutoff=0.6)
+    near = closest(name, names)
     there = ", ".join(f"${known}" for known in sorted(names))
-    return f"; did you mean `${near[0]}`?" if near else f"; there is: {there}"
+    return f"; did you mean `${near}`?" if near else f"; there is: {there}"
 
 
 class _Outline(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from proxy.config.closest import closest
 from proxy.config.source import Document, Path, looks_secret
 from proxy.errors import ConfigError
 
@@ -59,8 +59,8 @@ def nearest(name: str, known: Collection[str]) -> str:
     """`; did you mean …?` or the list of what there is."""
     if not known:
         return ""
-    near = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else f"; there is: {', '.join(sorted(known))}"
+    near = closest(name, known)
+    return f"; did you mean `{near}`?" if near else f"; there is: {', '.join(sorted(known))}"
 
 
 def dotted(path: Path) -> str:
@@ -142,8 +142,8 @@ def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseMo
     choices = [str(choice) for choice in _choices(model, inner)]
     if not isinstance(value, str) or path in document.from_environment or len(value) > 40 or looks_secret(path[-1]):
         return "not one of " + ", ".join(choices) if choices else "not one of the allowed values"
-    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.6)
-    hint = f"did you mean `{near[0]}`?" if near else f"there is: {', '.join(choices)}"
+    near = closest(value, choices)
+    hint = f"did you mean `{near}`?" if near else f"there is: {', '.join(choices)}"
     return f"`{value}` is none of its values; {hint}"
 
 

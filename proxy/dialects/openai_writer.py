@@ -88,6 +88,9 @@ class StreamWriter:
         """The bytes of a batch; after a terminal event, the end of the body."""
         if batch.dialect != DIALECT:
             return b"".join([self._event(event) for event in batch.events])
+        if batch.text_only and not self._renames:  # as nearly all: the far side's own chunks
+            payloads = batch.payloads
+            return payloads[0] if len(payloads) == 1 else b"".join(payloads)
         self._role_sent = True  # the far side's own chunks bring it
         end = batch.terminal
         frames = renamed_frames(batch.payloads, self._reasoning) if self._renames else b"".join(batch.payloads)

@@ -7,7 +7,6 @@ paths, compared as they are written, and one order of checks: preflight, key, pa
 from __future__ import annotations
 
 import asyncio
-import difflib
 import re
 import secrets
 from collections import deque
@@ -21,6 +20,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
 from proxy.chat import ChatRequest
+from proxy.config.closest import closest
 from proxy.config.models import LimitSettings
 from proxy.errors import (
     BadRequest,
@@ -298,8 +298,8 @@ class _Call:
 
     def _closest(self) -> str:
         paths = [path for path in self._visit.table if "{" not in path]
-        near = difflib.get_close_matches(self._path, paths, n=1, cutoff=0.6)
-        return f"Did you mean {near[0]}?" if near else f"Chat is served at {', '.join(sorted(paths))}."
+        near = closest(self._path, paths)
+        return f"Did you mean {near}?" if near else f"Chat is served at {', '.join(sorted(paths))}."
 
     # -- reading -----------------------------------------------------------------------------------------------
 

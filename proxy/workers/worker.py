@@ -75,7 +75,8 @@ class Worker(Process):
         finally:
             for task in self._tasks:
                 task.cancel()
-            self._tell("counts", self._shared.counts(), round=0)  # the last ones
+            if self._shared.started:
+                self._tell("counts", self._shared.counts(), round=0)  # the last ones
 
     # -- where a single process does otherwise ------------------------------------------------------------------
 
