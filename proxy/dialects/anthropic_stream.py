@@ -79,6 +79,7 @@ class StreamDecoder(StreamEnd):
             text = _text_after(self._event_head, chunk, b"}\n\n")
             if text:
                 batch.events.append(TextDelta(text))
+                batch.text_only = True
                 if self._keep:
                     batch.payloads.append(chunk)
                 return batch

@@ -222,8 +222,11 @@ class AnswerWriter:
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch. Raises `UntoldAnswer` for one of nothing but images, which no template is for."""
         events = batch.events
-        if self._direct and len(events) == 1 and type(event := events[0]) is TextDelta:
-            return self._token.token(event.text)
+        if self._direct and batch.text_only:
+            if len(events) == 1:
+                return self._token.token(events[0].text)  # type: ignore[union-attr]  # it is text, as was said
+            if not self._join:
+                return self._token.run([event.text for event in events])  # type: ignore[union-attr]
         if self._speaking is None:
             return b""
         frames: list[bytes] = []

@@ -82,6 +82,11 @@ class Text:
         self._pieces = pieces
         self._wrap = wrap
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a value as it is, and nothing around it."""
+        return self._wrap is utf8 and len(self._pieces) == 1 and self._pieces[0] == Slot("text", as_json=False)
+
     def bind(self, values: Values) -> Text:
         return Text(tuple([_filled(piece, values) for piece in self._pieces]), self._wrap)
 
@@ -254,8 +259,8 @@ class Tokens(ABC):
 class OneValueTokens(Tokens):
     """The usual case, made cheap: the token between what is the same in every frame.
 
-    In one run (CPU, with the writer around it) a token cost 0.206 µs alone and 0.205 ten at a time, where the built-in
-    `json` dialect took 0.223 and 0.232: 0.92 and 0.88 times as much.
+    In one run (CPU, with the writer around it, medians of 9) a token cost as much as in the built-in `json` dialect (0.21
+    to 0.25 µs), and in a read of a hundred four fifths of it.
     """
 
     __slots__ = ("_encode", "_head", "_tail")
@@ -330,11 +335,25 @@ class FrameTokens(Tokens):
         return self._frame.write({"text": text}) if text else b""
 
 
+class BareTokens(Tokens):
+    """A token that is its text and has no frame."""
+
+    __slots__ = ()
+
+    def token(self, text: str) -> bytes:
+        return utf8(text)
+
+    def run(self, texts: Sequence[str]) -> bytes:
+        return utf8("".join(texts))
+
+
 def frame_tokens(frame: Frame, *, lf: bool) -> Tokens:
     """A frame a token; with `lf`, line ends are LF."""
     match frame:
         case Line(parts=(bytes() as head, Filling() as value, bytes() as tail)):
             return OneValueLfTokens(head, value, tail) if lf else OneValueTokens(head, value, tail)
+        case Text(is_bare=True):
+            return LfTokens(BareTokens()) if lf else BareTokens()
         case _:
             return LfTokens(FrameTokens(frame)) if lf else FrameTokens(frame)
 
