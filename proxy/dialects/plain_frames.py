@@ -31,8 +31,9 @@ MAX_HELD = 256
 _SPACES = frozenset(WHITE_SPACE)
 _DONE = "[DONE]"
 _INSIDE_DONE = re.compile(r"(?<=\[DON)(?=E\])")
-_EVENT_ID_RETRY = re.compile(r"(\n[eir])(?=vent:|d:|etry:)")
-_FIELD_INITIAL = re.compile(r"(\n[deir])(?=.)", re.DOTALL)
+# One reader loses a U+FEFF at the beginning of any line, not only of the first: what follows it is a field to that one.
+_EVENT_ID_RETRY = re.compile(r"(\n\ufeff?[eir])(?=vent:|d:|etry:)")
+_FIELD_INITIAL = re.compile(r"(\n\ufeff?[deir])(?=.)", re.DOTALL)
 _json = msgspec.json.Encoder().encode
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -286,3 +287,17 @@ def test_an_error_body_is_for_programs_and_people():
             "request_id": "req-2",
         }
     }
+
+
+@pytest.mark.parametrize("dialect", ["text", "both"])
+@pytest.mark.parametrize("field", ["event: error", "id: 7", "retry: 1"])
+def test_a_field_behind_a_byte_order_mark_is_none_either(dialect: Any, field: str) -> None:
+    """fetch-event-source decodes each line by itself, and so loses a U+FEFF at the beginning of any."""
+    writer = AnswerWriter(dialect)
+    text = f"\r\n\n\ufeff{field}\nmore"
+    wire = writer.feed(Batch([TextDelta(text)])) + writer.feed(Batch([Finish("stop")]))
+    ours = {b"event: done"}
+    lines = {line.removeprefix(b"\xef\xbb\xbf") for line in wire.splitlines()} - ours
+    assert not [line for line in lines if line.startswith(field[:4].encode())]
+    hook = b"".join(frame.partition(b"data:")[2] for frame in wire.split(b"\n\n") if frame.lstrip(b" ")[:5] == b"data:")
+    assert "\ufeff".encode() in hook, "and the hook still reads all of it"
