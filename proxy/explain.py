@@ -31,7 +31,7 @@ class _Nowhere:
     auto_tick_s = 0.0
 
     async def open(self, request: Request) -> Response:
-        raise NotImplementedError(request.url)
+        raise AssertionError(f"explaining sends nothing, not to {request.url} either")
 
     async def aclose(self) -> None:
         """There is nothing to close."""

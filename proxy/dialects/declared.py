@@ -226,7 +226,7 @@ class AnswerWriter:
             if len(events) == 1:
                 return self._token.token(events[0].text)  # type: ignore[union-attr]  # it is text, as was said
             if not self._join:
-                return self._token.run([event.text for event in events])  # type: ignore[union-attr]
+                return self._token.run([event.text for event in events])  # type: ignore[union-attr]  # they are text too
         if self._speaking is None:
             return b""
         frames: list[bytes] = []

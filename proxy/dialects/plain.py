@@ -115,7 +115,7 @@ class AnswerWriter:
         if batch.text_only and self._flowing:
             if len(events) == 1:
                 return self._frames.token(events[0].text)  # type: ignore[union-attr]  # it is text, as was said
-            return self._frames.run([event.text for event in events])  # type: ignore[union-attr]
+            return self._frames.run([event.text for event in events])  # type: ignore[union-attr]  # they are text too
         if self._ended:
             return b""
         frames: list[bytes] = []

@@ -46,7 +46,7 @@ class Connection(RequestHandler):
 
     def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
-        self._messages = _Waiting()  # type: ignore[assignment]
+        self._messages = _Waiting()  # type: ignore[assignment]  # does all that aiohttp asks of a deque here
         self._server = server
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None

@@ -13,6 +13,7 @@ import uvloop
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.transport import HttpTransport, Request, Response
 from tests.support.upstream import ScriptedUpstream, eventually
+from tests.transport.paced import Far
 
 Ask = Callable[..., Awaitable[Response]]
 
@@ -59,3 +60,8 @@ async def ask(transport: HttpTransport, upstream: ScriptedUpstream) -> AsyncIter
     yield open_one
     for response in opened:
         response.close()
+
+
+@pytest.fixture
+def far(upstream: ScriptedUpstream, ask: Ask, transport: HttpTransport) -> Far:
+    return Far(upstream, ask, transport, 9)

@@ -9,42 +9,8 @@ import pytest
 
 from proxy.transport.connection import Exchange
 from proxy.transport.pacing import AT_EASE, BUSY, LATE_S, PATIENCE, SAMPLE_S, STEPS_S, AutoTick, Load, Pacer, Pacing
-from tests.support.upstream import LAST_CHUNK, Stall, Wait, chunked, eventually, sse_head
-
-LONG_S = 3600.0  # ticks come when the test says so
-
-
-class Far:
-    """A far side that sends a numbered piece each time it is told to."""
-
-    def __init__(self, upstream, ask, transport, count: int) -> None:
-        self._upstream, self._ask = upstream, ask
-        self._go = [asyncio.Event() for _ in range(count)]
-        upstream.play(sse_head(), *(step for n, go in enumerate(self._go) for step in (Wait(go), chunked(b"%d" % n))))
-        self._sent = 0
-        self.pacer: Pacer = transport._pool.pacing.pacer(LONG_S)
-
-    async def open(self) -> Exchange:
-        return await self._ask(tick_s=LONG_S)
-
-    async def send(self) -> None:
-        """One piece, which is in the kernel when this returns."""
-        before = self._upstream.bytes_written
-        self._go[self._sent].set()
-        self._sent += 1
-        await eventually(lambda: self._upstream.bytes_written > before)
-        await asyncio.sleep(0.01)
-
-    def tick(self) -> None:
-        timer = self.pacer._timer
-        assert timer is not None
-        timer.cancel()
-        self.pacer._tick()
-
-
-@pytest.fixture
-def far(upstream, ask, transport) -> Far:
-    return Far(upstream, ask, transport, 9)
+from tests.support.upstream import LAST_CHUNK, Stall, chunked, eventually, sse_head
+from tests.transport.paced import LONG_S, Far
 
 
 async def begun(far: Far) -> Exchange:

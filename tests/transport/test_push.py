@@ -8,12 +8,10 @@ import gzip
 import pytest
 
 from proxy.errors import UpstreamTruncated
-from proxy.transport import HttpTransport, Request
+from proxy.transport import HttpTransport, Request, Response
 from tests.support.certificates import client_context, server_context
 from tests.support.upstream import LAST_CHUNK, Fin, Rst, ScriptedUpstream, Split, Stall, Wait, chunked, head, sse_head
-from tests.transport.test_pacing import LONG_S, Far, far
-
-assert far  # a fixture
+from tests.transport.paced import LONG_S, Far, tick
 
 
 class Sink:
@@ -36,14 +34,20 @@ class Sink:
                 await self.more.wait()
 
 
+async def pushed(response: Response) -> tuple[Sink, asyncio.Task[None]]:
+    """A sink that is given what comes from now on."""
+    sink = Sink()
+    task = asyncio.create_task(response.push(sink))
+    await asyncio.sleep(0)
+    return sink, task
+
+
 async def test_what_comes_is_given_at_once_and_the_end_is_left_to_read(upstream, ask):
     more, last = asyncio.Event(), asyncio.Event()
     upstream.play(sse_head(), chunked(b"one"), Wait(more), chunked(b"two"), Wait(last), LAST_CHUNK)
     response = await ask()
     assert await response.read() == b"one"
-    sink = Sink()
-    pushing = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, pushing = await pushed(response)
     more.set()
     await sink.has(b"two")
     assert not pushing.done()
@@ -59,9 +63,7 @@ async def test_what_comes_with_the_end_is_read_not_pushed(upstream, ask):
     upstream.play(sse_head(), chunked(b"one"), Wait(more), chunked(b"two") + LAST_CHUNK)
     response = await ask()
     assert await response.read() == b"one"
-    sink = Sink()
-    pushing = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, pushing = await pushed(response)
     more.set()
     await pushing
     assert sink.pieces == []
@@ -101,9 +103,7 @@ async def test_b01_a_cut_is_for_read_to_tell(upstream, ask, end):
     upstream.play(sse_head(), chunked(b"one"), Wait(more), chunked(b"two"), end)
     response = await ask()
     assert await response.read() == b"one"
-    sink = Sink()
-    pushing = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, pushing = await pushed(response)
     more.set()
     await pushing
     assert b"".join(sink.pieces) in {b"two", b""}
@@ -135,9 +135,7 @@ async def test_a_push_that_is_cancelled_leaves_what_comes_to_read(upstream, ask)
     upstream.play(sse_head(), chunked(b"one"), Wait(more), chunked(b"two"), LAST_CHUNK)
     response = await ask()
     await response.read()
-    sink = Sink()
-    pushing = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, pushing = await pushed(response)
     pushing.cancel()
     await asyncio.wait([pushing])
     more.set()
@@ -156,21 +154,20 @@ async def test_compressed_bodies_are_read_the_ordinary_way(upstream, ask):
 # -- paced: what has gathered is taken from the socket at the tick, the transport staying paused
 
 
-async def pushing(far: Far) -> tuple[Sink, asyncio.Task[None]]:
+async def paced(far: Far) -> tuple[Sink, asyncio.Task[None]]:
     """A stream of which two pieces came, and that is held as of now."""
     response = await far.open()
     await far.send()
     assert await response.read() == b"0"
     response.pace(on=True)
-    sink = Sink()
-    task = asyncio.create_task(response.push(sink))
+    sink, task = await pushed(response)
     await far.send()
     await sink.has(b"1")
     return sink, task
 
 
 async def test_a_fast_stream_is_pushed_once_a_tick(far):
-    sink, task = await pushing(far)
+    sink, task = await paced(far)
     for expected in (b"23", b"45", b"67"):
         await far.send()
         await far.send()
@@ -182,7 +179,7 @@ async def test_a_fast_stream_is_pushed_once_a_tick(far):
 
 
 async def test_a_tick_that_finds_nothing_lets_the_stream_go(far):
-    sink, task = await pushing(far)
+    sink, task = await paced(far)
     far.tick()
     await far.send()
     await sink.has(b"12")  # without a tick
@@ -196,9 +193,7 @@ async def test_the_end_is_found_at_the_tick_and_the_connection_is_used_again(ups
     response = await ask(tick_s=LONG_S)
     assert await response.read() == b"0"
     response.pace(on=True)
-    sink = Sink()
-    task = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, task = await pushed(response)
     more.set()
     await sink.has(b"1")
     before = upstream.bytes_written
@@ -225,9 +220,7 @@ async def test_b02_the_loss_of_the_connection_is_found_at_the_tick(upstream, ask
     response = await ask(tick_s=LONG_S)
     assert await response.read() == b"0"
     response.pace(on=True)
-    sink = Sink()
-    task = asyncio.create_task(response.push(sink))
-    await asyncio.sleep(0)
+    sink, task = await pushed(response)
     more.set()
     await sink.has(b"1")
     last.set()
@@ -250,9 +243,7 @@ async def test_over_tls_the_transport_itself_reads_on_at_the_tick():
         response = await transport.open(request)
         assert await response.read() == b"0"
         response.pace(on=True)
-        sink = Sink()
-        task = asyncio.create_task(response.push(sink))
-        await asyncio.sleep(0)
+        sink, task = await pushed(response)
         more.set()
         await sink.has(b"1")
         last.set()
@@ -264,10 +255,3 @@ async def test_over_tls_the_transport_itself_reads_on_at_the_tick():
         await asyncio.wait([task])
         response.close()
         await transport.aclose()
-
-
-def tick(transport: HttpTransport) -> None:
-    timer = transport._pool.pacing.pacer(LONG_S)._timer
-    assert timer is not None
-    timer.cancel()
-    transport._pool.pacing.pacer(LONG_S)._tick()
