@@ -2,7 +2,7 @@
 
     python -m bench.litellm_alone http://127.0.0.1:9100/v1 --streams 8 --seconds 6 --tokens 50
 
-Its settings, its switches and its event loop are those of `proxy/backends/litellm.py`; the connections are its own,
+Its settings, its switches and its event loop are those of `proxy/backends/litellm/backend.py`; the connections are its own,
 and nobody is asked for a key, waited for or written to. One line of JSON, as `loadgen` prints it, and `cpu_s`.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from proxy.backends.litellm import _ENVIRONMENT, _SWITCHES
+from proxy.backends.litellm.backend import _ENVIRONMENT, _SWITCHES
 
 WARM_UP_S = 1.5
 

@@ -1,6 +1,6 @@
-"""What does reading one token from a far side cost: our transport against aiohttp's client, in one run.
+"""What does reading one token from an upstream cost: our transport against aiohttp's client, in one run.
 
-Both clients read the same streams from the same far side, which runs in a process of its own, in turns
+Both clients read the same streams from the same upstream, which runs in a process of its own, in turns
 (ours, aiohttp, ours, …), so that a noisy machine is noisy to both. The figure is the CPU time, user and
 system, of the reading process per token. Nothing is decoded, nothing is written on.
 
@@ -61,7 +61,7 @@ class FarSide(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self._gap_s, self._next, left - 1)
 
 
-def far_side(pipe: Pipe, tokens: int, gap_s: float) -> None:
+def upstream(pipe: Pipe, tokens: int, gap_s: float) -> None:
     """The child process: listens, tells the port, serves until it is ended."""
 
     async def serve() -> None:
@@ -126,14 +126,14 @@ async def compare(url: str, options: argparse.Namespace) -> dict[str, list[tuple
 
 
 def run(load: str, options: argparse.Namespace) -> None:
-    """One load: start the far side, compare, print a line per client."""
+    """One load: start the upstream, compare, print a line per client."""
     chosen = argparse.Namespace(**vars(options))
     paced = load == "paced"
     chosen.streams = options.streams or (200 if paced else 64)
     chosen.tokens = options.tokens or (50 if paced else 100)
     gap_s = options.gap_ms / 1000 if paced else 0.0
     near, far = multiprocessing.Pipe()
-    child = multiprocessing.get_context("spawn").Process(target=far_side, args=(far, chosen.tokens, gap_s), daemon=True)
+    child = multiprocessing.get_context("spawn").Process(target=upstream, args=(far, chosen.tokens, gap_s), daemon=True)
     child.start()
     try:
         url = f"http://127.0.0.1:{near.recv()}/v1/chat/completions"

@@ -1,5 +1,5 @@
 /*
- * A far side that costs next to nothing: it answers like OpenAI's Chat Completions, from one thread on epoll.
+ * An upstream that costs next to nothing: it answers like OpenAI's Chat Completions, from one thread on epoll.
  *
  *   upstream [-p PORT] [-n TOKENS] [-i MICROSECONDS] [-s] [-c CERTIFICATE -k KEY]
  *

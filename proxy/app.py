@@ -22,22 +22,24 @@ from pydantic import BaseModel
 
 from proxy import __version__
 from proxy.backends.base import Backend, Resources, kind, own_models
-from proxy.backends.health import Health
-from proxy.chat import ChatRequest
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
+from proxy.contracts.base import Frontend, Reply, registered
+from proxy.contracts.declared.frontend import declared
 from proxy.errors import ConfigError, ConfigErrors, Draining, ProxyError
-from proxy.frontends.base import Frontend, Reply, registered
-from proxy.frontends.client import CollectingClient, StreamingClient
-from proxy.frontends.declared import declared
-from proxy.frontends.http import Handler, Operation
-from proxy.frontends.server import HANDLER
-from proxy.frontends.table import Table
-from proxy.pipeline import Exchange, Pipeline
+from proxy.pipeline.exchange import Exchange, Pipeline
+from proxy.pipeline.targets import Health
 from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
 from proxy.policy.peers import FailedLogins, client_address
-from proxy.routing import Plan, Principal, Router
+from proxy.request import ChatRequest
+from proxy.routing.conditions import Principal
+from proxy.routing.plan import Plan
+from proxy.routing.router import Router
+from proxy.server.client import CollectingClient, StreamingClient
+from proxy.server.endpoints import Table
+from proxy.server.handler import Handler, Operation
+from proxy.server.listener import HANDLER
 from proxy.telemetry.log import log_request_end
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import StreamRecord
@@ -48,7 +50,7 @@ from proxy.transport.http1 import HttpTransport
 log = structlog.get_logger("proxy.app")
 
 READ_AHEAD = 64 * 1024
-"""Bytes of an answer that wait unread for a client that is slow, before its far side is held back. A socket read
+"""Bytes of an answer that wait unread for a client that is slow, before its upstream is held back. A socket read
 may bring up to 256 KiB at once, so this is how much may stand before it, not how much there may be."""
 
 JSON = {"Content-Type": "application/json"}

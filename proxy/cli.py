@@ -15,7 +15,7 @@ from proxy.errors import ConfigError, ConfigErrors, ProxyError, WorkersFailed
 
 if TYPE_CHECKING:  # imported by the commands that need it: `--help` and `--version` answer at once
     from proxy.config.load import Config
-    from proxy.routing import Explanation
+    from proxy.routing.explanation import Explanation
 
 CONFIG = click.option(
     "-c", "--config", "path", metavar="FILE", default="config.yaml", show_default=True, help="The config file."

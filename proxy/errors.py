@@ -14,7 +14,7 @@
     │   ├── Unsupported           400 unsupported       (a target cannot do what is asked; the next may)
     │   ├── UntoldAnswer          422 unsupported_answer (nothing but images, in a contract without any)
     │   └── RateLimited           429 rate_limited
-    ├── UpstreamError             the far side is at fault: before the first event another target may help
+    ├── UpstreamError             the upstream is at fault: before the first event another target may help
     │   ├── UpstreamConnect       502 upstream_connect
     │   ├── UpstreamTimeout       504 upstream_timeout  (nothing meaningful in time)
     │   ├── UpstreamIdle          504 upstream_idle     (stopped talking in the middle)
@@ -24,8 +24,8 @@
     │   │   └── FrameTooLarge     502 frame_too_large
     │   ├── UpstreamRedirect      502 upstream_redirect
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
-    │   ├── UpstreamRefused       4xx as the far side said: the request is at fault, no fallback
-    │   ├── UpstreamFailed        429/5xx as the far side said
+    │   ├── UpstreamRefused       4xx as the upstream said: the request is at fault, no fallback
+    │   ├── UpstreamFailed        429/5xx as the upstream said
     │   └── UpstreamUnavailable   503 upstream_unavailable (all targets are left alone for a while)
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
@@ -197,7 +197,7 @@ class UpstreamTruncated(UpstreamError):
 
 
 class UpstreamMalformed(UpstreamError):
-    """The far side sent something its dialect does not allow."""
+    """The upstream sent something its dialect does not allow."""
 
     code = "upstream_malformed"
     end: ClassVar[EndReason] = "upstream_malformed"
@@ -216,26 +216,26 @@ class FrameTooLarge(UpstreamMalformed):
 
 
 class UpstreamRedirect(UpstreamError):
-    """The far side answered with a redirect. We never follow one: it would carry the prompt elsewhere."""
+    """The upstream answered with a redirect. We never follow one: it would carry the prompt elsewhere."""
 
     code, retryable, trips = "upstream_redirect", False, False
 
 
 class UpstreamAuth(UpstreamError):
-    """The far side does not accept our key. The client's own key is fine, so this is no 401."""
+    """The upstream does not accept our key. The client's own key is fine, so this is no 401."""
 
     code, retryable, trips = "upstream_auth", False, False
 
 
 class UpstreamRefused(UpstreamError):
-    """The far side says the request itself is wrong; another target would be told the same."""
+    """The upstream says the request itself is wrong; another target would be told the same."""
 
     status, code, type = 400, "invalid_request", "invalid_request_error"
     retryable, fallback, trips = False, False, False
 
 
 class UpstreamFailed(UpstreamError):
-    """The far side is overloaded or broken, in its own words (429, 5xx)."""
+    """The upstream is overloaded or broken, in its own words (429, 5xx)."""
 
 
 class UpstreamUnavailable(UpstreamError):

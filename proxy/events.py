@@ -12,14 +12,14 @@ from typing import Literal
 
 import msgspec
 
-from proxy.chat import Answer, ToolCall, Usage
 from proxy.errors import InternalError, ProxyError
+from proxy.request import Answer, ToolCall, Usage
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
-    """The answer has begun. `model` is the far side's own name for what answers."""
+    """The answer has begun. `model` is the upstream's own name for what answers."""
 
     id: str
     model: str
@@ -38,7 +38,7 @@ class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a refusal, where the far side tells it apart from text."""
+    """A piece of a refusal, where the upstream tells it apart from text."""
 
     text: str
 
@@ -59,9 +59,9 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReasoningSignature(msgspec.Struct, frozen=True, gc=False):
-    """The far side's seal on the reasoning that came before it, opaque to all others.
+    """The upstream's seal on the reasoning that came before it, opaque to all others.
 
-    Far sides that think between tool calls refuse a next turn that does not bring it back
+    Upstreams that think between tool calls refuse a next turn that does not bring it back
     (`Message.reasoning_signature`).
     """
 
@@ -94,7 +94,7 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The answer is complete. Only a far side that said so leads here (docs/reliability.md R3)."""
+    """The answer is complete. Only an upstream that said so leads here (docs/reliability.md R3)."""
 
     reason: FinishReason = "stop"
     usage: Usage | None = None
@@ -141,9 +141,9 @@ ORDER: dict[type | None, frozenset[type]] = {
 
 
 class Batch(msgspec.Struct):
-    """All that one read from the far side brought: the events and, where it has one, their wire form.
+    """All that one read from the upstream brought: the events and, where it has one, their wire form.
 
-    `payloads` are the far side's own messages in dialect `dialect`, framed as that dialect frames them, complete
+    `payloads` are the upstream's own messages in dialect `dialect`, framed as that dialect frames them, complete
     and in order, also those that led to no event; one piece may hold several. An encoder of that dialect sends
     these in place of the events, so nothing unknown is lost and nothing is encoded twice.
     """
@@ -151,7 +151,7 @@ class Batch(msgspec.Struct):
     events: list[StreamEvent]
     dialect: str = ""
     payloads: list[bytes] = []
-    whole: bytes = b""  # the far side's unstreamed body, in `dialect`
+    whole: bytes = b""  # the upstream's unstreamed body, in `dialect`
     text_only: bool = False  # its events are pieces of text, at least one, as nearly always: who knows it may say so
 
     @property
@@ -177,7 +177,7 @@ class Batch(msgspec.Struct):
 
 
 class OrderError(InternalError):
-    """A backend broke the order of events: our bug or a plug-in's, not the far side's."""
+    """A backend broke the order of events: our bug or a plug-in's, not the upstream's."""
 
 
 def check_order(events: Iterable[StreamEvent], previous: type | None = None) -> type | None:

@@ -10,16 +10,20 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from proxy.backends.base import BackendSettings, Resources, kind, own_models
-from proxy.backends.wire import WireBackend
-from proxy.chat import ChatRequest
+from proxy.backends.http import WireBackend
 from proxy.config.load import Config
 from proxy.config.wording import nearest
+from proxy.contracts.base import Frontend, Head, registered
+from proxy.contracts.declared.frontend import DeclaredFrontend, declared
 from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsupported
-from proxy.frontends.base import Frontend, Head, registered
-from proxy.frontends.declared import DeclaredFrontend, declared
-from proxy.frontends.table import Place, Served, Table, choose
 from proxy.policy.keys import ANONYMOUS
-from proxy.routing import Explanation, Parameter, Plan, Principal, Router, prepared
+from proxy.request import ChatRequest
+from proxy.routing.conditions import Principal
+from proxy.routing.explanation import Explanation, Parameter
+from proxy.routing.params import prepared
+from proxy.routing.plan import Plan
+from proxy.routing.router import Router
+from proxy.server.endpoints import Place, Served, Table, choose
 from proxy.transport import Request, Response
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract

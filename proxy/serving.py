@@ -19,9 +19,9 @@ from aiohttp import web
 from proxy.app import House, create_app
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
+from proxy.contracts.ollama.frontend import PREFIX as OLLAMA_PREFIX
 from proxy.errors import Draining, PortTaken
-from proxy.frontends.ollama import PREFIX as OLLAMA_PREFIX
-from proxy.frontends.server import Runner
+from proxy.server.listener import Runner
 from proxy.telemetry import log as logs
 
 log = structlog.get_logger("proxy.serving")

@@ -11,15 +11,15 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, Field, model_validator
 
 from proxy.backends.base import Resources
-from proxy.backends.wire import Identity, WireBackend
-from proxy.backends.wire_settings import Address, Key, WireSettings, revealed, revealed_query
-from proxy.chat import ChatRequest
-from proxy.dialects.anthropic_body import request_fields
-from proxy.dialects.anthropic_events import DIALECT
-from proxy.dialects.anthropic_left_out import left_out
-from proxy.dialects.anthropic_stream import StreamDecoder, decode_whole
+from proxy.backends.http import Identity, WireBackend
+from proxy.backends.settings import Address, Key, WireSettings, revealed, revealed_query
+from proxy.contracts.anthropic.events import DIALECT
+from proxy.contracts.anthropic.omissions import left_out
+from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
+from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.events import Batch, Notice
-from proxy.routing import Target
+from proxy.request import ChatRequest
+from proxy.routing.plan import Target
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"

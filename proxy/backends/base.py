@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.chat import ChatRequest
 from proxy.errors import ConfigError
 from proxy.events import Batch
-from proxy.routing import Target
+from proxy.request import ChatRequest
+from proxy.routing.plan import Target
 from proxy.transport import Transport
 
 
@@ -57,7 +57,7 @@ class Backend(Protocol):
 
     `stream` is an async generator of batches. Until it has yielded content it may raise a `ProxyError`
     (the next target is tried); after that a failure is a `Fault` event. It yields exactly one terminal
-    event, as the last. Closing the generator, or cancelling the task that awaits it, closes the far side.
+    event, as the last. Closing the generator, or cancelling the task that awaits it, closes the upstream.
     Once it has yielded content, it may hand what comes next to `relay` instead of yielding it, where it is given one:
     what reads the socket then needs to wake no task. `target.model` is the model to ask for; `request.params` already carry the route's `set` and `default`.
     """

@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator, Iterator
 from pydantic import Field
 
 from proxy.backends.base import BackendSettings, Relay, Resources
-from proxy.chat import ChatRequest, Usage
-from proxy.dialects.openai_chat import choices_expected
+from proxy.contracts.openai.upstream_request import choices_expected
 from proxy.errors import Unsupported
 from proxy.events import Batch, Finish, FinishReason, Start, StreamEvent, TextDelta
-from proxy.routing import Target
+from proxy.request import ChatRequest, Usage
+from proxy.routing.plan import Target
 
 _PIECE = re.compile(r"\s*\S+|\s+")  # a word with the white space before it: the pieces add up to the text
 _BATCH = 64

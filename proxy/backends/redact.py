@@ -1,4 +1,4 @@
-"""Takes secrets out of a far side's words before anybody sees them.
+"""Takes secrets out of an upstream's words before anybody sees them.
 
 A provider that refuses a key likes to quote it, and an error page may show hosts, addresses with passwords,
 or a stack. What a config holds as secret is removed literally; what merely looks like a key goes too.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from proxy.dialects.openai_errors import MESSAGE_LENGTH, one_line
+from proxy.wire.text import MESSAGE_LENGTH, one_line_of
 
 REDACTED = "[redacted]"
 
@@ -31,7 +31,7 @@ _USERINFO = re.compile(r"://[^/\s@]{1,256}@")
 
 
 class Redactor:
-    """Call it with a far side's text: one line comes back, bounded, without `secrets` and their look-alikes.
+    """Call it with an upstream's text: one line comes back, bounded, without `secrets` and their look-alikes.
 
     `secrets` are a backend's own: keys, secret header values, and what else must not be told, such as the
     host of a private address.
@@ -46,10 +46,10 @@ class Redactor:
 
     def __call__(self, text: str, limit: int = MESSAGE_LENGTH) -> str:
         # First without secrets, then cut: half a key would no longer be known as one.
-        text = one_line(self._without_secrets(text)[:_READ], _READ).partition("Traceback (most recent")[0]
+        text = one_line_of(self._without_secrets(text)[:_READ], _READ).partition("Traceback (most recent")[0]
         text = self._without_secrets(text)  # again: a line break may have stood in the middle of one
         text = _USERINFO.sub("://", _KEYS.sub(REDACTED, text))
-        return one_line(text, limit)
+        return one_line_of(text, limit)
 
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:

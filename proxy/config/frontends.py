@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
-from proxy.chat import Role
 from proxy.config.base import Model, as_list
 from proxy.config.templates import STREAM_TEMPLATES, TOOL_TEMPLATES
+from proxy.request import Role
 
 ACCEPT, ALWAYS, NEVER = "$accept", "$always", "$never"
 """In place of the field that says whether an answer is streamed."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from proxy.config.models import AuthSettings, KeySettings
 from proxy.errors import RateLimited, Unauthorized
 from proxy.policy.peers import FailedLogins
-from proxy.routing import Principal
+from proxy.routing.conditions import Principal
 
 ANONYMOUS = Principal("anonymous")
 

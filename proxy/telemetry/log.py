@@ -259,7 +259,7 @@ class _AsJson(_Render):
         return line + "\n"
 
     def request_end(self, level: str, line: _RequestEnd) -> str:
-        """What a client or a far side chose is cleaned; the rest are names of the config and numbers."""
+        """What a client or an upstream chose is cleaned; the rest are names of the config and numbers."""
         clean, clean_name = self._redactor.clean, self._redactor.clean_name
         line.timestamp, line.level, line.event = _now(), level, "request_end"
         line.worker = self._constant.get("worker")

@@ -68,7 +68,7 @@ class Metrics:
         self._duration = _timings("request_duration_seconds", "From the request to its end.", DURATION_BUCKETS_S)
         self._tokens = Counts(
             "chat_proxy_tokens",
-            "Tokens, as the far side counted them or else estimated; models that the config does not name are `other`.",
+            "Tokens, as the upstream counted them or else estimated; models that the config does not name are `other`.",
             ("direction", "backend", "model"),
         )
         self._attempts = Counts(
@@ -245,7 +245,7 @@ def _timings(name: str, what: str, bounds_s: Collection[float]) -> Timings:
 
 
 def _status(status: int) -> str:
-    """A status as a label; a far side may invent any number."""
+    """A status as a label; an upstream may invent any number."""
     return str(status) if status in _STATUSES else f"{status // 100}xx" if 100 <= status < 600 else OTHER
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from proxy.chat import Usage
 from proxy.errors import EndReason
 from proxy.events import Notice
+from proxy.request import Usage
 
 
 class StreamRecord(msgspec.Struct, kw_only=True):

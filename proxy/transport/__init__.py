@@ -1,4 +1,4 @@
-"""The one way bytes go to a far side: open a request, read its status and headers, then its body in batches.
+"""The one way bytes go to an upstream: open a request, read its status and headers, then its body in batches.
 
 Every wire backend uses this; nothing else in the process opens an upstream connection.
 """

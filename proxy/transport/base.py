@@ -16,7 +16,7 @@ class Headers(dict[str, str]):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a far side. `url` is absolute; its headers are all there are but Host and Content-Length.
+    """One request to an upstream. `url` is absolute; its headers are all there are but Host and Content-Length.
 
     `headers` given as the same object each time are checked and encoded once; `more` is for what changes.
     """
@@ -54,7 +54,7 @@ class Response(Protocol):
         Content-Encoding gzip and deflate are undone incrementally. Raises `UpstreamTruncated` when the
         connection ends before the body does (a body that only the connection's end delimits cannot tell,
         unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. While nobody reads, the socket is left unread once
-        the high-water mark is reached, so that a slow client slows the far side down.
+        the high-water mark is reached, so that a slow client slows the upstream down.
         """
 
     async def push(self, sink: Sink) -> None:
@@ -72,7 +72,7 @@ class Response(Protocol):
 
     def close(self) -> None:
         """Done with it: the connection goes back to the pool if the body has been read to its end and nothing
-        else is buffered; otherwise it is closed at once, which tells the far side to stop. Idempotent.
+        else is buffered; otherwise it is closed at once, which tells the upstream to stop. Idempotent.
         """
 
 

@@ -1,4 +1,4 @@
-"""One connection to a far side, and one answer on it.
+"""One connection to an upstream, and one answer on it.
 
 The hot path of the whole product: per socket read one call into llhttp, one list that body pieces are
 appended to from C, and at most one wake-up of the task that reads.
@@ -114,7 +114,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.feed(_IN[:nbytes])
 
     def eof_received(self) -> None:
-        """The far side is done: nobody half-closes in HTTP/1.1, so the loop closes our side too."""
+        """The upstream is done: nobody half-closes in HTTP/1.1, so the loop closes our side too."""
         self._ended(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -210,7 +210,7 @@ class Exchange:
         self.untouched = True  # not a byte of the answer has come
         self.status = 0
         self.headers = {}
-        self._idle_for = ""  # what the far side says of that, in the header `Keep-Alive`
+        self._idle_for = ""  # what the upstream says of that, in the header `Keep-Alive`
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self.origin = str(connection.destination.origin)  # for messages
@@ -508,6 +508,6 @@ async def read_all(response: Response, limit: int) -> bytes:
     while piece := await response.read():
         size += len(piece)
         if size > limit:
-            raise FrameTooLarge(f"the far side's answer is larger than {limit} bytes")
+            raise FrameTooLarge(f"the upstream's answer is larger than {limit} bytes")
         pieces.append(piece)
     return b"".join(pieces)

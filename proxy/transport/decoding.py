@@ -1,6 +1,6 @@
 """Undoing Content-Encoding as the bytes come.
 
-We ask for `identity`; some far sides compress all the same. What has been flushed is delivered at once,
+We ask for `identity`; some upstreams compress all the same. What has been flushed is delivered at once,
 and a small body that unpacks into a huge one comes in pieces of bounded size (B12).
 """
 

@@ -60,7 +60,7 @@ class HttpTransport:
         return self._pool.pacing.auto_tick_s
 
     async def open(self, request: Request) -> Response:
-        """See `Transport.open`. Also raises `UpstreamTruncated` when the far side hangs up without answering.
+        """See `Transport.open`. Also raises `UpstreamTruncated` when the upstream hangs up without answering.
 
         A pooled connection that turns out dead before any byte of an answer is replaced once (A08).
         """

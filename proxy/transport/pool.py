@@ -30,7 +30,7 @@ class TransportStats(msgspec.Struct, frozen=True):
 class Pool:
     """Knows every open connection. There is no upper limit: a stream never waits for another one's connection.
 
-    Idle ones are closed after `idle_s`, or a second before the far side's own `Keep-Alive: timeout` where it
+    Idle ones are closed after `idle_s`, or a second before the upstream's own `Keep-Alive: timeout` where it
     tells; most of a busy hour's connections are therefore gone a minute after it.
     """
 

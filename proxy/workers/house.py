@@ -10,7 +10,7 @@ import msgspec
 from proxy.app import JSON, Generation, House, settings_for
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
-from proxy.frontends.base import Reply
+from proxy.contracts.base import Reply
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.workers.child import Birth

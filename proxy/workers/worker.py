@@ -15,9 +15,9 @@ import structlog
 from aiohttp import web
 
 from proxy.config.models import LogSettings, ServerSettings
+from proxy.contracts.ollama.frontend import PREFIX as OLLAMA_PREFIX
 from proxy.errors import ConfigErrors
-from proxy.frontends.ollama import PREFIX as OLLAMA_PREFIX
-from proxy.frontends.server import Runner
+from proxy.server.listener import Runner
 from proxy.serving import BACKLOG, Process, background, run
 from proxy.telemetry import log as logs
 from proxy.workers.address import Address, join

@@ -7,16 +7,16 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.backends.anthropic import AnthropicSettings
-from proxy.chat import Message, Text, Usage
-from proxy.dialects.anthropic_request import decode_request
+from proxy.contracts.anthropic.request import decode_request
 from proxy.errors import UpstreamFailed, UpstreamRefused, UpstreamTruncated
 from proxy.events import Fault, Finish, Start, TextDelta
+from proxy.request import Message, Text, Usage
 from tests.support.providers import AnthropicWire, answer
 from tests.support.upstream import LAST_CHUNK, Fin, Send, Stall, chunked, json_reply, sse_head
 from tests.support.wire import backend, batches, chat, events, failure
 
 CANARY = "sk-ant-canary-1234567890abcdef"
-FOREIGN = (Path(__file__).parents[1] / "dialects/golden/anthropic-foreign.sse").read_bytes()
+FOREIGN = (Path(__file__).parents[1] / "contracts/golden/anthropic-foreign.sse").read_bytes()
 WIRE = AnthropicWire()
 
 
@@ -31,7 +31,7 @@ def theirs(*, headers=(), **fields):
 
 
 async def seen(upstream, request=None, **more):
-    """What the far side is asked."""
+    """What the upstream is asked."""
     upstream.play(answer(WIRE, ["a"]))
     async with backend(row(upstream, **more)) as far:
         await events(far, request)
@@ -170,7 +170,7 @@ async def test_a_whole_answer_of_the_same_dialect_comes_back_as_it_is(upstream):
 
 
 async def test_an_answer_is_complete_with_its_stop_reason_even_if_the_rest_never_comes(upstream, monkeypatch):
-    monkeypatch.setattr("proxy.backends.wire.FINISHED_S", 0.05)
+    monkeypatch.setattr("proxy.backends.http.FINISHED_S", 0.05)
     for rest in (Stall(), Fin()):
         upstream.play(WIRE.begun(["a"]), WIRE.end()[:2], rest)
         async with backend(row(upstream)) as far:

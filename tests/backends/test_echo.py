@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from proxy.backends.base import kind
 from proxy.backends.echo import EchoBackend, EchoSettings
-from proxy.chat import ChatRequest, Image, Message, Text
 from proxy.errors import Unsupported
 from proxy.events import Batch, Finish, Start, TextDelta, check_order, collect
-from proxy.routing import Target
+from proxy.request import ChatRequest, Image, Message, Text
+from proxy.routing.plan import Target
 
 ECHO = Target("echo")
 

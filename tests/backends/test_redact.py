@@ -1,4 +1,4 @@
-"""What a far side says is shown only without secrets, and without what looks like one."""
+"""What an upstream says is shown only without secrets, and without what looks like one."""
 
 import pytest
 from hypothesis import given

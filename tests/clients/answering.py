@@ -1,4 +1,4 @@
-"""A far side that knows four thousand answers by their numbers, and what each kind of reader can make of them."""
+"""An upstream that knows four thousand answers by their numbers, and what each kind of reader can make of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOW_MANY = pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.ma
 
 _BETWEEN_NEWLINES = re.compile("(?<=\n)(?=\n)")
 
-MOST_WRITES = 16  # an answer is not worth more of the far side's time than of the proxy's
+MOST_WRITES = 16  # an answer is not worth more of the upstream's time than of the proxy's
 
 
 @cache
@@ -48,7 +48,7 @@ def _number(seen: Seen) -> int:
 
 @cache
 def written(number: int) -> list[Step]:
-    """One answer as a Chat Completions stream, in writes of one of the sizes that far sides and networks make."""
+    """One answer as a Chat Completions stream, in writes of one of the sizes that upstreams and networks make."""
     dice = random.Random(number)
     deltas = [{"role": "assistant", "content": ""}, *({"content": token} for token in token_lists()[number])]
     events = [_event(openai_chunk(delta), dice) for delta in deltas]

@@ -1,4 +1,4 @@
-"""Writes `docs/clients.md` from the table of clients, the checks made through them, and the lock files: `make docs`.
+"""Writes `docs/proofs/clients.md` from the table of clients, the checks made through them, and the lock files: `make docs`.
 
     python -m tests.clients.page
 
@@ -13,7 +13,7 @@ from tests.clients.sights import SIGHTS
 from tests.clients.table import CLIENTS, CONTRACTS, NPM_LOCKS, Client
 from tests.support import node
 
-PAGE = node.ROOT / "docs" / "clients.md"
+PAGE = node.ROOT / "docs" / "proofs" / "clients.md"
 
 OPENING = """\
 <!-- Made by `make docs` from the table of the tests and the lock files: edit tests/clients/table.py. -->
@@ -22,7 +22,7 @@ OPENING = """\
 
 These client libraries are run against the running proxy, over real connections: what is ticked is a test that
 `make test-clients` runs (those marked * also `make test`), and that fails when the client sees anything else. Behind the
-proxy stands the built-in echo, or a far side that plays a script in OpenAI's language: it answers, falls silent, hangs
+proxy stands the built-in echo, or an upstream that plays a script in OpenAI's language: it answers, falls silent, hangs
 up in the middle, sends garbage, or says that it failed.
 
 | | what is looked for |

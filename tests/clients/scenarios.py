@@ -1,4 +1,4 @@
-"""What the far side of the clients' tests does, by the first word of the question: answer, and fail in many ways.
+"""What the upstream of the clients' tests does, by the first word of the question: answer, and fail in many ways.
 
 A question is `"cut 17"`: the scenario, and a number that no other question has, to find its request by.
 """

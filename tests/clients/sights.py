@@ -1,4 +1,4 @@
-"""What is looked for through each client: the columns of `docs/clients.md`, each a check that fails a test."""
+"""What is looked for through each client: the columns of `docs/proofs/clients.md`, each a check that fails a test."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ async def finish(stage: Stage, client: Client) -> None:
 
 
 async def usage(stage: Stage, client: Client) -> None:
-    """The tokens that the far side counted."""
+    """The tokens that the upstream counted."""
     told = _well(await _ask(stage, client, "text"))
     assert told.usage == {"input": USAGE["prompt_tokens"], "output": USAGE["completion_tokens"]}
 
 
 async def tools(stage: Stage, client: Client) -> None:
-    """Two tool calls at once, their arguments in pieces, and a finish that says so; the tools reach the far side."""
+    """Two tool calls at once, their arguments in pieces, and a finish that says so; the tools reach the upstream."""
     for scenario in ("tools", "tools-in-turns") if client.takes_turns else ("tools",):
         await _tool_calls(stage, client, scenario)
 
@@ -86,7 +86,7 @@ async def reasoning(stage: Stage, client: Client) -> None:
 
 
 async def picture(stage: Stage, client: Client) -> None:
-    """A picture in the question reaches the far side."""
+    """A picture in the question reaches the upstream."""
     told = _well(await _ask(stage, client, "picture", image=PICTURE))
     (request,) = told.requests
     parts = request.json()["messages"][-1]["content"]
@@ -113,27 +113,27 @@ async def _broken_off(stage: Stage, client: Client, scenario: str) -> Told:
 
 
 async def cut(stage: Stage, client: Client) -> None:
-    """A far side that hangs up in mid-answer is an error."""
+    """An upstream that hangs up in mid-answer is an error."""
     await _broken_off(stage, client, "cut")
 
 
 async def unfinished(stage: Stage, client: Client) -> None:
-    """A far side that ends politely, but before the answer is complete, is an error."""
+    """An upstream that ends politely, but before the answer is complete, is an error."""
     await _broken_off(stage, client, "unfinished")
 
 
 async def stalled(stage: Stage, client: Client) -> None:
-    """A far side that falls silent in mid-answer is an error after `token_gap_s`."""
+    """An upstream that falls silent in mid-answer is an error after `token_gap_s`."""
     await _broken_off(stage, client, "stalled")
 
 
 async def malformed(stage: Stage, client: Client) -> None:
-    """A far side that sends garbage in mid-answer is an error."""
+    """An upstream that sends garbage in mid-answer is an error."""
     await _broken_off(stage, client, "malformed")
 
 
 async def failed(stage: Stage, client: Client) -> None:
-    """An error that the far side tells in mid-answer is told on, in its words."""
+    """An error that the upstream tells in mid-answer is told on, in its words."""
     told = await _broken_off(stage, client, "failed")
     assert told.error is not None
     if "failed" not in client.wordless:
@@ -154,7 +154,7 @@ async def refused(stage: Stage, client: Client) -> None:
 
 
 async def stop(stage: Stage, client: Client) -> None:
-    """Leaving an answer in the middle closes the connection to the far side within a second."""
+    """Leaving an answer in the middle closes the connection to the upstream within a second."""
     if client.whole:
         told = _well(await _ask(stage, client, "leave", give_up=True))
         assert not told.text

@@ -1,4 +1,4 @@
-"""Where real clients are tried: a running proxy, a scripted far side, a process for each set of clients, a browser."""
+"""Where real clients are tried: a running proxy, a scripted upstream, a process for each set of clients, a browser."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, kw_only=True):
-    """What the program around a client learned, and what of it reached the far side."""
+    """What the program around a client learned, and what of it reached the upstream."""
 
     text: str
     reasoning: str = ""
@@ -202,7 +202,7 @@ class Stage:
         upstream.decide(self._answer)
 
     async def ask(self, environment: str, client: str, scenario: str, *, give_up: bool = False, **more: Any) -> Told:
-        """Have a client ask, and `give_up` as soon as the far side has heard of it.
+        """Have a client ask, and `give_up` as soon as the upstream has heard of it.
 
         `more`: `tools`, `image`, `leave` (as soon as there is text).
         """

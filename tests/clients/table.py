@@ -1,6 +1,6 @@
 """Which clients are tried, in which versions, and what is not to be seen through them and why.
 
-`docs/clients.md` is this table; `test_conformance.py` tries every cell of it that is not excused here.
+`docs/proofs/clients.md` is this table; `test_conformance.py` tries every cell of it that is not excused here.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Client:
     refusals: Mapping[int, str] = field(default_factory=dict)  # what a status raises
     whole: bool = False  # the answer comes in one piece
     without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
-    wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the far side to itself
+    wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the upstream to itself
     takes_turns: bool = True  # the pieces of two calls may come in turns
     at_length: str = ""  # what an answer raises that ended at its limit, by name
     hears: Callable[[str], str] = exact

@@ -1,4 +1,4 @@
-"""Every client of the table, against the running proxy: every cell of docs/clients.md that is not excused."""
+"""Every client of the table, against the running proxy: every cell of docs/proofs/clients.md that is not excused."""
 
 from __future__ import annotations
 

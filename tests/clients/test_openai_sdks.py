@@ -80,7 +80,7 @@ async def test_they_list_the_models_of_the_routes(open_house: Opener, sdk: Sdk) 
     assert "acme/large" in (await sdk.call((await open_house(config)).url, "models", {})).models
 
 
-# -- answers of the far side
+# -- answers of the upstream
 
 
 async def test_heartbeats_leave_the_answer_exact(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
@@ -160,7 +160,7 @@ async def test_log_probabilities_pass(open_house: Opener, upstream: ScriptedUpst
     assert told.chunks[0]["choices"][0]["logprobs"] == chances
 
 
-async def test_leaving_the_loop_closes_the_far_side_at_once(
+async def test_leaving_the_loop_closes_the_upstream_at_once(
     open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk
 ) -> None:
     upstream.play(openai_stream(["a"])[:3], Stall())
@@ -251,7 +251,7 @@ async def test_they_give_up_with_the_limit_and_its_time(
 
 
 @pytest.mark.parametrize("status", [500, 503])
-async def test_they_try_again_when_the_far_side_failed(
+async def test_they_try_again_when_the_upstream_failed(
     open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk, status: int
 ) -> None:
     upstream.play(json_reply(status, {"error": {"message": "oops"}}))

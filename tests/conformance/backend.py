@@ -3,7 +3,7 @@
     class TestMine(FarSideConformance):
         case = Case(kind="mine", target="mine/model", row=lambda upstream: {"address": upstream.url}, wire=MyWire())
 
-The far side is a `ScriptedUpstream`; a `Wire` says how it phrases things. A backend that answers by itself
+The upstream is a `ScriptedUpstream`; a `Wire` says how it phrases things. A backend that answers by itself
 subclasses `BackendConformance` and gives no `wire`.
 """
 
@@ -21,7 +21,6 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.backends.base import Backend, Resources, kind
-from proxy.chat import ChatRequest, Message, Text
 from proxy.errors import (
     ProxyError,
     UpstreamAuth,
@@ -33,16 +32,17 @@ from proxy.errors import (
     UpstreamTruncated,
 )
 from proxy.events import Batch, Fault, Finish, StreamEvent, TextDelta, check_order, collect
-from proxy.routing import Target
+from proxy.request import ChatRequest, Message, Text
+from proxy.routing.plan import Target
 from proxy.transport import HttpTransport
 from tests.support.providers import USAGE, Wire, answer
 from tests.support.upstream import Fin, Rst, ScriptedUpstream, Seen, Send, Sleep, Stall, Step, eventually, head
 
 CANARY = "sk-canary-0123456789abcdef"
-"""The key in every case's settings. It may turn up nowhere but in requests to the far side."""
+"""The key in every case's settings. It may turn up nowhere but in requests to the upstream."""
 
 CLOSE_S = 0.25
-"""How soon a far side must see that nobody wants the answer any more."""
+"""How soon an upstream must see that nobody wants the answer any more."""
 
 TOKENS = [" Hello", ",", "  world", "\n\n", "data: x", "\r\n", "naïve 東京 😀", "<s>", "{", '"', "\\n", "[DONE]", " \t"]
 TEXT = "".join(TOKENS)
@@ -50,7 +50,7 @@ TEXT = "".join(TOKENS)
 
 @dataclass(frozen=True)
 class Case:
-    """How to build a backend, and what its far side speaks."""
+    """How to build a backend, and what its upstream speaks."""
 
     kind: str
     row: Callable[[ScriptedUpstream], dict[str, Any]]
@@ -59,7 +59,7 @@ class Case:
     target: str = "scripted-1"
     wire: Wire | None = None
     always_streams: bool = False
-    """It asks the far side for a stream also where the client wants none."""
+    """It asks the upstream for a stream also where the client wants none."""
 
 
 @dataclass
@@ -239,7 +239,7 @@ class FarSideConformance(BackendConformance):
         assert self.case.wire is not None
         return self.case.wire
 
-    async def test_usage_is_the_far_side_s(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+    async def test_usage_is_the_upstreams_own(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
         upstream.play(answer(wire, TOKENS))
         end = (await outcome(backend, self.target)).events[-1]
         assert isinstance(end, Finish)
@@ -258,7 +258,7 @@ class FarSideConformance(BackendConformance):
 
     # how it leaves (R4, C01, C02)
 
-    async def test_closing_the_stream_closes_the_far_side(
+    async def test_closing_the_stream_closes_the_upstream(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
     ) -> None:
         upstream.play(wire.begun(["one"]), Stall())
@@ -272,7 +272,7 @@ class FarSideConformance(BackendConformance):
         assert time.monotonic() - at < CLOSE_S
 
     @pytest.mark.parametrize("phase", ["before the head", "before the first token", "between tokens"])
-    async def test_cancelling_the_task_closes_the_far_side(
+    async def test_cancelling_the_task_closes_the_upstream(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire, phase: str
     ) -> None:
         spoken = asyncio.Event()

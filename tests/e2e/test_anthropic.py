@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.dialects.sse import SSEDecoder
+from proxy.wire.sse import SSEDecoder
 from tests.support.clients import Head, RawClient
 from tests.support.house import Opener, Running, at_rest
 from tests.support.providers import AnthropicWire, OpenAIWire, Wire, answer
@@ -41,7 +41,7 @@ ASK: dict[str, Any] = {
 VERSION = {"anthropic-version": "2023-06-01"}
 TOKENS = ["One", " two", "\n\n", "data: four 👩‍💻"]
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-FOREIGN = (Path(__file__).parents[1] / "dialects/golden/anthropic-foreign.sse").read_bytes()
+FOREIGN = (Path(__file__).parents[1] / "contracts/golden/anthropic-foreign.sse").read_bytes()
 
 FAR: dict[str, Wire] = {"anthropic": AnthropicWire(), "openai-compatible": OpenAIWire()}
 both = pytest.mark.parametrize("far", FAR)
@@ -184,12 +184,14 @@ async def test_parallel_calls_whose_pieces_come_in_turns_become_blocks_one_after
     assert (told.stops, told.done) == (["tool_use"], True)
 
 
-async def test_what_claude_code_sends_reaches_a_far_side_of_openais_in_its_own_words(
+async def test_what_claude_code_sends_reaches_a_upstream_of_openais_in_its_own_words(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream, "openai-compatible"))
     upstream.play(answer(OpenAIWire(), ["ok"]))
-    request = json.loads((Path(__file__).parents[1] / "dialects/golden/anthropic-claude-code-request.json").read_text())
+    request = json.loads(
+        (Path(__file__).parents[1] / "contracts/golden/anthropic-claude-code-request.json").read_text()
+    )
     (await ask(proxy, request)).assert_complete("ok")
     assert upstream.requests[0].json() == {
         "model": "scripted-1",
@@ -385,7 +387,7 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
 
 @both
 @pytest.mark.parametrize("stream", [True, False])
-async def test_C01_C02_a_client_that_leaves_takes_the_far_side_along(
+async def test_C01_C02_a_client_that_leaves_takes_the_upstream_along(
     open_house: Opener, upstream: ScriptedUpstream, far: str, stream: bool
 ) -> None:
     proxy = await open_house(config(upstream, far))
@@ -447,7 +449,7 @@ async def test_models_are_listed_in_the_form_that_the_client_knows(open_house: O
     assert [one["id"] for one in openais["data"]] == [one["id"] for one in listed["data"]]
 
 
-async def test_tokens_are_counted_without_the_far_side(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_tokens_are_counted_without_the_upstream(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream, "anthropic"))
     body = {"model": "claude-x", "system": "s" * 40, "messages": [{"role": "user", "content": "x" * 4000}]}
     head, counted = await call(proxy, "POST", "/v1/messages/count_tokens?beta=true", body)

@@ -180,7 +180,7 @@ async def test_a_cut_inside_a_tool_call_never_finishes_it(
 
 
 @each
-async def test_a_client_that_leaves_closes_the_far_side(
+async def test_a_client_that_leaves_closes_the_upstream(
     open_house: Opener, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))

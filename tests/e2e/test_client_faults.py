@@ -1,4 +1,4 @@
-"""Group C: clients that leave, stall, drip and break the rules. The far side is let go, neighbours notice nothing."""
+"""Group C: clients that leave, stall, drip and break the rules. The upstream is let go, neighbours notice nothing."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[st
 
 @paths
 @leaves
-async def test_C01_a_client_that_leaves_in_the_middle_closes_the_far_side(
+async def test_C01_a_client_that_leaves_in_the_middle_closes_the_upstream(
     open_house: Opener,
     upstream: ScriptedUpstream,
     path: str,
@@ -101,7 +101,7 @@ async def test_C01_a_client_that_leaves_in_the_middle_closes_the_far_side(
 
 
 @paths
-async def test_C01_a_client_that_resets_while_tokens_flow_closes_the_far_side(
+async def test_C01_a_client_that_resets_while_tokens_flow_closes_the_upstream(
     open_house: Opener, upstream: ScriptedUpstream, path: str, tracebacks: Callable[[], list[str]]
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -128,7 +128,7 @@ SILENT: dict[str, list[Steps]] = {
 @leaves
 @pytest.mark.parametrize("silence", SILENT)
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_C02_a_client_that_leaves_before_the_first_event_closes_the_far_side(
+async def test_C02_a_client_that_leaves_before_the_first_event_closes_the_upstream(
     open_house: Opener,
     upstream: ScriptedUpstream,
     path: str,
@@ -185,7 +185,7 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
 
 
 async def test_C03_connecting_stops_when_the_client_leaves(open_house: Opener) -> None:
-    """A far side whose queue of connections is full, so that the handshake is never answered."""
+    """An upstream whose queue of connections is full, so that the handshake is never answered."""
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
     port = full.getsockname()[1]
     waiting = socket.create_connection(("127.0.0.1", port))
@@ -253,7 +253,7 @@ ENDLESS = [Send(sse_head()), Send(event(openai_chunk({"content": "x" * 1000})), 
 
 
 @paths
-async def test_C04_a_client_that_reads_nothing_holds_the_far_side_back_and_is_cut(
+async def test_C04_a_client_that_reads_nothing_holds_the_upstream_back_and_is_cut(
     open_house: Opener, path: str, tracebacks: Callable[[], list[str]]
 ) -> None:
     async with ScriptedUpstream(send_buffer=65536) as upstream:
@@ -274,7 +274,7 @@ async def test_C04_a_client_that_reads_nothing_holds_the_far_side_back_and_is_cu
 
 
 async def test_C04_one_that_reads_slowly_is_served_however_long_it_takes(open_house: Opener) -> None:
-    """Slower than what the kernel tells us in time, and than the far side's own timer: neither is the client's fault."""
+    """Slower than what the kernel tells us in time, and than the upstream's own timer: neither is the client's fault."""
     async with ScriptedUpstream(send_buffer=65536) as upstream:
         limits = "{limits: {write_stall_s: 1, answer_mb: 500}}"
         proxy = await open_house(openai_config(upstream.url, server=limits, timeouts="{token_gap_s: 0.8}"))

@@ -167,7 +167,7 @@ async def test_headers_go_out_at_once_where_declared(open_house: Opener, upstrea
         assert (await client.read_body()).endswith(b'{"done":true}\n')
 
 
-async def test_C02_a_client_that_leaves_ends_the_far_side(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_C02_a_client_that_leaves_ends_the_upstream(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream.url, EVENTS, RAW))
     for number, path in enumerate(("/events", "/raw"), 1):
         upstream.play(openai_stream(TOKENS)[:3], Stall())
@@ -192,7 +192,7 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
         assert ({"type": "ping"} in told.frames) is pings
 
 
-async def test_calls_go_to_the_far_side_and_come_back(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_calls_go_to_the_upstream_and_come_back(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream.url, EVENTS))
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
     rest = {"index": 0, "function": {"arguments": "\n1}"}}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.frontends.ollama import PREFIX
+from proxy.contracts.ollama.frontend import PREFIX
 from tests.support.clients import Head, RawClient
 from tests.support.house import Opener, Running
 from tests.support.upstream import ScriptedUpstream, openai_stream

@@ -18,7 +18,7 @@ STREAMS = 8
 
 @pytest.fixture
 async def silent_after_a_token() -> AsyncIterator[str]:
-    """The address of a far side that keeps nothing itself."""
+    """The address of an upstream that keeps nothing itself."""
     over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -237,7 +237,7 @@ async def test_a_model_is_meant_with_and_without_the_tag_that_goes_without_sayin
     assert (await ask(proxy, model="llama3")).status == 404
 
 
-async def test_images_and_settings_reach_a_far_side_of_another_dialect(
+async def test_images_and_settings_reach_a_upstream_of_another_dialect(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -399,7 +399,7 @@ async def test_calls_that_are_no_json_are_an_error_and_their_target_is_well(
 
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 @pytest.mark.parametrize("begun", [True, False])
-async def test_C01_C02_a_client_that_leaves_closes_the_far_side(
+async def test_C01_C02_a_client_that_leaves_closes_the_upstream(
     open_house: Opener, upstream: ScriptedUpstream, path: str, begun: bool
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -416,7 +416,7 @@ async def test_C01_C02_a_client_that_leaves_closes_the_far_side(
     assert await proxy.end_reason() == "client_gone"
 
 
-async def test_breaking_out_of_the_official_clients_loop_closes_the_far_side(
+async def test_breaking_out_of_the_official_clients_loop_closes_the_upstream(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -436,7 +436,7 @@ async def test_a_long_silent_call_shows_signs_of_life(
     open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces of a call are content, so no heartbeat is due while they come; but none of them is written."""
-    monkeypatch.setattr("proxy.dialects.ollama_writer.QUIET_S", 0)
+    monkeypatch.setattr("proxy.contracts.ollama.writer.QUIET_S", 0)
     proxy = await open_house(openai_config(upstream.url))
     pieces = [calls({"index": 0, "function": {"arguments": piece}}) for piece in ('{"a"', ": 1", "}")]
     upstream.play(*tool_answer(calls(called(0, "f")), *(step for piece in pieces for step in (Sleep(0.02), piece))))

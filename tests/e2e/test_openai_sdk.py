@@ -17,7 +17,7 @@ async def sdk(running):
         yield client
 
 
-async def test_a_field_that_only_the_far_side_knows_passes_both_ways(open_house, upstream):
+async def test_a_field_that_only_the_upstream_knows_passes_both_ways(open_house, upstream):
     message = {"role": "assistant", "content": "hi"}
     body = {"id": "c1", "object": "chat.completion", "created": 1, "model": "up", "x_vendor": 1,
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.contracts.chat.frontend import ChatEncoder
 from proxy.events import Batch
-from proxy.frontends.chat import ChatEncoder
 from tests.support.clients import Head, RawClient
 from tests.support.house import Opener, Process, Running, openai_config
 from tests.support.upstream import Rst, ScriptedUpstream, Stall, json_reply, openai_stream

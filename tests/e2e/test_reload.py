@@ -80,7 +80,7 @@ async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
 async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_too(
     open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from proxy.backends.compatible import CompatibleBackend
+    from proxy.backends.openai.compatible import CompatibleBackend
 
     async def broken(self: object) -> None:
         raise RuntimeError("a bug")

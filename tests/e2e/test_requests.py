@@ -46,7 +46,7 @@ def json_headers(**more: str) -> dict[str, str]:
     return {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in more.items()}}
 
 
-# -- H01, H02, H03: what models and far sides write
+# -- H01, H02, H03: what models and upstreams write
 
 
 HOSTILE = [

@@ -39,7 +39,7 @@ PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "hi", "stream": True}
 TOKENS = ["One", " two", " three", " four"]
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-CODEX = (Path(__file__).parents[1] / "dialects/golden/responses-codex-request.json").read_bytes()
+CODEX = (Path(__file__).parents[1] / "contracts/golden/responses-codex-request.json").read_bytes()
 SDK_EVENT: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(ResponseStreamEvent)
 WEATHER: Any = {
     "type": "function",
@@ -334,7 +334,7 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
         assert (await stream.get_final_response()).output_text == "".join(TOKENS)
 
 
-async def test_C01_a_client_that_leaves_takes_the_far_side_along(
+async def test_C01_a_client_that_leaves_takes_the_upstream_along(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -384,7 +384,7 @@ async def test_litellm_answers_with_reasoning_text_and_a_call(open_house: Opener
 async def test_anthropics_sealed_thought_goes_round_by_way_of_the_client(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
-    """Far sides that think between calls refuse the next turn without the thought and its seal."""
+    """Upstreams that think between calls refuse the next turn without the thought and its seal."""
     proxy = await open_house(f"""
         backends: {{far: {{kind: anthropic, base_url: "{upstream.origin}", api_key: not-used-at-all}}}}
         routes: [{{name: default, to: far/claude-x}}]

@@ -110,7 +110,7 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     serve: Serve, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
     def answer(seen: Seen) -> list[Steps]:
-        assert UPSTREAM_KEY in seen.headers["authorization"], "the far side itself is to have its key"
+        assert UPSTREAM_KEY in seen.headers["authorization"], "the upstream itself is to have its key"
         return FAULTS[seen.json()["model"]]
 
     upstream.decide(answer)
@@ -119,7 +119,7 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
         said = await everything_said(proxy.port, model)
         assert_no_canary(f"what clients are told of {model!r}", said)
         for where in (f":{upstream.port}", f":{unused_tcp_port}", "canary.invalid"):
-            assert where.encode() not in said, f"where the far side is, in what clients are told of {model!r}"
+            assert where.encode() not in said, f"where the upstream is, in what clients are told of {model!r}"
     assert_no_canary("refusals", await everything_said(proxy.port, "m", key=CLIENT_KEY + "x"))
     for path in ("/metrics", "/status"):
         assert_no_canary(path, await page(proxy.port, path))

@@ -70,7 +70,7 @@ async def test_an_answer_in_one_piece_may_take_as_long_as_one_does(
     upstream.play(Sleep(0.4), json_reply(200, answer))
     patient = await open_house(config(upstream.url, timeouts="{first_token_s: 0.2, whole_s: 5}"))
     status, _, body = await ask(patient, path, stream=False)
-    assert (status, b'"hi"' in body) == (200, True), "whatever the contract: the far side was asked for one piece"
+    assert (status, b'"hi"' in body) == (200, True), "whatever the contract: the upstream was asked for one piece"
     upstream.play(Stall())
     impatient = await open_house(config(upstream.url, timeouts="{whole_s: 0.2}"))
     status, _, body = await ask(impatient, path, stream=False)
@@ -292,7 +292,7 @@ async def test_A09_an_early_refusal_reaches_the_client_while_the_body_is_unsent(
         pytest.param([Send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n"), Fin()], id="cut"),
     ],
 )
-async def test_A09_a_broken_head_is_the_far_sides_fault(
+async def test_A09_a_broken_head_is_the_upstreams_fault(
     open_house: Opener, upstream: ScriptedUpstream, reply: list[Step]
 ) -> None:
     proxy = await open_house(config(upstream.url))
@@ -372,7 +372,7 @@ async def test_founding_clients_get_their_error_frame_since_their_headers_are_ou
     assert b"busy very busy" in body
 
 
-async def test_founding_headers_are_out_before_the_far_side_answers(
+async def test_founding_headers_are_out_before_the_upstream_answers(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url))

@@ -343,7 +343,7 @@ async def test_B12_a_compressed_bomb_is_refused(open_house: Opener, upstream: Sc
         tracemalloc.stop()
 
 
-async def test_B14_usage_is_the_far_sides_where_it_gave_any(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_B14_usage_is_the_upstreams_where_it_gave_any(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(openai_config(upstream.url))
     upstream.play(*openai_stream(TOKENS, usage={"prompt_tokens": 11, "completion_tokens": 22, "total_tokens": 33}))
     told = await ask(proxy, "/v1/chat/completions")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.chat import Audio, ChatRequest, File, Image, Message, Part, Text, ToolCall
+from proxy.request import Audio, ChatRequest, File, Image, Message, Part, Text, ToolCall
 
 Body = dict[str, Any]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from proxy.chat import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall, Usage
 from proxy.events import (
     Finish,
     Media,
@@ -22,6 +21,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall, Usage
 from tests.matrix.reading import Read
 
 Sent = dict[str, Any]
@@ -177,7 +177,7 @@ ASKED = {
         openai=_same("parallel_tool_calls", False),
         anthropic=lambda sent: sent.get("tool_choice", {}).get("disable_parallel_tool_use") is True,
     ),
-    "search by the far side": Asked(
+    "search by the upstream": Asked(
         request(hosted_tools=("web search",)), openai=holds("web_search"), anthropic=holds("web_search")
     ),
     "calls and their results": Asked(
@@ -268,7 +268,7 @@ ASKED = {
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """Something a far side may answer, and what tells that a client has read it."""
+    """Something an upstream may answer, and what tells that a client has read it."""
 
     events: tuple[StreamEvent, ...]
     seen: Callable[[Read], bool]

@@ -1,4 +1,4 @@
-"""Write docs/matrix.md from the table: `make docs`. A test fails when it is behind."""
+"""Write docs/proofs/matrix.md from the table: `make docs`. A test fails when it is behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.matrix.features import ASKED
 from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "matrix.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "proofs" / "matrix.md"
 
 MARKS = {"+": "✓", "~": "≈", "-": "–", "!": "!", "e": "⚠", "x": "✗", ".": ""}
 TITLES = {
@@ -23,7 +23,7 @@ INTRODUCTION = """\
 # What passes
 
 Every contract in front of every way to a model, feature by feature. Each cell is a request over real sockets: what
-reached the far side, in its own terms, and what the contract's own client read.
+reached the upstream, in its own terms, and what the contract's own client read.
 """
 WHOLE = "whole: "
 
@@ -68,4 +68,4 @@ def _row(cells: Iterable[str]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print("docs/matrix.md")
+    print("docs/proofs/matrix.md")

@@ -1,7 +1,7 @@
 """What clients read: an answer in each contract, streamed or whole, back in events. A stream may come in pieces.
 
 The readers are the ones in `tests/support`, written from the contracts. Those of OpenAI and Anthropic are the
-package's own decoders for far sides, which have tests of their own; against the official SDKs too.
+package's own decoders for upstreams, which have tests of their own; against the official SDKs too.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proxy.chat import Usage
-from proxy.dialects import anthropic_stream, openai_stream
+from proxy.contracts.anthropic import stream as anthropic_stream
+from proxy.contracts.openai import stream as openai_stream
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -29,6 +29,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import Usage
 from tests.support.ollama_reader import OllamaReader
 from tests.support.readers import ConformantReader, read
 from tests.support.responses_reader import ResponsesReader
@@ -233,7 +234,7 @@ class Read:
 
     @property
     def calls(self) -> list[tuple[str, Any]]:
-        """Names and arguments. Ollama's far sides have no ids, and what JSON looks like is not the point."""
+        """Names and arguments. Ollama's upstreams have no ids, and what JSON looks like is not the point."""
         return [(call.name, json.loads(call.arguments or "{}")) for call in self.answer.tool_calls]
 
     @property

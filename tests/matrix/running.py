@@ -1,4 +1,4 @@
-"""One cell of the matrix: a request over real sockets, what reached the far side, what the client read.
+"""One cell of the matrix: a request over real sockets, what reached the upstream, what the client read.
 
 A verdict is a sign: see `table.SIGNS`.
 """
@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from proxy.chat import ChatRequest
 from proxy.events import Fault, Finish, Notice
+from proxy.request import ChatRequest
 from tests.matrix.asking import DECLARED, SAID, NoWords
-from tests.matrix.far import Anthropic, OpenAI, Wire
 from tests.matrix.features import ANSWERED, ARGUMENTS_IN_PIECES, ASKED, USER, Answered, Asked, request
 from tests.matrix.reading import READ, Read
 from tests.matrix.table import ANNOUNCED, CARRIED, FAILED, LEFT_OUT, OTHERWISE, REFUSED, UNSAID
+from tests.matrix.upstreams import Anthropic, OpenAI, Wire
 from tests.support.clients import RawClient
 from tests.support.house import Running
 from tests.support.upstream import ScriptedUpstream

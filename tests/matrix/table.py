@@ -1,4 +1,4 @@
-"""What passes: the expected verdict of every cell, for each way to a model. docs/matrix.md is made from this.
+"""What passes: the expected verdict of every cell, for each way to a model. docs/proofs/matrix.md is made from this.
 
 A cell that changes is a change that clients see: change it here, say why in `NOTES`, and run `make docs`.
 """
@@ -14,7 +14,7 @@ SIGNS = {
     "!": "left out, and the client is told: in the header `X-Chat-Notice`, and in the answer where it has a place for it",
     "e": "the answer ends in an error that says why",
     "x": "refused with status 400 before anything is asked of the model",
-    ".": "cannot be said by the contract, or by the far side",
+    ".": "cannot be said by the contract, or by the upstream",
 }
 CARRIED, OTHERWISE, LEFT_OUT, ANNOUNCED, FAILED, REFUSED, UNSAID = SIGNS
 
@@ -53,7 +53,7 @@ _OPENAI = rows("""
     tools                         x + + + + + x + +
     `tool_choice`                 x + + + . + x + +
     one call at a time            x + + + . + x + +
-    search by the far side        . + ! ! . . . . .
+    search by the upstream        . + ! ! . . . . .
     calls and their results       x + + + + + x + +
     that a tool failed            . . . ! . ! x ! .
     image in a result             . . + + + . . + .
@@ -97,7 +97,7 @@ _OPENAI = rows("""
 _ANTHROPIC = _OPENAI | rows("""
     earlier reasoning             - - - . - - - - -
     earlier reasoning, sealed     . . + + . + + + .
-    search by the far side        . ! ! + . . . . .
+    search by the upstream        . ! ! + . . . . .
     that a tool failed            . . . + . + x + .
     PDF, address                  . . + + . + + + .
     audio                         x x x . . x x x x
@@ -118,13 +118,13 @@ _ANTHROPIC = _OPENAI | rows("""
 _LITELLM_OPENAI = _OPENAI | rows("""
     earlier reasoning             - - - . - - - - -
     `top_k`                       ! ! . ! ! ! ! ! !
-    search by the far side        . ! ! ! . . . . .
+    search by the upstream        . ! ! ! . . . . .
     `reasoning_effort`            ! ! ! ! ! ! ! ! !
     several answers, `n`          x x . . . x x x x
     `logprobs`                    - x . . . - - - -
 """)
 _LITELLM_ANTHROPIC = _ANTHROPIC | rows("""
-    search by the far side        . ! ! ! . . . . .
+    search by the upstream        . ! ! ! . . . . .
     that a tool failed            . . . ! . ! x ! .
     image, address                x x x x . x x x x
     PDF, address                  . . x x . x x x .
@@ -141,10 +141,10 @@ EXPECTED = {
 }
 
 NOTES = {
-    "earlier reasoning": "Only a far side of the client's own dialect gets reasoning back that bears no seal: others refuse or ignore it.",
-    "earlier reasoning, sealed": "A seal is for the far side that made it: Anthropic's models, directly or through litellm.",
+    "earlier reasoning": "Only an upstream of the client's own dialect gets reasoning back that bears no seal: others refuse or ignore it.",
+    "earlier reasoning, sealed": "A seal is for the upstream that made it: Anthropic's models, directly or through litellm.",
     "tools": "`chat`, `ai-text` and declared contracts without a template for calls could not tell a call: the client would wait for ever.",
-    "search by the far side": "And every other tool that it runs by itself: only one of the request's own contract has the same.",
+    "search by the upstream": "And every other tool that it runs by itself: only one of the request's own contract has the same.",
     "calls and their results": "`chat` and `ai-text` refuse the tools that come with them.",
     "that a tool failed": "OpenAI's form, which litellm is asked in too, has no field for it, and litellm makes none for Anthropic: the result's text has to say so.",
     "image in a result": "To OpenAI's form, where a tool answers in text, as if the user showed it.",

@@ -204,7 +204,7 @@ def test_every_page_can_be_reached_from_the_readme():
 def test_the_contracts_that_are_shipped_as_examples_are_those_that_are_explained():
     shipped = yaml.safe_load((ROOT / "deploy" / "examples" / "frontends.yaml").read_text())["frontends"]
     shown: dict[str, object] = {}
-    for match in BLOCK.finditer((ROOT / "docs" / "frontends" / "declared.md").read_text()):
+    for match in BLOCK.finditer((ROOT / "docs" / "contracts" / "declared.md").read_text()):
         if match["language"] == "yaml":
             shown |= yaml.safe_load(match["text"])["frontends"]
     assert {name: shown.get(name) for name in shipped} == shipped

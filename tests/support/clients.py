@@ -55,7 +55,7 @@ class RawClient:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.end: End = ""  # how the last body ended
-        self.gone = ""  # "FIN" or "RST" once the far side has closed
+        self.gone = ""  # "FIN" or "RST" once the upstream has closed
         self.received = 0  # bytes taken off the socket
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
@@ -161,14 +161,14 @@ class RawClient:
         return body
 
     async def read_some(self, most: int = 1024, *, within: float = WITHIN_S) -> bytes:
-        """Raw bytes off the socket, head, framing and all; `b""` when the far side has closed."""
+        """Raw bytes off the socket, head, framing and all; `b""` when the upstream has closed."""
         if not self._buffer:
             await self._receive(within, most)
         taken, self._buffer = self._buffer[:most], self._buffer[most:]
         return taken
 
     async def closed(self, *, within: float = WITHIN_S) -> str:
-        """Wait until the far side closes; returns "FIN" or "RST". Whatever else comes is thrown away."""
+        """Wait until the upstream closes; returns "FIN" or "RST". Whatever else comes is thrown away."""
         async with asyncio.timeout(within):
             while not self.gone:
                 await self._receive(within)
@@ -233,7 +233,7 @@ class RawClient:
         return taken
 
     async def _receive(self, within: float, most: int = 65536) -> bool:
-        """More bytes into the buffer; False when the far side has closed."""
+        """More bytes into the buffer; False when the upstream has closed."""
         try:
             async with asyncio.timeout(within):
                 data = await self._loop.sock_recv(self.sock, most)

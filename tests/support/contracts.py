@@ -1,6 +1,6 @@
 """Every contract in a row: how its answers are written, how its clients read them, and what of an answer they tell.
 
-The readers take the bytes in any pieces. Where the proxy has a decoder of its own, because a far side speaks the
+The readers take the bytes in any pieces. Where the proxy has a decoder of its own, because an upstream speaks the
 contract too, that is the reader; the others stand in this folder, written from the clients and sharing no code with
 the package.
 """
@@ -14,19 +14,16 @@ from typing import Any
 
 import msgspec
 
-from proxy.chat import ChatRequest, Message, Text, Usage
-from proxy.dialects import (
-    ag_ui_writer,
-    ai_sdk_writer,
-    ai_text,
-    anthropic_writer,
-    ollama_writer,
-    openai_responses_object,
-    openai_responses_tools,
-    openai_responses_writer,
-    openai_writer,
-    plain,
-)
+from proxy.contracts.ag_ui import writer as ag_ui_writer
+from proxy.contracts.ai_sdk import text_writer as ai_text
+from proxy.contracts.ai_sdk import writer as ai_sdk_writer
+from proxy.contracts.anthropic import writer as anthropic_writer
+from proxy.contracts.chat import writer as plain
+from proxy.contracts.ollama import writer as ollama_writer
+from proxy.contracts.openai import writer as openai_writer
+from proxy.contracts.responses import objects as openai_responses_object
+from proxy.contracts.responses import tools as openai_responses_tools
+from proxy.contracts.responses import writer as openai_responses_writer
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -44,6 +41,8 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import ChatRequest, Message, Text, Usage
+from proxy.wire.text import error_line
 from tests.matrix import asking, reading
 from tests.support import declared
 from tests.support.answers import for_the_hook, with_lf
@@ -159,7 +158,7 @@ def _chat(dialect: plain.Dialect) -> Contract:
         """Where readers know named events there are notices, and one for all the images that got lost."""
         if dialect in ("sse", "json") and isinstance(event, (Media, Notice)):
             notice = LOST_MEDIA if isinstance(event, Media) else event
-            return Notice("", plain.one_line(ProxyError(notice.message, code=""))) if dialect == "sse" else notice
+            return Notice("", error_line(ProxyError(notice.message, code=""))) if dialect == "sse" else notice
         return ONLY_TEXT(event)
 
     def seen(told: Told) -> Told:

@@ -9,7 +9,7 @@ from textwrap import dedent, indent
 from proxy.backends.base import kind
 from proxy.config.frontends import FrontendSettings
 from proxy.config.load import load_config
-from proxy.dialects.declared import AnswerWriter, Contract
+from proxy.contracts.declared.writer import AnswerWriter, Contract
 from proxy.events import Batch, StreamEvent
 
 FOUNDING = """

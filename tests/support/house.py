@@ -18,9 +18,9 @@ from aiohttp import web
 
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.app import READ_AHEAD, House, create_app
+from proxy.contracts.ollama.frontend import PREFIX
 from proxy.errors import EndReason
-from proxy.frontends.ollama import PREFIX
-from proxy.frontends.server import Runner
+from proxy.server.listener import Runner
 from proxy.telemetry.record import StreamRecord
 from tests.support.quiescence import quiescent
 
@@ -65,7 +65,7 @@ def openai_config(upstream_url: str, *, server: str = "{}", **more: str) -> str:
 
 
 async def at_rest(house: House, within: float = 2.0) -> None:
-    """Nothing is under way, and what is connected to a far side is only waiting for the next request (R6)."""
+    """Nothing is under way, and what is connected to an upstream is only waiting for the next request (R6)."""
     try:
         async with asyncio.timeout(within):
             while house.active or house.transport.stats().in_use:

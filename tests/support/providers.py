@@ -1,4 +1,4 @@
-"""How different far sides say the same: an answer, a cut, an error. For backends that speak different wires."""
+"""How different upstreams say the same: an answer, a cut, an error. For backends that speak different wires."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Wire(Protocol):
         """A refusal before the stream."""
 
     def error_inside(self, message: str) -> list[Step]:
-        """A failure that the far side tells of inside the stream."""
+        """A failure that the upstream tells of inside the stream."""
 
     def malformed(self) -> list[Step]:
         """Something inside the stream that is no event of this wire."""

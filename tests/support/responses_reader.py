@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proxy.chat import Usage
 from proxy.errors import ProxyError
 from proxy.events import (
     Fault,
@@ -25,6 +24,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import Usage
 from tests.support.readers import ConformantReader
 
 PART_DELTAS = {"response.output_text.delta": (TextDelta, "text"), "response.refusal.delta": (RefusalDelta, "refusal")}

@@ -90,7 +90,7 @@ async def test_silence_fails_the_test_and_shows_what_came(upstream, client):
 
 
 @pytest.mark.parametrize(("leave", "how"), [("fin", "FIN"), ("rst", "RST"), ("half_close", "FIN")])
-async def test_every_way_to_leave_looks_so_to_the_far_side(upstream, client, leave, how):
+async def test_every_way_to_leave_looks_so_to_the_upstream(upstream, client, leave, how):
     upstream.play(Send(sse_head()))
     await client.post("/chat")
     await client.read_head()
@@ -118,7 +118,7 @@ async def test_a_body_can_be_dripped_and_a_head_withheld(upstream, client):
     assert (await client.read_head()).status == 413
 
 
-async def test_a_close_by_the_far_side_is_noticed_without_reading_on_purpose(upstream, client):
+async def test_a_close_by_the_upstream_is_noticed_without_reading_on_purpose(upstream, client):
     upstream.play(Send(head(200, {"content-length": "5"}) + b"hello"), Rst())
     await client.get("/")
     assert await client.closed() == "RST"

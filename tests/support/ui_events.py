@@ -7,7 +7,6 @@ import json
 
 from hypothesis import strategies as st
 
-from proxy.chat import Usage
 from proxy.errors import UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -25,6 +24,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import Usage
 
 CUT = UpstreamTruncated("the answer was cut off")
 

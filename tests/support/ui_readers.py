@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 
-from proxy.chat import Usage
 from proxy.errors import ProxyError
 from proxy.events import (
     Fault,
@@ -26,6 +25,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.request import Usage
 from tests.support.readers import ConformantReader
 
 REASONS = {"stop": "stop", "length": "length", "tool-calls": "tool_calls", "content-filter": "content_filter"}

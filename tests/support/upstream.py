@@ -1,4 +1,4 @@
-"""A far side that does exactly what a test tells it to: raw sockets that play a script per request.
+"""An upstream that does exactly what a test tells it to: raw sockets that play a script per request.
 
 It is no web framework on purpose: it can cut a chunk in half, reset, stall, or answer before it has read
 the question, and it keeps what it saw as evidence (requests, FIN or RST with the time, bytes written).
@@ -104,7 +104,7 @@ def script(*steps: Steps) -> Script:
     return tuple(flat)
 
 
-# -- bytes that far sides send -----------------------------------------------------------------------------------
+# -- bytes that upstreams send -----------------------------------------------------------------------------------
 
 
 def head(status: int = 200, headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()) -> bytes:
@@ -214,7 +214,7 @@ class Closed:
 
 
 class ScriptedUpstream:
-    """The far side: listens on a free port of 127.0.0.1, plays scripts, keeps evidence."""
+    """The upstream: listens on a free port of 127.0.0.1, plays scripts, keeps evidence."""
 
     def __init__(
         self,

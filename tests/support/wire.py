@@ -1,4 +1,4 @@
-"""A wire backend at a scripted far side, over the real transport."""
+"""A wire backend at a scripted upstream, over the real transport."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from proxy.backends.base import Resources, kind
-from proxy.backends.wire import WireBackend
-from proxy.chat import ChatRequest, Message, Text
+from proxy.backends.http import WireBackend
 from proxy.errors import ProxyError
 from proxy.events import Batch, StreamEvent, check_order
-from proxy.routing import Target
+from proxy.request import ChatRequest, Message, Text
+from proxy.routing.plan import Target
 from proxy.transport.http1 import HttpTransport
 
 HI = Message("user", (Text("hi"),))

@@ -10,8 +10,8 @@ import warnings
 import pytest
 import structlog
 
-from proxy.chat import Usage
 from proxy.events import Notice
+from proxy.request import Usage
 from proxy.telemetry.log import configure, log_request_end
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.redact import Redactor

@@ -3,7 +3,7 @@ import uuid
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.chat import Usage
+from proxy.request import Usage
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import StreamRecord
 
@@ -134,7 +134,7 @@ def test_names_of_an_earlier_config_stay_known(metrics):
     assert routes == {"route=default", "route=newer"}
 
 
-def test_negative_usage_from_a_far_side_breaks_nothing(metrics):
+def test_negative_usage_from_a_upstream_breaks_nothing(metrics):
     account(metrics, ended(usage=Usage(input_tokens=-5, output_tokens=3)))
     assert samples(metrics)["tokens_total", "backend=openai", "direction=in", "model=gpt-4o-mini"] == 0
 

@@ -21,7 +21,7 @@ def tick(transport: HttpTransport) -> None:
 
 
 class Far:
-    """A far side that sends a numbered piece each time it is told to."""
+    """An upstream that sends a numbered piece each time it is told to."""
 
     def __init__(self, upstream, ask, transport, count: int) -> None:
         self._upstream, self._ask, self._transport = upstream, ask, transport

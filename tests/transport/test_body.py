@@ -151,7 +151,7 @@ async def test_cancelling_a_read_loses_nothing(upstream, ask):
 # -- slow readers (C04) ----------------------------------------------------------------------------------------------
 
 
-async def test_an_unread_body_blocks_the_far_side_and_flows_on_when_read_c04(upstream, ask):
+async def test_an_unread_body_blocks_the_upstream_and_flows_on_when_read_c04(upstream, ask):
     size, times = 64 * 1024, 600
     upstream.play(head(200, {"content-length": str(size * times)}), Send(b"x" * size, times=times))
     response = await ask()

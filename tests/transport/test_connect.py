@@ -1,4 +1,4 @@
-"""Getting through to the far side, or saying why not (A01, A02)."""
+"""Getting through to the upstream, or saying why not (A01, A02)."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ async def test_certificates_that_cannot_be_read_are_said_so_before_connecting(tl
     assert tls.connections == 0
 
 
-async def test_closing_a_tls_stream_reaches_the_far_side_at_once(tls, trusting):
+async def test_closing_a_tls_stream_reaches_the_upstream_at_once(tls, trusting):
     tls.play(sse_head(), chunked(b"x"), Stall())
     response = await trusting.open(post(tls.url))
     assert await response.read() == b"x"

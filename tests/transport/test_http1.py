@@ -1,4 +1,4 @@
-"""Requests as they are sent, connections as they are kept, and far sides that behave badly around both."""
+"""Requests as they are sent, connections as they are kept, and upstreams that behave badly around both."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ async def test_concurrent_requests_have_connections_of_their_own(upstream, ask, 
     assert transport.stats().idle == 8
 
 
-async def test_closing_an_unfinished_answer_reaches_the_far_side_at_once_c01(upstream, ask, transport):
+async def test_closing_an_unfinished_answer_reaches_the_upstream_at_once_c01(upstream, ask, transport):
     upstream.play(sse_head(), chunked(b"x"), Stall())
     response = await ask()
     assert await response.read() == b"x"
@@ -349,7 +349,7 @@ async def test_a_request_is_not_repeated_once_a_byte_of_the_answer_came_a08(upst
     assert len(upstream.requests) == 2
 
 
-async def test_a_request_the_far_side_has_worked_on_is_not_repeated_a08(upstream, ask, monkeypatch):
+async def test_a_request_the_upstream_has_worked_on_is_not_repeated_a08(upstream, ask, monkeypatch):
     monkeypatch.setattr("proxy.transport.http1.STALE_WITHIN_S", 0.02)
     thought = asyncio.Event()
     upstream.play(OK)
@@ -370,7 +370,7 @@ async def test_a_malformed_answer_on_a_reused_connection_is_not_repeated(upstrea
     assert len(upstream.requests) == 2
 
 
-async def test_no_error_while_the_far_side_keeps_closing_idle_connections_a08(upstream, ask):
+async def test_no_error_while_the_upstream_keeps_closing_idle_connections_a08(upstream, ask):
     chance = random.Random(8)
     upstream.decide(lambda seen: [*OK, Fin()] if chance.random() < 0.5 else OK)
 

@@ -68,7 +68,7 @@ async def test_the_connection_used_last_goes_first(upstream, transport):
 
 
 @pytest.mark.parametrize(("value", "kept"), [("timeout=1", 0), ("timeout=0", 0), ("max=5, timeout=60", 1), ("x", 1)])
-async def test_the_far_sides_own_keep_alive_is_respected(upstream, transport, value, kept):
+async def test_the_upstreams_own_keep_alive_is_respected(upstream, transport, value, kept):
     upstream.play(json_reply(200, {}, {"keep-alive": value}))
     await ask(transport, upstream)
     assert transport.stats().idle == kept

@@ -1,0 +1,1 @@
+"""The backend that reaches models through the litellm SDK."""

@@ -1,0 +1,102 @@
+"""What litellm hands out, as the OpenAI chunks it means, without what it makes up.
+
+Iterating litellm's stream wrapper to its end is no good here: at a clean end of the connection it invents a
+finish reason, so that a cut answer looks complete (BerriAI/litellm#42140); it counts tokens nobody asked for;
+and its success handlers may call the upstream again, blocking. So we iterate the provider's own stream, which
+ends when the provider's bytes do, and use the wrapper only to translate one chunk at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+_TURN = 16
+"""Chunks after which other streams get a turn: what is already buffered is handed out without waiting."""
+
+Payload = dict[str, Any]
+
+
+async def payloads(wrapper: Any, model: str) -> AsyncGenerator[bytes, None]:
+    """Each chunk as JSON, in the form of a `chat.completion.chunk`. Ends where the provider's stream does.
+
+    A finish reason is in it only if the provider gave one. `model` is what to call the model where the
+    provider does not say.
+    """
+    count = 0
+    source = _translated(wrapper) if hasattr(wrapper.completion_stream, "__aiter__") else _iterated(wrapper)
+    async with aclosing(source):
+        async for raw, chunk in source:
+            payload = _payload(raw, chunk, model)
+            if payload is not None:
+                yield msgspec.json.encode(payload)
+            count += 1
+            if count % _TURN == 0:
+                await asyncio.sleep(0)
+
+
+def last_word(wrapper: Any) -> bytes | None:
+    """A chunk with the finish reason that the provider gave, however its stream ended; nothing if it gave none.
+
+    Needed because litellm takes the reason off a chunk that also has content, to send it at the end.
+    """
+    return msgspec.json.encode(_dumped(wrapper.finish_reason_handler())) if _given_reason(wrapper) else None
+
+
+def _given_reason(wrapper: Any) -> bool:
+    return bool(wrapper.received_finish_reason or wrapper.intermittent_finish_reason)
+
+
+async def _translated(wrapper: Any) -> AsyncGenerator[tuple[Any, Any], None]:
+    """The provider's chunks and what they mean; nothing for those that mean nothing."""
+    async for raw in wrapper.completion_stream:
+        if raw is None or raw == "None":
+            continue
+        try:
+            chunk = wrapper.chunk_creator(chunk=raw)
+        except StopIteration:  # its way to say that what comes after a finish reason does not matter
+            continue
+        yield raw, chunk
+
+
+async def _iterated(wrapper: Any) -> AsyncGenerator[tuple[Any, Any], None]:
+    """The wrapper's own chunks, for the few providers without an asynchronous stream: less its invented end."""
+    async for chunk in wrapper:
+        if any(choice.finish_reason for choice in chunk.choices) and not _given_reason(wrapper):
+            return
+        yield chunk, chunk
+
+
+def _payload(raw: Any, chunk: Any, model: str) -> Payload | None:
+    """A chunk and the usage that came with it. litellm drops chunks that hold nothing but usage."""
+    payload: Payload | None = _dumped(chunk) if chunk is not None else None
+    usage = _dumped(_field(raw, "usage"))
+    usage = usage if isinstance(usage, dict) else None
+    if payload is None and (refusal := _refusal(raw)):
+        payload = {"choices": [{"index": 0, "delta": {"refusal": refusal}}]}
+    if payload is None:
+        return {"choices": [], "usage": usage} if usage else None
+    if usage:
+        payload["usage"] = usage
+    payload["model"] = _field(raw, "model") or model  # the wrapper puts the requested name in its place
+    return payload
+
+
+def _refusal(raw: Any) -> str | None:
+    """A piece of a refusal, which litellm knows no more of than of an empty chunk: the answer would be one of nothing."""
+    choices = _field(raw, "choices")
+    delta = _field(choices[0], "delta") if isinstance(choices, list) and choices else None
+    text = _field(delta, "refusal")
+    return text if isinstance(text, str) else None
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _dumped(value: Any) -> Any:
+    return value.model_dump(mode="json", exclude_none=True) if hasattr(value, "model_dump") else value

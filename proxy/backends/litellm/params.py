@@ -1,0 +1,63 @@
+"""Which settings of a request litellm passes on, and what gets lost in its hands.
+
+litellm knows of OpenAI's settings which ones a model takes, and leaves out the others (`drop_params`). Those that
+OpenAI does not have it passes on to whatever provider there is, taken or not: so they go only where they are known
+to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
+from proxy.errors import Unsupported
+from proxy.events import Notice
+from proxy.request import ChatRequest
+from proxy.wire.json_body import NOT_EVERYWHERE, PARAMETERS
+from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, missed
+
+PASSED_ON = frozenset(PARAMETERS) - {"n"}
+
+_CLAUDE = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai"})
+_NO_BARE_JSON = frozenset({"anthropic"})  # litellm's form of it is left out
+
+_TOP_K = frozenset({"top_k"})
+_MORE: Mapping[str, frozenset[str]] = {
+    "anthropic": _TOP_K,
+    "bedrock": _TOP_K,
+    "gemini": _TOP_K,
+    "vertex_ai": _TOP_K,
+    "ollama": _TOP_K | {"min_p"},
+    "ollama_chat": _TOP_K | {"min_p"},
+    "hosted_vllm": NOT_EVERYWHERE,
+    "openrouter": NOT_EVERYWHERE,
+}
+"""Providers that take settings OpenAI does not have."""
+
+
+def passed_on(provider: str) -> frozenset[str]:
+    """The settings that may go to litellm for one of this provider's models."""
+    return (PASSED_ON - NOT_EVERYWHERE) | _MORE.get(provider, frozenset())
+
+
+def refuse_untaken(request: ChatRequest, names: Collection[str]) -> None:
+    """Where nothing is to be dropped: what litellm would be as strict about, if it knew it. Hints are no demands."""
+    for name in NOT_EVERYWHERE.difference(names, request.hints, request.routed):
+        if missed(request, name):
+            raise Unsupported(f"{name}: this target does not take it", param=name)
+
+
+def left_out(
+    request: ChatRequest, sent: Mapping[str, Any], *, supported: Collection[str] | None, provider: str, model: str
+) -> list[Notice]:
+    """What of a request does not reach the provider. `supported` are OpenAI's settings that litellm says it takes."""
+    lost = {name for name in request.params if name not in sent}
+    if supported is not None:
+        lost |= request.params.keys() - NOT_EVERYWHERE - frozenset(supported)
+    if provider in _CLAUDE and not takes_sampling(model):
+        lost.update(SAMPLING)
+    if provider in _NO_BARE_JSON and request.params.get("response_format") == {"type": "json_object"}:
+        lost.add("response_format")
+    notices = ignored_settings(request, [name for name in request.params if name in lost])
+    return [*notices, *hosted_tools(request), *failed_results(request)]

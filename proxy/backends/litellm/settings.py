@@ -1,0 +1,96 @@
+"""What a row of kind `litellm` may say, and what of it must not be told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from proxy.backends.base import BackendSettings
+from proxy.backends.settings import Address, Key
+
+_OURS = frozenset(
+    {
+        # Arguments of `acompletion` that are not the config's to give either: they are what this module is about.
+        "acompletion",
+        "api_base",
+        "api_key",
+        "api_version",
+        "base_url",
+        "caching",
+        "callbacks",
+        "client",
+        "context_window_fallback_dict",
+        "custom_llm_provider",
+        "drop_params",
+        "fallbacks",
+        "logger_fn",
+        "max_retries",
+        "messages",
+        "mock_delay",
+        "mock_response",
+        "mock_timeout",
+        "mock_tool_calls",
+        "model",
+        "model_list",
+        "n",
+        "num_retries",
+        "shared_session",
+        "stream",
+        "stream_options",
+        "timeout",
+        "tools",
+    }
+)
+
+
+class LiteLLMSettings(BackendSettings):
+    """A row of kind `litellm`."""
+
+    models: list[str] = Field(
+        default_factory=list,
+        description="The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
+        "leaves the model to the client. None by default: the name decides where a request and the key go.",
+    )
+    api_key: Key | None = Field(
+        default=None, description="The provider's key. Default: the variable litellm reads for it, if set."
+    )
+    api_base: Address | None = Field(default=None, description="The provider's address, where it is not the usual one.")
+    api_version: str | None = Field(default=None, min_length=1, description="The API version, for Azure.")
+    drop_params: bool = Field(
+        default=True,
+        description="Leave out settings the provider does not know, such as `seed`. `false`: refuse the request.",
+    )
+    include_usage: bool = Field(default=True, description="Ask for token counts in streams, where it needs asking.")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,  # may hold credentials
+        description="More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
+        "`vertex_project` or `extra_headers`. A client cannot give any of these.",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            if name in _OURS or name.startswith("_"):
+                raise ValueError(f"{name} cannot be given here")
+        return options
+
+
+def secrets(settings: LiteLLMSettings) -> list[str]:
+    """What may not be told: the key, and every text among the options."""
+    key = [settings.api_key.get_secret_value()] if settings.api_key else []
+    return key + list(_texts(settings.options))
+
+
+def _texts(value: Any) -> list[str]:
+    match value:
+        case str():
+            return [value] if len(value) >= 8 else []
+        case dict():
+            return [text for inner in value.values() for text in _texts(inner)]
+        case list():
+            return [text for inner in value for text in _texts(inner)]
+        case _:
+            return []

@@ -1,0 +1,1 @@
+"""Backends that speak OpenAI Chat Completions: OpenAI, Azure and compatible servers."""

@@ -1,0 +1,195 @@
+"""Kind `openai`: OpenAI and Azure OpenAI.
+
+The official SDK is the authority on where requests go and what identifies them: its client object is made
+once, asked, and closed. The bytes go through our own transport, because the SDK's costs milliseconds of CPU
+per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from proxy.backends.base import Resources
+from proxy.backends.http import Identity
+from proxy.backends.openai.wire import OpenAIWireBackend
+from proxy.backends.redact import Redactor
+from proxy.backends.settings import Address, Key, OpenAIWireSettings, revealed, revealed_query
+from proxy.errors import ConfigError
+from proxy.request import ChatRequest
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_CREDENTIALS = frozenset({"authorization", "api-key"})
+_NO_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")  # they answer 400 to `reasoning_effort`
+_OURS = _CREDENTIALS | {"accept", "content-type", "user-agent"}
+
+
+class AzureSettings(BaseModel):
+    """Where an Azure OpenAI resource is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    endpoint: Address = Field(description="The resource's address, such as `https://example.openai.azure.com`.")
+    api_version: str = Field(min_length=1, description="The API version, such as `2024-10-21`.")
+    deployment: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The deployment that answers. Default: the one named like the target's model.",
+    )
+    ad_token: Key | None = Field(
+        default=None, description="A Microsoft Entra ID token, in place of `api_key`. It is not renewed."
+    )
+
+
+class OpenAISettings(OpenAIWireSettings):
+    """A row of kind `openai`."""
+
+    api_key: Key | None = Field(
+        default=None, description="The API key. Default: the SDK's own, the variable OPENAI_API_KEY."
+    )
+    base_url: Address | None = Field(
+        default=None,
+        description="Another address than OpenAI's, up to and with `/v1`. Default: the SDK's own, "
+        "OPENAI_BASE_URL or `https://api.openai.com/v1`.",
+    )
+    organization: str | None = Field(default=None, description="Whose usage it is, for keys of several organizations.")
+    project: str | None = Field(default=None, description="The project it is booked under.")
+    azure: AzureSettings | None = Field(default=None, description="Use Azure OpenAI: where the resource is.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> OpenAISettings:
+        if self.azure is not None and self.base_url is not None:
+            raise ValueError("give either `base_url` or `azure`, not both")
+        if self.azure is not None and (self.api_key is None) == (self.azure.ad_token is None):
+            raise ValueError("Azure OpenAI takes either `api_key` or `azure.ad_token`: give one of them")
+        return self
+
+
+class OpenAIBackend(OpenAIWireBackend):
+    """OpenAI, or Azure OpenAI, as the SDK would reach it."""
+
+    def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:
+        super().__init__(
+            name,
+            resources,
+            include_usage=settings.include_usage is not False,
+            max_tokens_name=settings.max_tokens_name,
+            forward_headers=settings.forward_headers,
+        )
+        self._settings = settings
+
+    async def open(self) -> None:
+        """Import the SDK, which takes a second, in a thread; raises `ConfigError` where it finds no key."""
+        client = await asyncio.to_thread(_client, self.name, self._settings)
+        try:
+            identity = _identity(client, self._settings)
+        finally:
+            await client.close()
+        if not _CREDENTIALS & identity.headers.keys():
+            raise _no_key(self.name)
+        self.identify(identity)
+
+    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:
+        """OpenAI's newer models refuse `max_tokens`, and all of its models take the other name."""
+        if self._max_tokens_name is None and request.dialect != self.dialect and self._at_openai:
+            return "max_completion_tokens"
+        return self._max_tokens_name
+
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
+        # Models that can do without thinking do so unless they are told otherwise, and the others refuse `none`.
+        refused = model.startswith(_NO_REASONING) or request.params.get("reasoning_effort") == "none"
+        return frozenset() if refused else frozenset({"reasoning_effort"})
+
+    @property
+    def _at_openai(self) -> bool:
+        return urlsplit(self._identity.url).hostname == "api.openai.com"
+
+
+def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:
+    import openai  # noqa: PLC0415 - a second of CPU, and only who names this kind needs it
+
+    common: dict[str, Any] = {
+        "api_key": _plain(settings.api_key),
+        "organization": settings.organization,
+        "project": settings.project,
+        "default_headers": revealed(settings.headers),
+        "default_query": revealed_query(settings.query),
+    }
+    azure = settings.azure
+    try:
+        if azure is None:
+            return openai.AsyncOpenAI(base_url=settings.base_url, **common)
+        return openai.AsyncAzureOpenAI(
+            azure_endpoint=azure.endpoint,
+            azure_deployment=azure.deployment,
+            api_version=azure.api_version,
+            azure_ad_token=_plain(azure.ad_token),
+            **common,
+        )
+    except openai.OpenAIError as error:
+        if azure is None and settings.api_key is None:
+            raise _no_key(name) from None
+        raise ConfigError(f"backend {name}: the OpenAI SDK refuses these settings: {_clean(settings, error)}") from None
+
+
+def _identity(client: AsyncOpenAI, settings: OpenAISettings) -> Identity:
+    """What the SDK would send, without what it tells of this machine (`x-stainless-*`)."""
+    extra, authorization = revealed(settings.headers), _authorization(client, settings)
+    headers = {
+        name.lower(): value
+        for name, value in client.default_headers.items()
+        if isinstance(value, str)  # else it is the SDK's mark for "leave this one out"
+    }
+    headers = {name: value for name, value in headers.items() if name not in _OURS and "x-stainless-" not in name}
+    headers["user-agent"] = f"chat-proxy/{version('chat-proxy')} openai-python/{version('openai')}"
+    headers.update(authorization)
+    headers.update(extra)
+    path = "chat/completions"
+    if settings.azure is not None and settings.azure.deployment is None:
+        path = "deployments/{model}/" + path
+    url = f"{str(client.base_url).rstrip('/')}/{path}"
+    if client.default_query:
+        url += "?" + urlencode({name: str(value) for name, value in client.default_query.items()})
+    secrets = [value.rpartition(" ")[2] for value in authorization.values()]
+    return Identity(url, headers, (*secrets, *extra.values(), *revealed_query(settings.query).values()))
+
+
+def _authorization(client: AsyncOpenAI, settings: OpenAISettings) -> dict[str, str]:
+    azure = settings.azure
+    if azure is None:
+        return {name.lower(): value for name, value in client.auth_headers.items()}
+    # `auth_headers` of the Azure client is right in SDK 3 only; in 2.x it says Bearer to a key that goes in `api-key`.
+    if azure.ad_token is not None:
+        return {"authorization": f"Bearer {azure.ad_token.get_secret_value()}"}
+    return {"api-key": _plain(settings.api_key) or ""}
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _no_key(name: str) -> ConfigError:
+    return ConfigError(f"backend {name}: no key; give `api_key`, or set the variable OPENAI_API_KEY")
+
+
+def _clean(settings: OpenAISettings, error: Exception) -> str:
+    return Redactor([value for value in (_plain(settings.api_key),) if value])(str(error))
+
+
+class OpenAIKind:
+    """Registers the kind."""
+
+    kind = "openai"
+    settings = OpenAISettings
+
+    def build(self, name: str, settings: OpenAISettings, resources: Resources) -> OpenAIBackend:
+        return OpenAIBackend(name, settings, resources)
+
+
+KIND = OpenAIKind()

@@ -1,0 +1,162 @@
+"""Kind `openai-compatible`: any server that speaks OpenAI Chat Completions. A vendor is a row of data, not code."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Literal, get_args
+from urllib.parse import urlencode
+
+import msgspec
+from pydantic import Field, model_validator
+
+from proxy.backends.base import Resources
+from proxy.backends.http import Identity
+from proxy.backends.openai.wire import OpenAIWireBackend
+from proxy.backends.settings import Address, Key, MaxTokensName, OpenAIWireSettings, revealed, revealed_query
+from proxy.request import ChatRequest
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """What is known of a vendor: its address, the variable its key is usually kept in, its quirks."""
+
+    base_url: str
+    key_variable: str = ""  # empty: it asks for no key
+    include_usage: bool = True
+    max_tokens_name: MaxTokensName | None = None
+    takes: frozenset[str] = frozenset()  # settings that OpenAI does not have, or not all of its models
+
+
+_SAMPLING = frozenset({"top_k", "min_p", "repetition_penalty"})
+
+PresetName = Literal[
+    "ollama",
+    "vllm",
+    "llama.cpp",
+    "lmstudio",
+    "sglang",
+    "anthropic",
+    "cerebras",
+    "deepinfra",
+    "deepseek",
+    "fireworks",
+    "gemini",
+    "groq",
+    "huggingface",
+    "mistral",
+    "moonshot",
+    "nvidia",
+    "openrouter",
+    "perplexity",
+    "together",
+    "xai",
+]
+
+PRESETS: dict[str, Preset] = {
+    # On this machine, at the ports these servers take by themselves.
+    "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens", takes=frozenset({"reasoning_effort"})),
+    "vllm": Preset("http://127.0.0.1:8000/v1", takes=_SAMPLING),
+    "llama.cpp": Preset("http://127.0.0.1:8080/v1", takes=_SAMPLING),
+    "lmstudio": Preset("http://127.0.0.1:1234/v1", max_tokens_name="max_tokens"),
+    "sglang": Preset("http://127.0.0.1:30000/v1", takes=_SAMPLING),
+    # Elsewhere.
+    "anthropic": Preset("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", max_tokens_name="max_completion_tokens"),
+    "deepinfra": Preset("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY", max_tokens_name="max_tokens"),
+    "deepseek": Preset("https://api.deepseek.com", "DEEPSEEK_API_KEY", max_tokens_name="max_tokens"),
+    "fireworks": Preset("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", max_tokens_name="max_tokens"),
+    "gemini": Preset("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", max_tokens_name="max_completion_tokens"),
+    "huggingface": Preset("https://router.huggingface.co/v1", "HF_TOKEN", max_tokens_name="max_tokens"),
+    # Mistral sends usage by itself and refuses fields it does not know.
+    "mistral": Preset(
+        "https://api.mistral.ai/v1", "MISTRAL_API_KEY", include_usage=False, max_tokens_name="max_tokens"
+    ),
+    "moonshot": Preset("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", max_tokens_name="max_tokens"),
+    "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", max_tokens_name="max_tokens"),
+    "openrouter": Preset(
+        "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", max_tokens_name="max_tokens", takes=_SAMPLING
+    ),
+    # Perplexity sends usage by itself.
+    "perplexity": Preset(
+        "https://api.perplexity.ai", "PERPLEXITY_API_KEY", include_usage=False, max_tokens_name="max_tokens"
+    ),
+    "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", max_tokens_name="max_tokens"),
+    "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY"),
+}
+"""Vendors' rows. A server without one needs only its `base_url`."""
+
+
+class CompatibleSettings(OpenAIWireSettings):
+    """A row of kind `openai-compatible`."""
+
+    preset: PresetName | None = Field(
+        default=None,
+        description="A known server or vendor, whose address and quirks need not be spelled out: "
+        + ", ".join(f"`{name}`" for name in get_args(PresetName))
+        + ".",
+    )
+    base_url: Address | None = Field(
+        default=None,
+        description="The server's address, up to what comes before `/chat/completions`. Needed without a `preset`.",
+    )
+    api_key: Key | None = Field(default=None, description="The key, sent as `Authorization: Bearer`.")
+
+    @property
+    def address(self) -> str:
+        """Where it is: what `base_url` says, else the preset."""
+        return self.base_url or (PRESETS[self.preset].base_url if self.preset else "")
+
+    @model_validator(mode="after")
+    def _complete(self) -> CompatibleSettings:
+        if self.preset is None and self.base_url is None:
+            raise ValueError("give a `base_url`, or a `preset`")
+        if self.preset is not None and self.base_url is None and self.api_key is None:
+            variable = PRESETS[self.preset].key_variable
+            if variable and not any(name.lower() == "authorization" for name in self.headers):
+                raise ValueError(f"{self.preset} needs a key: api_key: ${{{variable}}}")
+        return self
+
+
+class CompatibleBackend(OpenAIWireBackend):
+    """A server that speaks OpenAI Chat Completions."""
+
+    def __init__(self, name: str, settings: CompatibleSettings, resources: Resources) -> None:
+        preset = PRESETS[settings.preset] if settings.preset else Preset("")
+        super().__init__(
+            name,
+            resources,
+            include_usage=preset.include_usage if settings.include_usage is None else settings.include_usage,
+            max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
+            forward_headers=settings.forward_headers,
+        )
+        self._takes = preset.takes
+        self.identify(_identity(settings, settings.address))
+
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - it is the server's to say
+        return self._takes
+
+
+def _identity(settings: CompatibleSettings, base_url: str) -> Identity:
+    headers = {"user-agent": f"chat-proxy/{version('chat-proxy')}"}
+    parameters = revealed_query(settings.query)
+    secrets = [*revealed(settings.headers).values(), *parameters.values()]
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        headers["authorization"] = f"Bearer {key}"
+        secrets.append(key)
+    headers |= revealed(settings.headers)
+    query = "?" + urlencode(parameters) if parameters else ""
+    return Identity(f"{base_url}/chat/completions{query}", headers, tuple(secrets))
+
+
+class CompatibleKind:
+    """Registers the kind."""
+
+    kind = "openai-compatible"
+    settings = CompatibleSettings
+
+    def build(self, name: str, settings: CompatibleSettings, resources: Resources) -> CompatibleBackend:
+        return CompatibleBackend(name, settings, resources)
+
+
+KIND = CompatibleKind()

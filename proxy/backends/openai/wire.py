@@ -1,0 +1,69 @@
+"""What the backends that speak OpenAI Chat Completions share: how they ask and how they read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from proxy.backends.base import Resources
+from proxy.backends.http import WireBackend
+from proxy.contracts.openai.stream import DIALECT, StreamDecoder, decode_whole
+from proxy.contracts.openai.upstream_request import choices_expected, left_out, request_fields
+from proxy.events import Batch, Notice
+from proxy.request import ChatRequest
+from proxy.routing.plan import Target
+
+
+class OpenAIWireBackend(WireBackend):
+    """An upstream that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
+
+    dialect = DIALECT
+
+    def __init__(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        include_usage: bool = True,
+        max_tokens_name: str | None = None,
+        forward_headers: Collection[str] = (),
+    ) -> None:
+        super().__init__(name, resources, forward_headers=forward_headers)
+        self._include_usage = include_usage
+        self._max_tokens_name = max_tokens_name
+
+    def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
+        return request_fields(
+            request,
+            model=target.model,
+            include_usage=self._include_usage,
+            max_tokens_name=self._name_of_max_tokens(request),
+            hints=self._hints(request, target.model),
+        )
+
+    def _left_out(
+        self,
+        request: ChatRequest,
+        fields: Mapping[str, Any],
+        target: Target,  # noqa: ARG002
+    ) -> list[Notice]:
+        return left_out(request, fields)
+
+    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
+        return self._max_tokens_name
+
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
+        """Settings that `model` is known to take, where a client asked for something like it in other words."""
+        return frozenset()
+
+    def _decoder(self, request: ChatRequest) -> StreamDecoder:
+        return StreamDecoder(
+            self._resources.frame_bytes,
+            choices=choices_expected(request),
+            keep=request.dialect == DIALECT,
+            hide_usage=self._include_usage and not request.wants_usage,
+            clean=self._clean,
+        )
+
+    def _whole(self, request: ChatRequest, body: bytes) -> Batch:
+        return decode_whole(body, keep=not request.stream, clean=self._clean)

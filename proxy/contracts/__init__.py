@@ -1,0 +1,1 @@
+"""The contracts that clients and upstreams speak: one folder each, both directions, no I/O."""

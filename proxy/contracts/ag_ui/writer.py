@@ -1,0 +1,285 @@
+"""Writing answers as runs of AG-UI: `RUN_STARTED`, messages and tool calls, `RUN_FINISHED` or `RUN_ERROR`.
+
+https://docs.ag-ui.com/concepts/events. One JSON object an event, no null, no empty delta, and nothing after the
+end: clients take `[DONE]` for broken JSON. A client fails its whole run at an event it does not know, and those of
+0.0.x do not say which they are: they get what all since 0.0.37 know, and more where they name their version.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, assert_never
+
+import msgspec
+
+from proxy.errors import BrokenToolCall, ProxyError
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    FinishReason,
+    Media,
+    Notice,
+    ReasoningDelta,
+    ReasoningSignature,
+    RefusalDelta,
+    Source,
+    Start,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from proxy.request import Usage
+from proxy.wire.json_text import json_line, json_string
+from proxy.wire.omissions import notice_json
+from proxy.wire.text import error_line
+from proxy.wire.usage import camel_counts
+
+SPOKEN = "1.0"
+"""The version of the protocol that is written to clients that know it."""
+
+_TAIL = b"}\n\n"
+_VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,2}")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer repeats of its request. `version` is what the client says it speaks, if it says so."""
+
+    thread_id: str
+    run_id: str
+    parent_run_id: str | None = None
+    version: str | None = None
+
+
+class _Call:
+    """A tool call that is being written. `head` is what all its pieces begin with."""
+
+    __slots__ = ("arguments", "head", "id", "name")
+
+    def __init__(self, id: str, name: str) -> None:
+        self.id, self.name = id, name
+        self.head = b'data: {"type":"TOOL_CALL_ARGS","toolCallId":%b,"delta":' % json_string(id)
+        self.arguments: list[str] = []
+
+    def end(self) -> bytes:
+        """Its end; without arguments it has the empty object."""
+        given = b"" if self.arguments else b'%b"{}"%b' % (self.head, _TAIL)
+        return b'%bdata: {"type":"TOOL_CALL_END","toolCallId":%b}\n\n' % (given, json_string(self.id))
+
+    @property
+    def broken(self) -> bool:
+        """Whether its arguments are no JSON, as when the answer reached its limit inside them."""
+        return bool(self.arguments) and json_line("".join(self.arguments)) is None
+
+
+class RunWriter:
+    """Writes one run.
+
+    All that the model says at one go is one message, `message_id`, with the tool calls: so the client sends it back
+    as the upstream wants it. The id must differ from those of all other messages in the thread.
+    """
+
+    def __init__(self, run: Run, *, message_id: str) -> None:
+        self._run = run
+        version = _numbers(run.version)
+        self._told_all = version >= (1, 0)
+        self._reasoning = _reasoning_events(version)
+        self._id = message_id
+        self._message = json_string(message_id)
+        self._text_head = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":' % self._message
+        self._model = ""
+        self._started = False
+        self._ended = False
+        self._open = ""  # what is open: text or reasoning
+        self._thoughts = 0
+        self._thought = b""  # the id of the reasoning that is open
+        self._thought_head = b""
+        self._signature = ""
+        self._calls: dict[int, _Call] = {}
+        self._unsent = b""
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch; after a terminal event, the end of the body.
+
+        Raises `BrokenToolCall` for an answer that the protocol has no way to tell.
+        """
+        if self._ended:
+            return b""
+        events = batch.events
+        if events and type(events[-1]) is Finish:
+            return self._finished(events)
+        return b"".join([self._event(event) for event in events])
+
+    def _event(self, event: StreamEvent) -> bytes:
+        match event:
+            case TextDelta(text) | RefusalDelta(text):  # the protocol knows no refusals: they are what was said
+                if not text:
+                    return b""
+                if self._open == "text":
+                    return b"%b%b%b" % (self._text_head, json_string(text), _TAIL)
+                return b"%b%b%b%b" % (self._begin_text(), self._text_head, json_string(text), _TAIL)
+            case ReasoningDelta(text):
+                if not text or not self._reasoning:
+                    return b""
+                begin = b"" if self._open == "reasoning" and not self._signature else self._begin_reasoning()
+                return b"%b%b%b%b" % (begin, self._thought_head, json_string(text), _TAIL)
+            case ToolCallDelta(index, arguments):
+                call = self._calls.get(index)
+                if call is None or not arguments:
+                    return b""
+                call.arguments.append(arguments)
+                return b"%b%b%b" % (call.head, json_string(arguments), _TAIL)
+            case ToolCallStart(index, id_, name):
+                return self._close() + self._call(index, id_, name)
+            case ReasoningSignature(signature):
+                return self._sign(signature)
+            case Start(_, model):
+                return self._start(model)
+            case Source(url, title):
+                return _custom(b"source", b'"url":%b,"title":%b' % (json_string(url), json_string(title)))
+            case Media(media_type, url):
+                return _custom(b"file", b'"mediaType":%b,"url":%b' % (json_string(media_type), json_string(url)))
+            case Notice():
+                return _custom(b"notice", notice_json(event)[1:-1])
+            case Finish(reason, usage):
+                return self._end(reason, usage)
+            case Fault(error, usage):
+                return self._fault(error, usage)
+            case _:
+                assert_never(event)
+
+    def _start(self, model: str) -> bytes:
+        self._model = model or self._model
+        if self._started:  # a second upstream goes on with the answer
+            return b""
+        self._started = True
+        event = {"type": "RUN_STARTED", "threadId": self._run.thread_id, "runId": self._run.run_id}
+        if self._run.parent_run_id is not None:
+            event["parentRunId"] = self._run.parent_run_id
+        if self._told_all:
+            event["protocolVersion"] = SPOKEN
+        return _frame(event)
+
+    def _begin_text(self) -> bytes:
+        closed = self._close()
+        self._open = "text"
+        return b'%bdata: {"type":"TEXT_MESSAGE_START","messageId":%b,"role":"assistant"}\n\n' % (closed, self._message)
+
+    def _begin_reasoning(self) -> bytes:
+        closed = self._close()
+        self._open = "reasoning"
+        self._thoughts += 1
+        self._thought = json_string(f"{self._id}-reasoning-{self._thoughts}")
+        if self._reasoning == "THINKING":
+            self._thought_head = b'data: {"type":"THINKING_TEXT_MESSAGE_CONTENT","delta":'
+            return closed + b'data: {"type":"THINKING_START"}\n\ndata: {"type":"THINKING_TEXT_MESSAGE_START"}\n\n'
+        self._thought_head = b'data: {"type":"REASONING_MESSAGE_CONTENT","messageId":%b,"delta":' % self._thought
+        return (
+            b'%bdata: {"type":"REASONING_START","messageId":%b}\n\n'
+            b'data: {"type":"REASONING_MESSAGE_START","messageId":%b,"role":"reasoning"}\n\n'
+        ) % (closed, self._thought, self._thought)
+
+    def _sign(self, signature: str) -> bytes:
+        """Keep the seal until its reasoning ends; reasoning that is all seal has a message without text."""
+        if self._reasoning != "REASONING":
+            return b""
+        begin = b"" if self._open == "reasoning" else self._begin_reasoning()
+        self._signature += signature
+        return begin
+
+    def _close(self) -> bytes:
+        kind, self._open = self._open, ""
+        if kind == "text":
+            return b'data: {"type":"TEXT_MESSAGE_END","messageId":%b}\n\n' % self._message
+        if kind == "reasoning":
+            return self._close_reasoning()
+        return b""
+
+    def _close_reasoning(self) -> bytes:
+        if self._reasoning == "THINKING":
+            return b'data: {"type":"THINKING_TEXT_MESSAGE_END"}\n\ndata: {"type":"THINKING_END"}\n\n'
+        seal = b""
+        if self._signature:
+            seal = (
+                b'data: {"type":"REASONING_ENCRYPTED_VALUE","subtype":"message","entityId":%b,"encryptedValue":%b}\n\n'
+            ) % (self._thought, json_string(self._signature))
+            self._signature = ""
+        return (
+            b'data: {"type":"REASONING_MESSAGE_END","messageId":%b}\n\n'
+            b'%bdata: {"type":"REASONING_END","messageId":%b}\n\n'
+        ) % (self._thought, seal, self._thought)
+
+    def _call(self, index: int, id: str, name: str) -> bytes:
+        call = self._calls[index] = _Call(id or f"{self._id}-call-{index}", name)
+        return b'data: {"type":"TOOL_CALL_START","toolCallId":%b,"toolCallName":%b,"parentMessageId":%b}\n\n' % (
+            json_string(call.id),
+            json_string(name),
+            self._message,
+        )
+
+    def _finished(self, events: list[StreamEvent]) -> bytes:
+        """The last of an answer. Only now the arguments of calls are known to be complete, and clients act on them.
+
+        A call whose arguments are no JSON cannot be ended: a client would run its tool without any.
+        """
+        said = b"".join([self._event(event) for event in events[:-1]])
+        for call in self._calls.values():
+            if call.broken:
+                self._unsent = said  # what was said before stands before the error
+                raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
+        return said + self._event(events[-1])
+
+    def _end(self, reason: FinishReason, usage: Usage | None) -> bytes:
+        calls = [call for _, call in sorted(self._calls.items())]
+        self._ended = True
+        end: dict[str, Any] = {
+            "type": "RUN_FINISHED",
+            "threadId": self._run.thread_id,
+            "runId": self._run.run_id,
+        }
+        if self._told_all:
+            end["outcome"] = {"type": "success"}
+            if calls:
+                end["outcome"]["pendingToolCallIds"] = [call.id for call in calls]
+            end["metadata"] = {"finishReason": reason}
+            end |= self._counted(usage)
+        return b"".join([self._close(), *[call.end() for call in calls], _frame(end)])
+
+    def _fault(self, error: ProxyError, usage: Usage | None) -> bytes:
+        """Text that is open is closed; a call never: its end would say that its arguments are complete."""
+        self._ended = True
+        end: dict[str, Any] = {"type": "RUN_ERROR", "message": error_line(error), "code": error.code}
+        if self._told_all:
+            end |= self._counted(usage)
+        return self._unsent + self._close() + _frame(end)
+
+    def _counted(self, usage: Usage | None) -> dict[str, Any]:
+        if usage is None:
+            return {}
+        model = {"model": self._model} if self._model else {}
+        return {"usage": [{**model, **camel_counts(usage)}]}
+
+
+def _numbers(version: str | None) -> tuple[int, ...]:
+    """A version to compare with. None is as little as nothing; one that cannot be read is taken for a newer one."""
+    if version is None:
+        return ()
+    return tuple(map(int, version.split("."))) if _VERSION.fullmatch(version) else (1, 0)
+
+
+def _reasoning_events(version: tuple[int, ...]) -> str:
+    """By which events a client is told of reasoning. No name is known to all that do not say their version."""
+    if version >= (0, 0, 45):
+        return "REASONING"
+    return "THINKING" if version >= (0, 0, 37) else ""
+
+
+def _custom(name: bytes, fields: bytes) -> bytes:
+    return b'data: {"type":"CUSTOM","name":"%b","value":{%b}}\n\n' % (name, fields)
+
+
+def _frame(event: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % _encode(event)

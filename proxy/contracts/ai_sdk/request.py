@@ -1,0 +1,311 @@
+"""Requests of the Vercel AI SDK: what `useChat` and `useCompletion` send, and assistant-ui on top of them.
+
+A conversation is of UI messages, and these of parts: text, files, reasoning, tools with what came of them. It is
+read as the SDK's own `convertToModelMessages` does, with three differences that keep a conversation alive: a call
+that nobody answered is left out (upstreams refuse a conversation with one), so are files that the model made, and
+parts of types we do not know, which come with every release.
+
+The fields beside the messages are the app's own. We read OpenAI's names for settings, and what assistant-ui's
+transport sends on its own account: `system`, `tools`, `callSettings`, `config.modelName`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.errors import BadRequest
+from proxy.request import ChatRequest, Message, Part, Text, Tool, ToolCall
+from proxy.wire.attachments import linked
+from proxy.wire.json_body import (
+    NOT_EVERYWHERE,
+    decode_params,
+    decode_tools,
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    missing,
+    need_string,
+    objects,
+    parse_object,
+    wrong,
+)
+
+DIALECT = "ai-sdk"
+
+SEALED = "chatProxy"
+"""The name under which a part's `providerMetadata` brings back the signature of its reasoning."""
+
+_CALL_SETTINGS = {
+    "maxTokens": "max_tokens",
+    "maxOutputTokens": "max_tokens",
+    "temperature": "temperature",
+    "topP": "top_p",
+    "topK": "top_k",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "seed": "seed",
+    "stopSequences": "stop",
+}
+
+_TRIGGERS = frozenset({b'"submit-message"', b'"regenerate-message"'})
+
+Parts = list[tuple[dict[str, Any], str]]
+"""A message's parts, each with the path to it."""
+
+
+# Telling a request of this contract from others
+
+
+class _LookedAt(msgspec.Struct, gc=False):
+    parts: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Look(msgspec.Struct, gc=False):
+    """The little of a body that tells whose it is; all else is stepped over, not built."""
+
+    messages: list[_LookedAt] | None = None
+    trigger: msgspec.Raw = msgspec.Raw(b"")
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+
+
+_look = msgspec.json.Decoder(_Look).decode
+
+CERTAIN, LIKELY = 20, 10
+
+
+def claim(body: bytes) -> int:
+    """How surely a body is one of this contract's.
+
+    Certain: a message made of parts, or a trigger of the SDK's. Likely: a prompt and no messages (`useCompletion`).
+    """
+    if b'"parts"' not in body and b'"trigger"' not in body and b'"prompt"' not in body:
+        return 0
+    try:
+        look = _look(body)
+    except (ValueError, RecursionError):
+        return 0  # whoever gets it will say what is wrong with it
+    if bytes(look.trigger) in _TRIGGERS:
+        return CERTAIN
+    if look.messages is None:
+        return LIKELY if bytes(look.prompt).startswith(b'"') else 0
+    return CERTAIN if any(bytes(message.parts).startswith(b"[") for message in look.messages) else 0
+
+
+# Reading it
+
+
+def decode_request(
+    body: bytes, *, id: str, contract: str, path: str = "", headers: Mapping[str, str] | None = None
+) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are.
+
+    `user` and `metadata` are read where they are what they are elsewhere, a string and an object: an app may mean
+    something else by them.
+    """
+    fields = parse_object(body)
+    config = _objects_own(fields, "config")
+    user = fields.get("user")
+    options = _objects_own(fields, "stream_options")
+    params = {**_call_settings(fields, config), **decode_params(fields)}
+    return ChatRequest(
+        id=id,
+        contract=contract,
+        dialect=DIALECT,
+        messages=_conversation(fields),
+        model=get_string(fields, "model") or get_string(config, "modelName", "config") or None,
+        params=params,
+        hints=NOT_EVERYWHERE & params.keys(),
+        tools=_tools(fields.get("tools")),
+        stream=get_boolean(fields, "stream") is not False,
+        user=user if type(user) is str else None,
+        metadata=_objects_own(fields, "metadata"),
+        wants_usage=options.get("include_usage") is True,
+        path=path,
+        headers=headers or {},
+    )
+
+
+def _objects_own(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A field that is ours when it is an object, and the app's otherwise."""
+    value = fields.get(name)
+    return value if type(value) is dict else {}
+
+
+def _call_settings(fields: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    given = _objects_own(fields, "callSettings")
+    settings = {ours: given[theirs] for theirs, ours in _CALL_SETTINGS.items() if given.get(theirs) is not None}
+    if config.get("reasoningEffort") is not None:
+        settings["reasoning_effort"] = config["reasoningEffort"]
+    return settings
+
+
+def _tools(value: Any) -> tuple[Tool, ...]:
+    """OpenAI's list, or assistant-ui's object of tools by name."""
+    if type(value) is not dict:
+        return decode_tools(get_array({"tools": value}, "tools"))
+    tools = []
+    for name, tool in value.items():
+        at = f"tools.{name}"
+        if type(tool) is not dict:
+            raise wrong(at, "an object", tool)
+        parameters = get_object(tool, "parameters", at) or get_object(tool, "inputSchema", at)
+        tools.append(Tool(name, get_string(tool, "description", at), parameters))
+    return tuple(tools)
+
+
+def _conversation(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    values = get_array(fields, "messages")
+    system = fields.get("system")
+    messages = [Message("system", (Text(system),))] if type(system) is str and system else []
+    if values is None:
+        prompt = get_string(fields, "prompt")
+        if prompt is None:
+            raise missing("messages", "a list")
+        return (*messages, Message("user", (Text(prompt),)))
+    if not values:
+        raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+    for message, path in objects(values, "messages"):
+        messages += _message(message, path)
+    return tuple(messages)
+
+
+def _message(message: dict[str, Any], path: str) -> list[Message]:
+    """A UI message as the model is to see it: an assistant's may be several, with the results of its tools between."""
+    parts = _parts(message, path)
+    match need_string(message, "role", path):
+        case "system":
+            text = "".join([need_string(part, "text", at) for part, at in parts if part["type"] == "text"])
+            return [Message("system", (Text(text),))] if text else []
+        case "user":
+            return [Message("user", tuple(_said(parts)))]
+        case "assistant":
+            return list(_answered(parts))
+        case role:
+            at = f"{path}.role"
+            raise BadRequest(f"{at}: {role[:32]!r} is none of system, user, assistant", param=at)
+
+
+def _parts(message: dict[str, Any], path: str) -> Parts:
+    """The parts of a message; one without may have a plain text as `content`, as messages of older SDKs do."""
+    values = get_array(message, "parts", path)
+    if values is None:
+        content = message.get("content")
+        if type(content) is not str:
+            raise missing(f"{path}.parts", "a list")
+        return [({"type": "text", "text": content}, f"{path}.content")]
+    parts = objects(values, f"{path}.parts")
+    for part, at in parts:
+        need_string(part, "type", at)
+    return parts
+
+
+def _said(parts: Parts) -> Iterator[Part]:
+    """What a user's parts bring: text and files."""
+    for part, at in parts:
+        match part["type"]:
+            case "text":
+                if text := need_string(part, "text", at):  # some upstreams refuse a text without any
+                    yield Text(text)
+            case "file":
+                media_type = get_string(part, "mediaType", at) or ""
+                url = need_string(part, "url", at)
+                yield linked(media_type, url, get_string(part, "filename", at), f"{at}.url")
+            case _:
+                pass
+
+
+def _answered(parts: Parts) -> Iterator[Message]:
+    """An assistant's message, step by step."""
+    step = _Step()
+    for part, at in parts:
+        match part["type"]:
+            case "step-start":
+                yield from step.messages()
+                step = _Step()
+            case "text":
+                if text := need_string(part, "text", at):
+                    step.text.append(Text(text))
+            case "reasoning":
+                step.think(get_string(part, "text", at) or "", part.get("providerMetadata"))
+            case "dynamic-tool":
+                step.use(part, need_string(part, "toolName", at), at)
+            case kind if kind.startswith("tool-"):
+                step.use(part, kind.removeprefix("tool-"), at)
+            case _:
+                pass
+    yield from step.messages()
+
+
+class _Step:
+    """What the model said at one go, and what its tools answered."""
+
+    def __init__(self) -> None:
+        self.text: list[Part] = []
+        self._thoughts: list[str] = []
+        self._sealed: tuple[str, str] | None = None
+        self._calls: list[ToolCall] = []
+        self._results: list[Message] = []
+
+    def think(self, text: str, metadata: Any) -> None:
+        """Reasoning. Where some is sealed, the last of it: a seal holds for its own text alone."""
+        self._thoughts.append(text)
+        ours = metadata.get(SEALED) if type(metadata) is dict else None
+        signature = ours.get("signature") if type(ours) is dict else None
+        if type(signature) is str and signature:
+            self._sealed = (text, signature)
+
+    def use(self, part: dict[str, Any], name: str, at: str) -> None:
+        """A tool and what came of it. Without an outcome it never happened."""
+        outcome = _outcome(part, at)
+        if outcome is None:
+            return
+        text, failed = outcome
+        call_id = need_string(part, "toolCallId", at)
+        self._calls.append(ToolCall(call_id, name, _arguments(part)))
+        self._results.append(Message("tool", (Text(text),), tool_call_id=call_id, failed=failed))
+
+    def messages(self) -> Iterator[Message]:
+        if not (self.text or self._calls):
+            return
+        reasoning, signature = self._sealed or ("".join(self._thoughts), "")
+        yield Message(
+            "assistant",
+            tuple(self.text),
+            tool_calls=tuple(self._calls),
+            reasoning=reasoning or None,
+            reasoning_signature=signature or None,
+        )
+        yield from self._results
+
+
+def _outcome(part: dict[str, Any], at: str) -> tuple[str, bool] | None:
+    """What a tool brought and whether it failed; None while it is not known."""
+    match part.get("state"):
+        case "output-available" if part.get("preliminary") is not True:
+            output = part.get("output")
+            return output if type(output) is str else msgspec.json.encode(output).decode(), False
+        case "output-error":
+            return get_string(part, "errorText", at) or "The tool failed.", True
+        case "output-denied":
+            return _denial(part), True
+        case "approval-responded" if _objects_own(part, "approval").get("approved") is False:
+            return _denial(part), True
+        case _:  # still being written, or waiting for its tool or for somebody's consent
+            return None
+
+
+def _denial(part: dict[str, Any]) -> str:
+    reason = _objects_own(part, "approval").get("reason")
+    return reason if type(reason) is str and reason else "The user did not allow this call."
+
+
+def _arguments(part: dict[str, Any]) -> str:
+    """What the tool was called with. What the model wrote that was no JSON comes back as a string."""
+    given = part.get("input")
+    if given is None:
+        given = part.get("rawInput", {})
+    return given if type(given) is str else msgspec.json.encode(given).decode()

@@ -1,0 +1,55 @@
+"""What of a request is left out on the way to an upstream that speaks Anthropic Messages, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.contracts.anthropic.events import DIALECT
+from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
+from proxy.events import Notice
+from proxy.request import ChatRequest
+from proxy.wire.omissions import hosted_tools, ignored, missed
+
+_PLACES = {
+    # Where each setting is found in a body. The rest go by the same name, or nowhere.
+    "max_completion_tokens": "max_tokens",
+    "parallel_tool_calls": "tool_choice",
+    "reasoning_effort": "thinking",
+    "response_format": "format",
+    "stop": "stop_sequences",
+}
+
+
+def left_out(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
+    """What of a request did not make it into `fields`, the body as it is sent, or not as it was asked for."""
+    if request.dialect == DIALECT and request.wire is not None:  # its own body, but for what an API version refuses
+        return [ignored(name) for name in SAMPLING if name not in fields and missed(request, name)]
+    config = fields.get("output_config")
+    told = {*fields, *config} if isinstance(config, dict) else fields.keys()
+    notices = [
+        ignored(name, _why(name, fields, model))
+        for name in request.params
+        if _PLACES.get(name, name) not in told and missed(request, name)
+    ]
+    sent = fields.get("temperature")
+    if sent is not None and sent != request.params.get("temperature") and missed(request, "temperature"):
+        lowered = "temperature was lowered to 1, the highest that this target takes"
+        notices.append(Notice("changed_setting", lowered, "temperature"))
+    return [*notices, *hosted_tools(request)]
+
+
+def _why(name: str, fields: Mapping[str, Any], model: str) -> str:
+    match name:
+        case "temperature" | "top_p" | "top_k" if not takes_sampling(model):
+            return "this target's model chooses its sampling itself"
+        case "temperature" | "top_p" | "top_k" if "thinking" in fields:
+            return "this target does not take it beside thinking"
+        case "top_p" if "temperature" in fields:
+            return "this target does not take it beside temperature"
+        case "reasoning_effort":
+            return "this target's model does not think with what else is asked for"
+        case "response_format":
+            return "this target knows no JSON without a schema; give one, or ask for JSON in the prompt"
+        case _:
+            return "this target does not take it"

@@ -1,0 +1,203 @@
+"""Settings of a request, from Anthropic's words into OpenAI's and back.
+
+`ChatRequest.params` has them under OpenAI's names. What one side has no word for is left out where that does no
+harm, and refused where the answer would not be what was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from proxy.errors import Unsupported
+from proxy.wire.json_body import PARAMETERS
+
+HINTS = frozenset({"top_k", "reasoning_effort"})
+"""What we read out of a request that OpenAI has no word for, or that its models may not take."""
+
+NO_SAMPLING_SINCE = "2026-10-21"
+"""The API version from which any `temperature`, `top_p` or `top_k`, even a default, is a 400."""
+
+SAMPLING = ("temperature", "top_p", "top_k")
+
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_768}
+_SMALLEST_BUDGET = 1024
+
+_GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
+_ADAPTIVE_SINCE = (4, 6)  # thinking without a budget of ours
+_FIXED_SAMPLING_SINCE = (4, 7)
+_NEWEST = (99, 0)
+_OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
+
+
+def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings among a Messages request's fields. Their values are the upstream's to judge."""
+    params = {name: wire[name] for name in ("max_tokens", *SAMPLING) if wire.get(name) is not None}
+    if isinstance(stop := wire.get("stop_sequences"), list) and stop:
+        params["stop"] = stop
+    if effort := _effort(wire):
+        params["reasoning_effort"] = effort
+    if any(map(is_function, wire.get("tools") or ())):  # OpenAI refuses a choice among none
+        params |= _decode_choice(wire.get("tool_choice"))
+    if schema := _schema(wire):
+        params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return params
+
+
+def is_function(tool: Any) -> bool:
+    """Whether a tool is one that the client defines. Those Anthropic defines or runs mean nothing to others."""
+    return isinstance(tool, dict) and (tool.get("type") or "custom") == "custom"
+
+
+def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: Collection[str] = ()) -> dict[str, Any]:
+    """OpenAI's settings as fields of a Messages request, but for the length of the answer.
+
+    Raises `Unsupported` for what Messages cannot do. A name that OpenAI does not have came from a route, which
+    may speak Anthropic's language directly (`thinking`), and goes on as it is; `hints` are no such names.
+    """
+    if _is_more_than(params.get("n"), 1):
+        raise Unsupported("this target gives one answer, not several (n)", param="n")
+    if params.get("logprobs") is True:
+        raise Unsupported("this target tells no log probabilities", param="logprobs")
+    fields = {name: value for name, value in params.items() if name not in PARAMETERS and name not in hints}
+    if takes_sampling(model):
+        fields |= _sampling(params)
+    if stop := _stop(params.get("stop")):
+        fields["stop_sequences"] = stop
+    if tools and (choice := _choice(params)):
+        fields["tool_choice"] = choice
+    if schema := _json_schema(params.get("response_format")):
+        fields["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return fields
+
+
+def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
+    """The fields that make `model` think with OpenAI's `reasoning_effort`; empty where it should or can not."""
+    if effort not in _BUDGETS:  # `none`, or a word that is not OpenAI's
+        return {}
+    generation = _generation(model)
+    if generation >= _ADAPTIVE_SINCE:
+        if effort == "minimal" or (effort == "xhigh" and generation == _ADAPTIVE_SINCE):
+            effort = "low" if effort == "minimal" else "high"  # words that are not known there
+        # `summarized`: these models send thinking without its text by default.
+        return {
+            "thinking": {"type": "adaptive", "display": "summarized"},
+            "output_config": {"effort": effort},
+        }
+    budget = min(_BUDGETS[effort], max_tokens // 2)  # thinking counts towards `max_tokens`
+    if budget < _SMALLEST_BUDGET:
+        return {}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+
+
+def takes_sampling(model: str) -> bool:
+    """Whether `model` takes a temperature. Claude models after 4.6 answer 400 to one; other makers' do not."""
+    return _generation(model) < _FIXED_SAMPLING_SINCE
+
+
+def _generation(model: str) -> tuple[int, int]:
+    """Which Claude it is by its name, (4, 5) for `claude-haiku-4-5-20251001`; (0, 0) for other makers' models."""
+    if "claude" not in model:
+        return (0, 0)
+    if found := _GENERATION.search(model):
+        return int(found[1]), int(found[2] or 0)
+    return _NEWEST  # `claude-mythos-preview`
+
+
+def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Claude models since 4.5 refuse `temperature` beside `top_p`; the scale of temperature ends at 1."""
+    fields: dict[str, Any] = {}
+    temperature = params.get("temperature")
+    if isinstance(temperature, (int, float)):
+        fields["temperature"] = min(temperature, 1)
+    elif params.get("top_p") is not None:
+        fields["top_p"] = params["top_p"]
+    if params.get("top_k") is not None:
+        fields["top_k"] = params["top_k"]
+    return fields
+
+
+def max_tokens_of(params: Mapping[str, Any], default: int) -> int:
+    """How long an answer may be: Anthropic wants to be told."""
+    for name in _OF_MAX_TOKENS:
+        value = params.get(name)
+        if type(value) is int:
+            return value
+    return default
+
+
+def _effort(wire: Mapping[str, Any]) -> str | None:
+    """How much a request wants to be thought about, in OpenAI's three words."""
+    asked = wire.get("thinking")
+    config = wire.get("output_config")
+    if not isinstance(asked, dict):
+        return None
+    budget = asked.get("budget_tokens")
+    if asked.get("type") == "enabled" and isinstance(budget, int):
+        return "low" if budget <= _BUDGETS["low"] else "medium" if budget <= _BUDGETS["medium"] else "high"
+    effort = config.get("effort") if isinstance(config, dict) else None
+    if asked.get("type") == "adaptive" and isinstance(effort, str):
+        return effort if effort in {"low", "medium"} else "high"
+    return None
+
+
+def _schema(wire: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The JSON Schema that the answer is to follow: of `output_config.format`, or `output_format` as it was called."""
+    config = wire.get("output_config")
+    format_ = config.get("format") if isinstance(config, dict) else wire.get("output_format")
+    schema = format_.get("schema") if isinstance(format_, dict) else None
+    return schema if isinstance(schema, dict) else None
+
+
+def _decode_choice(choice: Any) -> dict[str, Any]:
+    if not isinstance(choice, dict):
+        return {}
+    params: dict[str, Any] = {}
+    match choice.get("type"):
+        case "auto" | "none" as same:
+            params["tool_choice"] = same
+        case "any":
+            params["tool_choice"] = "required"
+        case "tool" if isinstance(choice.get("name"), str):
+            params["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+        case _:
+            pass
+    if choice.get("disable_parallel_tool_use") is True:
+        params["parallel_tool_calls"] = False
+    return params
+
+
+def _choice(params: Mapping[str, Any]) -> dict[str, Any] | None:
+    choice: dict[str, Any] | None = None
+    match params.get("tool_choice"):
+        case "auto" | "none" as same:
+            choice = {"type": same}
+        case "required":
+            choice = {"type": "any"}
+        case {"function": {"name": str(name)}}:
+            choice = {"type": "tool", "name": name}
+        case _:
+            pass
+    if params.get("parallel_tool_calls") is False and (choice is None or choice["type"] != "none"):
+        choice = (choice or {"type": "auto"}) | {"disable_parallel_tool_use": True}
+    return choice
+
+
+def _stop(stop: Any) -> list[str]:
+    """Stop sequences; Anthropic refuses those of white space alone."""
+    given = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
+    return [one for one in given if isinstance(one, str) and one.strip()]
+
+
+def _json_schema(format_: Any) -> dict[str, Any] | None:
+    """The schema of a `response_format`. `json_object` has none: who asks for it has to ask in the prompt as well."""
+    match format_:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
+            return schema
+        case _:
+            return None
+
+
+def _is_more_than(value: Any, limit: int) -> bool:
+    return type(value) is int and value > limit

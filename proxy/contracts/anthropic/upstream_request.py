@@ -1,0 +1,142 @@
+"""Writing requests of Anthropic Messages: for upstreams that speak it.
+
+https://docs.anthropic.com/en/api/messages. A request of this dialect goes on from its own body, and only what the
+route says about its settings is changed; any other is put into Anthropic's form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from proxy.contracts.anthropic.events import DIALECT
+from proxy.contracts.anthropic.params import (
+    NO_SAMPLING_SINCE,
+    SAMPLING,
+    decode_params,
+    encode_params,
+    max_tokens_of,
+    thinking,
+)
+from proxy.contracts.anthropic.upstream_messages import encode_messages
+from proxy.request import ChatRequest, Message, Tool
+from proxy.wire.forwarding import without_destinations
+
+USER_ID_LENGTH = 256
+
+_ABSENT = object()
+
+
+def encode_request(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> bytes:
+    """The body for an upstream that is addressed in API version `version`; the same request gives the same bytes."""
+    return msgspec.json.encode(request_fields(request, model=model, version=version, max_tokens=max_tokens))
+
+
+def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> dict[str, Any]:
+    """The fields of that body.
+
+    `max_tokens` is for requests that do not say. Raises `Unsupported` for what Messages cannot do.
+    """
+    if request.dialect == DIALECT and request.wire is not None:
+        body = _from_wire(request, request.wire, model, max_tokens)
+    else:
+        body = _from_values(request, model, max_tokens)
+    if version >= NO_SAMPLING_SINCE:  # from then on each of these is a 400, even with its default value
+        for name in SAMPLING:
+            body.pop(name, None)
+    return body | {"model": model, "stream": request.stream}
+
+
+def _from_wire(request: ChatRequest, wire: Mapping[str, Any], model: str, max_tokens: int) -> dict[str, Any]:
+    """A client's own body, without what would choose a destination, and with the settings that the route changed."""
+    body = without_destinations(wire)
+    body["messages"] = _without_foreign_thoughts(wire["messages"])
+    own = decode_params(wire)
+    changed = {name: value for name, value in request.params.items() if own.get(name, _ABSENT) != value}
+    if changed:
+        body["max_tokens"] = limit = max_tokens_of(request.params, max_tokens)
+        _merge(body, encode_params(changed, model=model, tools=bool(wire.get("tools"))))
+        _merge(body, thinking(changed.get("reasoning_effort"), model=model, max_tokens=limit))
+    return body
+
+
+def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str, Any]:
+    limit = max_tokens_of(request.params, max_tokens)
+    system, turns = encode_messages(request.messages)
+    body: dict[str, Any] = {"max_tokens": limit, "messages": turns}
+    if system:
+        body["system"] = system
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.user:
+        body["metadata"] = {"user_id": _user_id(request.user)}
+    _merge(body, encode_params(request.params, model=model, tools=bool(request.tools), hints=request.hints))
+    if "thinking" not in body:
+        _think(body, request, model, limit)
+    return body
+
+
+def _think(body: dict[str, Any], request: ChatRequest, model: str, limit: int) -> None:
+    """Make the model think as hard as asked, where that is not refused.
+
+    It is together with a tool that has to be called, beside a temperature, and, with a budget, after a call whose
+    thoughts the client did not keep, which is what clients of other dialects do.
+    """
+    fields = thinking(request.params.get("reasoning_effort"), model=model, max_tokens=limit)
+    if not fields or body.get("tool_choice", {}).get("type") in {"any", "tool"}:
+        return
+    if fields["thinking"]["type"] == "enabled" and _has_open_call(request.messages):
+        return
+    for name in SAMPLING:
+        body.pop(name, None)
+    _merge(body, fields)
+
+
+def _has_open_call(messages: Sequence[Message]) -> bool:
+    """Whether the turn that is to go on has a call without the thoughts that led to it."""
+    for message in reversed(messages):
+        if message.role == "user":
+            return False
+        if message.tool_calls and not message.reasoning_signature:
+            return True
+    return False
+
+
+def _merge(body: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Two settings share `output_config`: neither replaces the other."""
+    for name, value in fields.items():
+        before = body.get(name)
+        if name == "output_config" and isinstance(before, dict) and isinstance(value, dict):
+            value = before | value
+        body[name] = value
+
+
+def _without_foreign_thoughts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Thoughts without a seal are another upstream's, told to the client by us. Anthropic refuses them."""
+    kept = []
+    for message in messages:
+        content = message.get("content")
+        if message.get("role") == "assistant" and isinstance(content, list) and any(map(_is_foreign, content)):
+            content = [block for block in content if not _is_foreign(block)]
+            if not content:
+                continue
+            message = message | {"content": content}
+        kept.append(message)
+    return kept
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "thinking" and not block.get("signature")
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema = {"type": "object", **(tool.parameters or {"properties": {}})}
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": schema}
+
+
+def _user_id(user: str) -> str:
+    return user if len(user) <= USER_ID_LENGTH else hashlib.sha256(user.encode()).hexdigest()

@@ -1,0 +1,214 @@
+"""Writing answers as Anthropic Messages: the events of a stream, or one whole message.
+
+https://docs.anthropic.com/en/api/messages-streaming: `message_start`, blocks one after the other,
+`message_delta` with the stop reason and the usage, `message_stop`. A stream that broke off ends with an `error`
+event and nothing else: neither `message_stop` nor the end of a block, which would make half a tool call look
+complete. Every event has its name, without which the official SDKs see nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, assert_never
+
+import msgspec
+
+from proxy.contracts.anthropic.blocks import BlockWriter
+from proxy.contracts.anthropic.errors import error_body
+from proxy.contracts.anthropic.events import DIALECT, STOP_REASONS, write_usage
+from proxy.errors import ProxyError, UntoldAnswer
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Media,
+    Notice,
+    ReasoningDelta,
+    ReasoningSignature,
+    RefusalDelta,
+    Source,
+    Start,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from proxy.request import Answer
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_STOP_NAME = b"event: message_stop\n"
+
+
+class StreamWriter:
+    """Writes one streamed answer.
+
+    Batches of this same dialect go out as the events they came in; all others are written from ours. `model` is
+    what is said where the upstream names none. `input_tokens` estimates: Anthropic tells their number with the first
+    event, when other upstreams have not counted yet; the true count comes with the last.
+    """
+
+    def __init__(self, *, id: str, request_id: str, model: str, input_tokens: Callable[[], int]) -> None:
+        self._id = id
+        self._request_id = request_id
+        self._model = model
+        self.input_tokens = input_tokens
+        self._blocks = BlockWriter()
+        self._begun = False
+        self._own = False  # a second upstream goes on with the answer: all is written from events
+        self._refused = False
+        self._media = False
+        self._passed = b""  # the last event about a block that was passed on as it came
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch; after a terminal event, the end of the body.
+
+        Raises `UntoldAnswer` for an answer that is nothing but images.
+        """
+        if batch.dialect == DIALECT and not self._own:
+            self._own = self._begun and _starts(batch)
+            if not self._own:
+                if not self._begun and _starts(batch):
+                    self._begin()
+                return self._pass_on(batch)
+        if self._passed:
+            self._blocks.resume(self._passed)
+            self._passed = b""
+        return b"".join([self._event(event) for event in batch.events])
+
+    def _pass_on(self, batch: Batch) -> bytes:
+        payloads = batch.payloads
+        frames = b"".join(payloads)
+        for payload in reversed(payloads):
+            if payload.startswith(b"event: content_block_"):
+                self._passed = payload
+                break
+        end = batch.terminal
+        if end is None:
+            return frames
+        if isinstance(end, Fault):
+            return frames + self._failed(end.error)
+        return frames if payloads and payloads[-1].startswith(_STOP_NAME) else frames + _STOP
+
+    def _event(self, event: StreamEvent) -> bytes:
+        match event:
+            case TextDelta(text):
+                return self._blocks.text(text)
+            case Start(_, model):
+                return self._start(model)
+            case ReasoningDelta(text):
+                return self._blocks.thinking(text)
+            case ReasoningSignature(signature):
+                return self._blocks.signature(signature)
+            case RefusalDelta(text):
+                self._refused = True
+                return self._blocks.text(text)
+            case ToolCallStart(index, id_, name):
+                return self._blocks.call(index, id_, name)
+            case ToolCallDelta(index, arguments):
+                return self._blocks.arguments(index, arguments)
+            case Media():
+                self._media = True
+                return b""
+            case Source() | Notice():
+                return b""  # the contract has no place for it that would not claim more than we know
+            case Finish():
+                return self._finish(event)
+            case Fault(error):
+                return self._failed(error)
+            case _:
+                assert_never(event)
+
+    def _start(self, model: str) -> bytes:
+        if self._begun:
+            return b""
+        message: dict[str, Any] = {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": model or self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": self.input_tokens(), "output_tokens": 0},
+        }
+        self._begin()
+        return _frame(b"message_start", {"type": "message_start", "message": message})
+
+    def _begin(self) -> None:
+        self._begun = True
+        self.input_tokens = int  # is not asked again, and held the request
+
+    def _finish(self, end: Finish) -> bytes:
+        blocks = self._blocks
+        frames = blocks.close()
+        if self._media and not (blocks.said or blocks.called):
+            raise UntoldAnswer
+        delta = {
+            "stop_reason": _stop_reason(end.reason, refused=self._refused, called=blocks.called),
+            "stop_sequence": None,
+        }
+        # `output_tokens` is not optional; where nobody counted, pieces are about tokens.
+        usage = write_usage(end.usage) if end.usage is not None else {"output_tokens": blocks.pieces}
+        return frames + _frame(b"message_delta", {"type": "message_delta", "delta": delta, "usage": usage}) + _STOP
+
+    def _failed(self, error: ProxyError) -> bytes:
+        return b"event: error\ndata: %b\n\n" % error_body(error, self._request_id)
+
+
+def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[], int]) -> bytes:
+    """A whole message: the upstream's own body where it spoke this dialect, else one built from the answer."""
+    if answer.dialect == DIALECT and answer.payload:
+        return answer.payload
+    if answer.only_media:
+        raise UntoldAnswer
+    content: list[dict[str, Any]] = []
+    if answer.reasoning or answer.reasoning_signature:
+        content.append({"type": "thinking", "thinking": answer.reasoning, "signature": answer.reasoning_signature})
+    if text := answer.text + answer.refusal:
+        content.append({"type": "text", "text": text})
+    content += [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
+        for call in answer.tool_calls
+    ]
+    usage = answer.usage
+    return msgspec.json.encode(
+        {
+            "id": id,
+            "type": "message",
+            "role": "assistant",
+            "model": answer.model or model,
+            "content": content,
+            "stop_reason": _stop_reason(
+                answer.finish_reason, refused=bool(answer.refusal), called=bool(answer.tool_calls)
+            ),
+            "stop_sequence": None,
+            "usage": write_usage(usage)
+            if usage is not None
+            else {"input_tokens": input_tokens(), "output_tokens": -(-len(text) // 4)},
+        }
+    )
+
+
+def arguments_object(arguments: str) -> dict[str, Any]:
+    """A call's arguments as the object Anthropic wants. What is none is kept, under the one name that says so."""
+    try:
+        value = msgspec.json.decode(arguments or "{}")
+    except (ValueError, RecursionError):
+        value = arguments
+    return value if isinstance(value, dict) else {"arguments": value}
+
+
+def _starts(batch: Batch) -> bool:
+    return bool(batch.events) and type(batch.events[0]) is Start
+
+
+def _stop_reason(reason: str, *, refused: bool, called: bool) -> str:
+    """Clients run tools by the stop reason, where some servers say `stop` after a call as well."""
+    if reason == "stop":
+        return "refusal" if refused else "tool_use" if called else "end_turn"
+    return STOP_REASONS.get(reason, "end_turn")
+
+
+def _frame(name: bytes, value: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, msgspec.json.encode(value))

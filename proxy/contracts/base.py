@@ -1,0 +1,132 @@
+"""What a frontend is: where a contract is served, how its requests are read and how answers are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping
+from functools import cache, lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from proxy.errors import ProxyError
+from proxy.events import Batch
+from proxy.request import Answer, ChatRequest
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a frontend may know of a request besides its body. Header names are in lower case."""
+
+    id: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    options: Mapping[str, Any] = {}  # what the matching route says to its contract, such as `dialect`
+    models: Container[str] = ()  # those that the config names
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A complete HTTP answer: errors, whole answers, model lists."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]  # with Content-Type
+
+
+class Encoder(Protocol):
+    """Writes one answer in one contract. Made per request; remembers what part is open. No I/O."""
+
+    headers: Mapping[str, str]  # of the stream, with Content-Type
+    early: bool  # send status and headers before the upstream answers (the founding text dialect)
+    abort_on_fault: bool  # after an error frame, cut the connection instead of ending it cleanly
+
+    def feed(self, batch: Batch) -> bytes:
+        """The bytes of a batch; may be empty. After a terminal event it returns the contract's own end.
+
+        Raises a `ProxyError` for an answer that the contract cannot carry; a `Fault` with it comes next.
+        """
+
+    def ping(self) -> bytes:
+        """A heartbeat that leaves the answer as it is; empty where the contract has none."""
+
+    def whole(self, answer: Answer) -> Reply:
+        """The answer for a client that asked for it unstreamed. May raise a `ProxyError`, as `feed` may."""
+
+    def failure(self, error: ProxyError) -> Reply:
+        """An error before anything was sent."""
+
+
+class Offer(msgspec.Struct, frozen=True):
+    """What the routes offer to who asks, and since when (Unix time)."""
+
+    models: list[str]
+    created: int
+
+
+Claim = Callable[[Head, bytes], int]
+"""How surely a request (its head and body) speaks a contract: 0 is not at all. Must be cheap, and never raise."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One method and path of a contract.
+
+    `chat` asks a model; `models` and `model` tell what the routes offer; `answer` is answered by the contract
+    itself, by the function of that name, which may raise a `RequestError`. `{id}` in a path stands for anything,
+    slashes included. Where several contracts share a path, `claim` says whose a request is; one of them may do
+    without, and gets what nobody claims.
+    """
+
+    method: str
+    path: str
+    action: Literal["chat", "models", "model", "answer"] = "chat"
+    claim: Claim | None = None
+    answer: Callable[[bytes, Head, Offer], Reply] | None = None
+
+
+class Frontend(Protocol):
+    """A contract: `name` is what `match: {contract: …}` compares with.
+
+    Before a request is decoded there is no encoder, so errors about its key, size or form come from
+    `failure`.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+
+    def decode(self, body: bytes, head: Head) -> ChatRequest:
+        """Read a body. Raises `BadRequest` (or another `RequestError`) saying what is wrong and where."""
+
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder | Reply:
+        """How this request wants its answer, or the answer itself where the contract asks no model for it.
+
+        A route takes the request in any case. Raises `BadRequest` for a choice that does not exist.
+        """
+
+    def failure(self, error: ProxyError, head: Head) -> Reply: ...
+
+    def models(self, ids: list[str], created: int) -> Reply:
+        """The list of models, for contracts that have one."""
+
+    def model(self, id: str, ids: list[str], created: int) -> Reply:
+        """One model; an error reply when it is not in `ids`."""
+
+
+def accepts(head: Head, media_type: str) -> bool:
+    """Whether `Accept` names this very type, and not only to refuse it."""
+    return _accepts(head.headers.get("accept", ""), media_type)
+
+
+@lru_cache(maxsize=256)  # a few clients send a few headers
+def _accepts(accept: str, media_type: str) -> bool:
+    for item in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in item.split(";"))
+        if name == media_type:
+            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
+    return False
+
+
+@cache
+def registered() -> Mapping[str, Any]:
+    """Entry points of all frontends by name, ours and plug-ins'."""
+    return {point.name: point for point in entry_points(group="proxy.frontends")}

@@ -1,0 +1,1 @@
+"""The `/chat` contract: messages in, a stream of bare tokens out."""

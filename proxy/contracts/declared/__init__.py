@@ -1,0 +1,1 @@
+"""Contracts that the config declares."""

@@ -1,0 +1,79 @@
+"""Lists of models as Ollama writes them. What is said of a model's file is empty: there is none here.
+
+A name has a tag, as every name in Ollama has: Open WebUI adds `:latest` to one without and then looks for it here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from proxy.contracts.ollama.request import LATEST
+from proxy.wire.json_body import get_string, missing, parse_object
+
+CAPABILITIES = ("completion", "tools", "vision", "thinking")
+"""What passes through here. Whether the model itself can, nobody here knows: it says so when it is asked."""
+
+_DETAILS = {
+    "parent_model": "",
+    "format": "",
+    "family": "",
+    "families": [],
+    "parameter_size": "",
+    "quantization_level": "",
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def tags_body(ids: Sequence[str], created: int) -> bytes:
+    """The answer of `/api/tags`."""
+    return _encode({"models": [_row(_tagged(id_), created) for id_ in ids]})
+
+
+def show_body(id_: str, created: int) -> bytes:
+    """The answer of `/api/show`."""
+    return _encode(
+        {
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "details": _DETAILS,
+            "model_info": {"general.architecture": "unknown", "general.basename": id_},
+            "capabilities": CAPABILITIES,
+            "modified_at": _date(created),
+        }
+    )
+
+
+def decode_show(body: bytes) -> str:
+    """The model that is asked about; `name` is what the field was called first. Raises `BadRequest`."""
+    fields = parse_object(body)
+    model = get_string(fields, "model") or get_string(fields, "name")
+    if not model:
+        raise missing("model", "a string")
+    return model
+
+
+def _row(name: str, created: int) -> dict[str, Any]:
+    digest = hashlib.sha256(name.encode()).hexdigest()  # told apart by it; the `ollama` command cuts it at 12
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": _date(created),
+        "size": 0,
+        "digest": digest,
+        "details": _DETAILS,
+    }
+
+
+def _tagged(id_: str) -> str:
+    return id_ if ":" in id_.rpartition("/")[2] else id_ + LATEST
+
+
+def _date(created: int) -> str:
+    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,268 @@
+"""Requests of Ollama's API: `/api/chat`, and `/api/generate` with its single prompt.
+
+https://docs.ollama.com/api: streaming is what happens unless a request says otherwise, `options` hold the
+sampling settings under names of their own, a tool call's arguments are an object, and a request without messages
+or prompt only asks for the model to be loaded. What is about a model's memory (`num_ctx`, `keep_alive`) or about the
+text it is fed (`template`, `raw`, `context`) has no counterpart where somebody else runs the model, and is ignored.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import b64decode
+from collections.abc import Container, Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.errors import BadRequest
+from proxy.request import ChatRequest, Image, Message, Part, Role, Text, Tool, ToolCall
+from proxy.wire.json_body import (
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    need_object,
+    need_string,
+    objects,
+    parse_object,
+    wrong,
+)
+
+DIALECT = "ollama"
+
+LATEST = ":latest"
+
+_ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
+
+_OPTIONS = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "top_k", "min_p")
+"""Options that go by the same name elsewhere."""
+
+_HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
+"""What not every upstream takes, and a client asks for as if every one did."""
+
+_IMAGES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+}
+
+
+def decode_chat(
+    body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None, models: Container[str] = ()
+) -> ChatRequest:
+    """The request in a body of `/api/chat`. `models` are those that the config names: see `model_name`.
+
+    Raises `BadRequest` saying what is wrong and where; unknown fields never are.
+    """
+    fields = parse_object(body)
+    messages = _messages(get_array(fields, "messages") or [])
+    request = _request(fields, messages, id=id, path=path, headers=headers, models=models)
+    return msgspec.structs.replace(request, tools=_tools(fields))
+
+
+def decode_generate(
+    body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None, models: Container[str] = ()
+) -> ChatRequest:
+    """The request in a body of `/api/generate`: a prompt is a conversation of one message."""
+    fields = parse_object(body)
+    if get_string(fields, "suffix"):
+        raise BadRequest("suffix: the models here answer chats, and do not insert text before a suffix", param="suffix")
+    prompt, system = get_string(fields, "prompt"), get_string(fields, "system")
+    messages: list[Message] = []
+    if prompt:
+        if system and get_boolean(fields, "raw") is not True:  # a raw prompt has its own, in the model's words
+            messages.append(Message("system", (Text(system),)))
+        messages.append(Message("user", _parts(fields, prompt, "")))
+    return _request(fields, tuple(messages), id=id, path=path, headers=headers, models=models)
+
+
+def loads(request: ChatRequest) -> str | None:
+    """Whether it asks for the model to be loaded, and no more: `load`, or `unload` when it is to be kept for no time."""
+    if request.messages:
+        return None
+    keep = (request.wire or {}).get("keep_alive")
+    return "unload" if keep == 0 or (isinstance(keep, str) and keep.rstrip("hmsnuµ") == "0") else "load"
+
+
+def model_name(name: str, models: Container[str]) -> str:
+    """The model that Ollama's clients mean by `name`.
+
+    To them a name without a tag has the tag `latest`, which they write or leave out as they like. Elsewhere that tag
+    is no part of a name, so it goes, unless the config has the name with it.
+    """
+    return name if name in models else name.removesuffix(LATEST)
+
+
+def _request(
+    fields: dict[str, Any],
+    messages: tuple[Message, ...],
+    *,
+    id: str,
+    path: str,
+    headers: Mapping[str, str] | None,
+    models: Container[str],
+) -> ChatRequest:
+    model, params = get_string(fields, "model"), _params(fields)
+    return ChatRequest(
+        id=id,
+        contract=DIALECT,
+        dialect=DIALECT,
+        messages=messages,
+        model=model_name(model, models) if model else None,
+        params=params,
+        hints=_HINTS & params.keys(),
+        stream=get_boolean(fields, "stream") is not False,
+        wants_usage=True,
+        path=path,
+        headers=headers or {},
+        wire=None if messages else fields,  # an upstream of this dialect there is none; `loads` looks into it
+    )
+
+
+# Settings
+
+
+def _params(fields: dict[str, Any]) -> dict[str, Any]:
+    """The settings, under their OpenAI names. Their values are the upstream's to judge."""
+    options = get_object(fields, "options") or {}
+    params = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
+    if params.get("stop") in ("", []):
+        del params["stop"]
+    if options.get("repeat_penalty") is not None:
+        params["repetition_penalty"] = options["repeat_penalty"]
+    limit = options.get("num_predict")
+    if type(limit) is int and limit > 0:  # -1 and -2 are: as much as it likes
+        params["max_tokens"] = limit
+    if (format_ := _format(fields)) is not None:
+        params["response_format"] = format_
+    if effort := _effort(fields):
+        params["reasoning_effort"] = effort
+    return params
+
+
+def _format(fields: dict[str, Any]) -> dict[str, Any] | None:
+    match fields.get("format"):
+        case None | "":
+            return None
+        case "json":
+            return {"type": "json_object"}
+        case dict(schema):
+            return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+        case other:
+            if type(other) is str:
+                raise BadRequest(f'format: {other[:32]!r} is neither "json" nor a JSON Schema', param="format")
+            raise wrong("format", '"json" or a JSON Schema', other)
+
+
+def _effort(fields: dict[str, Any]) -> str | None:
+    """How much it should think. `true` is the middle: clients that know levels name one."""
+    match fields.get("think"):
+        case None | "":
+            return None
+        case True:
+            return "medium"
+        case False:
+            return "none"
+        case str(level):
+            return level
+        case other:
+            raise wrong("think", "a boolean or a level", other)
+
+
+# Messages and tools
+
+
+def _messages(values: list[Any]) -> tuple[Message, ...]:
+    """The turns of a conversation. Calls without an id get one, and the tools' answers that of the call they answer."""
+    open_calls: list[ToolCall] = []
+    messages = []
+    for number, (value, path) in enumerate(objects(values, "messages")):
+        role = need_string(value, "role", path)
+        if role not in _ROLES:
+            raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
+        calls = _tool_calls(value, path, number)
+        open_calls += calls
+        answers = _answered(value, path, open_calls) if role == "tool" else None
+        content = get_string(value, "content", path)
+        messages.append(
+            Message(
+                role,
+                () if content is None and role == "assistant" else _parts(value, content or "", path),
+                tool_calls=calls,
+                tool_call_id=answers,
+                reasoning=get_string(value, "thinking", path),
+            )
+        )
+    return tuple(messages)
+
+
+def _parts(value: dict[str, Any], text: str, at: str) -> tuple[Part, ...]:
+    images = get_array(value, "images", at)
+    if not images:
+        return (Text(text),)
+    path = f"{at}.images" if at else "images"
+    pictures = [_image(image, f"{path}[{index}]") for index, image in enumerate(images)]
+    return (Text(text), *pictures) if text else tuple(pictures)
+
+
+def _image(value: Any, path: str) -> Image:
+    """An image, in base64 and nothing else; its first bytes say what it is."""
+    if type(value) is not str:
+        raise wrong(path, "an image in base64", value)
+    media_type = _media_type(value)
+    if media_type is None:
+        raise BadRequest(f"{path}: expected a PNG, JPEG, GIF, WebP or BMP image in base64", param=path)
+    return Image(f"data:{media_type};base64,{value}")
+
+
+def _media_type(data: str) -> str | None:
+    try:
+        start = b64decode(data[:16], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "image/webp"
+    return next((name for magic, name in _IMAGES.items() if start.startswith(magic)), None)
+
+
+def _tool_calls(value: dict[str, Any], path: str, turn: int) -> tuple[ToolCall, ...]:
+    calls = []
+    for number, (call, at) in enumerate(objects(get_array(value, "tool_calls", path) or [], f"{path}.tool_calls")):
+        function, at = need_object(call, "function", at), f"{at}.function"
+        calls.append(
+            ToolCall(
+                id=get_string(call, "id", at) or f"call_{turn}_{number}",
+                name=need_string(function, "name", at),
+                arguments=msgspec.json.encode(get_object(function, "arguments", at) or {}).decode(),
+            )
+        )
+    return tuple(calls)
+
+
+def _answered(value: dict[str, Any], path: str, open_calls: list[ToolCall]) -> str | None:
+    """Which call a tool's answer is for: what it says, else the first call of that tool, else the first there is."""
+    id_ = get_string(value, "tool_call_id", path)
+    name = get_string(value, "tool_name", path) or get_string(value, "name", path)
+    for call in open_calls:
+        if (id_ == call.id) if id_ else (name in {None, call.name}):
+            open_calls.remove(call)
+            return call.id
+    return id_
+
+
+def _tools(fields: dict[str, Any]) -> tuple[Tool, ...]:
+    tools = []
+    for value, path in objects(get_array(fields, "tools") or [], "tools"):
+        if (get_string(value, "type", path) or "function") != "function":
+            continue
+        function, path = need_object(value, "function", path), f"{path}.function"
+        tools.append(
+            Tool(
+                name=need_string(function, "name", path),
+                description=get_string(function, "description", path),
+                parameters=get_object(function, "parameters", path),
+            )
+        )
+    return tuple(tools)

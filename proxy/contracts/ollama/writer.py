@@ -1,0 +1,257 @@
+"""Writing answers as Ollama does: a JSON object a line, the last of them `"done": true` with counts and times.
+
+https://docs.ollama.com/api/chat. A stream that broke off ends with a line `{"error": "…"}` and never with one that
+is done. There is no heartbeat: a line without text is none to any client and leaves the answer as it is. Tool calls
+are written whole, when the answer is complete: only then their arguments are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import assert_never
+
+import msgspec
+
+from proxy.errors import BrokenToolCall, ProxyError, UntoldAnswer
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Media,
+    Notice,
+    ReasoningDelta,
+    ReasoningSignature,
+    RefusalDelta,
+    Source,
+    Start,
+    StreamEvent,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+)
+from proxy.request import Answer, ChatRequest, ToolCall, Usage
+from proxy.wire.json_text import json_string
+
+QUIET_S = 10
+"""How long tool calls may be gathered without a sign of life: clients, and proxies between, give up on silence."""
+
+_SECOND = 10**9
+_DONE_REASONS = {"tool_calls": "stop", "content_filter": "stop"}
+_CUT_SHORT = frozenset({"length", "content_filter"})
+
+_encode = msgspec.json.Encoder().encode
+_arguments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Form(msgspec.Struct, frozen=True):
+    """How an endpoint writes what was said: what stands before a text, before a thought, and after either."""
+
+    text: bytes
+    thinking: bytes
+    end: bytes
+
+
+CHAT = Form(
+    text=b'"message":{"role":"assistant","content":',
+    thinking=b'"message":{"role":"assistant","content":"","thinking":',
+    end=b"}",
+)
+GENERATE = Form(text=b'"response":', thinking=b'"response":"","thinking":', end=b"")
+
+
+class AnswerWriter:
+    """Writes one answer, streamed or whole.
+
+    What lines have in common is encoded once a second; what one read of the upstream brought bears one time.
+    `now_ns` is the Unix time at the beginning, `clock` a monotonic clock in nanoseconds.
+    """
+
+    def __init__(self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int]) -> None:
+        self._form = form
+        self._tail = form.end + b',"done":false}\n'
+        self._asked = request.estimated_tokens()
+        self._model = request.model or ""
+        self._clock = clock
+        self._began = clock()
+        self._to_unix = now_ns - self._began
+        self._second = -1
+        self._until_second = b""
+        self._head = b""
+        self._first: int | None = None  # when there was content first
+        self._wrote = self._began
+        self._pieces = 0
+        self._unread = 0  # of these pieces, those that are no text
+        self._media = False
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self._unsent: list[bytes] = []
+
+    def feed(self, batch: Batch) -> bytes:
+        """The lines of a batch. Raises `BrokenToolCall` or `UntoldAnswer` for what this contract has no way to tell."""
+        now = self._clock()
+        self._date(now)
+        events = batch.events
+        if self._first is None:
+            self._first = now if batch.has_content else None
+        elif len(events) == 1 and type(event := events[0]) is TextDelta:  # as most are
+            self._pieces += 1
+            self._wrote = now
+            return b"%b%b%b%b" % (self._head, self._form.text, _string(event.text), self._tail)
+        lines, self._unsent = self._unsent, []
+        try:
+            for event in events:
+                if line := self._event(event, now):
+                    lines.append(line)
+        except (BrokenToolCall, UntoldAnswer):
+            self._unsent = lines  # what was said before stands before the error
+            raise
+        if lines:
+            self._wrote = now
+            return b"".join(lines)
+        return self.ping() if now - self._wrote > QUIET_S * _SECOND else b""
+
+    def ping(self) -> bytes:
+        """A line without text."""
+        self._wrote = self._clock()
+        self._date(self._wrote)
+        return b'%b%b""%b' % (self._head, self._form.text, self._tail)
+
+    def whole(self, answer: Answer) -> bytes:
+        """A whole answer. Raises as `feed` does. How long it was thought about cannot be told from here."""
+        if answer.only_media:
+            raise UntoldAnswer
+        now = self._clock()
+        self._model = answer.model or self._model
+        self._date(now)
+        text = answer.text + answer.refusal
+        pieces = -(-(len(text) + len(answer.reasoning)) // 4)  # about its tokens
+        said = [self._form.text, _string(text)]
+        if answer.reasoning:
+            said += [b',"thinking":', _string(answer.reasoning)]
+        if calls := self._written(answer.tool_calls, answer.finish_reason):
+            said += [b',"tool_calls":[', calls, b"]"]
+        said.append(self._form.end)
+        measured = self._measured(self._began, now, answer.usage, pieces)
+        return self._done(b"".join(said), answer.finish_reason, measured)
+
+    def loaded(self, reason: str) -> bytes:
+        """The answer to a request that only asks for a model to be loaded, or unloaded."""
+        self._date(self._clock())
+        return self._done(b'%b""%b' % (self._form.text, self._form.end), reason, {})
+
+    def _event(self, event: StreamEvent, now: int) -> bytes:
+        match event:
+            case TextDelta(text) | RefusalDelta(text):  # the contract knows no refusals: they are what was said
+                self._pieces += 1
+                return b"%b%b%b%b" % (self._head, self._form.text, _string(text), self._tail)
+            case ReasoningDelta(text):
+                self._pieces += 1
+                self._unread += 1
+                return b"%b%b%b%b" % (self._head, self._form.thinking, _string(text), self._tail)
+            case ToolCallDelta(index, arguments):
+                self._pieces += 1
+                self._unread += 1
+                if call := self._calls.get(index):
+                    call[2].append(arguments)
+                return b""
+            case ToolCallStart(index, id_, name):
+                self._calls[index] = (id_, name, [])
+                return b""
+            case Start(_, model):
+                if model and model != self._model:
+                    self._model, self._second = model, -1
+                    self._date(now)
+                return b""
+            case Media():
+                self._media = True
+                return b""
+            case Source() | ReasoningSignature() | Notice():
+                return b""  # the contract has no place for it
+            case Finish(reason, usage):
+                return self._finish(reason, usage, now)
+            case Fault(error):
+                return error_body(error) + b"\n"
+            case _:
+                assert_never(event)
+
+    def _finish(self, reason: str, usage: Usage | None, now: int) -> bytes:
+        if self._media and not self._calls and self._pieces == self._unread:
+            raise UntoldAnswer
+        made = (ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items()))
+        line = b""
+        if calls := self._written(made, reason):
+            line = b'%b%b"","tool_calls":[%b]%b' % (self._head, self._form.text, calls, self._tail)
+        measured = self._measured(now if self._first is None else self._first, now, usage, self._pieces)
+        return line + self._done(b'%b""%b' % (self._form.text, self._form.end), reason, measured) + b"\n"
+
+    def _written(self, calls: Iterable[ToolCall], reason: str) -> bytes:
+        """The calls of an answer that has ended. One that was cut short is left out: clients would run it."""
+        if self._form is GENERATE:
+            return b""  # it takes no tools, so it has no place for calls
+        written: list[bytes] = []
+        for call in calls:
+            arguments = _object(call.arguments)
+            if arguments is not None:
+                function = b'{"index":%d,"name":%b,"arguments":%b}' % (len(written), _string(call.name), arguments)
+                id_ = b'"id":%b,' % _string(call.id) if call.id else b""
+                written.append(b'{%b"function":%b}' % (id_, function))
+            elif reason not in _CUT_SHORT:
+                raise BrokenToolCall(
+                    f"the model called {call.name[:64]!r} with arguments that are no JSON object, which this contract "
+                    "has no way to tell"
+                )
+        return b",".join(written)
+
+    def _done(self, said: bytes, reason: str, measured: dict[str, int]) -> bytes:
+        """The object that ends an answer."""
+        end = {"done": True, "done_reason": _DONE_REASONS.get(reason, reason), **measured}
+        return b"%b%b,%b" % (self._head, said, _encode(end)[1:])
+
+    def _measured(self, first: int, now: int, usage: Usage | None, pieces: int) -> dict[str, int]:
+        """Counts, those of the upstream where it tells them, and times in ns. Nothing had to be loaded."""
+        return {
+            "total_duration": now - self._began,
+            "load_duration": 0,
+            "prompt_eval_count": self._asked if usage is None else usage.input_tokens,
+            "prompt_eval_duration": first - self._began,
+            "eval_count": pieces if usage is None else usage.output_tokens,
+            "eval_duration": max(now - first, 1),  # tokens are divided by it
+        }
+
+    def _date(self, now: int) -> None:
+        """Make what a line of this moment begins with."""
+        second, rest = divmod(self._to_unix + now, _SECOND)
+        if second != self._second:
+            self._second = second
+            date = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+            self._until_second = b'{"model":%b,"created_at":"%b.' % (_string(self._model), date)
+        self._head = b'%b%06dZ",' % (self._until_second, rest // 1000)
+
+
+def error_body(error: ProxyError) -> bytes:
+    """An error, as a body or as the last line of a stream."""
+    return b'{"error":%b}' % _string(error.message or error.code)
+
+
+def _object(arguments: str) -> bytes | None:
+    """A call's arguments on one line, as the model wrote them; None when they are no JSON object."""
+    text = arguments.encode("utf-8", "replace")
+    try:
+        if text.strip():
+            _arguments(text)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
+    return _on_one_line(text.replace(b"\n", b" ").replace(b"\r", b" ")) if text.strip() else b"{}"
+
+
+def _string(text: str) -> bytes:
+    return _on_one_line(json_string(text))
+
+
+def _on_one_line(data: bytes) -> bytes:
+    """JSON without the characters that Ollama's Python client takes for line ends as well (`str.splitlines`)."""
+    if data.isascii():
+        return data
+    return (
+        data.replace(b"\xc2\x85", b"\\u0085").replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    )

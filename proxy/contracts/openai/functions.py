@@ -1,0 +1,59 @@
+"""What came before tools in Chat Completions: `functions`, `function_call`, and messages of role `function`.
+
+OpenAI deprecated the form in 2023 and still takes it; SDKs still type it and older programs still speak it. A far
+side of the same dialect gets it as it came. For all others it is read as the tools it means: one call at a time, by
+name, without ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.wire.json_body import get_array, get_object, need_string, objects, wrong
+
+
+def speaks_functions(wire: Mapping[str, Any]) -> bool:
+    """Whether a request offers functions in the old form, and so expects its answer in it."""
+    return bool(wire.get("functions")) and not wire.get("tools")
+
+
+def as_tools(wire: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The functions that may be called, as tools. Those that `function_call` rules out are not offered."""
+    functions = [function for function, _ in objects(get_array(wire, "functions") or [], "functions")]
+    choice = wire.get("function_call")
+    if isinstance(choice, dict):
+        name = need_string(choice, "name", "function_call")
+        functions = [function for function in functions if function.get("name") == name]
+    elif choice == "none":
+        functions = []
+    elif choice is not None and not isinstance(choice, str):
+        raise wrong("function_call", "a string or an object", choice)
+    return [{"type": "function", "function": function} for function in functions]
+
+
+def as_tool_messages(messages: list[Any]) -> list[Any]:
+    """The conversation with each old call and its result as those of a tool; all else as it is."""
+    return _Conversation().read(messages)
+
+
+class _Conversation:
+    """Gives each call an id, which the result that follows bears."""
+
+    def __init__(self) -> None:
+        self._last = "call_0"
+
+    def read(self, messages: list[Any]) -> list[Any]:
+        return [
+            self._message(message, f"messages[{index}]", index) if type(message) is dict else message
+            for index, message in enumerate(messages)
+        ]
+
+    def _message(self, message: dict[str, Any], path: str, index: int) -> dict[str, Any]:
+        if message.get("role") == "function":
+            return {**message, "role": "tool", "tool_call_id": self._last, "content": message.get("content") or ""}
+        if message.get("function_call") is None or message.get("tool_calls"):
+            return message
+        self._last = f"call_{index}"
+        call = get_object(message, "function_call", path)
+        return {**message, "tool_calls": [{"id": self._last, "type": "function", "function": call}]}

@@ -1,0 +1,70 @@
+"""Which field of a chunk reasoning stands in: OpenAI has none, and those who show it have not agreed on one.
+
+DeepSeek, litellm and Open WebUI say `reasoning_content`, vLLM and OpenRouter `reasoning`. We write the first, and
+pass on what an upstream of this dialect wrote, unless the route says which field its clients read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+Fields = tuple[bytes, ...]
+
+FIELDS: dict[str, Fields] = {
+    "reasoning_content": (b"reasoning_content",),
+    "reasoning": (b"reasoning",),
+    "both": (b"reasoning_content", b"reasoning"),
+}
+"""The choices a route has."""
+
+_ANY = b'"reasoning'
+_START, _END = b"data: ", b"\n\n"
+
+
+def delta(fields: Fields, text: bytes) -> bytes:
+    """A piece of reasoning, a JSON string, as the delta of a chunk."""
+    return b"{" + b",".join([b'"%b":%b' % (field, text) for field in fields]) + b"}"
+
+
+def renamed_frames(payloads: Sequence[bytes], fields: Fields) -> bytes:
+    """An upstream's frames with its reasoning in `fields`. Those without any stay as they came, byte for byte."""
+    frames: list[bytes] = []
+    for payload in payloads:
+        if _ANY not in payload:
+            frames.append(payload)
+            continue
+        for frame in payload.split(_END)[:-1]:
+            if _ANY in frame and frame.startswith(_START):
+                frame = _START + renamed(frame[len(_START) :], fields)
+            frames.append(frame + _END)
+    return b"".join(frames)
+
+
+def renamed(body: bytes, fields: Fields) -> bytes:
+    """A chunk or a whole completion with its reasoning in `fields`; as it came where there is none in it."""
+    if _ANY not in body:
+        return body
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return body
+    choices = value.get("choices") if isinstance(value, dict) else None
+    found = [_rename(choice, fields) for choice in choices if isinstance(choice, dict)] if choices else []
+    return msgspec.json.encode(value) if any(found) else body
+
+
+def _rename(choice: dict[str, Any], fields: Fields) -> bool:
+    found = False
+    for part in (choice.get("delta"), choice.get("message")):
+        if not isinstance(part, dict):
+            continue
+        text = part.get("reasoning_content") or part.get("reasoning")
+        if isinstance(text, str) and text:
+            part.pop("reasoning_content", None)
+            part.pop("reasoning", None)
+            part.update((field.decode(), text) for field in fields)
+            found = True
+    return found

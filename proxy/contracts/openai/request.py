@@ -1,0 +1,61 @@
+"""Requests of OpenAI Chat Completions: read from clients, written to upstreams.
+
+https://platform.openai.com/docs/api-reference/chat/create. What a client sends beyond what we model stays in
+`wire` and reaches an upstream of the same dialect, except what would tell a gateway there where to go, with
+whose key, or what to answer: the destination comes from the config alone (H08).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.contracts.openai.functions import as_tool_messages, as_tools, speaks_functions
+from proxy.contracts.openai.stream import DIALECT
+from proxy.errors import BadRequest
+from proxy.request import ChatRequest
+from proxy.wire.json_body import (
+    decode_messages,
+    decode_params,
+    decode_tools,
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    need_array,
+    parse_object,
+)
+
+
+def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    wire = parse_object(body)
+    messages = need_array(wire, "messages")
+    if not messages:
+        raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
+    tools = as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")
+    stream = get_boolean(wire, "stream") is True
+    options = get_object(wire, "stream_options") or {}
+    return ChatRequest(
+        id=id,
+        contract="openai",
+        dialect=DIALECT,
+        messages=decode_messages(as_tool_messages(messages)),
+        model=get_string(wire, "model"),
+        params=decode_params(wire, choices=True),
+        tools=decode_tools(tools),
+        hosted_tools=_hosted(wire, tools),
+        stream=stream,
+        user=get_string(wire, "user"),
+        metadata=get_object(wire, "metadata") or {},
+        wants_usage=stream and get_boolean(options, "include_usage", "stream_options") is True,
+        path=path,
+        headers=headers or {},
+        wire=wire,
+    )
+
+
+def _hosted(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
+    """Tools that are no functions, and the search that is a setting here."""
+    kinds = [tool["type"] for tool in tools or () if tool["type"] != "function"]
+    return (*kinds, "web_search_options") if isinstance(wire.get("web_search_options"), dict) else tuple(kinds)

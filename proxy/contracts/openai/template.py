@@ -1,0 +1,125 @@
+"""The chunks of one stream that differ in nothing but their text, read without parsing them.
+
+Nearly every chunk of a stream is the last one with another text in it. Once one has been parsed, what stands before
+and after its text is known to the byte; a chunk with the same bytes around another JSON string means the same with
+that string, whatever else is in it. What does not fit is parsed as ever, and what it teaches replaces this.
+
+Measured per chunk, in CPU time of one run: parsed 2.3 µs; one read here 0.5 µs; in a run of a hundred 0.2 µs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.contracts.openai.chunks import Chunk, Delta, decode_chunk
+
+MAX_BYTES = 4096
+"""Around the text. Longer chunks carry something else, such as log probabilities, which differs each time."""
+
+LESSONS = 16
+"""A stream whose chunks keep differing elsewhere (a random padding, a usage count) is not learned from for ever."""
+
+_KEYS = (b'"content":', b'"content": ')
+_PROBE = "a·\u2028"
+
+_string = msgspec.json.Decoder(str).decode
+_strings = msgspec.json.Decoder(list[str]).decode
+
+
+class ChunkTemplate:
+    """What is around the text in the chunks of one stream."""
+
+    __slots__ = ("_first", "_last", "_lessons", "fitted")
+
+    def __init__(self) -> None:
+        self._lessons = LESSONS
+        self.fitted = False  # a chunk has fitted since the last lesson: whoever uses this says so
+        self._first = self._last = b"\0"  # no event begins like this
+
+    def learn(self, data: bytes, text: str) -> None:
+        """Take a chunk, in which `text` was the only news, as the pattern. One that cannot be one is ignored."""
+        if self.fitted:
+            self._lessons, self.fitted = LESSONS, False
+        if not self._lessons:
+            return
+        self._lessons -= 1
+        string = msgspec.json.encode(text)
+        for key in _KEYS:
+            at = data.find(key + string)
+            if at > 0 and data[at - 1] != 0x5C and len(data) - len(string) <= MAX_BYTES:  # 0x5C: inside a string
+                at += len(key)
+                self._take(data[: at + 1], data[at + len(string) - 1 :])
+                return
+
+    def _take(self, before: bytes, after: bytes) -> None:
+        """The proof that this place is the text's: another string put there is read as the text, and as no more."""
+        if b"\n" in before or b"\r" in before or b"\n" in after or b"\r" in after:
+            return
+        try:
+            chunk = decode_chunk(before + _PROBE.encode() + after)
+        except ValueError:
+            return
+        if only_text(chunk) == _PROBE:
+            self._first, self._last = b"data: " + before, after + b"\n\n"
+
+    def text(self, event: bytes) -> str | None:
+        """The text of exactly one event, its blank line included; None for one that has to be parsed."""
+        first, last = self._first, self._last
+        if not event.startswith(first) or not event.endswith(last):
+            return None
+        if event.find(b"\n", len(first)) != len(event) - 2:  # more than one event
+            return None
+        try:
+            return _string(event[len(first) - 1 : len(event) - len(last) + 1])
+        except ValueError:  # the string ended earlier, or what is in it is no text
+            return None
+
+    def texts(self, events: bytes) -> list[str]:
+        """The texts of some whole events that all fit; nothing if one does not."""
+        first, last = self._first, self._last[:-2]
+        left, right = len(first), -len(last)
+        # Split at two bytes: looking for a needle of two hundred costs Python more than comparing its ends.
+        each = events.split(b"\n\n")
+        if each.pop():  # the last event goes on
+            return []
+        strings = [event[left:right] for event in each if event.startswith(first) and event.endswith(last)]
+        return _parsed(strings) if strings and len(strings) == len(each) else []
+
+    def run(self, events: bytes) -> tuple[list[str], int]:
+        """The texts of the events that `events` begins with, as far as they fit, and how many bytes those are."""
+        first, last = self._first, self._last[:-2]
+        left, right = len(first), len(last)
+        strings: list[bytes] = []
+        size = 0
+        for event in events.split(b"\n\n")[:-1]:
+            if not event.startswith(first) or not event.endswith(last):
+                break
+            strings.append(event[left:-right])
+            size += len(event) + 2
+        texts = _parsed(strings) if strings else []
+        return (texts, size) if texts else ([], 0)
+
+
+def _parsed(strings: list[bytes]) -> list[str]:
+    """JSON strings without their quotes; nothing if one of them is none."""
+    whole = b'","'.join(strings)
+    try:
+        # Without an escape every quote is one of ours, so that one parse of all strings is a parse of each.
+        if whole.find(b"\\") < 0 and whole.count(b'"') == 2 * len(strings) - 2:
+            return _strings(b'["' + whole + b'"]')
+        return [_string(b'"' + string + b'"') for string in strings]
+    except ValueError:
+        return []
+
+
+def only_text(chunk: Chunk) -> str | None:
+    """The text of a chunk of the first choice in which nothing else is told."""
+    choices = chunk.choices
+    if choices is None or len(choices) != 1 or chunk.usage or chunk.error:
+        return None
+    choice = choices[0]
+    delta = choice.delta
+    if choice.index or choice.finish_reason or choice.message is not None or delta is None:
+        return None
+    text = delta.content
+    return text if type(text) is str and text and delta == Delta(content=text) else None

@@ -1,0 +1,200 @@
+"""Requests of OpenAI Chat Completions, written for an upstream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from proxy.contracts.openai.stream import DIALECT
+from proxy.errors import Unsupported
+from proxy.events import Notice
+from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
+from proxy.wire.forwarding import without_destinations
+from proxy.wire.json_body import (
+    PARAMETERS,
+)
+from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings
+
+USER_LENGTH = 64
+
+
+_NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
+
+
+def encode_request(
+    request: ChatRequest,
+    *,
+    model: str,
+    include_usage: bool = True,
+    max_tokens_name: str | None = None,
+    hints: Collection[str] = (),
+    thoughts: bool = False,
+) -> bytes:
+    """The body for a far side; the same request always gives the same bytes. See `request_fields`."""
+    return msgspec.json.encode(
+        request_fields(
+            request,
+            model=model,
+            include_usage=include_usage,
+            max_tokens_name=max_tokens_name,
+            hints=hints,
+            thoughts=thoughts,
+        )
+    )
+
+
+def request_fields(
+    request: ChatRequest,
+    *,
+    model: str,
+    include_usage: bool = True,
+    max_tokens_name: str | None = None,
+    hints: Collection[str] = (),
+    thoughts: bool = False,
+) -> dict[str, Any]:
+    """The fields of the body for a far side.
+
+    A request of this dialect goes on from its `wire`; `request.params` has the last word on the settings we
+    model, and may add others. Whoever changes a request's messages must drop its `wire`. `max_tokens_name` is
+    for far sides that know only one of `max_tokens` and `max_completion_tokens`. `hints` are those settings among
+    `request.hints` that this far side takes; `thoughts` is for litellm, which has a form for sealed reasoning.
+    """
+    if request.dialect == DIALECT and request.wire:
+        fields = without_destinations(request.wire)
+    else:
+        fields = _from_values(request, thoughts=thoughts)
+    body: dict[str, Any] = {"model": model} if model else {}
+    body.update((name, value) for name, value in fields.items() if name not in _NOT_FROM_WIRE)
+    unwanted = request.hints.difference(hints)
+    body.update((name, value) for name, value in request.params.items() if name not in unwanted)
+    body["stream"] = request.stream
+    if options := _stream_options(request, include_usage):
+        body["stream_options"] = options
+    if max_tokens_name:
+        _rename_max_tokens(body, max_tokens_name)
+    return body
+
+
+def left_out(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
+    """What of a request did not make it into `fields`, the body as it is sent."""
+    notices = ignored_settings(request, [name for name in request.hints if name not in fields])
+    if request.dialect != DIALECT:
+        notices += [*hosted_tools(request), *failed_results(request)]
+    return notices
+
+
+def choices_expected(request: ChatRequest) -> int:
+    """How many choices an answer must finish to be complete."""
+    n = request.params.get("n")
+    return n if type(n) is int and n > 1 else 1
+
+
+def _from_values(request: ChatRequest, *, thoughts: bool) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": _messages(request.messages, thoughts=thoughts)}
+    if request.tools:
+        fields["tools"] = [_tool(tool) for tool in request.tools]
+    if request.user:
+        fields["user"] = _user(request.user)
+    return fields  # not `metadata`: OpenAI refuses it without `store`, and it was meant for our rules
+
+
+def _stream_options(request: ChatRequest, include_usage: bool) -> dict[str, Any] | None:
+    """Of the client's options those that still hold; unstreamed requests may have none."""
+    if not request.stream:
+        return None
+    given = request.wire.get("stream_options") if request.dialect == DIALECT and request.wire else None
+    options: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    if include_usage:
+        options["include_usage"] = True
+    return options
+
+
+def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
+    for other in ("max_tokens", "max_completion_tokens"):
+        if other != name and other in body:
+            value = body.pop(other)
+            body.setdefault(name, value)
+
+
+def _user(user: str) -> str:
+    """Who asks. OpenAI refuses more than 64 characters; Claude Code says who, from where and in which session."""
+    return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
+
+
+def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, Any]]:
+    """The turns. Tools answer in text alone here: what else they brought follows, as if the user showed it."""
+    turns: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "tool":
+            shown += [_part(part) for part in message.parts if not isinstance(part, Text)]
+        elif shown:
+            turns.append({"role": "user", "content": shown})
+            shown = []
+        turns.append(_message(message, thoughts=thoughts))
+    return [*turns, {"role": "user", "content": shown}] if shown else turns
+
+
+def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
+    """One turn. Earlier reasoning is left out, unless it is sealed and wanted: far sides that wrote none refuse it."""
+    content = message.text if message.role == "tool" else _content(message)
+    fields: dict[str, Any] = {"role": message.role, "content": content}
+    if thoughts and message.reasoning_signature:
+        seal = message.reasoning_signature
+        fields["thinking_blocks"] = [{"type": "thinking", "thinking": message.reasoning or "", "signature": seal}]
+    if message.name:
+        fields["name"] = message.name
+    if message.tool_calls:
+        fields["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        fields["tool_call_id"] = message.tool_call_id
+    return fields
+
+
+def _content(message: Message) -> str | list[dict[str, Any]] | None:
+    """A string where there is only text in one piece: every server reads that."""
+    match message.parts:
+        case ():
+            return None if message.tool_calls else ""
+        case (Text(text),):
+            return text
+        case parts:
+            return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    match part:
+        case Text(text):
+            return {"type": "text", "text": text}
+        case Image(url, detail):
+            return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
+        case Audio(data, format_):
+            return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
+        case File():
+            return {"type": "file", "file": _file(part)}
+        case Other(kind):
+            raise Unsupported(f"this target takes no content part of type {kind!r}")
+        case _:
+            assert_never(part)
+
+
+def _file(file: File) -> dict[str, Any]:
+    fields: dict[str, Any] = {"filename": file.name} if file.name else {}
+    if file.id is not None:
+        return fields | {"file_id": file.id}
+    if file.data is not None:
+        data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
+        return fields | {"file_data": data}
+    raise Unsupported("this target takes files as data or by id, not by address")
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    optional = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    function = {"name": tool.name} | {name: value for name, value in optional.items() if value is not None}
+    return {"type": "function", "function": function}

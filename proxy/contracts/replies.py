@@ -1,0 +1,69 @@
+"""What the replies of many contracts have in common: the headers of a stream and of JSON, and when to ask again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Never
+
+import msgspec
+
+from proxy.contracts.base import Reply
+from proxy.errors import NotFound, ProxyError
+from proxy.wire.text import error_line
+from proxy.wire.upstream_errors import error_body
+
+LIVE: Mapping[str, str] = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+"""What keeps those in between from holding a stream back."""
+
+EVENT_STREAM: Mapping[str, str] = {"Content-Type": "text/event-stream; charset=utf-8", **LIVE}
+JSON: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+def error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[str, str]:
+    """The headers of an error instead of an answer."""
+    told = {**headers, **error.headers}
+    if error.retry_after is not None:
+        told["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    return told
+
+
+def sdk_error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[str, str]:
+    """The same for SDKs of OpenAI's and Anthropic's make, which wait by the millisecond where they are told."""
+    told = error_headers(error, headers)
+    if error.retry_after is not None:
+        told["Retry-After-Ms"] = str(max(0, math.ceil(error.retry_after * 1000)))
+    return told
+
+
+class NoModels:
+    """For contracts that have no list of models: none of their endpoints leads here."""
+
+    def models(self, ids: list[str], created: int) -> Never:  # noqa: ARG002
+        raise NotFound("this contract has no list of models")
+
+    def model(self, id: str, ids: list[str], created: int) -> Never:  # noqa: ARG002
+        raise NotFound("this contract has no list of models")
+
+
+def error_object(error: ProxyError, request_id: str) -> dict[str, Any]:
+    """An error for programs: the body of a failed request, and the error frame of the `json` dialect."""
+    return {
+        "error": {
+            "message": error_line(error),
+            "type": error.type,
+            "code": error.code,
+            "retryable": error.retryable,
+            "request_id": request_id,
+        }
+    }
+
+
+def encode_error(error: ProxyError, request_id: str) -> bytes:
+    """`error_object` as JSON, on one line."""
+    return msgspec.json.encode(error_object(error, request_id))
+
+
+def openai_failure(error: ProxyError) -> Reply:
+    """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
+    return Reply(error.status, error_body(error), sdk_error_headers(error))

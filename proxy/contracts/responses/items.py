@@ -1,0 +1,273 @@
+"""Input items of the Responses contract as the messages of a conversation.
+
+Items are finer than messages: what a model thought, said and called in one turn are three items here and one
+message elsewhere, and an upstream that knows messages wants each call's result right after the message that made
+it. What only records that OpenAI's own machines did something is stepped over; an item whose content would be
+missing from the conversation is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.contracts.responses.objects import unsealed
+from proxy.contracts.responses.tools import custom_arguments, function_name
+from proxy.errors import BadRequest
+from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, ToolCall
+from proxy.wire.json_body import (
+    decode_file,
+    get_array,
+    get_string,
+    missing,
+    need_object,
+    need_string,
+    objects,
+    wrong,
+)
+
+_ROLES: dict[str, Role] = {
+    # `developer` is OpenAI's newer word for `system`. Its models take either; the chat templates of most other
+    # models know only the older one.
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+_RECORDS = frozenset(
+    {
+        # What a hosted tool did in an earlier turn. What came of it is in the answer that followed.
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "image_generation_call",
+        "mcp_list_tools",
+        "mcp_call",
+        # Read by `read_tools`.
+        "additional_tools",
+    }
+)
+
+_CALLS_OF_OTHER_TOOLS = {
+    # Calls that a client ran, of tools that have an item type each: the tool's name, and where its arguments are.
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+}
+
+
+def read_input(value: Any, instructions: str | None) -> tuple[Message, ...]:
+    """The conversation: `instructions` first, then the items of `input`. Raises `BadRequest` naming the wrong one."""
+    conversation = _Conversation()
+    if instructions:
+        conversation.say("system", (Text(instructions),))
+    if isinstance(value, str):
+        conversation.say("user", (Text(value),))
+    elif isinstance(value, list):
+        for item, path in objects(value, "input"):
+            _item(item, path, conversation)
+    elif value is None:
+        raise missing("input", "a string or a list of items")
+    else:
+        raise wrong("input", "a string or a list of items", value)
+    return conversation.messages()
+
+
+class _Turn:
+    """What the model thought, said and called before anybody else spoke."""
+
+    def __init__(self) -> None:
+        self.reasoning: list[str] = []
+        self.signature: str | None = None
+        self.parts: list[Part] = []
+        self.calls: list[ToolCall] = []
+
+    def message(self) -> Message:
+        return Message(
+            "assistant",
+            tuple(self.parts),
+            tuple(self.calls),
+            reasoning="\n\n".join(self.reasoning) or None,
+            reasoning_signature=self.signature,
+        )
+
+
+class _Conversation:
+    """Gathers the model's items into turns; a turn ends where somebody else speaks."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._turn: _Turn | None = None
+
+    def say(self, role: Role, parts: tuple[Part, ...]) -> None:
+        self._end_turn()
+        self._messages.append(Message(role, parts))
+
+    def result(self, call_id: str, parts: tuple[Part, ...]) -> None:
+        self._end_turn()
+        self._messages.append(Message("tool", parts, tool_call_id=call_id))
+
+    def answered(self, parts: tuple[Part, ...]) -> None:
+        turn = self._turn
+        if turn is not None and turn.parts and not turn.calls:
+            self._end_turn()  # two answers in a row stay two messages
+        self._open_turn().parts.extend(parts)  # one after a call joins its message: results must follow calls
+
+    def called(self, call: ToolCall) -> None:
+        self._open_turn().calls.append(call)
+
+    def thought(self, text: str, signature: str | None) -> None:
+        if not text and not signature:  # another server's secret
+            return
+        turn = self._turn
+        if turn is not None and not turn.calls and (turn.parts or turn.signature):
+            self._end_turn()
+        turn = self._open_turn()
+        # A seal holds for what it was put on; there is none for several thoughts together.
+        turn.signature = signature if not turn.reasoning else None
+        if text:
+            turn.reasoning.append(text)
+
+    def messages(self) -> tuple[Message, ...]:
+        """All of it, with what stands at its head from `system` as one message.
+
+        Codex sends its instructions in several; many chat templates allow one, at the beginning.
+        """
+        self._end_turn()
+        messages = self._messages
+        count = next((at for at, message in enumerate(messages) if not _is_plain_system(message)), len(messages))
+        if count > 1:
+            text = "\n\n".join([message.text for message in messages[:count]])
+            messages = [Message("system", (Text(text),)), *messages[count:]]
+        return tuple(messages)
+
+    def _open_turn(self) -> _Turn:
+        if self._turn is None:
+            self._turn = _Turn()
+        return self._turn
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._messages.append(self._turn.message())
+            self._turn = None
+
+
+def _is_plain_system(message: Message) -> bool:
+    return message.role == "system" and all(isinstance(part, Text) for part in message.parts)
+
+
+def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
+    kind = get_string(item, "type", path) or ("message" if "role" in item else "item_reference")
+    match kind:
+        case "message":
+            _message(item, path, conversation)
+        case "reasoning":
+            conversation.thought(_thoughts(item, path), unsealed(get_string(item, "encrypted_content", path)))
+        case "function_call":
+            arguments = get_string(item, "arguments", path) or ""
+            conversation.called(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
+        case "custom_tool_call":
+            arguments = custom_arguments(need_string(item, "input", path))
+            conversation.called(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
+        case "function_call_output" | "custom_tool_call_output":
+            conversation.result(need_string(item, "call_id", path), _output(item, path))
+        case _ if kind in _CALLS_OF_OTHER_TOOLS:
+            name, place = _CALLS_OF_OTHER_TOOLS[kind]
+            arguments = msgspec.json.encode(need_object(item, place, path)).decode()
+            conversation.called(ToolCall(_call_id(item, path), name, arguments))
+        case _ if kind.removesuffix("_output") in _CALLS_OF_OTHER_TOOLS:
+            output = item.get("output")
+            text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
+            conversation.result(_call_id(item, path), (Text(text),))
+        case "item_reference":
+            raise BadRequest(
+                f"{path}: it refers to an item by its id, and this server keeps none; send the item itself, as clients "
+                "do that are told `store: false`",
+                param=path,
+                code="item_not_found",
+            )
+        case _ if kind in _RECORDS:
+            pass
+        case _:
+            raise BadRequest(
+                f"{path}.type: items of type {kind[:64]!r} cannot be passed on to a model here; leave the item out",
+                param=f"{path}.type",
+                code="unsupported_value",
+            )
+
+
+def _message(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
+    name = need_string(item, "role", path)
+    role = _ROLES.get(name)
+    if role is None:
+        raise BadRequest(f"{path}.role: {name[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
+    parts = _content(item.get("content"), f"{path}.content")
+    if role == "assistant":
+        conversation.answered(parts)
+    else:
+        conversation.say(role, parts)
+
+
+def _function(item: dict[str, Any], path: str) -> str:
+    return function_name(need_string(item, "name", path), get_string(item, "namespace", path))
+
+
+def _call_id(item: dict[str, Any], path: str) -> str:
+    return get_string(item, "call_id", path) or need_string(item, "id", path)
+
+
+def _thoughts(item: dict[str, Any], path: str) -> str:
+    """What the model thought: whole where the client has it, else its summary."""
+    name = "content" if item.get("content") else "summary"
+    parts = objects(get_array(item, name, path) or [], f"{path}.{name}")
+    return "\n\n".join([need_string(part, "text", at) for part, at in parts])
+
+
+def _output(item: dict[str, Any], path: str) -> tuple[Part, ...]:
+    if item.get("output") is None:
+        raise missing(f"{path}.output", "a string or a list of parts")
+    return _content(item["output"], f"{path}.output")
+
+
+def _content(content: Any, path: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),)
+    if isinstance(content, list):
+        return tuple([_part(part, at) for part, at in objects(content, path)])
+    raise wrong(path, "a string or a list of parts", content)
+
+
+def _part(part: dict[str, Any], path: str) -> Part:
+    match need_string(part, "type", path):
+        case "input_text" | "output_text" | "text" | "summary_text":
+            return Text(need_string(part, "text", path))
+        case "refusal":  # an earlier one: to the next model it is what was said
+            return Text(need_string(part, "refusal", path))
+        case "input_image" | "computer_screenshot":
+            return _image(part, path)
+        case "input_file":
+            return _file(part, path)
+        case "input_audio":
+            audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
+            return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
+        case other:
+            return Other(other[:64])
+
+
+def _image(part: dict[str, Any], path: str) -> Image:
+    url = get_string(part, "image_url", path)
+    if url is None:
+        raise BadRequest(
+            f"{path}.image_url: required, a data: URL or an address; this server keeps no uploaded files",
+            param=f"{path}.image_url",
+        )
+    return Image(url, detail=get_string(part, "detail", path))
+
+
+def _file(part: dict[str, Any], path: str) -> File:
+    url = get_string(part, "file_url", path)
+    if url is not None:
+        return File(url=url, name=get_string(part, "filename", path))
+    return decode_file(part, path)

@@ -1,0 +1,118 @@
+"""Requests of OpenAI Responses, read into the form that all contracts share.
+
+https://platform.openai.com/docs/api-reference/responses/create. The contract lets a server keep conversations;
+this one keeps nothing, so a request has to bring all of it: what points to something kept is refused, saying so.
+Settings of OpenAI's own service (`include`, `prompt_cache_key`, `truncation`, …) are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.contracts.responses.items import read_input
+from proxy.contracts.responses.tools import read_choice, read_tools
+from proxy.errors import BadRequest
+from proxy.request import ChatRequest
+from proxy.wire.json_body import (
+    get_boolean,
+    get_object,
+    get_string,
+    need_string,
+    parse_object,
+)
+
+DIALECT = "openai-responses"
+
+_UNCHANGED = ("temperature", "top_p", "service_tier")
+_KEPT_ELSEWHERE = {
+    "previous_response_id": (
+        "previous_response_not_found",  # at which the official agents SDK, among others, sends everything again
+        "this server keeps no responses (store is false); send the whole conversation as input",
+    ),
+    "conversation": (
+        "unsupported_parameter",
+        "this server keeps no conversations; send the whole conversation as input",
+    ),
+    "prompt": (
+        "unsupported_parameter",
+        "this server keeps no prompt templates; send the prompt itself as instructions and input",
+    ),
+}
+
+
+def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    wire = parse_object(body)
+    _refuse_what_is_kept_elsewhere(wire)
+    tools = read_tools(wire)
+    choice, functions = read_choice(wire.get("tool_choice"), tools)
+    return ChatRequest(
+        id=id,
+        contract="responses",
+        dialect=DIALECT,
+        messages=_messages(wire),
+        model=get_string(wire, "model"),
+        params=_params(wire, choice if functions else None, tools=bool(functions)),
+        tools=functions,
+        hosted_tools=tools.left_out,
+        stream=get_boolean(wire, "stream") is True,
+        user=get_string(wire, "safety_identifier") or get_string(wire, "user"),
+        metadata=get_object(wire, "metadata") or {},
+        wants_usage=True,
+        path=path,
+        headers=headers or {},
+        wire=wire,
+    )
+
+
+def _refuse_what_is_kept_elsewhere(wire: Mapping[str, Any]) -> None:
+    for name, (code, reason) in _KEPT_ELSEWHERE.items():
+        if wire.get(name) is not None:
+            raise BadRequest(f"{name}: {reason}", param=name, code=code)
+    if get_boolean(wire, "background"):
+        raise BadRequest(
+            "background: this server answers while the client waits; leave it out, and use stream for long answers",
+            param="background",
+            code="unsupported_parameter",
+        )
+
+
+def _messages(wire: Mapping[str, Any]) -> Any:
+    if wire.get("input") is None and isinstance(wire.get("messages"), list):
+        raise BadRequest(
+            "input: required, a string or a list of items; `messages` is read at /v1/chat/completions", param="input"
+        )
+    messages = read_input(wire.get("input"), get_string(wire, "instructions"))
+    if not messages:
+        raise BadRequest("input: expected at least one item, got an empty list", param="input")
+    return messages
+
+
+def _params(wire: Mapping[str, Any], choice: Any, *, tools: bool) -> dict[str, Any]:
+    """The settings under the names of Chat Completions. Their values are the upstream's to judge."""
+    text = get_object(wire, "text") or {}
+    reasoning = get_object(wire, "reasoning") or {}
+    params = {name: wire.get(name) for name in _UNCHANGED}
+    # OpenAI's reasoning models refuse `max_tokens`; a backend that knows only that has its `max_tokens_name`.
+    params["max_completion_tokens"] = wire.get("max_output_tokens")
+    params["reasoning_effort"] = reasoning.get("effort")
+    params["verbosity"] = text.get("verbosity")
+    params["response_format"] = _response_format(get_object(text, "format", "text"))
+    if tools:  # without tools OpenAI refuses to be told how to choose
+        params["tool_choice"] = choice
+        params["parallel_tool_calls"] = wire.get("parallel_tool_calls")
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _response_format(format_: dict[str, Any] | None) -> dict[str, Any] | None:
+    """`text.format`, flat here, with a level more in Chat Completions. Plain text is what one gets anyway."""
+    if format_ is None:
+        return None
+    kind = need_string(format_, "type", "text.format")
+    if kind == "text":
+        return None
+    if kind != "json_schema":
+        return format_
+    schema = {name: format_[name] for name in ("name", "description", "schema", "strict") if name in format_}
+    return {"type": kind, "json_schema": schema}

@@ -1,0 +1,212 @@
+"""Tools of the Responses contract, told to upstreams that know functions only.
+
+A `function` is one. A `custom` tool takes free text: it becomes a function of one string, `input`, and a call of
+it is turned back. The tools in a `namespace` become functions whose names begin with it. What OpenAI runs on its
+own machines (`web_search`, `file_search`, `code_interpreter`, `mcp`, `image_generation`, …) nobody runs here: it is
+not offered to the model, and the answer's `tools` leaves it out. Codex sends `web_search` with every request, so
+refusing is no choice, unless the request insists on the tool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from proxy.errors import BadRequest
+from proxy.request import Tool
+from proxy.wire.json_body import (
+    get_array,
+    get_boolean,
+    get_object,
+    get_string,
+    need_array,
+    need_object,
+    need_string,
+    objects,
+    wrong,
+)
+
+NAME_LENGTH = 64  # of a function, at OpenAI and most others
+
+_CUSTOM_PARAMETERS = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The tool's whole input, as plain text."}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What the client calls a function that has another name, or another form, for the upstream."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """A request's tools: for the upstream, for turning calls back, and as the answer repeats them."""
+
+    functions: tuple[Tool, ...] = ()
+    origins: Mapping[str, Origin] = {}
+    echo: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def function_name(name: str, namespace: str | None) -> str:
+    """The name of a function for upstreams, the same in every turn."""
+    if not namespace:
+        return name
+    full = f"{namespace}__{name}"
+    if len(full) <= NAME_LENGTH:
+        return full
+    return f"{full[: NAME_LENGTH - 9]}_{blake2b(full.encode(), digest_size=4).hexdigest()}"
+
+
+def custom_arguments(text: str) -> str:
+    """The arguments of the function that a custom tool has become."""
+    return msgspec.json.encode({"input": text}).decode()
+
+
+def custom_input(arguments: str) -> str:
+    """What a custom tool gets of a call's arguments; models that ignore the form mean all they wrote."""
+    try:
+        value = msgspec.json.decode(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    text = value.get("input") if isinstance(value, dict) else None
+    return text if isinstance(text, str) else arguments
+
+
+def read_tools(wire: Mapping[str, Any]) -> Tools:
+    """All tools of a request, those that came in the middle of the conversation too."""
+    reader = _Reader()
+    for value, path in objects(get_array(wire, "tools") or [], "tools"):
+        echoed = reader.read(value, path)
+        if echoed is not None:
+            reader.echo.append(echoed)
+    for values, path in _added_later(wire.get("input")):
+        for value, at in objects(values, path):
+            reader.read(value, at)
+    return Tools(tuple(reader.functions), reader.origins, tuple(reader.echo), tuple(reader.left_out))
+
+
+def _added_later(items: Any) -> Iterable[tuple[list[Any], str]]:
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if type(item) is dict and item.get("type") == "additional_tools":
+            path = f"input[{index}]"
+            yield need_array(item, "tools", path), f"{path}.tools"
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.functions: list[Tool] = []
+        self.origins: dict[str, Origin] = {}
+        self.echo: list[dict[str, Any]] = []
+        self.left_out: list[str] = []
+
+    def read(self, value: dict[str, Any], path: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Take a tool in; returns what the answer says of it, which is nothing where it is left out."""
+        match need_string(value, "type", path):
+            case "function":
+                self._function(value, path, namespace)
+                return {"description": None, "parameters": None, "strict": False, **value}
+            case "custom":
+                self._custom(value, path, namespace)
+                return value
+            case "namespace" if namespace is None:
+                name = need_string(value, "name", path)
+                members = objects(need_array(value, "tools", path), f"{path}.tools")
+                told = [self.read(member, at, name) for member, at in members]
+                return {"description": "", **value, "tools": [one for one in told if one is not None]}
+            case hosted:
+                self.left_out.append(hosted[:64])
+                return None
+
+    def _function(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
+        name = need_string(value, "name", path)
+        self._add(
+            Tool(
+                name=function_name(name, namespace),
+                description=get_string(value, "description", path),
+                parameters=get_object(value, "parameters", path),
+                strict=get_boolean(value, "strict", path),
+            ),
+            Origin(name, namespace),
+        )
+
+    def _custom(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
+        name = need_string(value, "name", path)
+        description = get_string(value, "description", path) or ""
+        grammar = get_object(value, "format", path) or {}
+        if definition := get_string(grammar, "definition", f"{path}.format"):
+            syntax = get_string(grammar, "syntax", f"{path}.format") or "grammar"
+            description += f"\n\nThe input has to match this {syntax}:\n{definition}"
+        self._add(
+            Tool(function_name(name, namespace), description.strip() or None, _CUSTOM_PARAMETERS),
+            Origin(name, namespace, custom=True),
+        )
+
+    def _add(self, tool: Tool, origin: Origin) -> None:
+        self.functions.append(tool)
+        if origin.custom or origin.namespace:
+            self.origins[tool.name] = origin
+
+
+def read_choice(value: Any, tools: Tools) -> tuple[Any, tuple[Tool, ...]]:
+    """Which tool the model is to use, in the words of Chat Completions, and the tools it may use.
+
+    `allowed_tools`, which few upstreams know, becomes what it means: only those tools.
+    """
+    if value is None or value == "none":
+        return value, tools.functions
+    if isinstance(value, str):
+        if value not in {"auto", "required"}:
+            raise BadRequest(f"tool_choice: {value[:32]!r} is none of none, auto, required", param="tool_choice")
+        if value == "required" and not tools.functions:
+            raise _nothing_to_choose(tools)
+        return value, tools.functions
+    if not isinstance(value, dict):
+        raise wrong("tool_choice", "a string or an object", value)
+    if value.get("type") == "allowed_tools":
+        allowed = need_array(value, "tools", "tool_choice")
+        names = {_chosen(one, path, tools) for one, path in objects(allowed, "tool_choice.tools")}
+        mode = get_string(value, "mode", "tool_choice") or "auto"
+        chosen = tuple([tool for tool in tools.functions if tool.name in names])
+        if mode == "required" and not chosen:
+            raise _nothing_to_choose(tools)
+        return mode, chosen
+    name = _chosen(value, "tool_choice", tools)
+    if name is None:
+        raise _nothing_to_choose(tools)
+    return {"type": "function", "function": {"name": name}}, tools.functions
+
+
+def _chosen(value: dict[str, Any], path: str, tools: Tools) -> str | None:
+    """The function a choice names; `None` for a tool that is left out."""
+    kind = need_string(value, "type", path)
+    if kind not in {"function", "custom"}:
+        return None
+    if "name" not in value and "function" in value:  # the form of Chat Completions
+        value, path = need_object(value, "function", path), f"{path}.function"
+    name = need_string(value, "name", path)
+    namespace = get_string(value, "namespace", path)
+    if namespace:
+        return function_name(name, namespace)
+    # A choice may name a tool in a namespace by its own name alone.
+    if any(tool.name == name for tool in tools.functions):
+        return name
+    return next((flat for flat, origin in tools.origins.items() if origin.name == name), name)
+
+
+def _nothing_to_choose(tools: Tools) -> BadRequest:
+    left_out = f" ({', '.join(sorted(set(tools.left_out)))})" if tools.left_out else ""
+    return BadRequest(
+        f"tool_choice: it asks for a tool that this server does not run{left_out}; "
+        "tools of type function and custom are passed on",
+        param="tool_choice",
+        code="unsupported_value",
+    )

@@ -1,1 +1,0 @@
-"""Wire formats, both directions, without I/O."""

@@ -1,1 +1,0 @@
-"""The contracts clients speak to us, and the HTTP handler that serves them."""

@@ -1,0 +1,1 @@
+"""The one path of a request: attempts, timers, target health, one end."""

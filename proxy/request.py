@@ -1,0 +1,183 @@
+"""What a chat request says, in one form for every contract: plain values, no I/O.
+
+A frontend's dialect turns a body into a `ChatRequest`; a backend's dialect turns that into
+whatever its upstream reads. Parameter names are those of OpenAI Chat Completions, the field's
+common denominator. What is not modelled here stays in `wire` and reaches a backend of the same
+dialect untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """A piece of text in a message."""
+
+    text: str
+
+
+class Image(msgspec.Struct, frozen=True, tag="image"):
+    """An image, by address or as a `data:` URL. The proxy never fetches it (docs/reliability.md H08)."""
+
+    url: str
+    detail: str | None = None
+
+
+class File(msgspec.Struct, frozen=True, tag="file"):
+    """A document: inline data (base64), or an id or address that the upstream understands."""
+
+    data: str | None = None
+    url: str | None = None
+    id: str | None = None
+    name: str | None = None
+    media_type: str | None = None
+
+
+class Audio(msgspec.Struct, frozen=True, tag="audio"):
+    """Spoken input: base64 data and its format (`wav`, `mp3`)."""
+
+    data: str
+    format: str
+
+
+class Other(msgspec.Struct, frozen=True, tag="other"):
+    """A part of a type we do not know. Only a backend of the request's own dialect can carry it, in `wire`."""
+
+    kind: str
+
+
+Part = Text | Image | File | Audio | Other
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call the model made earlier. `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn. `tool_call_id` says which call a `tool` message answers, `failed` that the tool did not work.
+
+    `reasoning_signature` is the upstream's own seal on `reasoning`, which it wants back unchanged.
+    """
+
+    role: Role
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
+    reasoning_signature: str | None = None
+    failed: bool = False
+
+    @property
+    def text(self) -> str:
+        """The message's text parts, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function the model may call; `parameters` is its JSON Schema."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request in normal form.
+
+    `params` holds sampling and output settings under their OpenAI names (`temperature`, `max_tokens`,
+    `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that
+    are our reading of other words: they go to an upstream that is known to take them, and are no reason for one that
+    does not to refuse the request; `routed` names those whose values are the route's, which no client misses.
+    `hosted_tools` are the types of tools that the upstream is to run, which only one of the request's own dialect
+    can. `wire` is the body as its dialect parsed it, once: a backend of dialect `dialect`
+    starts from it, so that unknown fields survive, and what was authorised is what is sent.
+    """
+
+    id: str
+    contract: str
+    dialect: str
+    messages: tuple[Message, ...]
+    model: str | None = None
+    params: Mapping[str, Any] = {}
+    hints: frozenset[str] = frozenset()
+    routed: frozenset[str] = frozenset()
+    tools: tuple[Tool, ...] = ()
+    hosted_tools: tuple[str, ...] = ()
+    stream: bool = True
+    user: str | None = None
+    metadata: Mapping[str, Any] = {}
+    wants_usage: bool = False  # the client asked for usage inside the stream
+    path: str = ""
+    headers: Mapping[str, str] = NO_HEADERS  # names in lower case
+    wire: Mapping[str, Any] | None = None
+
+    @property
+    def last_user_text(self) -> str:
+        """Text of the last user message; empty when there is none."""
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.text
+        return ""
+
+    def estimated_tokens(self) -> int:
+        """About how many tokens the messages are: a quarter of their characters, rounded up.
+
+        Good enough to route by, and linear in the text: real tokenizers cost seconds on long prompts
+        (docs/reliability.md D04).
+        """
+        return -(-sum(len(message.text) for message in self.messages) // 4)
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer. `estimated` marks numbers the upstream did not give."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """A whole answer: what the events of one stream add up to.
+
+    `payload` is the upstream's own body when it answered unstreamed in dialect `dialect`: a frontend of
+    the same dialect passes it on as it came.
+    """
+
+    id: str = ""
+    model: str = ""
+    text: str = ""
+    reasoning: str = ""
+    reasoning_signature: str = ""
+    refusal: str = ""
+    sources: tuple[tuple[str, str], ...] = ()  # address and title
+    media: tuple[tuple[str, str], ...] = ()  # media type and address
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    usage: Usage | None = None
+    dialect: str = ""
+    payload: bytes = b""
+
+    @property
+    def only_media(self) -> bool:
+        """Whether there is nothing to read in it, and nothing to run: only images, and what was thought about them."""
+        return bool(self.media) and not (self.text or self.refusal or self.tool_calls)

@@ -1,0 +1,251 @@
+"""The conditions of a rule: compiled once, asked for every request, able to say why they failed.
+
+Everything here takes time linear in the request for a given config: sets and prefixes for names, a
+backtracking-free glob, RE2 for text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from proxy.config.models import MatchSettings, TokenRange
+from proxy.config.regex import linear_regex
+from proxy.request import Audio, ChatRequest, File, Image
+
+Matcher = Callable[[str], bool]
+
+_SHOWN = 80  # characters of a request's value in a message
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks: the key's name and what it may reach. Empty lists mean everything."""
+
+    name: str
+    routes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+class Facts:
+    """A request and who asks. What takes time to find out is found out once, when a rule wants it."""
+
+    __slots__ = ("_features", "_text", "_tokens", "principal", "request")
+
+    def __init__(self, request: ChatRequest, principal: Principal | None) -> None:
+        self.request = request
+        self.principal = principal
+        self._text: str | None = None
+        self._tokens: int | None = None
+        self._features: frozenset[str] | None = None
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        if self._text is None:
+            self._text = self.request.last_user_text
+        return self._text
+
+    @property
+    def tokens(self) -> int:
+        if self._tokens is None:
+            self._tokens = self.request.estimated_tokens()
+        return self._tokens
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the request carries, in the words of `match.has`."""
+        if self._features is None:
+            self._features = _features(self.request)
+        return self._features
+
+
+class Condition(NamedTuple):
+    """One thing a rule asks for. `public`: a client may be told what is wanted."""
+
+    name: str
+    wanted: str
+    holds: Callable[[Facts], bool]
+    got: Callable[[Facts], str]
+    public: bool = True
+
+
+def conditions(match: MatchSettings) -> tuple[Condition, ...]:
+    """The conditions of a `match`, cheapest first."""
+    found: list[Condition] = []
+    if match.contract is not None:
+        found.append(_named("contract", match.contract, lambda facts: facts.request.contract))
+    if match.path is not None:
+        found.append(_named("path", match.path, lambda facts: facts.request.path))
+    if match.key is not None:
+        found.append(_named("key", match.key, _key_name, public=False))
+    if match.model is not None:
+        found.append(_named("model", match.model, lambda facts: facts.request.model))
+    if match.user is not None:
+        found.append(_named("user", match.user, lambda facts: facts.request.user, public=False))
+    for name, patterns in (match.header or {}).items():
+        found.append(_header(name.lower(), patterns))
+    for name, patterns in (match.metadata or {}).items():
+        found.append(_metadata(name, patterns))
+    if match.has is not None:
+        found.append(_has(frozenset(match.has)))
+    if match.tokens is not None:
+        found.append(_tokens(match.tokens))
+    if match.content is not None:
+        found.append(_content(match.content))
+    return tuple(found)
+
+
+@lru_cache(maxsize=1024)
+def any_of(patterns: tuple[str, ...]) -> Matcher:
+    """Whether a text fits one of these globs. Case counts."""
+    literal = frozenset(pattern for pattern in patterns if not is_glob(pattern))
+    globs = [_glob(pattern) for pattern in patterns if is_glob(pattern)]
+    if not globs:
+        return literal.__contains__
+    if len(globs) == 1 and not literal:
+        return globs[0]
+    return lambda text: text in literal or any(matches(text) for matches in globs)
+
+
+def is_glob(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern
+
+
+def _glob(pattern: str) -> Matcher:
+    """`*` is any run of characters, `?` any one; nothing else is special."""
+    if "?" in pattern:
+        return lambda text: _walk(pattern, text)
+    head, *middle, tail = pattern.split("*")
+    if not middle and not tail:
+        return lambda text: text.startswith(head)
+    shortest = len(pattern) - pattern.count("*")
+
+    def matches(text: str) -> bool:
+        if len(text) < shortest or not text.startswith(head) or not text.endswith(tail):
+            return False
+        at, end = len(head), len(text) - len(tail)
+        for part in middle:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return matches
+
+
+def _walk(pattern: str, text: str) -> bool:
+    """Greedy matching that goes back to the last `*` only: at most len(pattern) × len(text) steps."""
+    p = t = retry_t = 0
+    star = -1
+    while t < len(text):
+        if p < len(pattern) and pattern[p] == "*":
+            star, retry_t = p, t
+            p += 1
+        elif p < len(pattern) and pattern[p] in ("?", text[t]):
+            p += 1
+            t += 1
+        elif star >= 0:
+            retry_t += 1
+            p, t = star + 1, retry_t
+        else:
+            return False
+    return all(character == "*" for character in pattern[p:])
+
+
+def _named(
+    name: str, patterns: Sequence[str], value: Callable[[Facts], str | None], *, public: bool = True
+) -> Condition:
+    """A condition on one text of the request; what is absent fits no pattern."""
+    matches = any_of(tuple(patterns))
+
+    def holds(facts: Facts) -> bool:
+        found = value(facts)
+        return found is not None and matches(found)
+
+    return Condition(name, " or ".join(patterns), holds, lambda facts: shown(value(facts)), public)
+
+
+def _key_name(facts: Facts) -> str | None:
+    return facts.principal.name if facts.principal is not None else None
+
+
+def _header(name: str, patterns: Sequence[str]) -> Condition:
+    condition = _named(f"header {name}", patterns, lambda facts: facts.request.headers.get(name), public=False)
+    if name not in _SECRET_HEADERS:
+        return condition
+    return condition._replace(got=lambda facts: "(not shown)" if name in facts.request.headers else "nothing")
+
+
+def _metadata(name: str, patterns: Sequence[str]) -> Condition:
+    return _named(f"metadata {name}", patterns, lambda facts: _as_text(facts.request.metadata.get(name)), public=False)
+
+
+def _as_text(value: Any) -> str | None:
+    """A metadata value as YAML would write it; None for what is no single value."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return value
+        case int() | float():
+            return str(value)
+        case _:
+            return None
+
+
+def _has(wanted: frozenset[str]) -> Condition:
+    return Condition(
+        "has",
+        " or ".join(sorted(wanted)),
+        lambda facts: not wanted.isdisjoint(facts.features),
+        lambda facts: ", ".join(sorted(facts.features)) or "nothing",
+    )
+
+
+def _features(request: ChatRequest) -> frozenset[str]:
+    found = {_FEATURE_OF_PART.get(type(part), "") for message in request.messages for part in message.parts}
+    found.discard("")
+    if request.tools:
+        found.add("tools")
+    form = request.params.get("response_format")
+    if isinstance(form, Mapping) and form.get("type") == "json_schema":
+        found.add("json_schema")
+    return frozenset(found)
+
+
+_FEATURE_OF_PART: dict[type, str] = {Image: "images", Audio: "audio", File: "files"}
+
+
+def _tokens(wanted: TokenRange) -> Condition:
+    least, most = wanted.min or 0, wanted.max
+    text = f"at least {least}" if most is None else f"{least} to {most}" if least else f"at most {most}"
+    return Condition(
+        "tokens",
+        text,
+        lambda facts: least <= facts.tokens and (most is None or facts.tokens <= most),
+        lambda facts: f"about {facts.tokens}",
+    )
+
+
+def _content(pattern: str) -> Condition:
+    search = linear_regex(pattern).search
+    return Condition(
+        "content",
+        pattern,
+        lambda facts: search(facts.text) is not None,
+        lambda facts: f"{len(facts.text)} characters without it",
+        public=False,
+    )
+
+
+def shown(value: str | None) -> str:
+    """A request's value for a message: on one line, and not too long."""
+    if value is None:
+        return "nothing"
+    text = "".join(character if character.isprintable() else "�" for character in value[: _SHOWN + 1])
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,53 @@
+"""Why the router decided as it did. Plain values for `explain`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.errors import ProxyError
+from proxy.routing.plan import Plan
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """A rule above the one that matched, and the first of its conditions that did not hold."""
+
+    route: str
+    condition: str
+    wanted: str
+    got: str
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One target of the rule that matched: its share of requests, and why it is not used, if so."""
+
+    target: str
+    share: float
+    unused: str = ""
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A parameter as it is sent, and where its value comes from: `request`, `hint` (`ChatRequest.hints`), `set` or
+    `default`.
+    """
+
+    name: str
+    value: Any
+    origin: str
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What `plan` answers, and why. Without a plan, `error` says what the client is told."""
+
+    contract: str
+    path: str
+    model: str | None
+    key: str | None
+    skipped: tuple[Skipped, ...]
+    route: str | None = None
+    choices: tuple[Choice, ...] = ()
+    plan: Plan | None = None
+    parameters: tuple[Parameter, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()  # by target, what it leaves out of the request, or refuses
+    error: ProxyError | None = None

@@ -1,0 +1,45 @@
+"""The parameters a target is sent: the request's, with the route's `default` and `set` applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from proxy.request import ChatRequest
+from proxy.routing.explanation import Parameter
+from proxy.routing.plan import Plan, Target
+
+
+def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
+    """The parameters sent upstream: the request's over the route's `default`, and the route's `set` over both.
+
+    A name that is not modelled is only in `wire`, where it counts as the request's all the same.
+    """
+    given = request.wire or {}
+    for name, value in plan.default.items():
+        if not any(name in said for name in _names(name) for said in (request.params, given, plan.set)):
+            yield Parameter(name, value, "default")
+    for name, value in request.params.items():
+        if not any(name in plan.set for name in _names(name)):
+            yield Parameter(name, value, "hint" if name in request.hints else "request")
+    for name, value in plan.set.items():
+        yield Parameter(name, value, "set")
+
+
+def prepared(request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
+    """The request as this target gets it: its model, and the route's `default` and `set` applied."""
+    params, hints, routed = request.params, request.hints, request.routed
+    if plan.set or plan.default:
+        params = {parameter.name: parameter.value for parameter in parameters(plan, request)}
+        hints = hints.difference(plan.set)
+        routed = frozenset(plan.set).union(params.keys() - request.params.keys())
+    return msgspec.structs.replace(request, model=target.model, params=params, hints=hints, routed=routed)
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """A parameter's names: OpenAI has two for one limit, and what has both is refused."""
+    return _LIMIT if name in _LIMIT else (name,)
+
+
+_LIMIT = ("max_tokens", "max_completion_tokens")

@@ -1,0 +1,52 @@
+"""What a request will do: its targets, timers and policies. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where one attempt goes. In a `Plan`, `model` is resolved: the target's own, else the request's."""
+
+    backend: str
+    model: str = ""
+    connect_s: float = 5.0
+    tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
+    asked: bool = False  # the client named the model, not the config: it may not choose where a request goes
+
+    def __str__(self) -> str:
+        return f"{self.backend}/{self.model}" if self.model else self.backend
+
+    @property
+    def circuit(self) -> str:
+        """What its failures are counted under: the target as the config names it, so that no client adds one."""
+        return self.backend if self.asked else str(self)
+
+
+class Timers(msgspec.Struct, frozen=True):
+    """A route's timers, in seconds. Content moves the clock of `first_token_s` and `token_gap_s`; pings do not."""
+
+    connect_s: float = 5.0
+    first_token_s: float = 60.0  # one deadline for the whole fallback chain
+    token_gap_s: float = 60.0
+    total_s: float = 1800.0
+    whole_s: float = 600.0  # an answer asked for unstreamed, which comes as one body
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request will do: the route, its targets in the order they are tried, timers and policies."""
+
+    route: str
+    targets: tuple[Target, ...]
+    timers: Timers = Timers()
+    set: Mapping[str, Any] = {}
+    default: Mapping[str, Any] = {}
+    heartbeat_s: float = 15.0
+    tick_s: float | None = None  # pacing, as in its targets
+    on_cut: str = "error"
+    errors: str = "frame"  # founding contract: frame | frame+text | frame+abort
+    dialect: str | None = None  # founding contract: the route's choice of dialect
+    reasoning_field: str | None = None  # OpenAI Chat Completions: reasoning_content | reasoning | both

@@ -1,0 +1,1 @@
+"""The HTTP server: listening, reading requests, writing answers."""

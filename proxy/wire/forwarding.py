@@ -1,0 +1,85 @@
+"""Which fields of a client's body may go upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NEVER_ANYWHERE = frozenset(
+    {
+        # Where to go and with whose key, as the SDKs of OpenAI and litellm and the gateways built on them name it.
+        "api_base",
+        "api_key",
+        "api_type",
+        "api_version",
+        "base_url",
+        "custom_llm_provider",
+        "default_headers",
+        "deployment_id",
+        "extra_body",
+        "extra_headers",
+        "extra_query",
+        "http_client",
+        "ssl_verify",
+        # Another model than the one that was authorised.
+        "context_window_fallback_dict",
+        "fallback_models",
+        "fallbacks",
+        "model_list",
+        "router_settings",
+        # What to answer, whom to tell, what to skip.
+        "callbacks",
+        "failure_callback",
+        "guardrails",
+        "mock_delay",
+        "mock_response",
+        "mock_timeout",
+        "mock_tool_calls",
+        "no-log",
+        "proxy_server_request",
+        "secret_fields",
+        "success_callback",
+        "user_config",
+    }
+)
+
+
+NEVER_FORWARDED = _NEVER_ANYWHERE | {
+    # The same, in words that mean nothing in particular further down.
+    "base_model",
+    "cache",
+    "caching",
+    "client",
+    "custom_logger",
+    "endpoint",
+    "engine",
+    "headers",
+    "logger_fn",
+    "max_retries",
+    "models",
+    "num_retries",
+    "organization",
+    "project",
+    "proxy",
+    "route",
+    "shared_session",
+    "timeout",
+}
+"""Fields of a client's body that no far side is ever sent."""
+
+
+NEVER_PREFIXES = ("litellm_", "aws_", "azure_", "vertex_", "watsonx_", "langfuse_", "langsmith_", "user_api_key")
+"""What the names of more such fields begin with: credentials, and where a gateway's logs go."""
+
+
+def without_destinations(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a client's body may leave. Gateways read `metadata` as well, so it is searched too."""
+    fields = _without(wire, NEVER_FORWARDED)
+    metadata = fields.get("metadata")
+    if isinstance(metadata, dict):
+        fields["metadata"] = _without(metadata, _NEVER_ANYWHERE)
+    return fields
+
+
+def _without(fields: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names and not name.startswith(NEVER_PREFIXES)}

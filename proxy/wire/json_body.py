@@ -1,0 +1,294 @@
+"""Reading request bodies: strict JSON, typed access that names the place, and OpenAI-style messages.
+
+For every contract whose requests are JSON. Each refusal is a `BadRequest` that says where and what, in the
+words of JSON, and carries the place as `param`:
+
+    messages[2].content: expected a string or a list of parts, got a number
+
+`get_*` return None for a field that is absent or null; `need_*` refuse it. `at` is the path of the object
+that holds the field. Fields nobody asks for are ignored: clients add new ones monthly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from proxy.errors import BadRequest, Unsupported
+from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
+from proxy.wire.strict_json import parse
+
+PARAMETERS = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "response_format",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+)
+"""The settings that become `ChatRequest.params`, under their OpenAI names."""
+
+NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})
+"""Those that OpenAI does not have: hints (`ChatRequest.hints`) where the contract is not its own."""
+
+_ANY_PARAMETER = frozenset(PARAMETERS)
+_OF_CHOICES = ("n", "logprobs", "top_logprobs")
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_T = TypeVar("_T")
+_KINDS: dict[type, str] = {
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object a body is; raises `BadRequest` saying what is wrong and at which byte."""
+    value = parse(body)
+    if type(value) is not dict:
+        raise BadRequest(f"the request body: expected an object, got {_KINDS[type(value)]}")
+    return value
+
+
+# Access by type
+
+
+def wrong(path: str, expected: str, value: Any) -> BadRequest:
+    """The error for a field of another type than `expected`. Never shows the value itself."""
+    return BadRequest(f"{path}: expected {expected}, got {_KINDS[type(value)]}", param=path)
+
+
+def missing(path: str, expected: str) -> BadRequest:
+    """The error for a field that has to be there."""
+    return BadRequest(f"{path}: required, {expected}", param=path)
+
+
+def get_string(fields: Mapping[str, Any], name: str, at: str = "") -> str | None:
+    return _get(fields, name, at, str)
+
+
+def get_boolean(fields: Mapping[str, Any], name: str, at: str = "") -> bool | None:
+    return _get(fields, name, at, bool)
+
+
+def get_array(fields: Mapping[str, Any], name: str, at: str = "") -> list[Any] | None:
+    return _get(fields, name, at, list)
+
+
+def get_object(fields: Mapping[str, Any], name: str, at: str = "") -> dict[str, Any] | None:
+    return _get(fields, name, at, dict)
+
+
+def get_number(fields: Mapping[str, Any], name: str, at: str = "") -> float | None:
+    """A number, as the int or float it came as; a boolean is none."""
+    value = fields.get(name)
+    if value is None or type(value) is int or type(value) is float:
+        return value
+    raise wrong(_path(at, name), "a number", value)
+
+
+def need_string(fields: Mapping[str, Any], name: str, at: str = "") -> str:
+    return _need(fields, name, at, str)
+
+
+def need_array(fields: Mapping[str, Any], name: str, at: str = "") -> list[Any]:
+    return _need(fields, name, at, list)
+
+
+def need_object(fields: Mapping[str, Any], name: str, at: str = "") -> dict[str, Any]:
+    return _need(fields, name, at, dict)
+
+
+def objects(values: list[Any], at: str) -> list[tuple[dict[str, Any], str]]:
+    """The objects of a list with their paths; refuses an item that is something else."""
+    pairs = []
+    for index, value in enumerate(values):
+        path = f"{at}[{index}]"
+        if type(value) is not dict:
+            raise wrong(path, "an object", value)
+        pairs.append((value, path))
+    return pairs
+
+
+def _get(fields: Mapping[str, Any], name: str, at: str, kind: type[_T]) -> _T | None:
+    value = fields.get(name)
+    if value is None or type(value) is kind:
+        return value
+    raise wrong(_path(at, name), _KINDS[kind], value)
+
+
+def _need(fields: Mapping[str, Any], name: str, at: str, kind: type[_T]) -> _T:
+    value = _get(fields, name, at, kind)
+    if value is None:
+        raise missing(_path(at, name), _KINDS[kind])
+    return value
+
+
+def _path(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+# Messages and tools, as OpenAI Chat Completions writes them
+
+
+def decode_params(body: Mapping[str, Any], *, choices: bool = False) -> dict[str, Any]:
+    """The settings among a body's fields. Their values are the upstream's to judge.
+
+    Without `choices`, for a contract whose answers have no place for what they would bring: see `one_choice`.
+    """
+    if _ANY_PARAMETER.isdisjoint(body):  # as in most: a chat frontend sends messages
+        return {}
+    params = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
+    return params if choices else one_choice(params)
+
+
+def one_choice(params: dict[str, Any]) -> dict[str, Any]:
+    """The settings for a contract that tells one answer, and its text without probabilities.
+
+    Raises `Unsupported` for several answers: all would be paid for and one told. Probabilities are just not asked for.
+    """
+    n = params.get("n")
+    if type(n) is int and n > 1:
+        raise Unsupported("n: this contract tells one answer, not several; leave n out", param="n")
+    return {name: value for name, value in params.items() if name not in _OF_CHOICES}
+
+
+def no_calls(contract: str, instead: str) -> Unsupported:
+    """The error for tools in a contract that cannot tell a call: its client would wait for one that is never told."""
+    return Unsupported(
+        f"tools: the contract {contract} has no way to tell a tool call; leave tools out, or {instead}", param="tools"
+    )
+
+
+def decode_messages(values: list[Any], at: str = "messages") -> tuple[Message, ...]:
+    """The messages of a conversation; raises `BadRequest` naming the one that is wrong."""
+    return tuple([_message(value, path) for value, path in objects(values, at)])
+
+
+def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...]:
+    """The functions a model may call. Tools of other types stay in the request's `wire` alone."""
+    tools = []
+    for value, path in objects(values or [], at):
+        if need_string(value, "type", path) != "function":
+            continue
+        function, path = need_object(value, "function", path), f"{path}.function"
+        tools.append(
+            Tool(
+                name=need_string(function, "name", path),
+                description=get_string(function, "description", path),
+                parameters=get_object(function, "parameters", path),
+                strict=get_boolean(function, "strict", path),
+            )
+        )
+    return tuple(tools)
+
+
+def _message(value: dict[str, Any], path: str) -> Message:
+    role = need_string(value, "role", path)
+    if role not in ROLES:
+        raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
+    parts = decode_content(value.get("content"), f"{path}.content", required=role != "assistant")
+    calls = get_array(value, "tool_calls", path)
+    return Message(
+        role=role,
+        parts=parts,
+        tool_calls=decode_tool_calls(calls, f"{path}.tool_calls") if calls else (),
+        tool_call_id=get_string(value, "tool_call_id", path),
+        name=get_string(value, "name", path),
+        reasoning=_reasoning(value),
+    )
+
+
+def _reasoning(value: dict[str, Any]) -> str | None:
+    """What the model thought, if the client sends it back. No contract asks for it, so another type is ignored."""
+    for name in ("reasoning_content", "reasoning"):  # DeepSeek and most servers; vLLM and OpenRouter
+        text = value.get(name)
+        if type(text) is str:
+            return text
+    return None
+
+
+def decode_content(content: Any, path: str, *, required: bool) -> tuple[Part, ...]:
+    """A message's content: a string, or a list of parts."""
+    if type(content) is str:
+        return (Text(content),)
+    if type(content) is list:
+        return tuple([decode_part(part, part_path) for part, part_path in objects(content, path)])
+    if content is None and not required:
+        return ()
+    raise wrong(path, "a string or a list of parts", content)
+
+
+def decode_part(part: dict[str, Any], path: str) -> Part:
+    """One part of a message's content."""
+    match need_string(part, "type", path):
+        case "text":
+            return Text(need_string(part, "text", path))
+        case "refusal":  # an assistant's earlier one: to the next model it is what was said
+            return Text(need_string(part, "refusal", path))
+        case "image_url":
+            return _image(part, path)
+        case "input_audio":
+            audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
+            return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
+        case "file":
+            return decode_file(need_object(part, "file", path), f"{path}.file")
+        case other:
+            return Other(other[:64])  # types come faster than releases, and the same dialect carries it anyway
+
+
+def _image(part: dict[str, Any], path: str) -> Image:
+    if type(part.get("image_url")) is str:  # not OpenAI's form, but widely sent and accepted
+        return Image(part["image_url"])
+    image, path = need_object(part, "image_url", path), f"{path}.image_url"
+    return Image(need_string(image, "url", path), detail=get_string(image, "detail", path))
+
+
+def decode_file(file: Mapping[str, Any], path: str) -> File:
+    """A file by OpenAI's names. Inline data comes as a `data:` URL; it is taken apart into media type and base64."""
+    data, media_type = get_string(file, "file_data", path), None
+    identity = get_string(file, "file_id", path)
+    if data is None and identity is None:
+        raise missing(path, "an object with file_data or file_id")
+    if data is not None and data.startswith("data:"):
+        media_type, _, data = data.removeprefix("data:").partition(",")
+        media_type = media_type.removesuffix(";base64") or None
+    return File(data=data, id=identity, name=get_string(file, "filename", path), media_type=media_type)
+
+
+def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
+    """The calls that the model made in an earlier turn."""
+    calls = []
+    for value, path in objects(values, at):
+        if value.get("type", "function") != "function":
+            continue
+        function, function_path = need_object(value, "function", path), f"{path}.function"
+        calls.append(
+            ToolCall(
+                id=get_string(value, "id", path) or "",
+                name=need_string(function, "name", function_path),
+                arguments=get_string(function, "arguments", function_path) or "",
+            )
+        )
+    return tuple(calls)

@@ -1,0 +1,80 @@
+"""What of a request an upstream is not told though its client may miss it: a `Notice` for each such thing.
+
+What a contract or an upstream cannot carry is left out silently where nobody can tell, announced where the client
+could notice, and refused (`Unsupported`) where the answer would not be what was asked for. Each dialect says what it
+leaves out; whether anybody is to be told is decided here. A value that asks for what happens anyway is missed by
+nobody, nor by the client one that its route chose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from proxy.events import Notice
+from proxy.request import ChatRequest
+from proxy.wire.json_text import json_string
+
+_ANYWAY: Mapping[str, tuple[Any, ...]] = {
+    "temperature": (1,),
+    "top_p": (1,),
+    "min_p": (0,),
+    "repetition_penalty": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "n": (1,),
+    "logprobs": (False,),
+    "logit_bias": ({},),
+    "stop": ("", []),
+    "response_format": ({"type": "text"},),
+    "tool_choice": ("auto", "none"),
+    "parallel_tool_calls": (True,),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "service_tier": ("auto", "default"),
+}
+"""The values that change nothing, by setting."""
+
+_NEEDS_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
+_NEEDS_LOGPROBS = "top_logprobs"
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def missed(request: ChatRequest, name: str) -> bool:
+    """Whether the client asks for something with this setting that it would miss."""
+    value = request.params.get(name)
+    if value is None or name in request.routed or value in _ANYWAY.get(name, ()):
+        return False
+    if name == _NEEDS_LOGPROBS:
+        return request.params.get("logprobs") is True
+    return name not in _NEEDS_TOOLS or bool(request.tools)
+
+
+def ignored(name: str, why: str = "this target does not take it") -> Notice:
+    return Notice("ignored_setting", f"{name} was left out: {why}", name)
+
+
+def ignored_settings(request: ChatRequest, names: Iterable[str]) -> list[Notice]:
+    """The notices for settings that do not go on, for those among them that are missed."""
+    return [ignored(name) for name in names if missed(request, name)]
+
+
+def notice_json(notice: Notice) -> bytes:
+    """A notice for programs."""
+    param = b',"param":%b' % json_string(notice.param) if notice.param else b""
+    return b'{"code":%b,"message":%b%b}' % (json_string(notice.code), json_string(notice.message), param)
+
+
+def hosted_tools(request: ChatRequest) -> Iterator[Notice]:
+    """For tools that the client wants the upstream to run, which only one of its own dialect could."""
+    for kind in dict.fromkeys(request.hosted_tools):
+        name = kind if _WORD.fullmatch(kind) else "a tool"
+        yield Notice("ignored_tool", f"{name} was left out: this target runs no such tool", name)
+
+
+def failed_results(request: ChatRequest) -> Iterator[Notice]:
+    """For an upstream that has no field for a tool's failure."""
+    if any(message.failed for message in request.messages):
+        why = "this target has no field for it; the result's text has to say so"
+        yield Notice("ignored_setting", f"that a tool failed was left out: {why}", "messages")

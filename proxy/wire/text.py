@@ -1,0 +1,66 @@
+"""Text on its way to a client: line ends, lone surrogates, one line."""
+
+from __future__ import annotations
+
+import re
+
+from proxy.errors import ProxyError
+
+WHITE_SPACE = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+"""What JavaScript's `trim()` removes. Python's `strip()` without arguments removes a different set."""
+
+
+class LineEnds:
+    """Turns CRLF and CR into LF; a CR at a token's end waits to see whether an LF follows."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def lf_only(self, text: str) -> str:
+        if self.held:
+            text = "\r" + text
+        self.held = text.endswith("\r")
+        if self.held:
+            text = text[:-1]
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def finish(self) -> str:
+        held, self.held = self.held, False
+        return "\n" if held else ""
+
+
+def utf8(text: str) -> bytes:
+    """`text` in UTF-8, mended if need be."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return mended(text).encode()
+
+
+def mended(text: str) -> str:
+    """`text` with surrogate pairs joined; their halves, which stand for no character, become U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+MESSAGE_LENGTH = 500
+
+
+def one_line_of(text: str, limit: int = MESSAGE_LENGTH) -> str:
+    """A text on one line, without control characters, at most `limit` characters long."""
+    # The cut comes first, so that a huge text costs nothing; twice the limit leaves room for white space to go.
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[: limit * 2]).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+_LINE_ENDS = re.compile(r"[\r\n]+")
+
+
+def error_line(error: ProxyError) -> str:
+    """An error's message without line ends, or its code when it has none: it has to fit one `data` line."""
+    return on_one_line(error.message) or error.code
+
+
+def on_one_line(text: str) -> str:
+    return _LINE_ENDS.sub(" ", mended(text)).strip()

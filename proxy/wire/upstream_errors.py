@@ -1,0 +1,194 @@
+"""OpenAI's error object, both ways: what an upstream says went wrong, and what we say did.
+
+Reading is lenient, because every gateway has its own idea of the object; what it is taken for decides
+whether another target is tried, so the mapping is a table. Writing is OpenAI's form to the letter, since
+SDKs raise by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from proxy.errors import ProxyError, UpstreamAuth, UpstreamError, UpstreamFailed, UpstreamRefused
+
+Clean = Callable[[str], str]
+"""Makes an upstream's text fit to be shown: one line, bounded, no secrets."""
+
+
+_REFUSED = frozenset({400, 404, 413, 415, 422})  # the request is at fault: another target would say the same
+_AUTH = frozenset({401, 402, 403, 407})  # our account is: its key, its credit, its rights
+
+_STATUS_OF_WORD = {
+    # What the upstream's `type` or `code` means where its error carries no status of its own.
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "insufficient_balance": 402,
+    "permission_error": 403,
+    "permission_denied": 403,
+    "invalid_request": 400,
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "bad_request": 400,
+    "validation_error": 422,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "content_policy_violation": 400,
+    "string_above_max_length": 400,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "model_not_found": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limited": 429,
+    "ratelimiterror": 429,
+    "throttling_error": 429,
+    "insufficient_quota": 429,
+    "tokens": 429,  # OpenAI's `type` when a limit is on tokens or requests
+    "requests": 429,
+    "too_many_requests": 429,
+    "resource_exhausted": 429,
+    "internalservererror": 500,
+    "internal_server_error": 500,
+    "server_error": 500,
+    "api_error": 500,
+    "service_unavailable": 503,
+    "service_unavailable_error": 503,
+    "unavailable": 503,
+    "overloaded": 503,
+    "overloaded_error": 529,
+    "engine_overloaded": 503,
+    "server_overloaded": 503,
+    "timeout_error": 504,
+    "timeout": 504,
+}
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """What an upstream's error object says, in its own words. Any of it may be missing."""
+
+    message: str = ""
+    type: str = ""
+    code: str = ""
+    param: str | None = None
+    status: int | None = None
+
+
+def read_error(value: Any) -> Detail | None:
+    """The error in a parsed body or event; `None` if it holds none.
+
+    Known forms: OpenAI's `{"error": {…}}`, a bare string there (Ollama, llama.cpp), a list around it (Gemini's
+    compatible endpoint), the flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), and
+    FastAPI's `{"detail": …}`.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        return None
+    if value.get("error"):
+        return _detail(value["error"])
+    if value.get("choices"):
+        return None
+    if value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str):
+        return _detail(value)
+    if "detail" in value:
+        detail = value["detail"]
+        return Detail(message=detail if isinstance(detail, str) else msgspec.json.encode(detail).decode())
+    return None
+
+
+def _detail(error: Any) -> Detail | None:
+    if not error:
+        return None
+    if not isinstance(error, dict):
+        return Detail(message=error if isinstance(error, str) else "")
+    message, type_, code, param = (error.get(name) for name in ("message", "type", "code", "param"))
+    if isinstance(message, dict):
+        message = message.get("message", "")
+    return Detail(
+        message=message if isinstance(message, str) else "",
+        type=_word(type_),
+        code=_word(code),
+        param=_word(param) or None,
+        status=_status(error.get("status_code"), error.get("status"), code),
+    )
+
+
+def _word(value: Any) -> str:
+    """A short name as it stands; nothing for what is none (litellm writes the string `None`)."""
+    text = str(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    return "" if text == "None" or len(text) > 64 or not text.isprintable() else text
+
+
+def _status(*values: Any) -> int | None:
+    for value in values:
+        if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def upstream_error(
+    detail: Detail,
+    *,
+    clean: Clean,
+    status: int | None = None,
+    retry_after: float | None = None,
+    who: str = "the upstream",
+) -> UpstreamError:
+    """What an upstream's failure means to us: refused (4xx), our key, or broken and worth another target.
+
+    `status` is that of the HTTP answer; without one (an error inside a stream) the object's own words decide.
+    """
+    status = status or detail.status or _status_of_words(detail)
+    if status in _AUTH:
+        # Its text may quote the key, and is of no use to somebody who cannot change it.
+        return UpstreamAuth(f"{who} does not accept the proxy's credentials (it answered {status})")
+    message = clean(detail.message)
+    param = clean(detail.param) if detail.param else None
+    code = clean(detail.code) if detail.code and not detail.code.isdigit() else None
+    if status in _REFUSED:
+        return UpstreamRefused(message or f"{who} answered {status}", status=status, code=code, param=param)
+    if status == 429:
+        code = code or "rate_limit_exceeded"
+    return UpstreamFailed(
+        message or f"{who} failed (it answered {status})",
+        status=status if status == 429 or status >= 500 else 502,
+        code=code,
+        param=param,
+        retry_after=retry_after,
+    )
+
+
+def _status_of_words(detail: Detail) -> int:
+    for word in (detail.code, detail.type):
+        if status := _STATUS_OF_WORD.get(word.lower()):
+            return status
+    return 502
+
+
+def parse_error(body: bytes) -> Detail | None:
+    """The error that a body or an event's data holds; `None` if it holds none or is no JSON."""
+    try:
+        return read_error(msgspec.json.decode(body))
+    except (ValueError, RecursionError):
+        return None
+
+
+def error_body(error: ProxyError) -> bytes:
+    """The error object, as a body or as the data of an error event."""
+    return msgspec.json.encode(
+        {
+            "error": {
+                "message": error.message,
+                "type": "rate_limit_error" if error.status == 429 else error.type,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+    )

@@ -1,0 +1,329 @@
+"""Reading Messages requests: into normal form, with what only Anthropic can read left in `wire`."""
+
+import base64
+
+import msgspec
+import pytest
+
+from proxy.contracts.anthropic.request import decode_count, decode_request, input_tokens
+from proxy.errors import BadRequest
+from proxy.request import File, Image, Message, Other, Text, Tool, ToolCall
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def decode(**fields):
+    body = {"model": "claude-x", "max_tokens": 100, "messages": HI, **fields}
+    return decode_request(msgspec.json.encode(body), id="r1", path="/v1/messages", headers={"x-a": "b"})
+
+
+def messages(*values):
+    return decode(messages=list(values)).messages
+
+
+def said(*blocks):
+    return messages({"role": "assistant", "content": list(blocks)})
+
+
+def asked(*blocks):
+    return messages({"role": "user", "content": list(blocks)})
+
+
+def test_the_smallest_request():
+    request = decode()
+    assert (request.contract, request.dialect, request.model) == ("anthropic", "anthropic-messages", "claude-x")
+    assert (request.id, request.path, request.headers) == ("r1", "/v1/messages", {"x-a": "b"})
+    assert request.messages == (Message("user", (Text("hi"),)),)
+    assert request.params == {"max_tokens": 100}
+    assert request.hints == frozenset()
+    assert not request.stream
+    assert request.wants_usage
+    assert request.wire["max_tokens"] == 100
+
+
+def test_everything_about_who_and_how():
+    request = decode(stream=True, metadata={"user_id": "u1", "more": 1}, model=None, anything={"new": 1})
+    assert (request.stream, request.user, request.metadata) == (True, "u1", {"user_id": "u1", "more": 1})
+    assert request.model is None
+    assert request.wire["anything"] == {"new": 1}
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("fields", "params"),
+    [
+        ({"temperature": 0, "top_p": 0.5, "top_k": 4}, {"temperature": 0, "top_p": 0.5, "top_k": 4}),
+        ({"temperature": None}, {}),
+        ({"stop_sequences": ["a", "b"]}, {"stop": ["a", "b"]}),
+        ({"stop_sequences": []}, {}),
+        ({"thinking": {"type": "disabled"}}, {}),
+        ({"thinking": {"type": "adaptive"}}, {}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"reasoning_effort": "low"}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 8192}}, {"reasoning_effort": "medium"}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 31999}}, {"reasoning_effort": "high"}),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, {"reasoning_effort": "low"}),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, {"reasoning_effort": "high"}),
+        ({"output_config": {"effort": "low"}}, {}),
+        ({"thinking": "yes", "output_config": 7}, {}),
+        ({"service_tier": "auto", "cache_control": {"type": "ephemeral"}}, {}),
+    ],
+)
+def test_settings_get_openais_names(fields, params):
+    assert decode(**fields).params == {"max_tokens": 100, **params}
+
+
+def test_what_is_our_reading_is_marked_as_such():
+    request = decode(top_k=4, temperature=1, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert request.hints == {"top_k", "reasoning_effort"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "params"),
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "tool", "name": "f"}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        (
+            {"type": "auto", "disable_parallel_tool_use": True},
+            {"tool_choice": "auto", "parallel_tool_calls": False},
+        ),
+        ({"type": "new"}, {}),
+        ("auto", {}),
+    ],
+)
+def test_tool_choice_is_translated_where_there_are_tools(choice, params):
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    assert decode(tool_choice=choice, tools=tools).params == {"max_tokens": 100, **params}
+    assert decode(tool_choice=choice).params == {"max_tokens": 100}
+    hosted = [{"type": "web_search_20250305", "name": "web_search"}]
+    assert decode(tool_choice=choice, tools=hosted).params == {"max_tokens": 100}
+
+
+@pytest.mark.parametrize("where", ["output_config", "output_format"])
+def test_a_schema_for_the_answer_becomes_a_response_format(where):
+    format_ = {"type": "json_schema", "schema": {"type": "object"}}
+    request = decode(**{where: {"format": format_} if where == "output_config" else format_})
+    assert request.params["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}},
+    }
+
+
+def test_tools_that_the_client_defines_are_read_and_others_left_alone():
+    request = decode(
+        tools=[
+            {"name": "f", "description": "d", "input_schema": {"type": "object"}, "cache_control": {}, "strict": True},
+            {"type": "custom", "name": "g", "input_schema": {}},
+            {"type": "bash_20250124", "name": "bash"},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 1},
+        ]
+    )
+    assert request.tools == (Tool("f", "d", {"type": "object"}), Tool("g", None, {}))
+    assert len(request.wire["tools"]) == 4
+
+
+# messages
+
+
+def test_a_system_prompt_is_one_text():
+    blocks = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}]
+    assert decode(system="a").messages[0] == Message("system", (Text("a"),))
+    assert decode(system=blocks).messages[0] == Message("system", (Text("a\n\nb"),))
+    assert decode(system="").messages == decode(system=[]).messages == decode().messages
+    assert messages({"role": "system", "content": "a"}, *HI)[0] == Message("system", (Text("a"),))
+
+
+def test_what_the_system_says_later_is_told_in_the_users_turn():
+    reminder = "<system-reminder>\nlater\n</system-reminder>"
+    later = {"role": "system", "content": [{"type": "text", "text": "later"}]}
+    assert messages(*HI, later) == (Message("user", (Text(f"hi\n\n{reminder}"),)),)
+    assert messages(*HI, {"role": "assistant", "content": "x"}, later, *HI)[2:] == (
+        Message("user", (Text(f"{reminder}\n\nhi"),)),
+    )
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "done"}]}
+    assert messages(*HI, call, result, later)[2:] == (
+        Message("tool", (Text("done"),), tool_call_id="c"),
+        Message("user", (Text(reminder),)),
+    )
+
+
+def test_texts_side_by_side_are_one():
+    a, b = {"type": "text", "text": "a"}, {"type": "text", "text": "b"}
+    assert asked(a, b)[0].parts == (Text("a\n\nb"),)
+    assert said(a, b)[0].parts == (Text("ab"),)
+
+
+def test_which_claude_code_asks_is_for_anthropic_alone():
+    billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.782; cc_entrypoint=cli;"}
+    request = decode(system=[billing, {"type": "text", "text": "s"}])
+    assert request.messages[0] == Message("system", (Text("s"),))
+    assert request.wire["system"][0] == billing
+
+
+def test_images_and_documents():
+    pdf = base64.b64encode(b"%PDF").decode()
+    (message,) = asked(
+        {"type": "text", "text": "see"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/i"}},
+        {"type": "image", "source": {"type": "file", "file_id": "f1"}},
+        {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": pdf}, "title": "T"},
+        {"type": "document", "source": {"type": "url", "url": "https://a.example/d"}},
+        {"type": "document", "source": {"type": "file", "file_id": "f2"}},
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "plain"}, "title": "T"},
+        {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "inner"}]}},
+        {"type": "document", "source": {"type": "content", "content": "whole"}},
+        {"type": "document", "source": {"type": "new"}},
+        {"type": "search_result", "source": "https://a.example", "title": "A", "content": [{"type": "text", "text": "x"}]},
+        {"type": "container_upload", "file_id": "f3"},
+    )  # fmt: skip
+    assert message == Message(
+        "user",
+        (
+            Text("see"),
+            Image("data:image/png;base64,AA=="),
+            Image("https://a.example/i"),
+            Other("image by file"),
+            File(data=pdf, name="T", media_type="application/pdf"),
+            File(url="https://a.example/d"),
+            File(id="f2"),
+            Text("T\n\nplain\n\ninner\n\nwhole"),
+            Other("document by new"),
+            Text("A\nhttps://a.example\nx"),
+            Other("container_upload"),
+        ),
+    )
+
+
+def test_results_of_tools_are_messages_of_their_own_before_what_the_user_says():
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+    assert asked(
+        {"type": "text", "text": "and now"},
+        {"type": "tool_result", "tool_use_id": "c1", "content": "done"},
+        {
+            "type": "tool_result",
+            "tool_use_id": "c2",
+            "is_error": True,
+            "content": [{"type": "text", "text": "no"}, image],
+        },
+        {"type": "tool_result", "tool_use_id": "c3"},
+    ) == (
+        Message("tool", (Text("done"),), tool_call_id="c1"),
+        Message("tool", (Text("no"), Image("data:image/png;base64,AA==")), tool_call_id="c2", failed=True),
+        Message("tool", (), tool_call_id="c3"),
+        Message("user", (Text("and now"),)),
+    )
+    assert asked({"type": "tool_result", "tool_use_id": "c1", "content": []}) == (
+        Message("tool", (), tool_call_id="c1"),
+    )
+
+
+def test_an_earlier_answer_with_thoughts_and_calls():
+    assert said(
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "text", "text": "Looking.", "citations": []},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": []},
+        {"type": "tool_use", "id": "c", "name": "f", "input": {"a": [1, None]}},
+    ) == (
+        Message(
+            "assistant",
+            (Text("Looking."),),
+            tool_calls=(ToolCall("c", "f", '{"a":[1,null]}'),),
+            reasoning="hm",
+            reasoning_signature="s",
+        ),
+    )
+
+
+def test_each_sealed_thought_keeps_its_seal():
+    first, second = said(
+        {"type": "thinking", "thinking": "a", "signature": "s1"},
+        {"type": "tool_use", "id": "c", "name": "f", "input": {}},
+        {"type": "thinking", "thinking": "b", "signature": "s2"},
+        {"type": "text", "text": "t"},
+    )
+    assert (first.reasoning, first.reasoning_signature, len(first.tool_calls)) == ("a", "s1", 1)
+    assert (second.reasoning, second.reasoning_signature, second.text) == ("b", "s2", "t")
+
+
+def test_thoughts_that_nobody_sealed_make_no_new_turn():
+    (message,) = said(
+        {"type": "text", "text": "t"}, {"type": "thinking", "thinking": "a", "signature": ""}, {"type": "thinking"}
+    )
+    assert (message.reasoning, message.reasoning_signature) == ("a", None)
+
+
+# refusals
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"max_tokens": None}, "max_tokens", "max_tokens: required, a whole number"),
+        ({"max_tokens": "9"}, "max_tokens", "max_tokens: expected a whole number, got a string"),
+        ({"max_tokens": True}, "max_tokens", "max_tokens: expected a whole number, got a boolean"),
+        ({"max_tokens": -1}, "max_tokens", "max_tokens: expected 0 or more"),
+        ({"messages": None}, "messages", "messages: required, a list"),
+        ({"messages": []}, "messages", "messages: expected at least one message"),
+        ({"messages": [7]}, "messages[0]", "expected an object, got a number"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "expected a string or a list of content blocks"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "required"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'tool' is none of user, assistant"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type", "required"),
+        ({"system": 7}, "system", "expected a string or a list of text blocks"),
+        ({"system": [{"type": "text"}]}, "system[0].text", "required"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0].name", "required"),
+        ({"tools": [{"name": "f", "input_schema": []}]}, "tools[0].input_schema", "expected an object"),
+        ({"stream": "yes"}, "stream", "expected a boolean"),
+        ({"metadata": {"user_id": 7}}, "metadata.user_id", "expected a string"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]},
+            "messages[0].content[0].source.media_type",
+            "required",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
+            "messages[0].content[0].tool_use_id",
+            "required",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f"}]}]},
+            "messages[0].content[0].input",
+            "required",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_where(fields, param, says):
+    with pytest.raises(BadRequest) as refused:
+        decode(**fields)
+    assert refused.value.param == param
+    assert says in refused.value.message
+
+
+def test_zero_tokens_are_a_wish_too():
+    assert decode(max_tokens=0).params["max_tokens"] == 0
+
+
+# counting
+
+
+def counted(**fields):
+    return input_tokens(decode_count(msgspec.json.encode({"messages": HI, **fields})))
+
+
+def test_counting_needs_no_length_and_counts_all_that_is_read():
+    assert counted() == 1
+    assert counted(system="x" * 400) == 101
+    assert counted(tools=[{"name": "f", "input_schema": {"type": "object"}, "description": "x" * 400}]) > 100
+    call = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "x" * 400}}
+    assert counted(messages=[*HI, {"role": "assistant", "content": [call]}]) > 100
+    image = {"type": "image", "source": {"type": "url", "url": "https://a.example"}}
+    assert counted(messages=[{"role": "user", "content": [image, image]}]) == 3200
+    with pytest.raises(BadRequest):
+        counted(messages=[])

@@ -1,0 +1,265 @@
+"""Request bodies: what is refused, in which words, and what the accepted ones become."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import BadRequest, Unsupported
+from proxy.request import Audio, File, Image, Message, Text, Tool, ToolCall
+from proxy.wire import json_body
+from proxy.wire.json_body import decode_messages, decode_params, decode_tools, parse_object
+from proxy.wire.strict_json import MAX_DEPTH
+
+
+def nested(depth):
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+HOSTILE = {
+    "nothing": (b"", "is empty"),
+    "white space": (b" \n", "is empty"),
+    "100k arrays": (b"[" * 100_000, "nests deeper"),
+    "100k closed arrays": (nested(100_000), "nests deeper"),
+    "100k objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nests deeper"),
+    "just too deep": (nested(MAX_DEPTH + 1), "nests deeper"),
+    "a million arrays": (b'{"a":[' + b"[]," * 1_000_000 + b"[]]}", "more than 500000 values"),
+    "NaN": (b'{"a":NaN}', r"byte 5"),
+    "Infinity": (b'{"a":Infinity}', r"byte 5"),
+    "-Infinity": (b'{"a":-Infinity}', r"byte"),
+    "overflowing float": (b'{"b":"\\"1e999","a":1e999}', r"number out of range \(byte 19\)"),
+    "overflowing negative float": (b'{"a":-1e999}', r"number out of range \(byte 5\)"),
+    "5,000-digit int": (b'{"a":' + b"9" * 5000 + b"}", r"number out of range \(byte 5\)"),
+    "65-bit int": (b'{"a":[18446744073709551616]}', r"number out of range \(byte 6\)"),
+    "negative 65-bit int": (b'{"a":-9223372036854775809}', r"number out of range \(byte 5\)"),
+    "duplicate": (b'{"model":"a","model":"b"}', "'model' twice"),
+    "escaped duplicate": (b'{"model":"a","mod\\u0065l" : "b"}', "'model' twice"),
+    "nested duplicate": (b'{"a":[{"\\\\":{"b:":1,"b:" :2}}]}', "'b:' twice"),
+    "duplicate beside a long number": (b'{"a":1,"a":1234567890123456789}', "'a' twice"),
+    "lone high surrogate": (b'{"a":"\\ud800"}', r"surrogate pair.*byte 6"),
+    "lone low surrogate": (b'{"a":"\\udc00"}', "surrogate"),
+    "two high surrogates": (b'{"a":"\\ud800\\ud800"}', "surrogate"),
+    "surrogate as a name": (b'{"\\ud800":1}', "surrogate"),
+    "surrogate in UTF-8": (b'{"a":"\xed\xa0\x80"}', r"not valid UTF-8 \(byte 6\)"),
+    "bad UTF-8": (b'{"a":"\xff"}', r"not valid UTF-8 \(byte 6\)"),
+    "cut UTF-8": (b'{"a":"\xf0\x9f\x98"}', r"not valid UTF-8 \(byte 6\)"),
+    "latin-1": ('{"a":"é"}'.encode("latin-1"), r"not valid UTF-8 \(byte 6\)"),
+    "UTF-8 with mark": (b'\xef\xbb\xbf{"a":1}', "byte order mark"),
+    "UTF-16 with mark": ('{"a":1}'.encode("utf-16"), "byte order mark"),
+    "UTF-16 without mark": ('{"a":1}'.encode("utf-16-le"), r"not valid JSON.*byte 1"),
+    "trailing object": (b'{"a":1}{"a":2}', r"trailing characters"),
+    "cut": (b'{"a":[1,', r"ends before.*byte 8"),
+    "NUL": (b'{"a":"\x00"}', r"byte 6"),
+    "newline in a string": (b'{"a":"\n"}', r"byte 6"),
+    "comment": (b'{"a":1 /* c */}', r"byte"),
+    "single quotes": (b"{'a':1}", r"byte 1"),
+    "leading zero": (b'{"a":01}', r"byte"),
+    "a list": (b"[]", "expected an object, got a list"),
+    "a string": (b'"a"', "expected an object, got a string"),
+    "null": (b"null", "expected an object, got null"),
+    "a number": (b"1", "expected an object, got a number"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_h06_hostile_json_is_a_bad_request_that_says_where(name):
+    body, words = HOSTILE[name]
+    with pytest.raises(BadRequest) as caught:
+        parse_object(body)
+    assert re.search(words, caught.value.message)
+    assert caught.value.message.startswith("the request body")
+    assert caught.value.status == 400
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":":\\":","b:":"\\\\","c":{"d":"{\\"x\\":1,\\"x\\":2}"}}',  # a colon in a string is no name
+        b'{"a":[{"a":1},{"a":2}],"A":3}',
+        b'{"a":18446744073709551615,"b":-9223372036854775808,"c":0.12345678901234567890123}',
+        b'{"a":"12345678901234567890123","12345678901234567890123":1}',
+        b' \r\n\t{"a":"\\ud83d\\ude00\\u0000","":1} \n',
+        nested(MAX_DEPTH),
+    ],
+)
+def test_h06_unusual_but_valid_json_is_read_as_it_stands(body):
+    value = parse_object(body)
+    assert value == json.loads(body)
+    assert parse_object(msgspec.json.encode(value)) == value
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('":\\{}[],')),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.sampled_from('ab":\\{')), inner),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), JSON), st.booleans(), st.sampled_from([None, 1]))
+def test_h06_whatever_the_standard_library_writes_is_read_back_exactly(value, ascii_only, indent):
+    value = json.loads(json.dumps(value).replace("\\ud", "d"))
+    assert parse_object(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()) == value
+
+
+@given(st.binary(max_size=60))
+def test_h06_no_bytes_raise_anything_but_a_bad_request(body):
+    for candidate in (body, b'{"a":"' + body + b'"}', b'{"a":' + body + b"}"):
+        try:
+            value = parse_object(candidate)
+        except BadRequest:
+            continue
+        assert msgspec.json.decode(msgspec.json.encode(value)) == value
+
+
+def test_d04_a_20_mb_prompt_is_read_in_a_fraction_of_a_second():
+    body = msgspec.json.encode({"messages": [{"role": "user", "content": 'a:"\\\n' * 4_000_000}]})
+    began = time.process_time()
+    parse_object(body)
+    assert time.process_time() - began < 1.5  # about 0.1 s; a second parse in Python would take ten times that
+
+
+# Access by type
+
+
+def test_a_wrong_type_is_named_with_its_path_and_kind():
+    cases = [
+        (json_body.get_string, 1, "a.b: expected a string, got a number"),
+        (json_body.get_boolean, 1, "a.b: expected a boolean, got a number"),
+        (json_body.get_array, {}, "a.b: expected a list, got an object"),
+        (json_body.get_object, [], "a.b: expected an object, got a list"),
+        (json_body.get_number, True, "a.b: expected a number, got a boolean"),
+        (json_body.need_string, None, "a.b: required, a string"),
+        (json_body.need_array, False, "a.b: expected a list, got a boolean"),
+        (json_body.need_object, "s", "a.b: expected an object, got a string"),
+    ]
+    for accessor, value, words in cases:
+        with pytest.raises(BadRequest) as caught:
+            accessor({"b": value}, "b", "a")
+        assert (caught.value.message, caught.value.param) == (words, "a.b")
+
+
+def test_absent_and_null_are_the_same_to_an_optional_field():
+    for accessor in (json_body.get_string, json_body.get_boolean, json_body.get_array, json_body.get_object):
+        assert accessor({}, "x") is accessor({"x": None}, "x") is None
+    assert json_body.get_number({"x": 1.5}, "x") == 1.5
+
+
+# Messages
+
+
+def test_every_kind_of_message_has_a_normal_form():
+    messages = decode_messages(
+        [
+            {"role": "system", "content": "be kind", "unknown": {"x": 1}},
+            {
+                "role": "user",
+                "name": "ann",
+                "content": [
+                    {"type": "text", "text": "see", "cache_control": {"type": "ephemeral"}},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
+                    {"type": "image_url", "image_url": "https://example.org/a.png"},
+                    {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                    {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE", "filename": "a.pdf"}},
+                    {"type": "file", "file": {"file_data": "JVBE"}},
+                    {"type": "file", "file": {"file_id": "file-1"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": None,
+                "reasoning_content": "hm",
+                "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                    {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}},
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "42"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "reasoning": {"any": "thing"}},
+        ]
+    )
+    assert messages == (
+        Message("system", (Text("be kind"),)),
+        Message(
+            "user",
+            (
+                Text("see"),
+                Image("data:image/png;base64,AA==", "low"),
+                Image("https://example.org/a.png"),
+                Audio("AAAA", "wav"),
+                File(data="JVBE", name="a.pdf", media_type="application/pdf"),
+                File(data="JVBE"),
+                File(id="file-1"),
+            ),
+            name="ann",
+        ),
+        Message("assistant", (), tool_calls=(ToolCall("c1", "f", "{}"),), reasoning="hm"),
+        Message("tool", (Text("42"),), tool_call_id="c1"),
+        Message("assistant", (Text("no"),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("hi", "messages[1]: expected an object, got a string"),
+        ({"content": "hi"}, "messages[1].role: required, a string"),
+        ({"role": "wizard", "content": "hi"}, "messages[1].role: 'wizard' is none of system, developer"),
+        ({"role": "user"}, "messages[1].content: expected a string or a list of parts, got null"),
+        ({"role": "user", "content": 3}, "messages[1].content: expected a string or a list of parts, got a number"),
+        ({"role": "user", "content": ["a"]}, "messages[1].content[0]: expected an object, got a string"),
+        ({"role": "user", "content": [{}]}, "messages[1].content[0].type: required, a string"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text: required, a string"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 1}}]},
+            "messages[1].content[0].image_url.url: expected a string, got a number",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "file": {}}]},
+            "messages[1].content[0].file: required, an object with file_data or file_id",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"arguments": "{}"}}]},
+            "messages[1].tool_calls[0].function.name: required, a string",
+        ),
+    ],
+)
+def test_a_wrong_message_is_named_by_its_path(message, words):
+    with pytest.raises(BadRequest) as caught:
+        decode_messages([{"role": "user", "content": "fine"}, message])
+    assert caught.value.message.startswith(words)
+    assert words.startswith(caught.value.param)
+
+
+def test_function_tools_have_a_normal_form_and_other_types_stay_on_the_wire():
+    assert decode_tools(
+        [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}},
+            {"type": "custom", "custom": {"name": "g"}},
+        ]
+    ) == (Tool("f", parameters={"type": "object"}, strict=True),)
+    assert decode_tools(None) == ()
+    with pytest.raises(BadRequest, match=r"tools\[0\]\.function\.name: required"):
+        decode_tools([{"type": "function", "function": {}}])
+
+
+def test_only_known_parameters_that_are_set_are_collected():
+    body = {"temperature": 0, "top_p": None, "n": 2, "messages": [], "invented": 1}
+    assert decode_params(body, choices=True) == {"temperature": 0, "n": 2}
+
+
+def test_a_contract_that_tells_one_answer_refuses_several_and_asks_for_no_probabilities():
+    assert decode_params({"n": 1, "logprobs": True, "top_logprobs": 3, "seed": 1}) == {"seed": 1}
+    with pytest.raises(Unsupported, match="one answer, not several") as caught:
+        decode_params({"n": 2})
+    assert (caught.value.status, caught.value.param) == (400, "n")

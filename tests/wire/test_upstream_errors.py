@@ -1,0 +1,72 @@
+"""What an upstream's failure is taken for, and how ours are said."""
+
+import msgspec
+import pytest
+
+from proxy.errors import BadRequest, UpstreamAuth, UpstreamFailed, UpstreamRefused
+from proxy.wire.text import one_line_of
+from proxy.wire.upstream_errors import Detail, error_body, parse_error, upstream_error
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "shown", "fallback"),
+    [
+        (400, UpstreamRefused, 400, False),
+        (404, UpstreamRefused, 404, False),
+        (413, UpstreamRefused, 413, False),
+        (422, UpstreamRefused, 422, False),
+        (401, UpstreamAuth, 502, True),
+        (402, UpstreamAuth, 502, True),
+        (403, UpstreamAuth, 502, True),
+        (405, UpstreamFailed, 502, True),
+        (408, UpstreamFailed, 502, True),
+        (429, UpstreamFailed, 429, True),
+        (500, UpstreamFailed, 500, True),
+        (502, UpstreamFailed, 502, True),
+        (503, UpstreamFailed, 503, True),
+        (529, UpstreamFailed, 529, True),
+    ],
+)
+def test_A05_A06_a_status_says_whether_another_target_may_help(status, kind, shown, fallback):
+    error = upstream_error(Detail("told so", code="c"), clean=one_line_of, status=status, retry_after=7.0)
+    assert (type(error), error.status, error.fallback) == (kind, shown, fallback)
+    if kind is UpstreamFailed:
+        assert (error.message, error.code, error.retry_after) == ("told so", "c", 7.0)
+
+
+def test_the_status_of_the_answer_outranks_what_its_body_says():
+    assert upstream_error(Detail("m", code="503", status=503), clean=one_line_of, status=400).status == 400
+
+
+def test_a_failure_without_words_says_who_and_how():
+    assert upstream_error(Detail(), clean=one_line_of, status=503, who="backend x").message == (
+        "backend x failed (it answered 503)"
+    )
+    assert upstream_error(Detail(), clean=one_line_of, status=400, who="backend x").message == "backend x answered 400"
+
+
+def test_I01_the_text_of_a_refused_key_is_not_repeated():
+    error = upstream_error(Detail("Incorrect API key: sk-abc"), clean=str, status=401)
+    assert "sk-abc" not in error.message
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b"[]", b"5", b'{"message":{"role":"x"}}', b"[" * 100_000])
+def test_what_holds_no_error_gives_none(body):
+    assert parse_error(body) is None
+
+
+def test_names_that_are_none_are_dropped():
+    detail = parse_error(b'{"error":{"message":5,"code":"a\\nb","type":"None","param":[1]}}')
+    assert detail == Detail()
+
+
+def test_a_message_is_one_bounded_line_without_control_characters():
+    assert one_line_of("a\r\n\tb\x1b[0m\u202ec  d") == "a b [0m c d"
+    assert one_line_of("x" * 600, 500) == "x" * 499 + "…"
+    assert len(one_line_of(" " * 10**6 + "x")) == 0
+
+
+def test_our_errors_have_openais_form():
+    assert msgspec.json.decode(error_body(BadRequest("no", param="messages"))) == {
+        "error": {"message": "no", "type": "invalid_request_error", "param": "messages", "code": "invalid_request"}
+    }
