@@ -1,4 +1,4 @@
-"""The composition root: from a config file to a running house. The only module that knows every other.
+"""The composition root: from a config file to a running app. The only module that knows every other.
 
 A *generation* is one valid config and all that was built from it. Each request holds the generation it began
 with, its fallbacks included, until it is over; a reload puts a new one in front and the old one is closed
@@ -28,7 +28,7 @@ from proxy.contracts.base import Frontend, Reply, registered
 from proxy.contracts.declared.frontend import declared
 from proxy.errors import ConfigError, ConfigErrors, Draining, ProxyError
 from proxy.pipeline.exchange import Exchange, Pipeline
-from proxy.pipeline.targets import Health
+from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
 from proxy.policy.peers import FailedLogins, client_address
@@ -37,7 +37,7 @@ from proxy.routing.conditions import Principal
 from proxy.routing.plan import Plan
 from proxy.routing.router import Router
 from proxy.server.client import CollectingClient, StreamingClient
-from proxy.server.endpoints import Table
+from proxy.server.endpoints import EndpointTable
 from proxy.server.handler import Handler, Operation
 from proxy.server.listener import HANDLER
 from proxy.telemetry.log import log_request_end
@@ -61,27 +61,27 @@ def settings_for(name: str) -> type[BaseModel]:
     return kind(name).settings
 
 
-class Generation:
+class ConfigSnapshot:
     """One valid config and what was built from it."""
 
     def __init__(
-        self, number: int, config: Config, backends: Mapping[str, Backend], house: House, *, loaded_at: int
+        self, number: int, config: Config, backends: Mapping[str, Backend], app: App, *, loaded_at: int
     ) -> None:
         settings = config.settings
         self.number = number
         self.config = config
         self.backends = backends
         self.loaded_at = loaded_at
-        self.keys = KeyRing(settings.auth, house.failed_logins)
-        self.frontends: tuple[Frontend, ...] = (*house.frontends.values(), *declared(settings.frontends))
-        self.table = Table(self.frontends)
+        self.keys = KeyRing(settings.auth, app.failed_logins)
+        self.frontends: tuple[Frontend, ...] = (*app.frontends.values(), *declared(settings.frontends))
+        self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)
         self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
         self.pipeline = Pipeline(
             self.router,
             backends,
             answer_bytes=int(settings.server.limits.answer_mb * 1_000_000),
-            health=house.health,
+            health=app.health,
         )
         self._visitors = 0
         self._retired = False
@@ -104,13 +104,13 @@ class Generation:
             await backend.aclose()
 
 
-class Visit:
-    """One request in the house: which generation answers it, who asks, how it ends. See `frontends.http.Visit`."""
+class RequestContext:
+    """One request in the app: which generation answers it, who asks, how it ends. See `frontends.http.RequestContext`."""
 
-    __slots__ = ("_clock", "_exchange", "_generation", "_house", "_peer", "_principal", "_record")
+    __slots__ = ("_app", "_clock", "_exchange", "_generation", "_peer", "_principal", "_record")
 
-    def __init__(self, house: House, generation: Generation, request_id: str, peer: str) -> None:
-        self._house = house
+    def __init__(self, app: App, generation: ConfigSnapshot, request_id: str, peer: str) -> None:
+        self._app = app
         self._generation = generation
         self._peer = peer
         self._clock = asyncio.get_running_loop().time
@@ -132,7 +132,7 @@ class Visit:
             record.finish("client_gone" if gone else "internal", self._clock())
         if record.status or record.end:  # pages for operators and lists leave no line
             record.finish("internal" if record.status >= 500 else "done", self._clock())
-            self._house.metrics.request_ended(record)
+            self._app.metrics.request_ended(record)
             log_request_end(record)
 
     @property
@@ -140,7 +140,7 @@ class Visit:
         return self._generation.config.settings.server.limits
 
     @property
-    def table(self) -> Table:
+    def table(self) -> EndpointTable:
         return self._generation.table
 
     @property
@@ -175,7 +175,7 @@ class Visit:
     async def run(self, client: StreamingClient | CollectingClient) -> None:
         exchange = self._exchange
         assert exchange is not None
-        with self._house.running(exchange):
+        with self._app.running(exchange):
             await exchange.run(client)
 
     def models(self) -> list[str]:
@@ -188,7 +188,7 @@ class Visit:
             record.finish(error.end, self._clock(), error_code=error.code)
 
 
-class House:
+class App:
     """The running proxy: the current generation, what is under way, and what all generations share."""
 
     def __init__(self, path: str, *, host: str | None = None, port: int | None = None) -> None:
@@ -210,8 +210,8 @@ class House:
         self.closed = False
         self.active: set[Exchange] = set()
         self.failed_logins = FailedLogins()
-        self.health = Health(time.monotonic)
-        self._current: Generation | None = None
+        self.health = TargetStates(time.monotonic)
+        self._current: ConfigSnapshot | None = None
         self._number = 0
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -222,7 +222,7 @@ class House:
         return self._current is not None
 
     @property
-    def generation(self) -> Generation:
+    def generation(self) -> ConfigSnapshot:
         assert self._current is not None, "start() has not been awaited"
         return self._current
 
@@ -232,10 +232,12 @@ class House:
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    def visit(self, request_id: str, peer: str | None, headers: Mapping[str, str]) -> Visit:
+    def visit(self, request_id: str, peer: str | None, headers: Mapping[str, str]) -> RequestContext:
         generation = self.generation
         trusted = generation.config.settings.server.trusted_proxies
-        return Visit(self, generation, request_id, client_address(peer, headers, trusted) if trusted else peer or "")
+        return RequestContext(
+            self, generation, request_id, client_address(peer, headers, trusted) if trusted else peer or ""
+        )
 
     def running(self, exchange: Exchange) -> _Running:
         return _Running(self, exchange)
@@ -272,7 +274,9 @@ class House:
             self._tell_taken_up(generation)
             return True
 
-    async def _attempt(self, load: Callable[[], Config], number: int, *, loaded_at: int | None = None) -> Generation:
+    async def _attempt(
+        self, load: Callable[[], Config], number: int, *, loaded_at: int | None = None
+    ) -> ConfigSnapshot:
         """Build a generation beside the one in force; a bug on the way is a `ConfigErrors` too."""
         try:
             return await self._build(await asyncio.to_thread(load), number, loaded_at=loaded_at)
@@ -282,19 +286,19 @@ class House:
             log.exception("config_reload_failed", file=self.path)
             raise ConfigErrors([ConfigError(f"{type(error).__name__} while loading; see the log")]) from error
 
-    def _take_up(self, generation: Generation) -> None:
+    def _take_up(self, generation: ConfigSnapshot) -> None:
         """From now on requests begin with `generation`; the one before goes with its last request."""
         old = self._current
         self._install(generation)
         if old is not None:
             self._retire(old)
 
-    def _retire(self, generation: Generation) -> None:
+    def _retire(self, generation: ConfigSnapshot) -> None:
         task = asyncio.create_task(generation.retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    def _tell_taken_up(self, generation: Generation) -> None:
+    def _tell_taken_up(self, generation: ConfigSnapshot) -> None:
         self._warn(generation)
         self.metrics.config_reload("accepted")
         log.info("config_reloaded", file=self.path, generation=generation.number, off=dict(generation.config.off))
@@ -306,11 +310,11 @@ class House:
         self.metrics.config_reload("rejected")
         log.error("config_rejected", file=self.path, serving_generation=self._number, errors=self._rejected)
 
-    def _warn(self, generation: Generation) -> None:
+    def _warn(self, generation: ConfigSnapshot) -> None:
         for warning in generation.config.warnings:
             log.warning("config_warning", message=str(warning))
 
-    def _install(self, generation: Generation) -> None:
+    def _install(self, generation: ConfigSnapshot) -> None:
         self._current, self._number, self._rejected = generation, generation.number, []
         settings = generation.config.settings
         breaker = settings.server.breaker
@@ -324,7 +328,7 @@ class House:
             models={target.model for route in settings.routes for target in route.to},
         )
 
-    async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> Generation:
+    async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> ConfigSnapshot:
         limits = config.settings.server.limits
         self.redactor.learn(secrets_of([config.backends, config.settings]))
         resources = Resources(
@@ -346,7 +350,7 @@ class House:
                     raise failure
             raise ConfigErrors([failure for failure in failed if isinstance(failure, ConfigError)])
         loaded_at = int(time.time()) if loaded_at is None else loaded_at
-        return Generation(number, config, backends, self, loaded_at=loaded_at)
+        return ConfigSnapshot(number, config, backends, self, loaded_at=loaded_at)
 
     async def aclose(self) -> None:
         """Let everything go. Requests are over by now."""
@@ -409,30 +413,30 @@ class House:
 class _Running:
     """Counts an exchange as under way, so that a drain can wait for it or end it."""
 
-    __slots__ = ("_exchange", "_house")
+    __slots__ = ("_app", "_exchange")
 
-    def __init__(self, house: House, exchange: Exchange) -> None:
-        self._house, self._exchange = house, exchange
+    def __init__(self, app: App, exchange: Exchange) -> None:
+        self._app, self._exchange = app, exchange
 
     def __enter__(self) -> None:
-        if self._house.closed:
+        if self._app.closed:
             raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
-        self._house.active.add(self._exchange)
-        self._house.metrics.stream_started()
+        self._app.active.add(self._exchange)
+        self._app.metrics.stream_started()
 
     def __exit__(self, *_: object) -> None:
-        self._house.active.discard(self._exchange)
-        self._house.metrics.stream_left()
+        self._app.active.discard(self._exchange)
+        self._app.metrics.stream_left()
 
 
-HOUSE = web.AppKey("house", House)
+APP = web.AppKey("app", App)
 
 
 async def _continue_later(request: web.Request) -> None:
     """`Expect: 100-continue` is answered only once the body is wanted (C08): see `_Call._body`."""
 
 
-def create_app(path: str | os.PathLike[str], *, house: House | None = None) -> web.Application:
+def create_app(path: str | os.PathLike[str], *, app: App | None = None) -> web.Application:
     """An application that serves the config file `path`, for `aiohttp.web` or a test client.
 
     `chat-proxy serve` adds what an application cannot have: limits on connections, signals, and a drain.
@@ -443,22 +447,21 @@ def create_app(path: str | os.PathLike[str], *, house: House | None = None) -> w
         """Also for targets that no route of aiohttp's takes, such as `OPTIONS *`: it would answer 404 by itself."""
         return await answer(request)
 
-    app = web.Application(client_max_size=0, middlewares=[everything])
+    served = web.Application(client_max_size=0, middlewares=[everything])
 
-    async def lifetime(app: web.Application) -> AsyncIterator[None]:
-        running = house or House(os.fspath(path))
-        if house is None:
+    async def lifetime(served: web.Application) -> AsyncIterator[None]:
+        running = app or App(os.fspath(path))
+        if app is None:
             await running.start()
-        app[HOUSE] = running
-        handler = Handler(running)
-        app[HANDLER] = handler
+        served[APP] = running
+        served[HANDLER] = Handler(running)
         yield
         await running.aclose()
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        response: web.StreamResponse = await app[HANDLER](request)
+        response: web.StreamResponse = await served[HANDLER](request)
         return response
 
-    app.cleanup_ctx.append(lifetime)
-    app.router.add_route("*", "/{path:.*}", answer, expect_handler=_continue_later)
-    return app
+    served.cleanup_ctx.append(lifetime)
+    served.router.add_route("*", "/{path:.*}", answer, expect_handler=_continue_later)
+    return served

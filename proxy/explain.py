@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from proxy.backends.base import BackendSettings, Resources, kind, own_models
-from proxy.backends.http import WireBackend
+from proxy.backends.http import HttpBackend
 from proxy.config.load import Config
 from proxy.config.wording import nearest
 from proxy.contracts.base import Frontend, Head, registered
@@ -23,7 +23,7 @@ from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
 from proxy.routing.plan import Plan
 from proxy.routing.router import Router
-from proxy.server.endpoints import Place, Served, Table, choose
+from proxy.server.endpoints import Binding, EndpointTable, RouteMatch, choose
 from proxy.transport import Request, Response
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
@@ -73,7 +73,7 @@ class Judge:
     def __init__(self, config: Config, key: str | None = None) -> None:
         """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not."""
         built_in: list[Frontend] = [point.load() for point in registered().values()]
-        self._table = Table([*built_in, *declared(config.settings.frontends)])
+        self._table = EndpointTable([*built_in, *declared(config.settings.frontends)])
         self._router = router_of(config)
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
@@ -85,16 +85,16 @@ class Judge:
         """
         request = self._decode(path, headers, body, id=id)
         explanation = self._router.explain(request, self._principal)
-        return msgspec.structs.replace(explanation, left_out=tuple(self._left_out(explanation.plan, request)))
+        return msgspec.structs.replace(explanation, omissions=tuple(self._omissions(explanation.plan, request)))
 
-    def _left_out(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
+    def _omissions(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
         """By target, what it leaves out, as far as that is known without asking: litellm has to be imported for that."""
         for target in plan.targets if plan else ():
             row = self._rows.get(target.backend)
             backend = kind(row.kind).build(target.backend, row, _NO_RESOURCES) if row else None
-            if plan and isinstance(backend, WireBackend):
+            if plan and isinstance(backend, HttpBackend):
                 try:
-                    for notice in backend.left_out(prepared(request, plan, target), target):
+                    for notice in backend.omissions(prepared(request, plan, target), target):
                         yield str(target), notice.message
                 except Unsupported as error:
                     yield str(target), f"refuses it: {error.message}"
@@ -119,7 +119,7 @@ class Judge:
         return frontend.decode(body, head)
 
 
-def _chats(place: Place | None) -> tuple[Served, ...]:
+def _chats(place: RouteMatch | None) -> tuple[Binding, ...]:
     """The contracts at a place that ask a model."""
     posted = place.by_method.get("POST", ()) if place else ()
     return tuple([one for one in posted if one.endpoint.action == "chat"])
@@ -189,7 +189,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
             parameter.name: {"value": parameter.value, "origin": parameter.origin}
             for parameter in explanation.parameters
         },
-        "left_out": [{"target": target, "what": what} for target, what in explanation.left_out],
+        "omissions": [{"target": target, "what": what} for target, what in explanation.omissions],
         "error": {"status": error.status, "code": error.code, "message": error.message} if error else None,
     }
 
@@ -217,7 +217,7 @@ def as_text(explanation: Explanation) -> str:
         if plan.reasoning_field:
             lines.append(("reasoning", plan.reasoning_field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
-        lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.left_out])
+        lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.omissions])
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))
     return "\n".join(f"{label:<10} {text}" for label, text in lines)

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from proxy.app import House, create_app
+from proxy.app import App, create_app
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
 from proxy.contracts.ollama.frontend import PREFIX as OLLAMA_PREFIX
@@ -38,7 +38,7 @@ LAST_WORDS_S = 1.0
 
 def serve(path: str, *, host: str | None = None, port: int | None = None) -> None:
     """Serve the config file `path` until a signal. Raises `ConfigErrors`, or `OSError` when the port is taken."""
-    run(Process(House(path, host=host, port=port)).run())
+    run(Process(App(path, host=host, port=port)).run())
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -64,40 +64,40 @@ def _settle() -> None:
 class Process:
     """One process that serves, from its start to its end. A worker is one that takes orders instead of signals."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
 
     async def run(self) -> None:
         self._catch_signals()
-        house = self._house
-        config = house.load()
+        app = self._app
+        config = app.load()
         self._log = self._configure_log(config.settings.server.log)
-        house.metrics.watch_log(lambda: self._log.dropped)
+        app.metrics.watch_log(lambda: self._log.dropped)
         try:
-            await house.start(config)
+            await app.start(config)
             self._log.adopt()
             _settle()
             if not self._stop.is_set():
                 await self._serve(config.settings.server)
         finally:
-            await house.aclose()
+            await app.aclose()
             self._log.close()
 
     def _configure_log(self, settings: LogSettings) -> logs.Log:
-        return logs.configure(settings.format, settings.level, redactor=self._house.redactor)
+        return logs.configure(settings.format, settings.level, redactor=self._app.redactor)
 
     async def _serve(self, server: ServerSettings) -> None:
-        house = self._house
-        runner = Runner(create_app(house.path, house=house), limits=house.connection_limits)
+        app = self._app
+        runner = Runner(create_app(app.path, app=app), limits=app.connection_limits)
         await runner.setup()
         try:
             sites = await self._listen(runner, server)
             if sites:
                 port = runner.addresses[0][1]
-                self._announce(banner(house, server.host, port, tuple(runner.limited_server.prefixes)))
-                log.info("listening", host=server.host, port=port, generation=house.generation.number)
+                self._announce(banner(app, server.host, port, tuple(runner.limited_server.prefixes)))
+                log.info("listening", host=server.host, port=port, generation=app.generation.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
                 await self._drain(runner, sites)
@@ -117,7 +117,7 @@ class Process:
         try:
             await site.start()
         except OSError as error:
-            raise PortTaken("server.ollama_port", port, error, file=self._house.path) from None
+            raise PortTaken("server.ollama_port", port, error, file=self._app.path) from None
         runner.limited_server.prefixes[site.port] = OLLAMA_PREFIX
         return site
 
@@ -135,12 +135,12 @@ class Process:
             while True:
                 await wanted.wait()
                 wanted.clear()
-                if await self._house.reload():
+                if await self._app.reload():
                     self._log.adopt()
 
     async def _watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the file is no longer what was loaded, or was there at the last call."""
-        config = self._house.generation.config
+        config = self._app.generation.config
         if config.settings.server.reload != "off":
             async for _ in watch(config.path, known=config.digest):
                 changed()
@@ -159,21 +159,21 @@ class Process:
         self._stop.set()
 
     async def _drain(self, runner: Runner, sites: Sequence[web.BaseSite]) -> None:
-        house = self._house
-        drain_s = house.generation.config.settings.server.drain_s
-        log.info("draining", active=len(house.active), drain_s=drain_s)
-        house.draining = True
+        app = self._app
+        drain_s = app.generation.config.settings.server.drain_s
+        log.info("draining", active=len(app.active), drain_s=drain_s)
+        app.draining = True
         deadline = asyncio.get_running_loop().time() + drain_s
         await self._unless_now(min(GRACE_S, drain_s))
         for site in sites:
             await site.stop()
-        house.closed = True
-        while house.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
+        app.closed = True
+        while app.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
             runner.limited_server.close_idle()
             await self._unless_now(0.05)
-        if house.active:
-            log.warning("drain_deadline", cut=len(house.active))
-            house.stop_all(Draining("The server is stopping and could not wait for this answer. Try again."))
+        if app.active:
+            log.warning("drain_deadline", cut=len(app.active))
+            app.stop_all(Draining("The server is stopping and could not wait for this answer. Try again."))
         await self._until_closed(runner)
         log.info("stopped")
 
@@ -209,11 +209,11 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.wait([task])
 
 
-def banner(house: House, host: str, port: int, ollama_ports: Sequence[int] = ()) -> str:
+def banner(app: App, host: str, port: int, ollama_ports: Sequence[int] = ()) -> str:
     """What is served, for the person who started it."""
-    generation = house.generation
+    generation = app.generation
     shown = "[" + host + "]" if ":" in host else host
-    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {house.path})"]
+    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {app.path})"]
     lines += [f"as Ollama on http://{shown}:{own}" for own in ollama_ports]
     lines += ["", "routes, first match wins:"]
     width = max(len(route.name) for route in generation.config.settings.routes)

@@ -2,8 +2,8 @@
 
 import hypothesis
 
+from tests.support.app import open_house, serve
 from tests.support.fixtures import upstream
-from tests.support.house import open_house, serve
 
 __all__ = ["open_house", "serve", "upstream"]
 

@@ -113,7 +113,7 @@ def test_a_machine_reads_the_same(explain):
         "errors": "frame",
         "reasoning_field": None,
         "parameters": {},
-        "left_out": [],
+        "omissions": [],
         "error": None,
     }
 
@@ -259,7 +259,7 @@ def test_what_a_target_leaves_out_or_refuses_is_said_before_any_traffic(explain,
     )
     assert "\nreasoning  both\n" in result.stdout
     said = json.loads(explain("--json", body=chat(seed=1, top_k=5)).stdout)
-    assert said["left_out"] == [
+    assert said["omissions"] == [
         {"target": "far/claude-opus-4-7", "what": "seed was left out: this target does not take it"},
         {
             "target": "far/claude-opus-4-7",

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from pydantic import AfterValidator, Field, model_validator
 
 from proxy.backends.base import Resources
-from proxy.backends.http import Identity, WireBackend
-from proxy.backends.settings import Address, Key, WireSettings, revealed, revealed_query
+from proxy.backends.http import HttpBackend, Identity
+from proxy.backends.settings import Address, HttpSettings, Key, revealed, revealed_query
 from proxy.contracts.anthropic.events import DIALECT
-from proxy.contracts.anthropic.omissions import left_out
+from proxy.contracts.anthropic.omissions import omissions
 from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
 from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.events import Batch, Notice
@@ -39,7 +39,7 @@ def _without_version(url: str) -> str:
     return url.removesuffix("/v1")
 
 
-class AnthropicSettings(WireSettings):
+class AnthropicSettings(HttpSettings):
     """A row of kind `anthropic`."""
 
     api_key: Key | None = Field(default=None, description="The API key.")
@@ -68,7 +68,7 @@ class AnthropicSettings(WireSettings):
         return self
 
 
-class AnthropicBackend(WireBackend):
+class AnthropicBackend(HttpBackend):
     """A server that speaks Anthropic Messages."""
 
     dialect = DIALECT
@@ -99,8 +99,8 @@ class AnthropicBackend(WireBackend):
             request, model=target.model, version=self._version_for(request), max_tokens=self._max_tokens
         )
 
-    def _left_out(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
-        return left_out(request, fields, model=target.model)
+    def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
+        return omissions(request, fields, model=target.model)
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
         return StreamDecoder(self._resources.frame_bytes, keep=request.dialect == DIALECT, clean=self._clean)

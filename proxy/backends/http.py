@@ -85,7 +85,7 @@ class Decoder(Protocol):
         """Nothing more will come, because of `error`."""
 
 
-class WireBackend(ABC):
+class HttpBackend(ABC):
     """An upstream that is asked by a POST and answers in a stream of events, or whole."""
 
     dialect: ClassVar[str]
@@ -121,7 +121,7 @@ class WireBackend(ABC):
             response = await self._resources.transport.open(self._outgoing(request, target, fields))
         except UpstreamError as error:
             raise self._told(error) from error.__cause__
-        notices = self._left_out(request, fields, target)
+        notices = self._omissions(request, fields, target)
         del fields  # the stream may last for an hour
         complete = False
         try:
@@ -178,9 +178,9 @@ class WireBackend(ABC):
                 await _read_last_bytes(response)
             response.close()
 
-    def left_out(self, request: ChatRequest, target: Target) -> list[Notice]:
+    def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
         """What of a request `target` is not sent, known without sending it. Raises `Unsupported` as `stream` does."""
-        return self._left_out(request, self._fields(request, target), target)
+        return self._omissions(request, self._fields(request, target), target)
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """The transport's error as clients may read it: with the backend's name for its address (I01)."""
@@ -204,7 +204,7 @@ class WireBackend(ABC):
         """The body as this dialect writes it. Raises `Unsupported` for what it has no words for."""
 
     @abstractmethod
-    def _left_out(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
+    def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
         """What of the request is not in that body, where its client may miss it."""
 
     @abstractmethod

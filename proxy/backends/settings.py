@@ -86,7 +86,7 @@ ForwardedHeaders = Annotated[list[str], AfterValidator(_forwardable)]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 
-class WireSettings(BackendSettings):
+class HttpSettings(BackendSettings):
     """What every backend that speaks a wire dialect over HTTP may say."""
 
     headers: Headers = Field(
@@ -103,7 +103,7 @@ class WireSettings(BackendSettings):
     )
 
 
-class OpenAIWireSettings(WireSettings):
+class OpenAIChatSettings(HttpSettings):
     """What every backend that speaks OpenAI Chat Completions may say."""
 
     include_usage: bool | None = Field(

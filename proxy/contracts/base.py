@@ -64,7 +64,7 @@ class Offer(msgspec.Struct, frozen=True):
     created: int
 
 
-Claim = Callable[[Head, bytes], int]
+Detects = Callable[[Head, bytes], int]
 """How surely a request (its head and body) speaks a contract: 0 is not at all. Must be cheap, and never raise."""
 
 
@@ -80,7 +80,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     method: str
     path: str
     action: Literal["chat", "models", "model", "answer"] = "chat"
-    claim: Claim | None = None
+    detects: Detects | None = None
     answer: Callable[[bytes, Head, Offer], Reply] | None = None
 
 

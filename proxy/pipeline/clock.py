@@ -11,7 +11,7 @@ from proxy.errors import Limit, ProxyError, UpstreamIdle, UpstreamTimeout
 from proxy.routing.plan import Timers
 
 
-class Watch:
+class RequestClock:
     """The clock of one request. Interrupts the task that runs it when something takes too long.
 
     One timer handle per request, set again only when it fires: content merely moves a number, so a token

@@ -35,8 +35,8 @@ from proxy.events import (
     ToolCallDelta,
 )
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
-from proxy.pipeline.clock import Watch
-from proxy.pipeline.targets import Health
+from proxy.pipeline.clock import RequestClock
+from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
 from proxy.routing.params import prepared
 from proxy.routing.plan import Plan, Target
@@ -62,7 +62,7 @@ class Exchange:
         self.request = request
         self.plan = plan
         self.record = record
-        self._watch: Watch | None = None
+        self._watch: RequestClock | None = None
         self._stopped: ProxyError | None = None
         self._tokens_asked = 0
 
@@ -81,7 +81,7 @@ class Exchange:
         record = self.record
         clock = asyncio.get_running_loop().time
         try:
-            with Watch(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._watch:
+            with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._watch:
                 await self._try_targets(client, self._watch)
         except ProxyError as error:
             record.finish(error.end, clock(), error_code=error.code)
@@ -99,7 +99,7 @@ class Exchange:
             if record.usage is None and record.first_content_at is not None:
                 record.usage = Usage(self._tokens_asked, record.content_events, estimated=True)
 
-    async def _try_targets(self, client: Client, watch: Watch) -> None:
+    async def _try_targets(self, client: Client, watch: RequestClock) -> None:
         targets = self.plan.targets
         health = self._pipeline.health
         failure: ProxyError | None = None
@@ -142,13 +142,13 @@ class Exchange:
         in_one_piece = not self.request.stream and self._pipeline.backends[target.backend].dialect
         return "whole_s" if in_one_piece else "first_token_s"
 
-    async def _attempt(self, target: Target, client: Client, watch: Watch) -> None:
+    async def _attempt(self, target: Target, client: Client, watch: RequestClock) -> None:
         """Try one target. Raises `ProxyError` only while nothing has been sent."""
         record = self.record
         record.backend, record.upstream_model = target.backend, target.model
         backend = self._pipeline.backends[target.backend]
         health = self._pipeline.health
-        relay = _Relay(client, watch, record, self._pipeline.answer_bytes, began=partial(self._began, target))
+        relay = Attempt(client, watch, record, self._pipeline.answer_bytes, began=partial(self._began, target))
         stream = backend.stream(
             prepared(self.request, self.plan, target), target, relay.relayed if client.streaming else None
         )
@@ -191,7 +191,7 @@ class Exchange:
         self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, wire=None)
 
 
-class _Relay:
+class Attempt:
     """Moves one attempt's batches to the client, holding them back until the commit point."""
 
     __slots__ = (
@@ -209,7 +209,7 @@ class _Relay:
     )
 
     def __init__(
-        self, client: Client, watch: Watch, record: StreamRecord, answer_bytes: int, *, began: Callable[[], None]
+        self, client: Client, watch: RequestClock, record: StreamRecord, answer_bytes: int, *, began: Callable[[], None]
     ) -> None:
         self._client = client
         self._began = began
@@ -325,7 +325,7 @@ class _Relay:
         await self._client.send(batch)
         match end:
             case Finish():
-                record.noted_finish = end.noted
+                record.has_finish_reason = end.noted
                 record.finish("done", self._clock())
             case Fault(error):
                 self.fault = error
@@ -335,7 +335,9 @@ class _Relay:
 class Pipeline:
     """What one generation of the config answers with: a router and its backends."""
 
-    def __init__(self, router: Router, backends: Mapping[str, Backend], *, answer_bytes: int, health: Health) -> None:
+    def __init__(
+        self, router: Router, backends: Mapping[str, Backend], *, answer_bytes: int, health: TargetStates
+    ) -> None:
         self.router = router
         self.backends = backends
         self.health = health

@@ -17,14 +17,14 @@ from proxy.errors import ProxyError, UpstreamError
 log = structlog.get_logger("proxy.health")
 
 
-class _Circuit(msgspec.Struct):
+class CircuitBreaker(msgspec.Struct):
     failures: int = 0  # in a row, counted at the end of an attempt
     opened: int = 0  # times in a row that it was opened
     open_until: float = 0.0
     probing: bool = False
 
 
-class Health:
+class TargetStates:
     """The circuits of all targets. Names come from the config, so there are as many as it names."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Health:
     ) -> None:
         self.configure(failures=failures, open_s=open_s, longest_s=longest_s)
         self._clock = clock
-        self._circuits: dict[str, _Circuit] = {}
+        self._circuits: dict[str, CircuitBreaker] = {}
 
     def configure(self, *, failures: int, open_s: float, longest_s: float) -> None:
         """After how many failures in a row a circuit opens (0: never), for how long at first, and at most."""
@@ -71,7 +71,7 @@ class Health:
         if not isinstance(error, UpstreamError) or not error.trips:
             self.unknown(target)
             return
-        circuit = self._circuits.setdefault(target, _Circuit())
+        circuit = self._circuits.setdefault(target, CircuitBreaker())
         circuit.failures += 1
         if not self.failures or (circuit.failures < self.failures and not circuit.probing):
             return

@@ -49,5 +49,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
     parameters: tuple[Parameter, ...] = ()
-    left_out: tuple[tuple[str, str], ...] = ()  # by target, what it leaves out of the request, or refuses
+    omissions: tuple[tuple[str, str], ...] = ()  # by target, what it leaves out of the request, or refuses
     error: ProxyError | None = None

@@ -17,39 +17,39 @@ from proxy.errors import BadRequest
 ID = "{id}"
 
 
-class Served(msgspec.Struct, frozen=True):
+class Binding(msgspec.Struct, frozen=True):
     """One contract at one method and path."""
 
     frontend: Frontend
     endpoint: Endpoint
 
 
-class Place(msgspec.Struct, frozen=True):
+class RouteMatch(msgspec.Struct, frozen=True):
     """What is at a path: by method, all contracts that are served there. `tail` is what `{id}` stands for."""
 
-    by_method: Mapping[str, tuple[Served, ...]]
+    by_method: Mapping[str, tuple[Binding, ...]]
     tail: str = ""
 
-    def served(self, method: str) -> tuple[Served, ...]:
+    def served(self, method: str) -> tuple[Binding, ...]:
         """Who serves `method`; for one that nobody serves, somebody who can at least say so in a contract's form."""
         method = "GET" if method == "HEAD" and "HEAD" not in self.by_method else method
         return self.by_method.get(method) or next(iter(self.by_method.values()))
 
 
-class Table:
+class EndpointTable:
     """All endpoints of some frontends. Iterating gives the paths."""
 
     def __init__(self, frontends: Iterable[Frontend]) -> None:
-        paths: dict[str, dict[str, list[Served]]] = {}
+        paths: dict[str, dict[str, list[Binding]]] = {}
         for frontend in frontends:
             for endpoint in frontend.endpoints:
                 here = paths.setdefault(endpoint.path, {}).setdefault(endpoint.method, [])
-                if endpoint.claim is None and (other := _unclaimed(here)) is not None:
+                if endpoint.detects is None and (other := _unclaimed(here)) is not None:
                     names = f"{other.frontend.name} and by {frontend.name}"
                     raise ValueError(f"{endpoint.method} {endpoint.path} is claimed by {names}")
-                here.append(Served(frontend, endpoint))
+                here.append(Binding(frontend, endpoint))
         self._places = {
-            path: Place({method: tuple(sorted(here, key=_claims_first)) for method, here in methods.items()})
+            path: RouteMatch({method: tuple(sorted(here, key=_claims_first)) for method, here in methods.items()})
             for path, methods in paths.items()
         }
         patterns = (path for path in paths if ID in path)
@@ -64,7 +64,7 @@ class Table:
         """What `path` means where `prefix` goes without saying: the path under it if one is served, else itself."""
         return prefix + path if prefix and self.find(prefix + path) is not None else path
 
-    def find(self, path: str) -> Place | None:
+    def find(self, path: str) -> RouteMatch | None:
         """What is served at `path`. Where patterns overlap, the one that spells out most of it counts."""
         place = self._places.get(path)
         if place is not None:
@@ -72,11 +72,11 @@ class Table:
         for prefix, suffix in self._patterns:
             if len(path) > len(prefix) + len(suffix) and path.startswith(prefix) and path.endswith(suffix):
                 tail = unquote(path[len(prefix) : len(path) - len(suffix)])
-                return Place(self._places[prefix + ID + suffix].by_method, tail)
+                return RouteMatch(self._places[prefix + ID + suffix].by_method, tail)
         return None
 
 
-def choose(served: tuple[Served, ...], head: Head, body: bytes) -> Served:
+def choose(served: tuple[Binding, ...], head: Head, body: bytes) -> Binding:
     """The contract that a request speaks, where several are served at its path.
 
     The query parameter `contract` names one; else the strongest claim counts; else the one that claims nothing.
@@ -94,7 +94,7 @@ def choose(served: tuple[Served, ...], head: Head, body: bytes) -> Served:
     return max(served, key=lambda one: _claim(one, head, body))  # the first of equals: claims come before defaults
 
 
-def likely(served: tuple[Served, ...], head: Head) -> Served:
+def guess_from_head(served: tuple[Binding, ...], head: Head) -> Binding:
     """The contract in which a refusal is told before the body is read: by the head alone, and whatever it names."""
     try:
         return choose(served, head, b"")
@@ -102,16 +102,16 @@ def likely(served: tuple[Served, ...], head: Head) -> Served:
         return served[-1]
 
 
-def _claim(one: Served, head: Head, body: bytes) -> float:
-    claim = one.endpoint.claim
-    if claim is None:
+def _claim(one: Binding, head: Head, body: bytes) -> float:
+    detects = one.endpoint.detects
+    if detects is None:
         return 0.5
-    return claim(head, body)
+    return detects(head, body)
 
 
-def _claims_first(one: Served) -> tuple[bool, str]:
-    return one.endpoint.claim is None, one.frontend.name
+def _claims_first(one: Binding) -> tuple[bool, str]:
+    return one.endpoint.detects is None, one.frontend.name
 
 
-def _unclaimed(served: list[Served]) -> Served | None:
-    return next((one for one in served if one.endpoint.claim is None), None)
+def _unclaimed(served: list[Binding]) -> Binding | None:
+    return next((one for one in served if one.endpoint.detects is None), None)

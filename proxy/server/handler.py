@@ -40,7 +40,7 @@ from proxy.request import ChatRequest
 from proxy.routing.conditions import Principal
 from proxy.routing.plan import Plan
 from proxy.server.client import CollectingClient, StreamingClient
-from proxy.server.endpoints import Place, Served, Table, choose, likely
+from proxy.server.endpoints import Binding, EndpointTable, RouteMatch, choose, guess_from_head
 from proxy.server.listener import SERVER
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,8 +48,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = structlog.get_logger("proxy.http")
 
 
-class Visit(Protocol):
-    """One request as the rest of the house sees it: which config answers it, who asks, how it ends.
+class RequestContext(Protocol):
+    """One request as the rest of the app sees it: which config answers it, who asks, how it ends.
 
     It holds one generation of the config from the first byte to the last, whatever is reloaded meanwhile.
     """
@@ -58,7 +58,7 @@ class Visit(Protocol):
     def limits(self) -> LimitSettings: ...
 
     @property
-    def table(self) -> Table:
+    def table(self) -> EndpointTable:
         """What is served where."""
 
     @property
@@ -86,7 +86,7 @@ class Visit(Protocol):
     def ended(self, *, status: int, bytes_out: int, error: ProxyError | None = None) -> None: ...
 
 
-class House(Protocol):
+class App(Protocol):
     """What the handler needs from the composition root."""
 
     @property
@@ -102,7 +102,7 @@ class House(Protocol):
 
     def visit(
         self, request_id: str, peer: str | None, headers: Mapping[str, str]
-    ) -> AbstractContextManager[Visit, None]: ...
+    ) -> AbstractContextManager[RequestContext, None]: ...
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -113,17 +113,17 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 class Handler:
-    """Serves every path of the house."""
+    """Serves every path of the app."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, app: App) -> None:
+        self._app = app
 
     async def __call__(self, http: web.BaseRequest) -> web.StreamResponse:
         request_id = http.headers.get("X-Request-Id", "")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16)  # a UUID in form: llama-cpp-python answers 400 to any other
-        with self._house.visit(request_id, http.remote, http.headers) as visit:
-            call = _Call(self._house, visit, http, request_id)
+        with self._app.visit(request_id, http.remote, http.headers) as visit:
+            call = _Call(self._app, visit, http, request_id)
             try:
                 answer = await call.answer()
                 # Streamed from here, so that none of what led up to it is kept while it goes on: a prompt may be large.
@@ -142,10 +142,10 @@ class Handler:
 class _Call:
     """One HTTP request while it is being answered."""
 
-    __slots__ = ("_client", "_found", "_head", "_headers", "_house", "_http", "_path", "_place", "_unasked", "_visit")
+    __slots__ = ("_app", "_client", "_found", "_head", "_headers", "_http", "_path", "_place", "_unasked", "_visit")
 
-    def __init__(self, house: House, visit: Visit, http: web.BaseRequest, request_id: str) -> None:
-        self._house = house
+    def __init__(self, app: App, visit: RequestContext, http: web.BaseRequest, request_id: str) -> None:
+        self._app = app
         self._visit = visit
         self._http = http
         self._path = visit.table.resolve(getattr(http.protocol, "prefix", ""), http.rel_url.raw_path)
@@ -162,8 +162,8 @@ class _Call:
             "X-Request-Id": request_id,
             **visit.cors(self._head.headers, preflight=False),
         }
-        self._place: Place | None = None
-        self._found: Served | None = None  # until the body is read, whom errors are told by
+        self._place: RouteMatch | None = None
+        self._found: Binding | None = None  # until the body is read, whom errors are told by
         self._client: StreamingClient | None = None
         self._unasked = http.headers.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
 
@@ -178,13 +178,13 @@ class _Call:
         self._check_framing()
         if http.method == "OPTIONS":
             return self._preflight()
-        operation = self._house.operations.get(self._path)
+        operation = self._app.operations.get(self._path)
         if operation is not None and operation.open:
             self._only(("GET",))
             return self._reply(await operation.answer(), record=False)
         place = self._place = visit.table.find(self._path)
         if place is not None:
-            self._found = likely(place.served(http.method), self._head)
+            self._found = guess_from_head(place.served(http.method), self._head)
         visit.describe(
             contract=self._found.frontend.name if self._found else "", path=self._path if place or operation else ""
         )
@@ -199,11 +199,11 @@ class _Call:
         if place is None:
             raise NotFound(f"There is nothing at {self._path[:200]}. {self._closest()}")
         self._only(tuple(place.by_method))
-        if self._house.closed:
+        if self._app.closed:
             raise Draining("This server is stopping. Try again: another one answers.", retry_after=1)
         return await self._serve(place)
 
-    async def _serve(self, place: Place) -> web.StreamResponse | Encoder:
+    async def _serve(self, place: RouteMatch) -> web.StreamResponse | Encoder:
         visit, head = self._visit, self._head
         served = place.served(self._http.method)
         body = await self._body() if self._http.method == "POST" else b""
@@ -244,7 +244,7 @@ class _Call:
     async def stream(self, encoder: Encoder) -> web.StreamResponse:
         visit = self._visit
         client = self._client = StreamingClient(
-            self._http, encoder, self._headers, stall_s=visit.limits.write_stall_s, close=self._house.draining
+            self._http, encoder, self._headers, stall_s=visit.limits.write_stall_s, close=self._app.draining
         )
         failure: ProxyError | None = None
         try:
@@ -279,7 +279,7 @@ class _Call:
         headers = {"Cache-Control": "no-store", **self._headers, **reply.headers, **(error.headers if error else {})}
         response = web.Response(status=reply.status, body=reply.body, headers=headers)
         # Whether a body nobody asked for still comes is the client's choice: what follows could be read as either.
-        if self._house.draining or self._unasked or headers.get("Connection") == "close":
+        if self._app.draining or self._unasked or headers.get("Connection") == "close":
             response.force_close()
         if record:
             self._visit.ended(status=reply.status, bytes_out=len(reply.body), error=error)

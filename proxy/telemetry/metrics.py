@@ -156,7 +156,7 @@ class Metrics:
             self._attempts.add(self._backends.label(tried), self._outcomes.label(outcome))
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
-        if record.end == "done" and not record.noted_finish:
+        if record.end == "done" and not record.has_finish_reason:
             self._unnoted.add(backend)
 
     def config_reload(self, result: str) -> None:

@@ -41,7 +41,7 @@ _NEEDS_LOGPROBS = "top_logprobs"
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
-def missed(request: ChatRequest, name: str) -> bool:
+def noticeable(request: ChatRequest, name: str) -> bool:
     """Whether the client asks for something with this setting that it would miss."""
     value = request.params.get(name)
     if value is None or name in request.routed or value in _ANYWAY.get(name, ()):
@@ -57,7 +57,7 @@ def ignored(name: str, why: str = "this target does not take it") -> Notice:
 
 def ignored_settings(request: ChatRequest, names: Iterable[str]) -> list[Notice]:
     """The notices for settings that do not go on, for those among them that are missed."""
-    return [ignored(name) for name in names if missed(request, name)]
+    return [ignored(name) for name in names if noticeable(request, name)]
 
 
 def notice_json(notice: Notice) -> bytes:

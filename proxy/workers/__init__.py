@@ -7,7 +7,7 @@
 The parent serves nothing and knows nothing of HTTP, YAML or models: it starts workers, asks them, tells them,
 and starts the one again that died. While nothing happens it sleeps in `select`. So this half (`parent`, `child`,
 `reload`, `gathering`, `loop`, `channel`, `board`, `address`) imports the standard library and little else, and
-the parent stays below 20 MB. The other half (`worker`, `house`) is imported after the fork.
+the parent stays below 20 MB. The other half (`worker`, `app`) is imported after the fork.
 
 | said to a worker | and by one |
 |---|---|

@@ -8,7 +8,7 @@ import os
 from types import TracebackType
 
 
-class Board:
+class SharedState:
     """Words in memory that parent and workers share. The parent writes; a message would reach each at another time."""
 
     def __init__(self) -> None:

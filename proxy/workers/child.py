@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, NoReturn
 
-from proxy.workers.board import Board, Turn
+from proxy.workers.board import SharedState, Turn
 from proxy.workers.channel import Decoder, Message, encode
 from proxy.workers.loop import READ, WRITE, Loop
 
@@ -26,7 +26,7 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _PIECE = 256 * 1024
 
 
-class Birth(NamedTuple):
+class WorkerSpec(NamedTuple):
     """What a worker is given at its start."""
 
     number: int
@@ -38,15 +38,15 @@ class Birth(NamedTuple):
     generation: int
     content: bytes  # of the config in force, which need not be what the file holds now
     loaded_at: int
-    board: Board
+    board: SharedState
     turn: Turn
 
 
-class Child:
+class WorkerHandle:
     """One worker process, from its fork until it is gone."""
 
     def __init__(
-        self, number: int, pid: int, sock: socket.socket, loop: Loop, hear: Callable[[Child, Message], None]
+        self, number: int, pid: int, sock: socket.socket, loop: Loop, hear: Callable[[WorkerHandle, Message], None]
     ) -> None:
         self.number, self.pid = number, pid
         self.state: State = "starting"
@@ -128,7 +128,9 @@ class Child:
         self._sock = None
 
 
-def fork(birth: Birth, loop: Loop, hear: Callable[[Child, Message], None], leave: Callable[[], None]) -> Child:
+def fork(
+    birth: WorkerSpec, loop: Loop, hear: Callable[[WorkerHandle, Message], None], leave: Callable[[], None]
+) -> WorkerHandle:
     """Start a worker. `leave` closes what is the parent's alone, in the child. Raises `OSError`."""
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
@@ -144,10 +146,10 @@ def fork(birth: Birth, loop: Loop, hear: Callable[[Child, Message], None], leave
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
-    return Child(birth.number, pid, ours, loop, hear)
+    return WorkerHandle(birth.number, pid, ours, loop, hear)
 
 
-def _live(birth: Birth, sock: socket.socket, mask: Any, leave: list[Callable[[], None]]) -> NoReturn:
+def _live(birth: WorkerSpec, sock: socket.socket, mask: Any, leave: list[Callable[[], None]]) -> NoReturn:
     """The child's whole life. Nothing of the parent's stack is unwound in it."""
     code = 1
     try:

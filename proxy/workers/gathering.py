@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 
 from proxy.telemetry import sums
-from proxy.workers.child import Child
+from proxy.workers.child import WorkerHandle
 from proxy.workers.loop import Loop, Timer
 
 PATIENCE_S = 1.0
@@ -15,26 +15,26 @@ PATIENCE_S = 1.0
 
 
 class _Round:
-    def __init__(self, asker: Child, number: int, asked: set[Child]) -> None:
+    def __init__(self, asker: WorkerHandle, number: int, asked: set[WorkerHandle]) -> None:
         self.asker, self.number, self.asked = asker, number, asked
-        self.silent: set[Child] = set()
+        self.silent: set[WorkerHandle] = set()
         self.timer: Timer | None = None
 
 
-class Gathering:
+class MetricsGather:
     """Asks all when one is asked, and keeps what the dead have counted.
 
     What a worker has counted since it was last asked dies with it, as it would with a single process.
     """
 
-    def __init__(self, loop: Loop, workers: Callable[[], list[Child]]) -> None:
+    def __init__(self, loop: Loop, workers: Callable[[], list[WorkerHandle]]) -> None:
         self.restarts = 0
         self._loop, self._workers = loop, workers
         self._rounds: dict[int, _Round] = {}
         self._numbers = count(1)
         self._dead: list[sums.Family] = []
 
-    def begin(self, asker: Child, number: int) -> None:
+    def begin(self, asker: WorkerHandle, number: int) -> None:
         one = _Round(asker, number, {child for child in self._workers() if child.state == "serving"})
         mine = next(self._numbers)
         self._rounds[mine] = one
@@ -42,14 +42,14 @@ class Gathering:
         for child in one.asked:
             child.send("collect", round=mine)
 
-    def counted(self, child: Child, number: int | None, counts: bytes) -> None:
+    def counted(self, child: WorkerHandle, number: int | None, counts: bytes) -> None:
         child.counts = counts
         one = self._rounds.get(number or 0)
         if one is not None:
             one.asked.discard(child)
             self._finish_rounds()
 
-    def lost(self, child: Child) -> None:
+    def lost(self, child: WorkerHandle) -> None:
         """A worker is gone: what it counted stays."""
         if child.counts:
             self._dead = sums.bury(self._dead, json.loads(child.counts)["metrics"])

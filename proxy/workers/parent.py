@@ -15,10 +15,10 @@ from typing import Any
 
 from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.workers.address import addresses, reserve
-from proxy.workers.board import Board, Turn
+from proxy.workers.board import SharedState, Turn
 from proxy.workers.channel import Message
-from proxy.workers.child import Birth, Child, described, fork
-from proxy.workers.gathering import Gathering
+from proxy.workers.child import WorkerHandle, WorkerSpec, described, fork
+from proxy.workers.gathering import MetricsGather
 from proxy.workers.loop import Loop, reaped
 from proxy.workers.reload import Reload
 
@@ -43,7 +43,7 @@ class _Place:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.child: Child | None = None
+        self.child: WorkerHandle | None = None
         self.filled = 0  # how often
         self.failed_starts = 0
         self.pause_s = FIRST_PAUSE_S
@@ -55,10 +55,10 @@ class Parent:
     def __init__(self, path: str, host: str | None, port: int | None, workers: int) -> None:
         self._path, self._host, self._port = path, host, port
         self._places = [_Place(number) for number in range(1, workers + 1)]
-        self._board, self._turn = Board(), Turn()
+        self._board, self._turn = SharedState(), Turn()
         self._loop = Loop()
         self._reload = Reload(path, self._board, self._loop, voters=self._serving, over=self._admit_ready)
-        self._gathering = Gathering(self._loop, self._children)
+        self._gathering = MetricsGather(self._loop, self._children)
         self._reserved: list[socket.socket] = []
         self._reserved_for_ollama: list[socket.socket] = []
         self._drain_s = 0.0
@@ -66,7 +66,7 @@ class Parent:
         self._stopping = False
         self._failure: Exception | None = None
         self._unsaid: list[dict[str, Any]] = []
-        self._hears: dict[str, Callable[[Child, Message], None]] = {
+        self._hears: dict[str, Callable[[WorkerHandle, Message], None]] = {
             "ready": self._ready,
             "refused": self._refused,
             "prepared": self._prepared,
@@ -88,10 +88,10 @@ class Parent:
         if self._failure is not None:
             raise self._failure
 
-    def _children(self) -> list[Child]:
+    def _children(self) -> list[WorkerHandle]:
         return [place.child for place in self._places if place.child is not None]
 
-    def _serving(self) -> list[Child]:
+    def _serving(self) -> list[WorkerHandle]:
         return [child for child in self._children() if child.state == "serving"]
 
     # -- a worker's way to its place ----------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Parent:
     def _fill(self, place: _Place) -> None:
         if self._stopping:
             return
-        birth = Birth(
+        birth = WorkerSpec(
             number=place.number,
             workers=len(self._places),
             first=not place.filled,
@@ -127,10 +127,10 @@ class Parent:
         for sock in (*self._reserved, *self._reserved_for_ollama):
             sock.close()
 
-    def _hear(self, child: Child, message: Message) -> None:
+    def _hear(self, child: WorkerHandle, message: Message) -> None:
         self._hears[message.word](child, message)
 
-    def _ready(self, child: Child, message: Message) -> None:
+    def _ready(self, child: WorkerHandle, message: Message) -> None:
         """It has built its config. The first to say so tells the address, too: the parent reads no YAML."""
         if self._stopping:
             return
@@ -152,7 +152,7 @@ class Parent:
             except OSError as error:
                 raise PortTaken("server.ollama_port", ollama_port, error, file=self._path) from None
 
-    def _admit(self, child: Child) -> None:
+    def _admit(self, child: WorkerHandle) -> None:
         if self._reload.busy:
             return  # it would miss the commit; it has its turn when that is over
         if child.generation != self._reload.number:
@@ -168,7 +168,7 @@ class Parent:
             if child.state == "ready":
                 self._admit(child)
 
-    def _serves(self, child: Child, message: Message) -> None:
+    def _serves(self, child: WorkerHandle, message: Message) -> None:
         self._place_of(child).failed_starts = 0
         child.begin_to_serve()
         if (
@@ -184,7 +184,7 @@ class Parent:
         self._unsaid.clear()
         self._reload.look_later()
 
-    def _prepared(self, child: Child, message: Message) -> None:
+    def _prepared(self, child: WorkerHandle, message: Message) -> None:
         self._drain_s = max(self._drain_s, message.values["drain_s"])  # it may yet be rejected
         if child.state == "ready":
             child.generation = message.values["generation"]
@@ -192,7 +192,7 @@ class Parent:
         else:
             self._reload.prepared(child, message.values["proposal"])
 
-    def _refused(self, child: Child, message: Message) -> None:
+    def _refused(self, child: WorkerHandle, message: Message) -> None:
         errors: list[str] = message.values["errors"]
         if child.state == "serving":
             self._reload.refused(child, message.values["proposal"], errors)
@@ -202,7 +202,7 @@ class Parent:
             child.said_why = "; ".join(errors)
             child.kill()
 
-    def _failed(self, child: Child, message: Message) -> None:
+    def _failed(self, child: WorkerHandle, message: Message) -> None:
         child.said_why = message.values["why"]
 
     # -- a worker's end -----------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Parent:
             place.child = None
             self._lost(place, child)
 
-    def _lost(self, place: _Place, child: Child) -> None:
+    def _lost(self, place: _Place, child: WorkerHandle) -> None:
         self._gathering.lost(child)
         self._reload.lost(child)
         assert child.exit_code is not None
@@ -290,7 +290,7 @@ class Parent:
 
         self._loop.after(seconds, kill)
 
-    def _place_of(self, child: Child) -> _Place:
+    def _place_of(self, child: WorkerHandle) -> _Place:
         return self._places[child.number - 1]
 
     def _vacant(self) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from proxy.config.file import read
 from proxy.errors import ConfigErrors
-from proxy.workers.board import Board
-from proxy.workers.child import Child
+from proxy.workers.board import SharedState
+from proxy.workers.child import WorkerHandle
 from proxy.workers.loop import Loop, Timer
 
 PATIENCE_S = 60.0
@@ -29,7 +29,13 @@ class Reload:
     """The config in force, and the one that may be next."""
 
     def __init__(
-        self, path: str, board: Board, loop: Loop, *, voters: Callable[[], list[Child]], over: Callable[[], None]
+        self,
+        path: str,
+        board: SharedState,
+        loop: Loop,
+        *,
+        voters: Callable[[], list[WorkerHandle]],
+        over: Callable[[], None],
     ) -> None:
         self.number = 1
         self.content = read(path)
@@ -40,8 +46,8 @@ class Reload:
         self._seen = self.content  # what was read last, whatever became of it
         self._proposal = 0  # counts them: an answer to one that was given up is none to the next
         self._proposed_at = 0
-        self._asked: set[Child] = set()
-        self._willing: list[Child] = []
+        self._asked: set[WorkerHandle] = set()
+        self._willing: list[WorkerHandle] = []
         self._lost = 0
         self._timer: Timer | None = None
         self._later: bool | None = None  # asked for meanwhile, and whether by force
@@ -75,21 +81,21 @@ class Reload:
             forced, self._later = self._later, None
             self.look(forced=forced)
 
-    def give(self, child: Child) -> None:
+    def give(self, child: WorkerHandle) -> None:
         """Have a worker build the config in force."""
         child.send("prepare", self.content, proposal=0, generation=self.number, loaded_at=self.loaded_at)
 
-    def prepared(self, child: Child, proposal: int) -> None:
+    def prepared(self, child: WorkerHandle, proposal: int) -> None:
         if child in self._asked and proposal == self._proposal:
             self._asked.discard(child)
             self._willing.append(child)
             self._go_on()
 
-    def refused(self, child: Child, proposal: int, errors: list[str]) -> None:
+    def refused(self, child: WorkerHandle, proposal: int, errors: list[str]) -> None:
         if child in self._asked and proposal == self._proposal:
             self._reject(errors)
 
-    def lost(self, child: Child) -> None:
+    def lost(self, child: WorkerHandle) -> None:
         """A worker died."""
         if child in self._willing:
             self._willing.remove(child)
@@ -102,7 +108,7 @@ class Reload:
         else:
             self._go_on()
 
-    def _ask(self, children: list[Child]) -> None:
+    def _ask(self, children: list[WorkerHandle]) -> None:
         if self._timer is None:
             self._timer = self._loop.after(PATIENCE_S, self._too_late)
         for child in children:

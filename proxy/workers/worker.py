@@ -21,9 +21,9 @@ from proxy.server.listener import Runner
 from proxy.serving import BACKLOG, Process, background, run
 from proxy.telemetry import log as logs
 from proxy.workers.address import Address, join
+from proxy.workers.app import Gathered, WorkerApp
 from proxy.workers.channel import Decoder, Message, encode
-from proxy.workers.child import Birth
-from proxy.workers.house import Gathered, SharedHouse
+from proxy.workers.child import WorkerSpec
 
 log = structlog.get_logger("proxy.workers")
 
@@ -31,7 +31,7 @@ GATHER_S = 3.0
 """How long the parent may take to bring the counts of all; it waits for a worker for a second."""
 
 
-def work(birth: Birth, sock: socket.socket) -> int:
+def work(birth: WorkerSpec, sock: socket.socket) -> int:
     """Be a worker; returns the exit code."""
     worker = Worker(birth, sock)
     run(worker.run())
@@ -41,8 +41,8 @@ def work(birth: Birth, sock: socket.socket) -> int:
 class Worker(Process):
     """A serving process with a parent."""
 
-    def __init__(self, birth: Birth, sock: socket.socket) -> None:
-        self._shared = SharedHouse(birth, self._gather)
+    def __init__(self, birth: WorkerSpec, sock: socket.socket) -> None:
+        self._shared = WorkerApp(birth, self._gather)
         super().__init__(self._shared)
         self.exit_code = 1
         self._birth = birth
@@ -125,21 +125,21 @@ class Worker(Process):
         self._be_an_orphan()
 
     def _obey(self, message: Message) -> None:
-        house, values = self._shared, message.values
+        app, values = self._shared, message.values
         match message.word:
             case "listen":
-                house.recall(values["rejected"])
+                app.recall(values["rejected"])
                 self._addresses, self._for_ollama = values["addresses"], values["for_ollama"]
                 self._where.set()
             case "prepare":
                 self._prepare(message.load, **values)
             case "commit":
-                house.commit(tell=values["tell"])
+                app.commit(tell=values["tell"])
             case "reject":
                 self._proposal = None
-                house.reject(values["errors"], tell=values["tell"])
+                app.reject(values["errors"], tell=values["tell"])
             case "collect":
-                self._tell("counts", house.counts(), round=values["round"])
+                self._tell("counts", app.counts(), round=values["round"])
             case "gathered":
                 self._gathered(message.load, **values)
             case "say":

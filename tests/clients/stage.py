@@ -21,7 +21,7 @@ from tests.clients.browser import chromium
 from tests.clients.pages import serving_pages
 from tests.clients.scenarios import answer, question
 from tests.support import node
-from tests.support.house import Process, serving
+from tests.support.app import Process, serving
 from tests.support.need import cannot_run
 from tests.support.upstream import ScriptedUpstream, Seen, Steps, eventually
 

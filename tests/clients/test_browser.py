@@ -9,7 +9,7 @@ import pytest
 from tests.clients.answering import HOW_MANY, answer_by_number, asks, assert_heard, heard_by_events, heard_by_the_hook
 from tests.clients.asking import ask_in
 from tests.clients.browser import chromium
-from tests.support.house import Opener, Process, openai_config
+from tests.support.app import Opener, Process, openai_config
 from tests.support.upstream import ScriptedUpstream
 
 Server = Callable[..., Awaitable[Process]]

@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.clients.browser import Page, chromium
 from tests.clients.pages import serving_pages
 from tests.support import node
-from tests.support.house import Opener, Running
+from tests.support.app import Opener, Running
 from tests.support.upstream import Fin, ScriptedUpstream, Sleep, json_reply, openai_stream
 
 HERE = Path(__file__).parent

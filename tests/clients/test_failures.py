@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.asking import Answers, Asks, ask_in, ask_in_node
 from tests.clients.browser import chromium
-from tests.support.house import Opener, Running, openai_config
+from tests.support.app import Opener, Running, openai_config
 from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Sleep, event, json_reply, openai_stream
 
 Ask = Callable[[Asks], Awaitable[Answers]]

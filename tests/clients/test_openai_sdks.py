@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.clients.openai_sdks import SDKS, Sdk
-from tests.support.house import Opener, openai_config
+from tests.support.app import Opener, openai_config
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,

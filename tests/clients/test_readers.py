@@ -16,7 +16,7 @@ from tests.clients.answering import (
     heard_by_the_hook,
 )
 from tests.clients.asking import ask_in_node
-from tests.support.house import Process, openai_config
+from tests.support.app import Process, openai_config
 from tests.support.upstream import ScriptedUpstream
 
 QUIET = "{log: {level: error}}"

@@ -25,12 +25,12 @@ class EchoSettings(FakeSettings):
     delay_ms: float = 0.0
 
 
-class WireSettings(FakeSettings):
+class HttpSettings(FakeSettings):
     api_key: SecretStr | None = None
     base_url: str | None = None
 
 
-KINDS = {"echo": EchoSettings, "wire": WireSettings}
+KINDS = {"echo": EchoSettings, "wire": HttpSettings}
 
 
 def settings_for(kind: str) -> type[BaseModel]:

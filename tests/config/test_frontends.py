@@ -53,9 +53,9 @@ def test_variables_are_read_in_declarations_too(load):
 
 
 def test_the_pages_of_operators_are_all_known():
-    from proxy.app import House
+    from proxy.app import App
 
-    assert set(OPERATIONS) >= set(House("config.yaml").operations) - {"/"}
+    assert set(OPERATIONS) >= set(App("config.yaml").operations) - {"/"}
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------

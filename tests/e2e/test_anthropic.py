@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from proxy.wire.sse import SSEDecoder
+from tests.support.app import Opener, Running, at_rest
 from tests.support.clients import Head, RawClient
-from tests.support.house import Opener, Running, at_rest
 from tests.support.providers import AnthropicWire, OpenAIWire, Wire, answer
 from tests.support.upstream import (
     LAST_CHUNK,
@@ -403,7 +403,7 @@ async def test_C01_C02_a_client_that_leaves_takes_the_upstream_along(
     await upstream.peer_gone(1, within=1)
     assert time.monotonic() - left < 0.5
     assert await proxy.end_reason() == "client_gone"
-    await at_rest(proxy.house)
+    await at_rest(proxy.app)
 
 
 # doors

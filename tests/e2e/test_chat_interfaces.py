@@ -10,8 +10,8 @@ import pytest
 
 from proxy.errors import ProxyError
 from proxy.events import Fault, Finish, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
+from tests.support.app import Opener, Running, openai_config
 from tests.support.clients import Head, RawClient
-from tests.support.house import Opener, Running, openai_config
 from tests.support.ui_readers import RunReader, UiMessageReader
 from tests.support.upstream import (
     Fin,

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.app import Opener, Running, at_rest, openai_config
 from tests.support.clients import RawClient, request_bytes
-from tests.support.house import Opener, Running, at_rest, openai_config
 from tests.support.upstream import (
     Rst,
     ScriptedUpstream,
@@ -180,7 +180,7 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
     [record] = await proxy.ended()
     assert record.end == "client_gone"
     assert [backend for backend, _ in record.attempts] == ["a"]
-    await at_rest(proxy.house)
+    await at_rest(proxy.app)
     assert len(upstream.requests) == 2
 
 
@@ -219,7 +219,7 @@ async def storm(open_house: Opener, upstream: ScriptedUpstream, clients: int, *,
             (client.fin, client.rst)[number % 2]()
 
     await asyncio.gather(*(one(number) for number in range(clients)))
-    await at_rest(proxy.house, within=5)
+    await at_rest(proxy.app, within=5)
     await eventually(lambda: proxy.runner.limited_server.open_connections == 0, within=5)
     # On a busy machine a few leave before their request is read: those have asked for nothing.
     records = await proxy.ended(clients * 49 // 50, within=5)

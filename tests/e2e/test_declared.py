@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.support.app import Opener, Running
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Running
 from tests.support.readers import ConformantReader, read
 from tests.support.upstream import (
     Fin,
@@ -116,7 +116,7 @@ async def test_an_answer_is_written_as_declared(open_house: Opener, upstream: Sc
     [record] = await proxy.ended()
     assert (record.contract, record.path, record.route, record.end) == ("own0", "/events", "declared", "done")
     assert upstream.requests[0].json()["model"] == "own-1"
-    assert b'contract="own0"' in proxy.house.metrics.exposition()[0]
+    assert b'contract="own0"' in proxy.app.metrics.exposition()[0]
 
 
 @pytest.mark.parametrize("path", ["/events", "/lines", "/raw"])
@@ -269,12 +269,12 @@ async def test_E03_a_contract_that_changes_does_not_change_under_a_running_answe
         await running.read_head()
         before = await running.read_until(b"One")
         proxy.rewrite(config(upstream.url, LINES.replace("/lines", "/events"), RAW))
-        assert await proxy.house.reload()
+        assert await proxy.app.reload()
         async with aiohttp.ClientSession(proxy.url) as http, http.post("/events", json=ASK) as changed:
             assert changed.headers["Content-Type"] == "application/x-ndjson"
             assert (await changed.read()).endswith(b'{"done":true}\n')
         proxy.rewrite(config(upstream.url).replace("match: {contract: own0}, ", "match: {model: x}, "))
-        assert await proxy.house.reload()
+        assert await proxy.app.reload()
         assert (await ask(proxy, "/events")).status == 404
         go.set()
         told = Told("/events", 200, before + await running.read_body(), running.end)
@@ -289,7 +289,7 @@ async def test_E02_a_bad_declaration_leaves_the_old_contracts_serving(
     proxy = await open_house(config(upstream.url, EVENTS))
     upstream.always(*openai_stream(TOKENS))
     proxy.rewrite(config(upstream.url, EVENTS.replace("$text", "$txt")))
-    assert not await proxy.house.reload()
+    assert not await proxy.app.reload()
     assert (await ask(proxy, "/events")).text == "".join(TOKENS)
     async with aiohttp.ClientSession(proxy.url) as http, http.get("/status") as status:
         [rejected] = (await status.json())["config"]["rejected"]

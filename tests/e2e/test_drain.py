@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.support.app import Process, openai_config
 from tests.support.clients import RawClient
-from tests.support.house import Process, openai_config
 from tests.support.upstream import (
     ScriptedUpstream,
     Send,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 
-from tests.support.house import Opener, openai_config
+from tests.support.app import Opener, openai_config
 from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
 
 ECHO = """

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.house import Opener, openai_config
+from tests.support.app import Opener, openai_config
 from tests.support.upstream import ScriptedUpstream, openai_stream
 
 MESSAGES = {"model": "scripted-1", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.contracts.ollama.frontend import PREFIX
+from tests.support.app import Opener, Running
 from tests.support.clients import Head, RawClient
-from tests.support.house import Opener, Running
 from tests.support.upstream import ScriptedUpstream, openai_stream
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -170,13 +170,13 @@ async def test_G03_nothing_but_the_front_door_and_the_health_pages_is_served_wit
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url, server="{ollama_port: 0}"))
-    house = proxy.house
-    tables = [path.replace("{id}", "openai/m") for path in (*house.generation.table, *house.operations)]
+    app = proxy.app
+    tables = [path.replace("{id}", "openai/m") for path in (*app.generation.table, *app.operations)]
     assert len(tables) >= 10
     legacy = ["/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
     places = [(proxy.port, path) for path in (*tables, *legacy)]
     at_the_root = [path.removeprefix(PREFIX) for path in tables if path.startswith(f"{PREFIX}/")]
-    places += [(proxy.ollama_port, path) for path in (*at_the_root, "/chat", *house.operations, *legacy)]
+    places += [(proxy.ollama_port, path) for path in (*at_the_root, "/chat", *app.operations, *legacy)]
     got_in = []
     for port, table_path in places:
         for path in spellings(table_path) if table_path.startswith("/") else [table_path]:

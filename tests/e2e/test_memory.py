@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.house import Opener, openai_config
+from tests.support.app import Opener, openai_config
 
 PROMPT = "a long story " * 80_000  # 1 MB
 STREAMS = 8

@@ -12,8 +12,8 @@ import ollama
 import openai
 import pytest
 
+from tests.support.app import Opener, Running
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Running
 from tests.support.providers import AnthropicWire, answer
 from tests.support.readers import ConformantReader
 from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream

@@ -13,8 +13,8 @@ from typing import Any
 import ollama
 import pytest
 
+from tests.support.app import Opener, Process, Running, openai_config
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Process, Running, openai_config
 from tests.support.ollama_reader import OllamaReader, read
 from tests.support.upstream import (
     LAST_CHUNK,

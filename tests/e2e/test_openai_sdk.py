@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import openai
 import pytest
 
-from tests.support.house import openai_config
+from tests.support.app import openai_config
 from tests.support.upstream import Send, event, json_reply, openai_chunk, openai_stream
 
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.contracts.chat.frontend import ChatEncoder
 from proxy.events import Batch
+from tests.support.app import Opener, Process, Running, openai_config
 from tests.support.clients import Head, RawClient
-from tests.support.house import Opener, Process, Running, openai_config
 from tests.support.upstream import Rst, ScriptedUpstream, Stall, json_reply, openai_stream
 
 Serve = Callable[..., Awaitable[Process]]

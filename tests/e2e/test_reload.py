@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.house import Opener, Process
+from tests.support.app import Opener, Process
 from tests.support.upstream import ScriptedUpstream, Seen, Steps, json_reply, openai_stream
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
@@ -22,7 +22,7 @@ DONE = b"event: done\ndata:[DONE]\n\n"
 
 
 def config(url: str, number: int) -> str:
-    """Generation `number`: its model, parameters and fallback all bear the number, so that a mix would show."""
+    """ConfigSnapshot `number`: its model, parameters and fallback all bear the number, so that a mix would show."""
     return f"""
         server: {{breaker: {{failures: 0}}}}
         backends:
@@ -58,9 +58,9 @@ async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
     proxy = await open_house(config(upstream.url, 1))
     for bad in ("routes: [", "backends: {}\nroutes: []", "", "backends: {x: {kind: nope}}\nroutes: [{name: a, to: x}]"):
         proxy.rewrite(bad)
-        assert not await proxy.house.reload()
+        assert not await proxy.app.reload()
     proxy.config.unlink()
-    assert not await proxy.house.reload()
+    assert not await proxy.app.reload()
     async with aiohttp.ClientSession(proxy.url) as http:
         async with http.post("/chat", json=ASK) as streamed:
             assert (await streamed.read()).endswith(DONE)
@@ -71,7 +71,7 @@ async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
         async with http.get("/metrics") as metrics:
             assert 'chat_proxy_config_reload_total{result="rejected"} 5.0' in await metrics.text()
         proxy.rewrite(config(upstream.url, 2))
-        assert await proxy.house.reload()
+        assert await proxy.app.reload()
         async with http.get("/status") as status:
             told = (await status.json())["config"]
         assert (told["generation"], told["rejected"]) == (2, None)
@@ -89,9 +89,9 @@ async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_t
     proxy = await open_house(config(upstream.url, 1))
     with monkeypatch.context() as patched:
         patched.setattr(CompatibleBackend, "open", broken)
-        assert not await proxy.house.reload()
-    assert proxy.house.generation.number == 1
-    assert await proxy.house.reload()
+        assert not await proxy.app.reload()
+    assert proxy.app.generation.number == 1
+    assert await proxy.app.reload()
 
 
 async def test_E03_running_streams_finish_on_their_own_generation(
@@ -113,7 +113,7 @@ async def test_E03_running_streams_finish_on_their_own_generation(
         while len(finished) < 180:
             generation += 1
             proxy.rewrite(config(upstream.url, generation))
-            assert await proxy.house.reload()
+            assert await proxy.app.reload()
 
     async with aiohttp.ClientSession(proxy.url) as http, asyncio.TaskGroup() as group:
         for _ in range(30):
@@ -125,7 +125,7 @@ async def test_E03_running_streams_finish_on_their_own_generation(
     assert torn(upstream.requests) == []
     assert len({one.json()["seed"] for one in upstream.requests}) > 5, "requests ran on several generations"
     async with asyncio.timeout(2):
-        while len(proxy.house._retiring):
+        while len(proxy.app._retiring):
             await asyncio.sleep(0.01)
     assert upstream.connections <= 60, "connections are kept over reloads"
     assert len(os.listdir("/proc/self/fd")) - files <= 2 * upstream.open_connections + 4

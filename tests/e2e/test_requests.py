@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.app import Opener, Process, openai_config
 from tests.support.clients import Head, RawClient, request_bytes
-from tests.support.house import Opener, Process, openai_config
 from tests.support.readers import ConformantReader, event_text, json_text, read
 from tests.support.upstream import (
     ScriptedUpstream,

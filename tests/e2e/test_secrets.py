@@ -6,9 +6,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
-from proxy.app import House
+from proxy.app import App
+from tests.support.app import Opener, Process
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Process
 from tests.support.upstream import (
     Fin,
     Rst,
@@ -142,10 +142,10 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
 async def test_I01_nothing_in_the_house_shows_a_key_when_it_is_printed(
     open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
-    house: House = (await open_house(config(upstream, unused_tcp_port))).house
-    generation = house.generation
-    seen = [house, generation, generation.config, generation.config.settings, generation.config.backends]
-    seen += [generation.keys, generation.router, generation.pipeline, house.redactor, house.transport]
+    app: App = (await open_house(config(upstream, unused_tcp_port))).app
+    generation = app.generation
+    seen = [app, generation, generation.config, generation.config.settings, generation.config.backends]
+    seen += [generation.keys, generation.router, generation.pipeline, app.redactor, app.transport]
     for backend in generation.backends.values():
         seen += [backend, vars(backend)]
     for thing in seen:

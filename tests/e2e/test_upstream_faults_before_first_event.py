@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.app import Opener, Running
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Running
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.app import Opener, Running, openai_config
 from tests.support.clients import RawClient
-from tests.support.house import Opener, Running, openai_config
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,
@@ -126,9 +126,9 @@ async def test_B03_a_finish_reason_or_the_sentinel_is_an_end(
     told = await ask(proxy, path)
     assert (told.text, told.done, told.errors) == ("".join(TOKENS), True, [])
     [record] = await proxy.ended()
-    assert (record.end, record.noted_finish) == ("done", counted)
+    assert (record.end, record.has_finish_reason) == ("done", counted)
     if not counted:
-        assert b"chat_proxy_done_without_finish_reason_total" in proxy.house.metrics.exposition()[0]
+        assert b"chat_proxy_done_without_finish_reason_total" in proxy.app.metrics.exposition()[0]
 
 
 async def test_B03_one_choice_of_two_finished_is_not_an_end(open_house: Opener, upstream: ScriptedUpstream) -> None:

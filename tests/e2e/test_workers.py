@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.app import Process, openai_config
 from tests.support.clients import RawClient
-from tests.support.house import Process, openai_config
 from tests.support.need import cannot_run
 from tests.support.upstream import ScriptedUpstream, Seen, Stall, Steps, Wait, openai_stream
 from tests.support.workers import (

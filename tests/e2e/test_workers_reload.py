@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.support.app import Process
 from tests.support.clients import RawClient
-from tests.support.house import Process
 from tests.support.upstream import ScriptedUpstream, Seen, Steps, Wait, openai_stream
 from tests.support.workers import WORKERS, Serve, ask, counters, customized, logged, pids, status, streaming_in_all
 
@@ -17,7 +17,7 @@ BAD = "routes: ["
 
 
 def config(url: str, number: int, *, reload: str = "off", more: str = "") -> str:
-    """Generation `number`; its answers say so."""
+    """ConfigSnapshot `number`; its answers say so."""
     return f"""
         server: {{reload: {reload}}}
         backends:

@@ -18,8 +18,8 @@ from tests.matrix.features import ANSWERED, ARGUMENTS_IN_PIECES, ASKED, USER, An
 from tests.matrix.reading import READ, Read
 from tests.matrix.table import ANNOUNCED, CARRIED, FAILED, LEFT_OUT, OTHERWISE, REFUSED, UNSAID
 from tests.matrix.upstreams import Anthropic, OpenAI, Wire
+from tests.support.app import Running
 from tests.support.clients import RawClient
-from tests.support.house import Running
 from tests.support.upstream import ScriptedUpstream
 
 
@@ -64,7 +64,7 @@ PLAIN_ANSWER = ANSWERED["text"].events
 
 
 class Cells:
-    """The cells of one contract and one target, in one house."""
+    """The cells of one contract and one target, in one app."""
 
     def __init__(self, proxy: Running, far: ScriptedUpstream, contract: str, target: Target) -> None:
         self._proxy, self._far, self._target, self._contract = proxy, far, target, contract

@@ -7,7 +7,7 @@ import pytest
 from tests.matrix.asking import SAID
 from tests.matrix.running import TARGETS, Cells
 from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
-from tests.support.house import Opener
+from tests.support.app import Opener
 from tests.support.upstream import ScriptedUpstream
 
 THROUGH_LITELLM = [

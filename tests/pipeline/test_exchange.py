@@ -26,7 +26,7 @@ from proxy.errors import (
 from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
 from proxy.pipeline.client import ClientGone, ClientSlow
 from proxy.pipeline.exchange import HOLD_BYTES, Exchange, Pipeline
-from proxy.pipeline.targets import Health
+from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target, Timers
 from proxy.telemetry.record import StreamRecord
@@ -139,7 +139,7 @@ def exchange(*backends: Told, answer_bytes: int = 1 << 20, stream: bool = True, 
     )
     record = StreamRecord(request_id="r1", started_at=asyncio.get_running_loop().time())
     router: Any = None
-    health = Health(asyncio.get_running_loop().time)
+    health = TargetStates(asyncio.get_running_loop().time)
     pipeline = Pipeline(router, named, answer_bytes=answer_bytes, health=health)
     return Exchange(pipeline, request, Plan(route="default", targets=targets, **{"heartbeat_s": 0.0, **plan}), record)
 

@@ -13,7 +13,7 @@ from proxy.errors import (
     UpstreamRefused,
     UpstreamTruncated,
 )
-from proxy.pipeline.targets import Health
+from proxy.pipeline.targets import TargetStates
 
 DOWN = UpstreamConnect("refused")
 
@@ -31,17 +31,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def health(clock: Clock) -> Health:
-    return Health(clock, failures=3, open_s=1, longest_s=5)
+def health(clock: Clock) -> TargetStates:
+    return TargetStates(clock, failures=3, open_s=1, longest_s=5)
 
 
-def fail(health: Health, times: int = 1, target: str = "a/m") -> None:
+def fail(health: TargetStates, times: int = 1, target: str = "a/m") -> None:
     for _ in range(times):
         assert health.admit(target) == 0
         health.failed(target, DOWN)
 
 
-def test_failures_in_a_row_open_a_circuit_for_a_while(health: Health, clock: Clock) -> None:
+def test_failures_in_a_row_open_a_circuit_for_a_while(health: TargetStates, clock: Clock) -> None:
     fail(health, 3)
     assert health.admit("a/m") == pytest.approx(1)
     assert health.admit("b/m") == 0, "each target has its own"
@@ -50,7 +50,7 @@ def test_failures_in_a_row_open_a_circuit_for_a_while(health: Health, clock: Clo
     assert health.admit("a/m") == pytest.approx(0.4)
 
 
-def test_a_whole_answer_in_between_starts_the_count_anew(health: Health) -> None:
+def test_a_whole_answer_in_between_starts_the_count_anew(health: TargetStates) -> None:
     fail(health, 2)
     health.admit("a/m")
     health.answering("a/m")
@@ -59,7 +59,7 @@ def test_a_whole_answer_in_between_starts_the_count_anew(health: Health) -> None
     assert health.admit("a/m") == 0
 
 
-def test_after_its_time_one_attempt_is_let_through_and_the_others_wait(health: Health, clock: Clock) -> None:
+def test_after_its_time_one_attempt_is_let_through_and_the_others_wait(health: TargetStates, clock: Clock) -> None:
     fail(health, 3)
     clock.now += 1
     assert health.admit("a/m") == 0
@@ -68,7 +68,7 @@ def test_after_its_time_one_attempt_is_let_through_and_the_others_wait(health: H
     assert health.admit("a/m") == 0
 
 
-def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(health: Health, clock: Clock) -> None:
+def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(health: TargetStates, clock: Clock) -> None:
     fail(health, 3)
     waits = []
     for _ in range(4):
@@ -84,7 +84,7 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(health: Health,
     assert health.admit("a/m") == 1, "a whole answer forgives everything"
 
 
-def test_a_probe_that_tells_nothing_makes_room_for_the_next(health: Health, clock: Clock) -> None:
+def test_a_probe_that_tells_nothing_makes_room_for_the_next(health: TargetStates, clock: Clock) -> None:
     fail(health, 3)
     clock.now += 1
     assert health.admit("a/m") == 0
@@ -92,7 +92,7 @@ def test_a_probe_that_tells_nothing_makes_room_for_the_next(health: Health, cloc
     assert health.admit("a/m") == 0
 
 
-def test_answers_cut_in_the_middle_count_too(health: Health) -> None:
+def test_answers_cut_in_the_middle_count_too(health: TargetStates) -> None:
     for _ in range(3):
         assert health.admit("a/m") == 0
         health.answering("a/m")
@@ -103,13 +103,13 @@ def test_answers_cut_in_the_middle_count_too(health: Health) -> None:
 @pytest.mark.parametrize(
     "error", [BadRequest("x"), UpstreamRefused("x"), UpstreamAuth("x"), FrameTooLarge("x")], ids=lambda e: e.code
 )
-def test_what_a_request_brings_on_itself_does_not_count(health: Health, error: UpstreamFailed) -> None:
+def test_what_a_request_brings_on_itself_does_not_count(health: TargetStates, error: UpstreamFailed) -> None:
     for _ in range(10):
         health.failed("a/m", error)
     assert health.admit("a/m") == 0
 
 
-def test_attempts_from_before_it_was_opened_do_not_prolong_it(health: Health) -> None:
+def test_attempts_from_before_it_was_opened_do_not_prolong_it(health: TargetStates) -> None:
     fail(health, 3)
     for _ in range(10):
         health.failed("a/m", DOWN)
@@ -117,4 +117,4 @@ def test_attempts_from_before_it_was_opened_do_not_prolong_it(health: Health) ->
 
 
 def test_it_can_be_switched_off(clock: Clock) -> None:
-    fail(Health(clock, failures=0), 50)
+    fail(TargetStates(clock, failures=0), 50)

@@ -128,21 +128,21 @@ def test_a_glob_means_what_it_says(pattern, text):
 
 
 def test_the_first_rule_that_matches_wins():
-    house = router(route("one", match={"model": "x"}), route("two", match={"model": "x*"}), route("three"))
-    assert house.plan(request(model="x")).route == "one"
-    assert house.plan(request(model="xy")).route == "two"
-    assert house.plan(request()).route == "three"
+    app = router(route("one", match={"model": "x"}), route("two", match={"model": "x*"}), route("three"))
+    assert app.plan(request(model="x")).route == "one"
+    assert app.plan(request(model="xy")).route == "two"
+    assert app.plan(request()).route == "three"
 
 
 def test_a_plan_carries_all_that_the_route_and_the_server_say():
-    house = router(
+    app = router(
         route(
             to=["a/m", "any/anthropic/claude"], set={"temperature": 0.7}, default={"top_p": 1}, dialect="json",
             errors="frame+text", timeouts={"connect_s": 2},
         ),
         timeouts=TimeoutSettings(token_gap_s=9.0), heartbeat_s=3.0,
     )  # fmt: skip
-    plan = house.plan(request())
+    plan = app.plan(request())
     assert plan == Plan(
         route="r", targets=plan.targets, timers=Timers(connect_s=2, token_gap_s=9), set={"temperature": 0.7},
         default={"top_p": 1}, heartbeat_s=3.0, on_cut="error", errors="frame+text", dialect="json",
@@ -155,15 +155,15 @@ def test_a_plan_carries_all_that_the_route_and_the_server_say():
 
 
 def test_a_target_without_a_model_uses_the_requests():
-    house = router(route(to=["a", "b/fixed"]))
-    assert targets(house.plan(request(model="x/y"))) == ["a/x/y", "b/fixed"]
-    assert targets(house.plan(request())) == ["b/fixed"]  # the first cannot be asked without one
+    app = router(route(to=["a", "b/fixed"]))
+    assert targets(app.plan(request(model="x/y"))) == ["a/x/y", "b/fixed"]
+    assert targets(app.plan(request())) == ["b/fixed"]  # the first cannot be asked without one
 
 
 def test_a_backend_with_a_model_of_its_own_need_not_be_told_one():
-    house = router(route(to="echo"))
-    assert targets(house.plan(request())) == ["echo/echo"]
-    assert targets(house.plan(request(model="x"))) == ["echo/x"]
+    app = router(route(to="echo"))
+    assert targets(app.plan(request())) == ["echo/echo"]
+    assert targets(app.plan(request(model="x"))) == ["echo/x"]
 
 
 def test_without_any_model_the_client_is_told_to_name_one():
@@ -173,14 +173,14 @@ def test_without_any_model_the_client_is_told_to_name_one():
 
 
 def test_a_backend_that_is_off_is_left_out():
-    house = router(route(to=["a/m", "b/n"]), live={"b": ""}, off={"a": "A_KEY is not set"})
-    assert targets(house.plan(request())) == ["b/n"]
+    app = router(route(to=["a/m", "b/n"]), live={"b": ""}, off={"a": "A_KEY is not set"})
+    assert targets(app.plan(request())) == ["b/n"]
 
 
 def test_a_rule_whose_backends_are_all_off_matches_nothing():
-    house = router(route("off", to="a/m"), route("on", to="b/n"), live={"b": ""}, off={"a": "A_KEY is not set"})
-    assert house.plan(request()).route == "on"
-    (skipped,) = house.explain(request()).skipped
+    app = router(route("off", to="a/m"), route("on", to="b/n"), live={"b": ""}, off={"a": "A_KEY is not set"})
+    assert app.plan(request()).route == "on"
+    (skipped,) = app.explain(request()).skipped
     assert (skipped.route, skipped.condition, skipped.got) == ("off", "off", "backend a: A_KEY is not set")
 
 
@@ -205,18 +205,18 @@ def test_no_route_names_the_closest_rule_and_nothing_secret(match, asked, messag
 
 
 def test_the_closest_is_the_rule_with_the_fewest_misses():
-    house = router(
+    app = router(
         route("far", match={"contract": "openai", "model": "x"}),
         route("near", match={"contract": "chat", "model": "y"}),
     )
     with pytest.raises(NoRoute, match="The closest is `near`, which wants model y"):
-        house.plan(request(model="z"))
+        app.plan(request(model="z"))
 
 
 def test_a_rule_that_is_off_may_be_the_closest_and_keeps_the_reason_to_itself():
-    house = router(route(), live={}, off={"a": "A_KEY is not set"})
+    app = router(route(), live={}, off={"a": "A_KEY is not set"})
     with pytest.raises(NoRoute, match="The closest is `r`, which is off") as caught:
-        house.plan(request())
+        app.plan(request())
     assert "A_KEY" not in caught.value.message
 
 
@@ -224,18 +224,18 @@ def test_a_rule_that_is_off_may_be_the_closest_and_keeps_the_reason_to_itself():
 
 
 def test_a_key_passes_over_rules_it_may_not_use():
-    house = router(route("one"), route("two", to="b/n"))
-    assert house.plan(request(), Principal("k", routes=("two",))).route == "two"
+    app = router(route("one"), route("two", to="b/n"))
+    assert app.plan(request(), Principal("k", routes=("two",))).route == "two"
 
 
 def test_a_key_that_may_use_no_matching_rule_is_told_so_and_no_names():
-    house = router(route("inner"), route("mine", match={"model": "x"}))
+    app = router(route("inner"), route("mine", match={"model": "x"}))
     with pytest.raises(Forbidden) as caught:
-        house.plan(request(), Principal("k", routes=("mine",)))
+        app.plan(request(), Principal("k", routes=("mine",)))
     assert "inner" not in caught.value.message
-    house = router(route("inner", match={"model": "y"}), route("mine", match={"model": "x"}))
+    app = router(route("inner", match={"model": "y"}), route("mine", match={"model": "x"}))
     with pytest.raises(NoRoute, match="The closest is `mine`"):
-        house.plan(request(model="z"), Principal("k", routes=("mine",)))
+        app.plan(request(model="z"), Principal("k", routes=("mine",)))
 
 
 @pytest.mark.parametrize(
@@ -273,20 +273,20 @@ def test_a_key_that_may_use_no_matching_rule_is_told_so_and_no_names():
     ],
 )  # fmt: skip
 def test_g05_every_target_is_one_the_key_may_reach(models, match, to, asked, allowed):
-    house = router(route(match=match, to=to))
+    app = router(route(match=match, to=to))
     principal = Principal("k", models=models)
     if allowed is None:
         with pytest.raises(Forbidden, match="This key may not use"):
-            house.plan(request(model=asked), principal)
+            app.plan(request(model=asked), principal)
     else:
-        assert targets(house.plan(request(model=asked), principal)) == allowed
+        assert targets(app.plan(request(model=asked), principal)) == allowed
 
 
 def test_g05_a_weighted_draw_is_among_the_targets_the_key_may_reach():
     to = [{"target": "a/gpt-5", "weight": 99}, {"target": "b/m", "weight": 1}, {"target": "a/n", "weight": 0}]
-    house = router(route(to=to, pick="weighted"))
+    app = router(route(to=to, pick="weighted"))
     for number in range(50):
-        assert targets(house.plan(request(id=str(number)), Principal("k", models=("m", "n")))) == ["b/m", "a/n"]
+        assert targets(app.plan(request(id=str(number)), Principal("k", models=("m", "n")))) == ["b/m", "a/n"]
 
 
 # -- picking ---------------------------------------------------------------------------------------------------
@@ -298,21 +298,21 @@ def weighted(*weights, **keys):
 
 
 def test_weights_are_shares_of_requests():
-    house = weighted(70, 20, 10)
-    drawn = Counter(targets(house.plan(request(id=f"id-{n}")))[0] for n in range(4000))
+    app = weighted(70, 20, 10)
+    drawn = Counter(targets(app.plan(request(id=f"id-{n}")))[0] for n in range(4000))
     assert drawn["a/m0"] == pytest.approx(2800, rel=0.05)
     assert drawn["a/m1"] == pytest.approx(800, rel=0.15)
     assert drawn["a/m2"] == pytest.approx(400, rel=0.2)
 
 
 def test_the_drawn_target_is_first_and_the_others_follow_in_order():
-    house = weighted(0, 0, 1, 0)
-    assert targets(house.plan(request())) == ["a/m2", "a/m0", "a/m1", "a/m3"]
+    app = weighted(0, 0, 1, 0)
+    assert targets(app.plan(request())) == ["a/m2", "a/m0", "a/m1", "a/m3"]
 
 
 def test_the_same_request_draws_the_same_and_other_routes_draw_for_themselves():
     one, two = weighted(1, 1), router(route("other", to=[{"target": "a/m0"}, {"target": "a/m1"}], pick="weighted"))
-    draws = [[targets(house.plan(request(id=str(n))))[0] for n in range(64)] for house in (one, one, two)]
+    draws = [[targets(app.plan(request(id=str(n))))[0] for n in range(64)] for app in (one, one, two)]
     assert draws[0] == draws[1]
     assert draws[0] != draws[2]
 
@@ -328,21 +328,21 @@ def test_the_same_request_draws_the_same_and_other_routes_draw_for_themselves():
     ],
 )
 def test_what_is_sticky_draws_the_same_for_every_request(sticky, same, principal):
-    house = weighted(1, 1, 1, 1, sticky=sticky)
-    assert len({house.plan(request(id=str(n), **same), principal).targets for n in range(40)}) == 1
+    app = weighted(1, 1, 1, 1, sticky=sticky)
+    assert len({app.plan(request(id=str(n), **same), principal).targets for n in range(40)}) == 1
 
 
 @pytest.mark.parametrize("sticky", ["header:x-session", "key", "user"])
 def test_without_a_value_to_stick_to_each_request_draws(sticky):
-    house = weighted(1, 1, 1, 1, sticky=sticky)
-    assert len({house.plan(request(id=str(n))).targets for n in range(40)}) == 4
+    app = weighted(1, 1, 1, 1, sticky=sticky)
+    assert len({app.plan(request(id=str(n))).targets for n in range(40)}) == 4
 
 
 def test_a_conversation_sticks_while_it_grows():
-    house = weighted(1, 1, 1, 1, sticky="conversation")
+    app = weighted(1, 1, 1, 1, sticky="conversation")
     begun = (Message("system", (Text("be nice"),)), Message("user", (Text("hello"),)))
     grown = (*begun, Message("assistant", (Text("hi"),)), Message("user", (Text("and then?"),)))
-    assert house.plan(request(id="1", messages=begun)).targets == house.plan(request(id="2", messages=grown)).targets
+    assert app.plan(request(id="1", messages=begun)).targets == app.plan(request(id="2", messages=grown)).targets
 
 
 def test_text_that_is_no_unicode_can_be_stuck_to():
@@ -353,14 +353,14 @@ def test_text_that_is_no_unicode_can_be_stuck_to():
 
 
 def test_models_are_what_the_rules_name_else_their_targets():
-    house = router(
+    app = router(
         route("alias", match={"model": ["fast", "slow", "code-*"]}, to="a/qwen"),
         route("glob", match={"model": "claude-*"}, to="any/anthropic/claude"),
         route("open", to=["b/n", "a/qwen", "echo"]),
         route("off", match={"model": "gone"}, to="off/m"),
         off={"off": "OFF_KEY is not set"},
     )
-    assert house.models() == [
+    assert app.models() == [
         "fast", "slow", "anthropic/claude", "any/anthropic/claude", "n", "b/n", "qwen", "a/qwen", "echo", "echo/echo",
     ]  # fmt: skip
 
@@ -373,11 +373,11 @@ def test_a_model_is_named_by_the_rules_as_it_is_written_there():
 
 
 def test_models_are_only_those_the_key_may_use():
-    house = router(route("alias", match={"model": ["fast", "slow"]}, to="a/qwen"), route("open", to=["b/n", "a/qwen"]))
-    assert house.models(Principal("k", models=("fast",))) == ["fast"]
-    assert house.models(Principal("k", models=("n",))) == ["n", "b/n"]
-    assert house.models(Principal("k", routes=("open",))) == ["n", "b/n", "qwen", "a/qwen"]
-    assert house.models(Principal("k", models=("nothing",))) == []
+    app = router(route("alias", match={"model": ["fast", "slow"]}, to="a/qwen"), route("open", to=["b/n", "a/qwen"]))
+    assert app.models(Principal("k", models=("fast",))) == ["fast"]
+    assert app.models(Principal("k", models=("n",))) == ["n", "b/n"]
+    assert app.models(Principal("k", routes=("open",))) == ["n", "b/n", "qwen", "a/qwen"]
+    assert app.models(Principal("k", models=("nothing",))) == []
 
 
 # -- plan and explain ------------------------------------------------------------------------------------------
@@ -434,13 +434,13 @@ PRINCIPALS = st.one_of(
 @given(ROUTES, REQUESTS, PRINCIPALS)
 @settings(max_examples=500, deadline=None)
 def test_explain_says_what_plan_does_and_no_target_is_out_of_bounds(rows, asked, principal):
-    house = router(
+    app = router(
         *(route(f"r{n}", match=match, **to, **more) for n, (match, to, more) in enumerate(rows)), off={"off": "unset"}
     )
-    explanation = house.explain(asked, principal)
+    explanation = app.explain(asked, principal)
     plan, error = None, None
     try:
-        plan = house.plan(asked, principal)
+        plan = app.plan(asked, principal)
     except ProxyError as refused:
         error = refused
     assert (type(explanation.error), str(explanation.error)) == (type(error), str(error))
@@ -470,9 +470,9 @@ def test_explain_says_what_plan_does_and_no_target_is_out_of_bounds(rows, asked,
 
 def test_a_plan_takes_microseconds():
     rows = [route(f"r{n}", match={"model": f"code-{n}*", "header": {"x-a": "y*"}}) for n in range(100)]
-    house, asked = router(*rows, route("last")), request(model="gpt-5")
-    house.plan(asked)
-    assert min(timeit.repeat(lambda: house.plan(asked), number=100, repeat=5)) / 100 / 101 < 5e-6  # per rule
+    app, asked = router(*rows, route("last")), request(model="gpt-5")
+    app.plan(asked)
+    assert min(timeit.repeat(lambda: app.plan(asked), number=100, repeat=5)) / 100 / 101 < 5e-6  # per rule
 
 
 def test_a_routes_default_never_overrides_what_the_client_said_in_a_name_we_do_not_model():

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.contracts.base import Endpoint, Frontend, Head
 from proxy.errors import BadRequest
-from proxy.server.endpoints import Table, choose, likely
+from proxy.server.endpoints import EndpointTable, choose, guess_from_head
 
 
 class Contract:
@@ -14,15 +14,15 @@ class Contract:
         self.name, self.endpoints = name, endpoints
 
 
-def table(*contracts: Contract) -> Table:
-    return Table(cast("list[Frontend]", list(contracts)))
+def table(*contracts: Contract) -> EndpointTable:
+    return EndpointTable(cast("list[Frontend]", list(contracts)))
 
 
 def head(**query: str) -> Head:
     return Head(id="1", method="POST", path="/chat", query=query, headers={})
 
 
-def chosen(where: Table, body: bytes = b"", **query: str) -> str:
+def chosen(where: EndpointTable, body: bytes = b"", **query: str) -> str:
     place = where.find("/chat")
     assert place is not None
     return choose(place.served("POST"), head(**query), body).frontend.name
@@ -34,8 +34,8 @@ def strength(*words: bytes) -> Any:
 
 THREE = (
     Contract("plain", Endpoint("POST", "/chat")),
-    Contract("apples", Endpoint("POST", "/chat", claim=strength(b"apple", b"pip"))),
-    Contract("pears", Endpoint("POST", "/chat", claim=strength(b"pear"))),
+    Contract("apples", Endpoint("POST", "/chat", detects=strength(b"apple", b"pip"))),
+    Contract("pears", Endpoint("POST", "/chat", detects=strength(b"pear"))),
 )
 
 
@@ -56,15 +56,15 @@ def test_a_query_parameter_names_the_contract() -> None:
 
 
 def test_before_the_body_is_read_the_head_says_whom_errors_are_told_by() -> None:
-    by_head = Contract("berries", Endpoint("POST", "/chat", claim=lambda asked, _: int("x-berry" in asked.headers)))
+    by_head = Contract("berries", Endpoint("POST", "/chat", detects=lambda asked, _: int("x-berry" in asked.headers)))
     place = table(*THREE, by_head).find("/chat")
     assert place is not None
     served = place.served("POST")
-    assert likely(served, head()).frontend.name == "plain"
-    assert likely(served, head(contract="apples")).frontend.name == "apples"
-    assert likely(served, head(contract="plums")).frontend.name == "plain"
+    assert guess_from_head(served, head()).frontend.name == "plain"
+    assert guess_from_head(served, head(contract="apples")).frontend.name == "apples"
+    assert guess_from_head(served, head(contract="plums")).frontend.name == "plain"
     berry = Head(id="1", method="POST", path="/chat", query={}, headers={"x-berry": "1"})
-    assert likely(served, berry).frontend.name == "berries"
+    assert guess_from_head(served, berry).frontend.name == "berries"
 
 
 def test_two_contracts_cannot_both_take_what_nobody_claims() -> None:

@@ -1,6 +1,6 @@
 """Check Q (docs/reliability.md R6): when the last client has left, nothing of it is left.
 
-    async with quiescent(active=lambda: len(house.active)):
+    async with quiescent(active=lambda: len(app.active)):
         ...  # clients come and go
 
 Warm up what stays for good (a first request that fills the idle pool, an imported SDK) before entering.

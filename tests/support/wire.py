@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from proxy.backends.base import Resources, kind
-from proxy.backends.http import WireBackend
+from proxy.backends.http import HttpBackend
 from proxy.errors import ProxyError
 from proxy.events import Batch, StreamEvent, check_order
 from proxy.request import ChatRequest, Message, Text
@@ -23,34 +23,34 @@ def chat(**more: Any) -> ChatRequest:
 
 
 @asynccontextmanager
-async def backend(row: Mapping[str, Any], **limits: int) -> AsyncIterator[WireBackend]:
+async def backend(row: Mapping[str, Any], **limits: int) -> AsyncIterator[HttpBackend]:
     """The backend of a config row, open; gone after the test with its connections."""
     transport = HttpTransport()
     found = kind(row["kind"])
     built = found.build("far", found.settings.model_validate(row), Resources(transport=transport, **limits))
     try:
         await built.open()
-        assert isinstance(built, WireBackend)
+        assert isinstance(built, HttpBackend)
         yield built
     finally:
         await built.aclose()
         await transport.aclose()
 
 
-async def batches(built: WireBackend, request: ChatRequest | None = None, model: str = "m") -> list[Batch]:
+async def batches(built: HttpBackend, request: ChatRequest | None = None, model: str = "m") -> list[Batch]:
     """All that one answer brings."""
     async with aclosing(built.stream(request or chat(), Target("far", model))) as stream:
         return [batch async for batch in stream]
 
 
-async def events(built: WireBackend, request: ChatRequest | None = None) -> list[StreamEvent]:
+async def events(built: HttpBackend, request: ChatRequest | None = None) -> list[StreamEvent]:
     """All events of one answer, in their order."""
     found = [event for batch in await batches(built, request) for event in batch.events]
     check_order(found)
     return found
 
 
-async def failure(built: WireBackend, request: ChatRequest | None = None) -> ProxyError:
+async def failure(built: HttpBackend, request: ChatRequest | None = None) -> ProxyError:
     """The error that an answer fails with before anything was said."""
     try:
         got = await batches(built, request)

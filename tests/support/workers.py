@@ -11,8 +11,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.app import Process
 from tests.support.clients import RawClient
-from tests.support.house import Process
 from tests.support.upstream import openai_stream
 
 Serve = Callable[..., Awaitable[Process]]

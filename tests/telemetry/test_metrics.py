@@ -96,8 +96,8 @@ def test_tokens_and_attempts_are_counted_per_backend(metrics):
 
 
 def test_b03_done_without_a_finish_reason_is_done_but_counted(metrics):
-    account(metrics, ended(noted_finish=False))
-    account(metrics, ended("upstream_truncated", noted_finish=False))
+    account(metrics, ended(has_finish_reason=False))
+    account(metrics, ended("upstream_truncated", has_finish_reason=False))
     assert samples(metrics)["done_without_finish_reason_total", "backend=openai"] == 1
 
 

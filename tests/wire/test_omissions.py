@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from proxy.contracts.anthropic import upstream_request as anthropic_body
-from proxy.contracts.anthropic.omissions import left_out as left_out_to_anthropic
+from proxy.contracts.anthropic.omissions import omissions as left_out_to_anthropic
 from proxy.contracts.openai import upstream_request as openai_chat
 from proxy.events import Notice
 from proxy.request import ChatRequest, Message, Text, Tool
-from proxy.wire.omissions import hosted_tools, missed, notice_json
+from proxy.wire.omissions import hosted_tools, notice_json, noticeable
 
 
 def request(**keys: Any) -> ChatRequest:
@@ -25,7 +25,7 @@ def to_anthropic(asked: ChatRequest, *, model: str = "claude-sonnet-4-5", versio
 
 
 def to_openai(asked: ChatRequest, *hints: str) -> list[Notice]:
-    return openai_chat.left_out(asked, openai_chat.request_fields(asked, model="m", hints=hints))
+    return openai_chat.omissions(asked, openai_chat.request_fields(asked, model="m", hints=hints))
 
 
 def named(notices: list[Notice]) -> list[str]:
@@ -47,7 +47,7 @@ def named(notices: list[Notice]) -> list[str]:
     ],
 )
 def test_what_asks_for_what_happens_anyway_is_missed_by_nobody(params):
-    assert not any(missed(request(params=params), name) for name in params)
+    assert not any(noticeable(request(params=params), name) for name in params)
 
 
 def test_what_the_route_says_is_missed_by_no_client():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import ConfigErrors
-from proxy.workers.board import Board
+from proxy.workers.board import SharedState
 from proxy.workers.reload import PATIENCE_S, Reload
 
 
@@ -58,7 +58,7 @@ class Stage:
     def __init__(self, file: Path, count: int = 3) -> None:
         self.file = file
         file.write_text("one")
-        self.board, self.clock = Board(), Clock()
+        self.board, self.clock = SharedState(), Clock()
         self.workers = [Worker(number) for number in range(1, count + 1)]
         self.overs = 0
         self.reload = Reload(str(file), self.board, self.clock, voters=lambda: list(self.workers), over=self.over)
@@ -229,4 +229,4 @@ def test_a_file_that_is_gone_is_waited_for_and_missed_only_on_demand(stage: Stag
 
 def test_without_a_file_there_is_nothing_to_start_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match="no such file"):
-        Reload(str(tmp_path / "none"), Board(), Clock(), voters=list, over=lambda: None)
+        Reload(str(tmp_path / "none"), SharedState(), Clock(), voters=list, over=lambda: None)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 
-from proxy.workers.board import Board, Turn
+from proxy.workers.board import SharedState, Turn
 from proxy.workers.channel import Decoder
-from proxy.workers.child import Birth
+from proxy.workers.child import WorkerSpec
 from proxy.workers.worker import work
 
 
 def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
     """Its parent mostly kills it at once; where it is slower, what the worker never counted is not asked for."""
     ours, theirs = socket.socketpair()
-    birth = Birth(
+    birth = WorkerSpec(
         number=1,
         workers=1,
         first=True,
@@ -23,7 +23,7 @@ def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
         generation=1,
         content=b"backends: {}\n",
         loaded_at=0,
-        board=Board(),
+        board=SharedState(),
         turn=Turn(),
     )
     with ours:

@@ -25,7 +25,7 @@ from proxy.backends.http import FINISHED_S, announcing
 from proxy.backends.litellm.chunks import last_word, payloads
 from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
-from proxy.backends.litellm.params import left_out, passed_on, refuse_untaken
+from proxy.backends.litellm.params import omissions, passed_on, refuse_untaken
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import Redactor
 from proxy.contracts.openai.stream import StreamDecoder
@@ -34,7 +34,7 @@ from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
 from proxy.events import Batch, Fault, Notice
 from proxy.request import Audio, ChatRequest, File, Image, Message
 from proxy.routing.plan import Target
-from proxy.wire.omissions import missed
+from proxy.wire.omissions import noticeable
 
 OLDEST = (1, 106)
 """Never older: 1.82.7 and 1.82.8 were malicious, and what we build on looked different before."""
@@ -102,7 +102,7 @@ class LiteLLMBackend:
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         arguments = self._arguments(request, target)
-        notices = self._left_out(request, arguments, target)
+        notices = self._omissions(request, arguments, target)
         decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
         exchange = self._exchange(target)
         wrapper, spoken, complete = None, False, False
@@ -267,12 +267,12 @@ class LiteLLMBackend:
         }
         return arguments | {name: value for name, value in given.items() if value is not None}
 
-    def _left_out(self, request: ChatRequest, arguments: Mapping[str, Any], target: Target) -> list[Notice]:
+    def _omissions(self, request: ChatRequest, arguments: Mapping[str, Any], target: Target) -> list[Notice]:
         model, provider = target.model, self._provider(target)
         supported = (
-            self._supported_by(model, provider) if any(missed(request, name) for name in request.params) else None
+            self._supported_by(model, provider) if any(noticeable(request, name) for name in request.params) else None
         )
-        return left_out(request, arguments, supported=supported, provider=provider, model=model)
+        return omissions(request, arguments, supported=supported, provider=provider, model=model)
 
     def _supported_by(self, model: str, provider: str) -> frozenset[str] | None:
         """OpenAI's settings that litellm says a model takes; `None` where it does not say. It takes a millisecond."""

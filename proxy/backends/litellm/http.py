@@ -83,7 +83,7 @@ EXCHANGE: ContextVar[Exchange | None] = ContextVar("litellm_exchange", default=N
 """Set in the context litellm runs in. A request outside of one is litellm's own idea, and is refused."""
 
 
-class HouseTransport(httpx.AsyncBaseTransport):
+class UpstreamTransport(httpx.AsyncBaseTransport):
     """What httpx's clients take for a transport: hands requests on to that of the current `Exchange`."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -184,8 +184,8 @@ class Lent:
 
         self._users += 1
         if litellm.aclient_session is None or litellm.aclient_session.is_closed:
-            litellm.aclient_session = httpx.AsyncClient(transport=HouseTransport(), trust_env=False)
-        return AsyncHTTPHandler(transport=HouseTransport(), follow_redirects=False)
+            litellm.aclient_session = httpx.AsyncClient(transport=UpstreamTransport(), trust_env=False)
+        return AsyncHTTPHandler(transport=UpstreamTransport(), follow_redirects=False)
 
     async def take_back(self, litellm: Any) -> None:
         """One backend less. With the last one goes what litellm has opened for itself."""

@@ -15,7 +15,7 @@ from proxy.errors import Unsupported
 from proxy.events import Notice
 from proxy.request import ChatRequest
 from proxy.wire.json_body import NOT_EVERYWHERE, PARAMETERS
-from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, missed
+from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, noticeable
 
 PASSED_ON = frozenset(PARAMETERS) - {"n"}
 
@@ -44,11 +44,11 @@ def passed_on(provider: str) -> frozenset[str]:
 def refuse_untaken(request: ChatRequest, names: Collection[str]) -> None:
     """Where nothing is to be dropped: what litellm would be as strict about, if it knew it. Hints are no demands."""
     for name in NOT_EVERYWHERE.difference(names, request.hints, request.routed):
-        if missed(request, name):
+        if noticeable(request, name):
             raise Unsupported(f"{name}: this target does not take it", param=name)
 
 
-def left_out(
+def omissions(
     request: ChatRequest, sent: Mapping[str, Any], *, supported: Collection[str] | None, provider: str, model: str
 ) -> list[Notice]:
     """What of a request does not reach the provider. `supported` are OpenAI's settings that litellm says it takes."""

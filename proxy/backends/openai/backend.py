@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
-from proxy.backends.openai.wire import OpenAIWireBackend
+from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import Redactor
-from proxy.backends.settings import Address, Key, OpenAIWireSettings, revealed, revealed_query
+from proxy.backends.settings import Address, Key, OpenAIChatSettings, revealed, revealed_query
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 
@@ -47,7 +47,7 @@ class AzureSettings(BaseModel):
     )
 
 
-class OpenAISettings(OpenAIWireSettings):
+class OpenAISettings(OpenAIChatSettings):
     """A row of kind `openai`."""
 
     api_key: Key | None = Field(
@@ -71,7 +71,7 @@ class OpenAISettings(OpenAIWireSettings):
         return self
 
 
-class OpenAIBackend(OpenAIWireBackend):
+class OpenAIBackend(OpenAIChatBackend):
     """OpenAI, or Azure OpenAI, as the SDK would reach it."""
 
     def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:

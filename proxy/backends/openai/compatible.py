@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
-from proxy.backends.openai.wire import OpenAIWireBackend
-from proxy.backends.settings import Address, Key, MaxTokensName, OpenAIWireSettings, revealed, revealed_query
+from proxy.backends.openai.wire import OpenAIChatBackend
+from proxy.backends.settings import Address, Key, MaxTokensName, OpenAIChatSettings, revealed, revealed_query
 from proxy.request import ChatRequest
 
 
@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
 """Vendors' rows. A server without one needs only its `base_url`."""
 
 
-class CompatibleSettings(OpenAIWireSettings):
+class CompatibleSettings(OpenAIChatSettings):
     """A row of kind `openai-compatible`."""
 
     preset: PresetName | None = Field(
@@ -117,7 +117,7 @@ class CompatibleSettings(OpenAIWireSettings):
         return self
 
 
-class CompatibleBackend(OpenAIWireBackend):
+class CompatibleBackend(OpenAIChatBackend):
     """A server that speaks OpenAI Chat Completions."""
 
     def __init__(self, name: str, settings: CompatibleSettings, resources: Resources) -> None:

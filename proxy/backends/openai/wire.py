@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.backends.base import Resources
-from proxy.backends.http import WireBackend
+from proxy.backends.http import HttpBackend
 from proxy.contracts.openai.stream import DIALECT, StreamDecoder, decode_whole
-from proxy.contracts.openai.upstream_request import choices_expected, left_out, request_fields
+from proxy.contracts.openai.upstream_request import choices_expected, omissions, request_fields
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 
 
-class OpenAIWireBackend(WireBackend):
+class OpenAIChatBackend(HttpBackend):
     """An upstream that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
 
     dialect = DIALECT
@@ -41,13 +41,13 @@ class OpenAIWireBackend(WireBackend):
             hints=self._hints(request, target.model),
         )
 
-    def _left_out(
+    def _omissions(
         self,
         request: ChatRequest,
         fields: Mapping[str, Any],
         target: Target,  # noqa: ARG002
     ) -> list[Notice]:
-        return left_out(request, fields)
+        return omissions(request, fields)
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name

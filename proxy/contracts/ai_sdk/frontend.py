@@ -51,7 +51,7 @@ class AiSdkFrontend(NoModels):
 
     def __init__(self) -> None:
         self.endpoints = (
-            Endpoint("POST", "/api/chat", claim=_claim),
+            Endpoint("POST", "/api/chat", detects=_claim),
             Endpoint("POST", "/api/completion"),
             Endpoint("POST", "/ai-sdk/chat"),
             Endpoint("GET", "/api/chat/{id}/stream", "answer", answer=nothing_to_resume),
@@ -74,7 +74,7 @@ def failure(error: ProxyError) -> Reply:
 
 
 def _claim(head: Head, body: bytes) -> int:  # noqa: ARG001
-    return ai_sdk.claim(body)
+    return ai_sdk.detects(body)
 
 
 def nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001

@@ -77,7 +77,7 @@ _look = msgspec.json.Decoder(_Look).decode
 CERTAIN, LIKELY = 20, 10
 
 
-def claim(body: bytes) -> int:
+def detects(body: bytes) -> int:
     """How surely a body is one of this contract's.
 
     Certain: a message made of parts, or a trigger of the SDK's. Likely: a prompt and no messages (`useCompletion`).

@@ -50,13 +50,13 @@ class AiTextFrontend(NoModels):
     name = "ai-text"
     endpoints = (
         Endpoint("POST", "/ai-text"),
-        Endpoint("POST", "/api/chat", claim=_only_by_name),
-        Endpoint("POST", "/api/completion", claim=_only_by_name),
-        Endpoint("POST", "/ai-sdk/chat", claim=_only_by_name),
+        Endpoint("POST", "/api/chat", detects=_only_by_name),
+        Endpoint("POST", "/api/completion", detects=_only_by_name),
+        Endpoint("POST", "/ai-sdk/chat", detects=_only_by_name),
         # The transport keeps its query when it asks for something to resume.
         Endpoint("GET", "/ai-text/{id}/stream", "answer", answer=nothing_to_resume),
-        Endpoint("GET", "/api/chat/{id}/stream", "answer", claim=_only_by_name, answer=nothing_to_resume),
-        Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", claim=_only_by_name, answer=nothing_to_resume),
+        Endpoint("GET", "/api/chat/{id}/stream", "answer", detects=_only_by_name, answer=nothing_to_resume),
+        Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", detects=_only_by_name, answer=nothing_to_resume),
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:

@@ -64,8 +64,8 @@ class AnthropicFrontend:
     endpoints = (
         Endpoint("POST", "/v1/messages"),
         Endpoint("POST", "/v1/messages/count_tokens", "answer", answer=_count),
-        Endpoint("GET", "/v1/models", "models", claim=_claims),
-        Endpoint("GET", "/v1/models/{id}", "model", claim=_claims),
+        Endpoint("GET", "/v1/models", "models", detects=_claims),
+        Endpoint("GET", "/v1/models/{id}", "model", detects=_claims),
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:

@@ -9,7 +9,7 @@ from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
 from proxy.events import Notice
 from proxy.request import ChatRequest
-from proxy.wire.omissions import hosted_tools, ignored, missed
+from proxy.wire.omissions import hosted_tools, ignored, noticeable
 
 _PLACES = {
     # Where each setting is found in a body. The rest go by the same name, or nowhere.
@@ -21,19 +21,19 @@ _PLACES = {
 }
 
 
-def left_out(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
+def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
     """What of a request did not make it into `fields`, the body as it is sent, or not as it was asked for."""
     if request.dialect == DIALECT and request.wire is not None:  # its own body, but for what an API version refuses
-        return [ignored(name) for name in SAMPLING if name not in fields and missed(request, name)]
+        return [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
     config = fields.get("output_config")
     told = {*fields, *config} if isinstance(config, dict) else fields.keys()
     notices = [
         ignored(name, _why(name, fields, model))
         for name in request.params
-        if _PLACES.get(name, name) not in told and missed(request, name)
+        if _PLACES.get(name, name) not in told and noticeable(request, name)
     ]
     sent = fields.get("temperature")
-    if sent is not None and sent != request.params.get("temperature") and missed(request, "temperature"):
+    if sent is not None and sent != request.params.get("temperature") and noticeable(request, "temperature"):
         lowered = "temperature was lowered to 1, the highest that this target takes"
         notices.append(Notice("changed_setting", lowered, "temperature"))
     return [*notices, *hosted_tools(request)]

@@ -126,7 +126,7 @@ class OllamaFrontend:
     endpoints = (
         Endpoint("POST", f"{PREFIX}/api/chat"),
         Endpoint("POST", f"{PREFIX}{_GENERATE}"),
-        Endpoint("POST", "/api/chat", claim=speaks_ollama),
+        Endpoint("POST", "/api/chat", detects=speaks_ollama),
         Endpoint("GET", f"{PREFIX}/api/tags", "models"),
         Endpoint("GET", f"{PREFIX}/api/ps", "answer", answer=_running_models),
         Endpoint("GET", f"{PREFIX}/api/version", "answer", answer=_version),

@@ -78,7 +78,7 @@ def request_fields(
     return body
 
 
-def left_out(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
+def omissions(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
     """What of a request did not make it into `fields`, the body as it is sent."""
     notices = ignored_settings(request, [name for name in request.hints if name not in fields])
     if request.dialect != DIALECT:

@@ -55,7 +55,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         model=get_string(wire, "model"),
         params=_params(wire, choice if functions else None, tools=bool(functions)),
         tools=functions,
-        hosted_tools=tools.left_out,
+        hosted_tools=tools.omissions,
         stream=get_boolean(wire, "stream") is True,
         user=get_string(wire, "safety_identifier") or get_string(wire, "user"),
         metadata=get_object(wire, "metadata") or {},

@@ -53,7 +53,7 @@ class Tools(msgspec.Struct, frozen=True):
     functions: tuple[Tool, ...] = ()
     origins: Mapping[str, Origin] = {}
     echo: tuple[dict[str, Any], ...] = ()
-    left_out: tuple[str, ...] = ()
+    omissions: tuple[str, ...] = ()
 
 
 def function_name(name: str, namespace: str | None) -> str:
@@ -91,7 +91,7 @@ def read_tools(wire: Mapping[str, Any]) -> Tools:
     for values, path in _added_later(wire.get("input")):
         for value, at in objects(values, path):
             reader.read(value, at)
-    return Tools(tuple(reader.functions), reader.origins, tuple(reader.echo), tuple(reader.left_out))
+    return Tools(tuple(reader.functions), reader.origins, tuple(reader.echo), tuple(reader.omissions))
 
 
 def _added_later(items: Any) -> Iterable[tuple[list[Any], str]]:
@@ -106,7 +106,7 @@ class _Reader:
         self.functions: list[Tool] = []
         self.origins: dict[str, Origin] = {}
         self.echo: list[dict[str, Any]] = []
-        self.left_out: list[str] = []
+        self.omissions: list[str] = []
 
     def read(self, value: dict[str, Any], path: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Take a tool in; returns what the answer says of it, which is nothing where it is left out."""
@@ -123,7 +123,7 @@ class _Reader:
                 told = [self.read(member, at, name) for member, at in members]
                 return {"description": "", **value, "tools": [one for one in told if one is not None]}
             case hosted:
-                self.left_out.append(hosted[:64])
+                self.omissions.append(hosted[:64])
                 return None
 
     def _function(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
@@ -203,9 +203,9 @@ def _chosen(value: dict[str, Any], path: str, tools: Tools) -> str | None:
 
 
 def _nothing_to_choose(tools: Tools) -> BadRequest:
-    left_out = f" ({', '.join(sorted(set(tools.left_out)))})" if tools.left_out else ""
+    omissions = f" ({', '.join(sorted(set(tools.omissions)))})" if tools.omissions else ""
     return BadRequest(
-        f"tool_choice: it asks for a tool that this server does not run{left_out}; "
+        f"tool_choice: it asks for a tool that this server does not run{omissions}; "
         "tools of type function and custom are passed on",
         param="tool_choice",
         code="unsupported_value",

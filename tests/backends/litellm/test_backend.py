@@ -74,7 +74,7 @@ Opened = Callable[..., Awaitable[LiteLLMBackend]]
 
 
 class Counting:
-    """The house's transport, with a count of the requests it was given."""
+    """The app's transport, with a count of the requests it was given."""
 
     def __init__(self) -> None:
         self.inner = HttpTransport()

@@ -13,7 +13,7 @@ from proxy.contracts.chat import frontend as chat
 from proxy.errors import BadRequest, Draining, Forbidden, RateLimited, Unauthorized, Unsupported
 from proxy.events import Batch, Fault, Finish, Source, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import Table, choose
+from proxy.server.endpoints import EndpointTable, choose
 from tests.support.ui_events import CUT
 
 UI = (
@@ -22,7 +22,7 @@ UI = (
 PLAIN = b'{"messages":[{"role":"user","content":"hi"}]}'
 PROMPT = b'{"prompt":"hi"}'
 
-TABLE = Table([FRONTEND, ai_text.FRONTEND, chat.FRONTEND])
+TABLE = EndpointTable([FRONTEND, ai_text.FRONTEND, chat.FRONTEND])
 
 
 def head(path="/api/chat", **query):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.contracts.ai_sdk.request import CERTAIN, LIKELY, claim, decode_request
+from proxy.contracts.ai_sdk.request import CERTAIN, LIKELY, decode_request, detects
 from proxy.contracts.ai_sdk.writer import StreamWriter
 from proxy.errors import BadRequest
 from proxy.events import Batch, Finish, ReasoningDelta, ReasoningSignature, Start, TextDelta
@@ -57,7 +57,7 @@ def tool(state, **more):
     ],
 )
 def test_a_body_tells_whose_it_is(body, sure):
-    assert claim(json.dumps(body).encode()) == sure
+    assert detects(json.dumps(body).encode()) == sure
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_a_body_tells_whose_it_is(body, sure):
     [b"", b'{"parts"', b'{"messages":[{"parts":[}]', b'"parts" \xff', b'{"trigger":' + b"[" * 100_000, b'\xef\xbb\xbf{"parts":1}'],
 )  # fmt: skip
 def test_a_body_that_is_no_json_is_claimed_by_nobody_and_breaks_nothing(body):
-    assert claim(body) == 0
+    assert detects(body) == 0
 
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(lambda text: ('{"messages":' + text + '"parts"').encode()))
 def test_no_bytes_make_a_claim_raise(body):
-    claim(body)
+    detects(body)
 
 
 def test_a_claim_on_a_large_body_costs_little():
@@ -78,8 +78,8 @@ def test_a_claim_on_a_large_body_costs_little():
     texts = [{"role": "user", "content": "x" * 1000, "extra": [{"parts": 1}] * 3} for _ in range(18_000)]
     body = json.dumps({"messages": texts}).encode()
     assert len(body) > 18_000_000
-    assert claim(body) == 0
-    assert quickest(claim, body) < quickest(json.loads, body) / 2  # measured: 9 ms and 56 ms
+    assert detects(body) == 0
+    assert quickest(detects, body) < quickest(json.loads, body) / 2  # measured: 9 ms and 56 ms
 
 
 def quickest(read, body):

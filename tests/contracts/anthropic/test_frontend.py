@@ -21,7 +21,7 @@ from proxy.errors import (
 )
 from proxy.events import Batch, Finish, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import Table, choose
+from proxy.server.endpoints import EndpointTable, choose
 
 HEAD = Head(id="r1", method="POST", path="/v1/messages", query={"beta": "true"}, headers={"x-team": "a"})
 BODY = b'{"model":"asked","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":true}'
@@ -39,7 +39,7 @@ def test_a_request_keeps_where_it_came_to():
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/a/b"])
 def test_a_list_of_models_is_anthropics_for_who_names_a_version_of_its_api(path):
-    table = Table([OPENAI, FRONTEND])
+    table = EndpointTable([OPENAI, FRONTEND])
     served = table.find(path).served("GET")
     for headers, contract in (
         ({"anthropic-version": "2023-06-01"}, "anthropic"),

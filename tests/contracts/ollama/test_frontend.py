@@ -6,13 +6,13 @@ import tracemalloc
 import msgspec
 import pytest
 
-from proxy.app import House
+from proxy.app import App
 from proxy.contracts.base import Head, Offer, Reply
 from proxy.contracts.ollama.frontend import FRONTEND, speaks_ollama
 from proxy.errors import BadRequest, Draining, NotFound, RequestError, Unauthorized, UpstreamFailed
 from proxy.events import Batch, Finish, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import Table, choose
+from proxy.server.endpoints import EndpointTable, choose
 
 BODY = b'{"model":"asked","messages":[{"role":"user","content":"hi"}]}'
 
@@ -23,7 +23,7 @@ def head(path="/ollama/api/chat", **headers):
 
 
 def answered(path, body=b"", *, method="POST", models=("m",), named=()):
-    place = Table([FRONTEND]).find(path)
+    place = EndpointTable([FRONTEND]).find(path)
     assert place is not None
     [served] = place.served(method)
     assert served.endpoint.answer is not None
@@ -171,7 +171,7 @@ OLLAMA_HEADER = {"user-agent": "ollama-js/0.6.4 (x64 linux Node.js/v24)"}
     ],
 )
 def test_the_founding_contract_keeps_what_is_not_clearly_anothers(body, headers, contract):
-    served = Table(House("config.yaml").frontends.values()).find("/api/chat")
+    served = EndpointTable(App("config.yaml").frontends.values()).find("/api/chat")
     assert served is not None
     asked = msgspec.structs.replace(head("/api/chat"), headers=headers)
     assert choose(served.served("POST"), asked, body).frontend.name == contract

@@ -57,7 +57,7 @@ def test_hosted_tools_are_left_out_and_the_answer_does_not_claim_them():
     read = tools(*[{"type": kind} for kind in hosted], FUNCTION)
     assert [tool.name for tool in read.functions] == ["f"]
     assert [tool["name"] for tool in read.echo] == ["f"]
-    assert list(read.left_out) == hosted
+    assert list(read.omissions) == hosted
 
 
 def test_tools_that_come_within_the_conversation_are_offered_too():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.workers.board import Board, Turn
-from proxy.workers.child import Birth
-from proxy.workers.house import Gathered, SharedHouse
+from proxy.workers.app import Gathered, WorkerApp
+from proxy.workers.board import SharedState, Turn
+from proxy.workers.child import WorkerSpec
 
 
 def config(number: int, connections: int = 10) -> bytes:
@@ -27,33 +27,35 @@ class Pair:
     """Two workers' houses and the board that they share."""
 
     def __init__(self, folder: Path) -> None:
-        self.board = Board()
+        self.board = SharedState()
         self.board.generation = 1
         self.houses = [
-            SharedHouse(
-                Birth(number, 3, True, str(folder / "config.yaml"), None, None, 1, config(1), 1000, self.board, Turn()),
+            WorkerApp(
+                WorkerSpec(
+                    number, 3, True, str(folder / "config.yaml"), None, None, 1, config(1), 1000, self.board, Turn()
+                ),
                 nobody,
             )
             for number in (1, 2)
         ]
 
     async def prepare(self, number: int, content: bytes) -> None:
-        for house in self.houses:
-            house.hold(await house.build_beside(content, number, 2000))
+        for app in self.houses:
+            app.hold(await app.build_beside(content, number, 2000))
 
     @property
     def served(self) -> list[str]:
-        return [house.generation.config.settings.routes[0].to[0].target for house in self.houses]
+        return [app.generation.config.settings.routes[0].to[0].target for app in self.houses]
 
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     pair = Pair(tmp_path)
-    for house in pair.houses:
-        await house.start()
+    for app in pair.houses:
+        await app.start()
     yield pair
-    for house in pair.houses:
-        await house.aclose()
+    for app in pair.houses:
+        await app.aclose()
 
 
 async def test_all_take_up_a_config_at_the_moment_the_board_says_so_without_being_told(pair: Pair) -> None:
@@ -61,14 +63,14 @@ async def test_all_take_up_a_config_at_the_moment_the_board_says_so_without_bein
     assert pair.served == ["echo/m1"] * 2
     pair.board.generation = 2
     assert pair.served == ["echo/m2"] * 2
-    assert [house.generation.number for house in pair.houses] == [2, 2]
-    assert [house.generation.loaded_at for house in pair.houses] == [2000, 2000], "also what `/v1/models` shows of it"
+    assert [app.generation.number for app in pair.houses] == [2, 2]
+    assert [app.generation.loaded_at for app in pair.houses] == [2000, 2000], "also what `/v1/models` shows of it"
 
 
 async def test_what_is_rejected_is_let_go_and_the_next_may_have_its_number(pair: Pair) -> None:
     await pair.prepare(2, config(2))
-    for house in pair.houses:
-        house.reject(["bad"], tell=False)
+    for app in pair.houses:
+        app.reject(["bad"], tell=False)
     await pair.prepare(2, config(3))
     pair.board.generation = 2
     assert pair.served == ["echo/m3"] * 2
@@ -83,9 +85,9 @@ async def test_the_limit_on_connections_is_shared_and_a_clients_own_is_not(pair:
 
 
 async def test_none_is_ready_once_the_board_says_draining(pair: Pair) -> None:
-    assert [(await house._readyz()).status for house in pair.houses] == [200, 200]
+    assert [(await app._readyz()).status for app in pair.houses] == [200, 200]
     pair.board.draining = True
-    assert [(await house._readyz()).status for house in pair.houses] == [503, 503]
+    assert [(await app._readyz()).status for app in pair.houses] == [503, 503]
 
 
 async def test_without_a_parent_there_are_no_sums(pair: Pair) -> None:

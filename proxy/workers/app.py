@@ -1,4 +1,4 @@
-"""The house of a worker: one of several that look like one from outside."""
+"""The app of a worker: one of several that look like one from outside."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.app import JSON, Generation, House, settings_for
+from proxy.app import JSON, App, ConfigSnapshot, settings_for
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Reply
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
-from proxy.workers.child import Birth
+from proxy.workers.child import WorkerSpec
 
 NOBODY = b"The parent of the workers, which knows the counts of all, is gone or does not answer.\n"
 
@@ -27,21 +27,21 @@ class Gathered(NamedTuple):
     restarts: int
 
 
-class SharedHouse(House):
+class WorkerApp(App):
     """Takes up a config when all have it, shares the limit on connections, and shows the sums of all."""
 
-    def __init__(self, birth: Birth, gather: Callable[[], Awaitable[Gathered]]) -> None:
+    def __init__(self, birth: WorkerSpec, gather: Callable[[], Awaitable[Gathered]]) -> None:
         self._board = birth.board
         super().__init__(birth.path, host=birth.host, port=birth.port)
         self._birth = birth
         self._gather = gather
-        self._prepared: Generation | None = None
+        self._prepared: ConfigSnapshot | None = None
         self._limits: tuple[int, LimitSettings] | None = None
 
     # -- generations -------------------------------------------------------------------------------------------
 
     @property
-    def generation(self) -> Generation:
+    def generation(self) -> ConfigSnapshot:
         """The one in force: the one prepared, from the moment that the board says so."""
         prepared = self._prepared
         if prepared is not None and prepared.number == self._board.generation:
@@ -60,16 +60,16 @@ class SharedHouse(House):
         if birth.first and birth.number == 1:  # what all would say, one says
             self._warn(generation)
 
-    async def build_beside(self, content: bytes, number: int, loaded_at: int) -> Generation:
+    async def build_beside(self, content: bytes, number: int, loaded_at: int) -> ConfigSnapshot:
         """Build what may come next. Raises `ConfigErrors`."""
         return await self._attempt(lambda: self._checked(content), number, loaded_at=loaded_at)
 
-    def hold(self, generation: Generation) -> None:
+    def hold(self, generation: ConfigSnapshot) -> None:
         """Keep it ready."""
         self.let_go()
         self._prepared = generation
 
-    def let_go(self, generation: Generation | None = None) -> None:
+    def let_go(self, generation: ConfigSnapshot | None = None) -> None:
         """What is ready, or was to be, is not wanted any more."""
         if generation is None:
             generation, self._prepared = self._prepared, None

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from bench.aiohttp_transport import AiohttpTransport
-from proxy.app import READ_AHEAD, House, create_app
+from proxy.app import READ_AHEAD, App, create_app
 from proxy.contracts.ollama.frontend import PREFIX
 from proxy.errors import EndReason
 from proxy.server.listener import Runner
@@ -30,8 +30,8 @@ Opener = Callable[..., Awaitable["Running"]]
 class Running:
     """A proxy that listens on a port of this process."""
 
-    def __init__(self, house: House, runner: Runner, port: int, config: Path) -> None:
-        self.house, self.runner, self.port, self.config = house, runner, port, config
+    def __init__(self, app: App, runner: Runner, port: int, config: Path) -> None:
+        self.app, self.runner, self.port, self.config = app, runner, port, config
         self.url = f"http://127.0.0.1:{port}"
         self.ollama_port = 0  # where it listens as Ollama would, if it does
         self.records: list[StreamRecord] = []
@@ -64,15 +64,15 @@ def openai_config(upstream_url: str, *, server: str = "{}", **more: str) -> str:
     """
 
 
-async def at_rest(house: House, within: float = 2.0) -> None:
+async def at_rest(app: App, within: float = 2.0) -> None:
     """Nothing is under way, and what is connected to an upstream is only waiting for the next request (R6)."""
     try:
         async with asyncio.timeout(within):
-            while house.active or house.transport.stats().in_use:
+            while app.active or app.transport.stats().in_use:
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        stats = house.transport.stats()
-        raise AssertionError(f"{len(house.active)} still under way, upstream connections {stats}") from None
+        stats = app.transport.stats()
+        raise AssertionError(f"{len(app.active)} still under way, upstream connections {stats}") from None
 
 
 @contextlib.asynccontextmanager
@@ -85,30 +85,30 @@ async def _open(config: Path) -> AsyncIterator[Running]:
 
 @contextlib.asynccontextmanager
 async def _listening(config: Path) -> AsyncIterator[Running]:
-    house = House(str(config), host="127.0.0.1", port=0)
+    app = App(str(config), host="127.0.0.1", port=0)
     if os.environ.get("TRANSPORT") == "aiohttp":  # which of these tests would another transport pass?
-        house.transport = AiohttpTransport(high_water=READ_AHEAD)
-    await house.start()
-    runner = Runner(create_app(config, house=house), limits=lambda: house.generation.config.settings.server.limits)
+        app.transport = AiohttpTransport(high_water=READ_AHEAD)
+    await app.start()
+    runner = Runner(create_app(config, app=app), limits=lambda: app.generation.config.settings.server.limits)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
-    running = Running(house, runner, runner.addresses[0][1], config)
-    if (wanted := house.generation.config.settings.server.ollama_port) is not None:
+    running = Running(app, runner, runner.addresses[0][1], config)
+    if (wanted := app.generation.config.settings.server.ollama_port) is not None:
         second = web.TCPSite(runner, "127.0.0.1", wanted)
         await second.start()
         running.ollama_port = second.port
         runner.limited_server.prefixes[second.port] = PREFIX
-    house.metrics = _Listening(house.metrics, running.records)
+    app.metrics = _Listening(app.metrics, running.records)
     try:
         yield running
-        await at_rest(house)
+        await at_rest(app)
     finally:
         await runner.cleanup()
 
 
 class _Listening:
-    """The house's metrics, with an ear at every request's end."""
+    """The app's metrics, with an ear at every request's end."""
 
     def __init__(self, metrics: object, records: list[StreamRecord]) -> None:
         self._metrics, self._records = metrics, records
