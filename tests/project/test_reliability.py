@@ -17,7 +17,9 @@ def rows_of(page: str) -> list[str]:
 
 def rows_in_names(source: str) -> set[str]:
     """`test_A11_…` names A11, `test_B01_C02_…` names two rows. Ids of the catalogue may be in lower case."""
-    names = re.findall(rf"def test_((?:(?:{ID}|{CATALOGUE.replace('A-J', 'a-j')})_)+)", source)
+    names = re.findall(
+        rf"^ *(?:async )?def test_((?:(?:{ID}|{CATALOGUE.replace('A-J', 'a-j')})_)+)", source, re.MULTILINE
+    )
     return {row.upper() for name in names for row in name.strip("_").split("_")}
 
 
