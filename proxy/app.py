@@ -77,12 +77,7 @@ class ConfigSnapshot:
         self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)
         self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
-        self.pipeline = Pipeline(
-            self.router,
-            backends,
-            answer_bytes=int(settings.server.limits.answer_mb * 1_000_000),
-            health=app.health,
-        )
+        self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), app.states)
         self._visitors = 0
         self._retired = False
         self._empty = asyncio.Event()
@@ -210,7 +205,7 @@ class App:
         self.closed = False
         self.active: set[Exchange] = set()
         self.failed_logins = FailedLogins()
-        self.health = TargetStates(time.monotonic)
+        self.states = TargetStates(time.monotonic)
         self._current: ConfigSnapshot | None = None
         self._number = 0
         self._reloading = asyncio.Lock()
@@ -318,7 +313,7 @@ class App:
         self._current, self._number, self._rejected = generation, generation.number, []
         settings = generation.config.settings
         breaker = settings.server.breaker
-        self.health.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
+        self.states.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
         self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
         self.metrics.configured(
             generation=generation.number,
@@ -397,7 +392,7 @@ class App:
             },
             "active": len(self.active),
             "delivery": {"auto_tick_ms": round(self.transport.auto_tick_s * 1000)},
-            "circuits_open": {name: round(left, 1) for name, left in self.health.open_circuits().items()},
+            "circuits_open": {name: round(left, 1) for name, left in self.states.open_circuits().items()},
             "frontends": {
                 frontend.name: sorted({endpoint.path for endpoint in frontend.endpoints})
                 for frontend in generation.frontends

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from proxy.errors import ProxyError, UpstreamError
+from proxy.routing.plan import Target
 
 log = structlog.get_logger("proxy.health")
 
@@ -38,58 +39,61 @@ class TargetStates:
         """After how many failures in a row a circuit opens (0: never), for how long at first, and at most."""
         self.failures, self.open_s, self.longest_s = failures, open_s, longest_s
 
-    def admit(self, target: str) -> float:
+    def wait_s(self, target: Target) -> float:
         """Zero when `target` may be tried now, else the seconds until it may.
 
-        After its time an open circuit lets one attempt through; every admitted attempt has to be told of by
-        `answering`, `done`, `failed` or `unknown`.
+        After its time an open circuit lets one attempt through: the probe.
         """
-        circuit = self._circuits.get(target)
+        circuit = self._circuits.get(target.circuit)
         if circuit is None or not circuit.open_until or not self.failures:
             return 0.0
         left = circuit.open_until - self._clock()
         if left > 0:
             return left
-        if circuit.probing:
-            return self.open_s
-        circuit.probing = True
-        return 0.0
+        return self.open_s if circuit.probing else 0.0
 
-    def answering(self, target: str) -> None:
-        """An answer has begun: whatever becomes of it, the target is there."""
-        circuit = self._circuits.get(target)
+    def begin(self, target: Target) -> None:
+        """An attempt begins. Exactly one of `end` and `left` follows."""
+        circuit = self._circuits.get(target.circuit)
+        if circuit is not None and circuit.open_until:
+            circuit.probing = True
+
+    def first_token(self, target: Target, seconds: float) -> None:  # noqa: ARG002 - for pickers that measure
+        """The answer has begun, `seconds` after its attempt: the target works, however the answer ends."""
+        circuit = self._circuits.get(target.circuit)
         if circuit is not None and circuit.open_until:
             circuit.open_until, circuit.probing = 0.0, False
-            log.info("circuit_closed", target=target)
+            log.info("circuit_closed", target=target.circuit)
 
-    def done(self, target: str) -> None:
-        """An answer was whole."""
-        self._circuits.pop(target, None)
+    def end(self, target: Target, error: ProxyError | None) -> None:
+        """An attempt is over: with a whole answer, or with an error, which says whether the target is at fault."""
+        if error is None:
+            self._circuits.pop(target.circuit, None)
+        elif isinstance(error, UpstreamError) and error.trips:
+            self._failed(target.circuit, error)
+        else:
+            self.left(target)
 
-    def failed(self, target: str, error: ProxyError) -> None:
-        """An attempt failed; `error` says whether that is the target's fault."""
-        if not isinstance(error, UpstreamError) or not error.trips:
-            self.unknown(target)
-            return
-        circuit = self._circuits.setdefault(target, CircuitBreaker())
+    def left(self, target: Target) -> None:
+        """An attempt ended without showing anything of the target, as when the client left."""
+        circuit = self._circuits.get(target.circuit)
+        if circuit is not None:
+            circuit.probing = False
+
+    def _failed(self, name: str, error: ProxyError) -> None:
+        circuit = self._circuits.setdefault(name, CircuitBreaker())
         circuit.failures += 1
         if not self.failures or (circuit.failures < self.failures and not circuit.probing):
             return
         if circuit.open_until and not circuit.probing:
-            return  # attempts from before it was opened
+            return  # an attempt from before the circuit opened
         open_s = min(self.open_s * 2**circuit.opened, self.longest_s)
         circuit.opened += 1
         circuit.probing = False
         circuit.open_until = self._clock() + open_s
-        log.warning("circuit_opened", target=target, failures=circuit.failures, open_s=open_s, error_code=error.code)
-
-    def unknown(self, target: str) -> None:
-        """An attempt ended without telling anything of the target: the client left, or asked for nonsense."""
-        circuit = self._circuits.get(target)
-        if circuit is not None:
-            circuit.probing = False
+        log.warning("circuit_opened", target=name, failures=circuit.failures, open_s=open_s, error_code=error.code)
 
     def open_circuits(self) -> dict[str, float]:
-        """Targets that are left alone now, and for how many more seconds."""
+        """Targets that are not asked now, and for how many more seconds."""
         now = self._clock()
         return {name: max(0.0, one.open_until - now) for name, one in self._circuits.items() if one.open_until}

@@ -152,8 +152,8 @@ class Metrics:
         self._requests.add(contract, route, backend, status)
         self._ends.add(record.end or "internal", route, backend)
         self._duration.observe(record.duration_s, route, backend)
-        for tried, outcome in record.attempts:
-            self._attempts.add(self._backends.label(tried), self._outcomes.label(outcome))
+        for attempt in record.attempts:
+            self._attempts.add(self._backends.label(attempt.backend), self._outcomes.label(attempt.outcome))
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
         if record.end == "done" and not record.has_finish_reason:

@@ -1,12 +1,37 @@
-"""What is known of one request when it is over: the pipeline fills it in, the log line and the metrics read it."""
+"""What is known of one request. The pipeline fills it in, and every record sink reads it when the request is over."""
 
 from __future__ import annotations
 
 import msgspec
 
-from proxy.errors import EndReason
+from proxy.errors import EndReason, ProxyError
 from proxy.events import Notice
 from proxy.request import Usage
+
+
+class AttemptRecord(msgspec.Struct):
+    """One try at one target. Times are seconds of the event loop's clock; zero and `None`: it did not come to that."""
+
+    backend: str
+    model: str = ""  # as the target is asked for it
+    started_at: float = 0.0
+    committed_at: float | None = None  # its first content, of an unstreamed answer the whole of it
+    ended_at: float | None = None
+    status: int = 0  # HTTP status that its error alone would be answered with; 200 for a whole answer
+    error_code: str = ""
+    detail: str = ""  # of an error, what only the log may show
+    usage: Usage | None = None  # as the upstream counted
+
+    def end(self, now: float, error: ProxyError | None) -> None:
+        """The attempt is over: with an error, or with a whole answer."""
+        self.ended_at, self.status = now, 200
+        if error is not None:
+            self.status, self.error_code, self.detail = error.status, error.code, error.detail
+
+    @property
+    def outcome(self) -> str:
+        """`ok` or the error's code."""
+        return self.error_code or "ok"
 
 
 class StreamRecord(msgspec.Struct, kw_only=True):
@@ -26,9 +51,8 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     upstream_model: str = ""  # as the target says
     stream: bool = True
     status: int = 0
-    attempts: list[tuple[str, str]] = []  # (backend, "ok" or the error's code), in the order tried
-    details: list[str] = []  # of those that failed, what only the log is told
-    notices: list[Notice] = []  # what of the request was left out on the way to the target that answered
+    attempts: list[AttemptRecord] = []  # that are over, in the order tried
+    notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None
@@ -41,8 +65,8 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     content_batches: int = 0
     content_events: int = 0  # about one a token: the estimate where an upstream gives no usage (B14)
 
-    def content(self, now: float) -> None:
-        """Content has come. Called once per batch that has some, so it does next to nothing."""
+    def content(self, now: float, events: int) -> None:
+        """Content has come, in so many events. Called once for each batch that has some, so it does next to nothing."""
         last = self.last_content_at
         if last is None:
             self.first_content_at = now
@@ -50,12 +74,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
             self.longest_gap_s = now - last
         self.last_content_at = now
         self.content_batches += 1
-
-    def attempted(self, backend: str, outcome: str, detail: str = "") -> None:
-        """One try at one target is over; `outcome` is "ok" or an error's code."""
-        self.attempts.append((backend, outcome))
-        if detail:
-            self.details.append(f"{backend}: {detail}")
+        self.content_events += events
 
     def finish(self, end: EndReason, now: float, *, error_code: str = "") -> bool:
         """Say how it ended. The first reason stands: a later one is its consequence. True if this was the first."""

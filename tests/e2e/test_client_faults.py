@@ -179,7 +179,7 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
         await upstream.peer_gone(1, within=0.25)
     [record] = await proxy.ended()
     assert record.end == "client_gone"
-    assert [backend for backend, _ in record.attempts] == ["a"]
+    assert [attempt.backend for attempt in record.attempts] == ["a"]
     await at_rest(proxy.app)
     assert len(upstream.requests) == 2
 

@@ -87,7 +87,7 @@ async def test_A01_connection_refused_falls_back_and_else_is_a_502(
     status, _, body = await ask(proxy)
     assert (status, told(body)) == (200, "Hello")
     [record] = await proxy.ended()
-    assert record.attempts == [("b0", "upstream_connect"), ("b1", "ok")]
+    assert [(tried.backend, tried.outcome) for tried in record.attempts] == [("b0", "upstream_connect"), ("b1", "ok")]
 
     alone = await open_house(config(refused))
     status, _, body = await ask(alone)
@@ -323,7 +323,10 @@ async def test_A05_A11_in_an_outage_targets_are_left_alone_and_clients_told_at_o
     _, headers, body = answers[-1]
     assert error_of(body)["code"] == "upstream_unavailable"
     assert 1 <= int(headers["retry-after"]) <= 30
-    assert proxy.records[-1].attempts == [("b0", "circuit_open"), ("b1", "circuit_open")]
+    assert [(tried.backend, tried.outcome) for tried in proxy.records[-1].attempts] == [
+        ("b0", "circuit_open"),
+        ("b1", "circuit_open"),
+    ]
     async with await RawClient.connect(proxy.port) as client:
         await client.get("/status")
         await client.read_head()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -23,9 +23,10 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
+from proxy.events import Batch, Fault, Finish, Notice, Start, StreamEvent, TextDelta
+from proxy.pipeline.attempt import HOLD_BYTES
 from proxy.pipeline.client import ClientGone, ClientSlow
-from proxy.pipeline.exchange import HOLD_BYTES, Exchange, Pipeline
+from proxy.pipeline.exchange import Exchange, Pipeline
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target, Timers
@@ -122,6 +123,9 @@ class Taker:
     def heartbeat(self) -> None:
         self.beats += 1
 
+    def announce(self, notices: Sequence[Notice]) -> None:
+        self.announced = list(notices)
+
     @property
     def text(self) -> str:
         return "".join(event.text for event in self.events if isinstance(event, TextDelta))
@@ -138,9 +142,7 @@ def exchange(*backends: Told, answer_bytes: int = 1 << 20, stream: bool = True, 
         id="r1", contract="chat", dialect="chat", messages=(Message("user", (Text("hi " * 40),)),), stream=stream
     )
     record = StreamRecord(request_id="r1", started_at=asyncio.get_running_loop().time())
-    router: Any = None
-    health = TargetStates(asyncio.get_running_loop().time)
-    pipeline = Pipeline(router, named, answer_bytes=answer_bytes, health=health)
+    pipeline = Pipeline(named, answer_bytes, TargetStates(asyncio.get_running_loop().time))
     return Exchange(pipeline, request, Plan(route="default", targets=targets, **{"heartbeat_s": 0.0, **plan}), record)
 
 
@@ -153,7 +155,13 @@ async def test_an_answer_goes_through_in_order_and_is_booked() -> None:
     await running.run(client)
     assert client.events == list(HELLO)
     record = running.record
-    assert (record.end, record.usage, record.attempts) == ("done", Usage(1, 2), [("b0", "ok")])
+    assert (record.end, record.usage) == ("done", Usage(1, 2))
+    (attempt,) = record.attempts
+    assert (attempt.backend, attempt.model, attempt.status, attempt.outcome) == ("b0", "m", 200, "ok")
+    assert attempt.usage == Usage(1, 2)
+    assert attempt.committed_at is not None
+    assert attempt.ended_at is not None
+    assert record.started_at <= attempt.started_at <= attempt.committed_at <= attempt.ended_at
     assert backend.closed == 1
 
 
@@ -236,7 +244,7 @@ async def test_a_target_that_fails_before_content_is_followed_by_the_next(
     running = exchange(first, second)
     await running.run(client)
     assert client.events == list(HELLO)
-    assert running.record.attempts == [("b0", failure.code), ("b1", "ok")]
+    assert [(tried.backend, tried.outcome) for tried in running.record.attempts] == [("b0", failure.code), ("b1", "ok")]
     assert (first.closed, second.closed) == (1, 1)
 
 
@@ -444,3 +452,10 @@ async def test_what_a_route_sets_is_no_mere_hint() -> None:
     await asked.run(Taker())
     assert backend.asked[0].params == {"top_k": 4, "reasoning_effort": "high"}
     assert backend.asked[0].hints == {"reasoning_effort"}
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_request_is_kept_past_the_commit_point_only_where_the_plan_says_so(keeps: bool) -> None:
+    running = exchange(Told(*HELLO), keeps_request=keeps)
+    await running.run(Taker())
+    assert bool(running.request.messages) is keeps

@@ -13,7 +13,7 @@ import structlog
 from proxy.events import Notice
 from proxy.request import Usage
 from proxy.telemetry.log import configure, log_request_end
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.redact import Redactor
 
 SECRET = "canary-9f8e7d6c5b4a3210"
@@ -85,10 +85,12 @@ def test_r7_one_line_tells_the_whole_request(written):
         usage=Usage(input_tokens=12, output_tokens=34, estimated=True),
         bytes_out=5678,
     )
-    record.attempted("openai", "upstream_connect")
-    record.attempted("local", "upstream_truncated")
-    record.content(100.25)
-    record.content(101.0)
+    record.attempts = [
+        AttemptRecord("openai", error_code="upstream_connect"),
+        AttemptRecord("local", error_code="upstream_truncated"),
+    ]
+    record.content(100.25, 1)
+    record.content(101.0, 1)
     record.finish("upstream_truncated", 102.5, error_code="upstream_truncated")
     log_request_end(record)
     line = written.last

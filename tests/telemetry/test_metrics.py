@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.request import Usage
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import AttemptRecord, StreamRecord
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_active_streams_rise_and_fall(metrics):
 def test_timings_are_observed_once_per_stream_not_per_token(metrics):
     record = ended()
     for n in range(1001):
-        record.content(100.4 + n * 0.01)
+        record.content(100.4 + n * 0.01, 1)
     account(metrics, record)
     account(metrics, ended("upstream_idle"))  # no content: no first token, no gaps
     seen, labels = samples(metrics), ("backend=openai", "route=default")
@@ -85,8 +85,7 @@ def test_timings_are_observed_once_per_stream_not_per_token(metrics):
 
 def test_tokens_and_attempts_are_counted_per_backend(metrics):
     record = ended(usage=Usage(input_tokens=11, output_tokens=7))
-    record.attempted("local", "upstream_connect")
-    record.attempted("openai", "ok")
+    record.attempts = [AttemptRecord("local", error_code="upstream_connect"), AttemptRecord("openai")]
     account(metrics, record)
     seen = samples(metrics)
     assert seen["tokens_total", "backend=openai", "direction=in", "model=gpt-4o-mini"] == 11
@@ -116,7 +115,7 @@ def test_d07_a_hundred_thousand_names_make_no_new_series(metrics):
             contract=name, route=name, backend=name, upstream_model=name, path=name, key=name, usage=Usage(1, 1)
         )
         record.status, record.error_code = n, name
-        record.attempted(name, name)
+        record.attempts.append(AttemptRecord(name, error_code=name))
         account(metrics, record)
     assert len(samples(metrics)) - before < 250  # one set of `other` labels, and one series per real status
     once = len(samples(metrics))

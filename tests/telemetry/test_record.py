@@ -1,4 +1,4 @@
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import AttemptRecord, StreamRecord
 
 
 def record() -> StreamRecord:
@@ -8,7 +8,7 @@ def record() -> StreamRecord:
 def test_gaps_are_measured_between_content_not_from_the_start():
     seen = record()
     for now in (101.0, 101.5, 104.5, 105.0):
-        seen.content(now)
+        seen.content(now, 1)
     assert seen.first_content_s == 1.0
     assert seen.longest_gap_s == 3.0
     assert seen.mean_gap_s == 4.0 / 3
@@ -19,7 +19,7 @@ def test_one_batch_has_no_gap_and_none_has_no_first_token():
     seen = record()
     assert seen.first_content_s is None
     assert seen.mean_gap_s is None
-    seen.content(101.0)
+    seen.content(101.0, 1)
     assert seen.first_content_s == 1.0
     assert seen.mean_gap_s is None
 
@@ -33,5 +33,5 @@ def test_the_first_end_reason_stands():
 
 def test_records_do_not_share_their_attempts():
     one, other = record(), record()
-    one.attempted("a", "upstream_connect")
+    one.attempts.append(AttemptRecord("a"))
     assert other.attempts == []

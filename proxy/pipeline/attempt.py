@@ -1,0 +1,309 @@
+"""One try at one target, in two halves: up to the commit point, and from there to the client.
+
+`lead` reads until the first meaningful event and shows the client nothing, so another target can still be tried.
+`flow` sends what was held back and all that follows, and writes the one end (docs/reliability.md R1, R2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from proxy.backends.base import Backend
+from proxy.errors import InternalError, Limit, ProxyError, UpstreamTruncated
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Media,
+    Notice,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from proxy.pipeline.client import Client, ClientGone
+from proxy.pipeline.clock import RequestClock
+from proxy.pipeline.closing import close
+from proxy.pipeline.targets import TargetStates
+from proxy.request import ChatRequest
+from proxy.routing.plan import Target
+from proxy.telemetry.record import AttemptRecord, StreamRecord
+
+HOLD_BYTES = 8 * 1024
+"""How much may be held back before the commit point. An answer with more than this before its first token is shown."""
+
+log = structlog.get_logger("proxy.pipeline")
+
+
+class Attempt:
+    """One try at one target.
+
+    `streaming` says whether the client can be shown anything before the end. If not, the whole answer is the commit
+    point.
+    """
+
+    __slots__ = (
+        "_answer_bytes",
+        "_behind",
+        "_client",
+        "_clock",
+        "_held",
+        "_held_bytes",
+        "_now",
+        "_own_task",
+        "_record",
+        "_states",
+        "_stream",
+        "_streaming",
+        "_tried",
+        "target",
+    )
+
+    def __init__(
+        self,
+        backend: Backend,
+        target: Target,
+        request: ChatRequest,
+        *,
+        clock: RequestClock,
+        record: StreamRecord,
+        states: TargetStates,
+        streaming: bool,
+        answer_bytes: int,
+    ) -> None:
+        self.target = target
+        self._clock = clock
+        self._record = record
+        self._states = states
+        self._streaming = streaming
+        self._answer_bytes = answer_bytes
+        self._held: list[Batch] = []
+        self._held_bytes = 0
+        self._client: Client | None = None  # set by `flow`
+        self._behind = False  # the client has room for no more than what was written last
+        self._now = asyncio.get_running_loop().time
+        self._own_task = streaming and not backend.dialect
+        self._tried = AttemptRecord(backend=target.backend, model=target.model, started_at=self._now())
+        self._stream = backend.stream(request, target, self._relayed if streaming else None)
+
+    async def lead(self) -> None:
+        """Read up to the commit point and hold back what was read. The client is never touched.
+
+        Raises a `ProxyError` when the target failed before it. The upstream is closed then.
+        """
+        self._states.begin(self.target)
+        try:
+            await self._read_to_commit_point()
+        except BaseException as raised:
+            error = self._failure(raised)
+            await self.aclose()
+            if error is None:
+                self._states.left(self.target)
+                raise
+            self._ended(error)
+            raise error from error.__cause__
+        self._tried.committed_at = at = self._now()
+        self._states.first_token(self.target, at - self._tried.started_at)
+
+    async def flow(self, client: Client) -> Finish | Fault:
+        """Send the answer and its end to `client`, and return that end. To be called once, after `lead`.
+
+        Raises `ClientGone`, or `CancelledError`, when nobody is there to read the answer.
+        """
+        self._client = client
+        try:
+            if self._own_task:
+                # Each token of an SDK wakes the task that waits for it. A task of its own spares the token the way
+                # through all our callers. Backends with a dialect relay from the callback that reads the socket.
+                end = await asyncio.create_task(self._send_all(client))
+            else:
+                end = await self._send_all(client)
+        except BaseException as raised:
+            error = self._failure(raised)
+            await self.aclose()
+            if error is None:
+                self._states.left(self.target)
+                raise
+            self._ended(error)
+            end = Fault(error)
+            await self._write_end(Batch([end]), end, client)
+        else:
+            await self.aclose()
+            self._ended(end.error if isinstance(end, Fault) else None)
+        return end
+
+    async def aclose(self) -> None:
+        """Close the upstream. May be called at any time, and more than once."""
+        await close(self._stream)
+
+    # -- before the commit point -------------------------------------------------------------------------------
+
+    async def _read_to_commit_point(self) -> None:
+        now, record, clock = self._now, self._record, self._clock
+        async for batch in self._stream:
+            if batch.text_only:
+                end, content = None, len(batch.events)
+            else:
+                end, content = batch.terminal, batch.content
+            if content:
+                clock.content_at = at = now()
+                record.content(at, content)
+            if isinstance(end, Fault) and not (content and self._streaming):
+                raise end.error
+            self._held.append(batch)
+            if self._is_commit_point(batch, end, content):
+                return
+        raise _cut()
+
+    def _is_commit_point(self, batch: Batch, end: Finish | Fault | None, content: int) -> bool:
+        """Whether everything held back is to be shown now."""
+        if self._streaming:
+            if content or end is not None:
+                return True
+            self._held_bytes += _weight(batch)
+            return self._held_bytes > HOLD_BYTES
+        self._held_bytes += _weight(batch)
+        if self._held_bytes > self._answer_bytes:
+            raise _too_long(self._answer_bytes)
+        return end is not None
+
+    # -- after it ----------------------------------------------------------------------------------------------
+
+    async def _send_all(self, client: Client) -> Finish | Fault:
+        now, record, clock = self._now, self._record, self._clock
+        longest = self._answer_bytes
+        clock.begun()
+        clock.sending = True
+        last = await self._send_held(client)
+        if (end := last.terminal) is not None:
+            return await self._write_end(last, end, client)
+        await client.send(last)
+        clock.sending = False
+        if last.has_content:
+            clock.content_at = now()  # the pause begins when we are ready for more
+        async for batch in self._stream:
+            if batch.text_only:
+                end, content = None, len(batch.events)
+            else:
+                end, content = batch.terminal, batch.content
+            if content:
+                clock.content_at = at = now()
+                record.content(at, content)
+            if client.bytes_out > longest:
+                raise _too_long(longest)
+            if end is not None:
+                return await self._write_end(batch, end, client)
+            if client.write(batch):
+                clock.sending = True
+                await client.caught_up()
+                clock.sending = False
+                if content:
+                    clock.content_at = now()
+        raise _cut()
+
+    def _relayed(self, batch: Batch) -> bool:
+        """Send a batch from the callback that read it, as `_send_all` would; false if that takes more than a write."""
+        client = self._client
+        if self._behind or client is None:
+            self._behind = False
+            return False
+        if batch.text_only:
+            content = len(batch.events)
+        elif batch.terminal is None:
+            content = batch.content
+        else:
+            return False
+        if client.bytes_out > self._answer_bytes:
+            return False
+        if content:
+            self._clock.content_at = at = self._now()
+            self._record.content(at, content)
+        self._behind = client.write(batch)
+        return True
+
+    async def _send_held(self, client: Client) -> Batch:
+        """Send what was held back, except for its last batch, which is returned. None of it is kept."""
+        held, self._held = self._held, []
+        if notices := _notices(held):
+            self._record.notices = notices
+            client.announce(notices)
+        last = held.pop()
+        for batch in held:
+            await client.send(batch)
+        return last
+
+    async def _write_end(self, batch: Batch, end: Finish | Fault, client: Client) -> Finish | Fault:
+        """Write the end. No timer may interrupt it. Only a client that leaves can still change the reason."""
+        self._clock.disarm()
+        record = self._record
+        if end.usage is not None:
+            record.usage = self._tried.usage = end.usage
+        await client.send(batch)
+        match end:
+            case Finish():
+                record.has_finish_reason = end.noted
+                record.finish("done", self._now())
+            case Fault(error):
+                record.finish(error.end, self._now(), error_code=error.code)
+        return end
+
+    # -- how it ended ------------------------------------------------------------------------------------------
+
+    def _failure(self, raised: BaseException) -> ProxyError | None:
+        """The error that an exception stands for; `None` for a client that left."""
+        if isinstance(raised, ProxyError):
+            return raised
+        if isinstance(raised, asyncio.CancelledError):
+            return self._clock.caught()
+        if isinstance(raised, ClientGone) or not isinstance(raised, Exception):
+            return None
+        record, backend = self._record, self.target.backend
+        log.error("backend_failed", request_id=record.request_id, backend=backend, exc_info=raised)
+        return InternalError(
+            f"backend {backend} failed on our side: see request {record.request_id} in the proxy's log"
+        )
+
+    def _ended(self, error: ProxyError | None) -> None:
+        """Book the attempt, and say how the target did."""
+        self._tried.end(self._now(), error)
+        self._record.attempts.append(self._tried)
+        self._states.end(self.target, error)
+
+
+def _cut() -> UpstreamTruncated:
+    return UpstreamTruncated("the answer ended without saying that it is complete")
+
+
+def _too_long(limit: int) -> Limit:
+    return Limit(f"the answer grew past {limit / 1_000_000:g} MB (server.limits.answer_mb)")
+
+
+def _notices(held: Sequence[Batch]) -> list[Notice]:
+    """What the backend announced before the content."""
+    found: list[Notice] = []
+    for batch in held:
+        found += [event for event in batch.events if type(event) is Notice]
+        if batch.has_content:
+            break
+    return found
+
+
+def _weight(batch: Batch) -> int:
+    """About how many bytes a batch holds."""
+    size = len(batch.whole) + sum(map(len, batch.payloads))
+    if size:
+        return size
+    for event in batch.events:
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
+                size += len(text)
+            case ToolCallDelta(_, arguments):
+                size += len(arguments)
+            case Media(_, url):
+                size += len(url)
+            case _:
+                size += 64
+    return size
