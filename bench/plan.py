@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from bench.workloads import WORKLOADS
 
-EVERYWHERE = ("direct", "chat", "openai", "nginx", "envoy", "portkey", "litellm")
+EVERYWHERE = ("direct", "chat", "openai", "nginx", "haproxy", "envoy", "smg", "vllm-router", "portkey", "litellm")
 
 ONLY = {
-    "tls": ("chat", "openai", "nginx", "envoy", "portkey"),  # the load generator itself does not speak TLS
+    "tls": ("chat", "openai", "nginx", "haproxy", "envoy", "portkey"),  # the load generator and the Rust routers cannot
     "even-200": ("direct", "chat", "openai", "nginx"),
-    "paced-4000": ("direct", "chat", "openai", "nginx", "envoy", "portkey"),
-    "fast": ("direct", "chat", "openai", "nginx", "envoy", "portkey"),
+    "paced-4000": ("direct", "chat", "openai", "nginx", "haproxy", "envoy", "smg", "vllm-router", "portkey"),
+    "fast": ("direct", "chat", "openai", "nginx", "haproxy", "envoy", "smg", "vllm-router", "portkey"),
     "workers": ("chat-1-worker", "chat-2-workers"),
     "litellm": ("chat-litellm", "litellm-alone"),
 }
@@ -31,7 +31,9 @@ BESIDES = {
 }
 
 ONCE = {(load, "direct") for load in WORKLOADS} | {
-    (load, proxy) for load in ("paced-1000", "paced-4000", "fast", "tls") for proxy in ("envoy", "portkey", "litellm")
+    (load, proxy)
+    for load in ("paced-1000", "paced-4000", "fast", "tls")
+    for proxy in ("haproxy", "envoy", "smg", "vllm-router", "portkey", "litellm")
 }
 """Measured in the first round only: no goal hangs on them."""
 
