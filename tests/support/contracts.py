@@ -196,7 +196,9 @@ def _left_of_openai(event: StreamEvent) -> StreamEvent | None:
 def _responses_writer() -> Callable[[Batch], bytes]:
     tools = openai_responses_tools.read_tools({})
     response = openai_responses_object.ResponseObject({}, tools, id="resp_7", created=1793000000)
-    writer = openai_responses_writer.StreamWriter(response, tools, id="7", model="asked-for", clock=lambda: 1793000009)
+    writer = openai_responses_writer.ResponsesWriter(
+        response, tools, id="7", model="asked-for", clock=lambda: 1793000009
+    )
     return writer.feed
 
 
@@ -212,7 +214,7 @@ def _seen_in_responses(told: Told) -> Told:
 
 
 def _anthropic_writer() -> Callable[[Batch], bytes]:
-    return anthropic_writer.StreamWriter(id="msg_7", request_id="r7", model="asked-for", input_tokens=lambda: 9).feed
+    return anthropic_writer.AnthropicWriter(id="msg_7", request_id="r7", model="asked-for", input_tokens=lambda: 9).feed
 
 
 def _seen_in_messages(told: Told) -> Told:

@@ -1,8 +1,8 @@
-"""Content blocks of an Anthropic stream: which one is open, and what waits for its turn.
+"""Content blocks of an Anthropic stream: the one that is open, and those that wait for it to end.
 
-Blocks never overlap there, while elsewhere the pieces of parallel tool calls may come in turns. The call that is
-open is written as it comes. What belongs to another block waits for it to be complete, which its own text tells:
-arguments are one JSON object.
+Blocks never overlap in this contract, while other upstreams interleave the pieces of parallel tool calls. The pieces
+of the open call are written as they come. The other blocks wait until the open call is complete, which its arguments
+show: they are one JSON object.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from proxy.errors import Limit
 from proxy.wire.json_text import json_string
 
 WAITING_BYTES = 4 * 1024 * 1024
-"""How much may wait: as much as one event may be large."""
+"""How much may wait: as much as one event may hold."""
 
-_OVERHEAD = 64  # what a piece costs besides its text
+_OVERHEAD = 64  # bytes that a piece costs besides its text
 
-_TEXT, _THINKING = -1, -2  # keys of the blocks that are no calls, whose keys are their indexes
+_TEXT, _THINKING = -1, -2  # keys of the blocks that are not calls; the key of a call is its index
 _EMPTY = {
     _TEXT: b'{"type":"text","text":""}',
     _THINKING: b'{"type":"thinking","thinking":"","signature":""}',
@@ -35,15 +35,15 @@ _TAIL = b"}}\n\n"
 _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
 
 
-class _Block(msgspec.Struct):
-    """A block that is open, or waits: what came of it so far, as far as somebody still needs to know."""
+class _OpenBlock(msgspec.Struct):
+    """A block that is open or waits, and what has come of it: the pieces of a call, or text that waits."""
 
     key: int
     start: bytes
     pieces: list[str] = []
-    size: int = 0
-    looked_at: int = 0  # characters, over all the times its arguments were found incomplete
-    seal: str = ""
+    size: int = 0  # characters in `pieces`
+    parsed: int = 0  # characters that all failed attempts to parse its arguments have read
+    signature: str = ""
 
     @property
     def is_call(self) -> bool:
@@ -54,13 +54,16 @@ class _Block(msgspec.Struct):
         self.size += len(piece)
 
     def is_complete(self) -> bool:
-        """Whether nothing more can belong to it. The more often it was not, the more has to come: work stays linear."""
+        """Whether no further piece can belong to it.
+
+        After each failed attempt more characters have to come before the next one, so the work stays linear.
+        """
         if not self.is_call:
             return True
         last = self.pieces[-1].rstrip() if self.pieces else "{"
-        if (last and last[-1] != "}") or self.looked_at > 16 * self.size + 4096:
+        if (last and last[-1] != "}") or self.parsed > 16 * self.size + 4096:
             return False
-        self.looked_at += self.size
+        self.parsed += self.size
         try:
             return isinstance(msgspec.json.decode("".join(self.pieces)), dict)
         except (ValueError, RecursionError):
@@ -72,13 +75,13 @@ class BlockWriter:
 
     def __init__(self) -> None:
         self.pieces = 0  # of text, reasoning and arguments: about as many as tokens
-        self.called = False
-        self.said = False
-        self._index = 0  # of the block that is open, or comes next
-        self._open: _Block | None = None
-        self._head = b""  # of the deltas of the block that is open
-        self._waiting: list[_Block] = []
-        self._waiting_calls: dict[int, _Block] = {}
+        self.has_calls = False
+        self.has_text = False
+        self._index = 0  # of the open block, or of the next one
+        self._open: _OpenBlock | None = None
+        self._head = b""  # how the deltas of the open block begin
+        self._waiting: list[_OpenBlock] = []
+        self._waiting_calls: dict[int, _OpenBlock] = {}
         self._waiting_bytes = 0
 
     def text(self, text: str) -> bytes:
@@ -88,18 +91,18 @@ class BlockWriter:
         return self._delta(_THINKING, text)
 
     def signature(self, signature: str) -> bytes:
-        """The seal on the reasoning that was written last. It ends the block; without one it makes its own."""
+        """The signature on the reasoning before it. It ends the reasoning's block, or makes one of its own."""
         before = self._turn(_THINKING)
         if before is None:
-            self._wait(_THINKING, "").seal = signature
+            self._wait(_THINKING, "").signature = signature
             return b""
-        return before + self._sealed(signature) + self._close()
+        return before + self._signed(signature) + self._close()
 
     def call(self, index: int, id_: str, name: str) -> bytes:
         """A tool call begins."""
-        self.called = True
+        self.has_calls = True
         start = b'{"type":"tool_use","id":%b,"name":%b,"input":{}}' % (json_string(id_), json_string(name))
-        block = _Block(index, start)
+        block = _OpenBlock(index, start)
         if self._can_close():
             return self._close() + self._begin(block)
         self._waiting.append(block)
@@ -115,7 +118,7 @@ class BlockWriter:
             waiting = self._waiting_calls.get(index)
             if waiting is not None:
                 self._keep(waiting, piece)
-            return b""  # or it comes after the arguments were complete: no JSON goes on there
+            return b""  # it waits, or it came after the end of the arguments' JSON and belongs to no block
         block.add(piece)
         written = self._piece(json_string(piece))
         if self._waiting and block.is_complete():
@@ -123,21 +126,21 @@ class BlockWriter:
         return written
 
     def close(self) -> bytes:
-        """The end of all blocks, those that wait included: nothing more will come."""
+        """Write the blocks that wait, and end them all."""
         written = [self._close()]
         while self._waiting:
             written += [self._begin(self._first()), self._close()]
         return b"".join(written)
 
     def resume(self, event: bytes) -> None:
-        """Go on after blocks that somebody else wrote: `event` is the last of theirs that was about one."""
+        """Continue after blocks that were passed on as they came: `event` is the last event about one of them."""
         name, _, data = event.partition(b"\ndata: ")
         self._index = index = msgspec.json.decode(data)["index"]
         if name.endswith(b"stop"):
             self._index = index + 1
         else:
-            self._open = _Block(_TEXT, b"")
-            self._head = b""  # not to be continued, only to be closed
+            self._open = _OpenBlock(_TEXT, b"")
+            self._head = b""  # it can only be closed: its type is not known here
 
     def _delta(self, key: int, text: str) -> bytes:
         self.pieces += 1
@@ -157,28 +160,28 @@ class BlockWriter:
             return b""
         if not self._can_close():
             return None
-        return self._close() + self._begin(_Block(key, _EMPTY[key]))
+        return self._close() + self._begin(_OpenBlock(key, _EMPTY[key]))
 
     def _can_close(self) -> bool:
         return not self._waiting and (self._open is None or self._open.is_complete())
 
-    def _wait(self, key: int, piece: str) -> _Block:
-        """Keep a piece of text or reasoning for later: in the block that waits last, if it may go on there."""
+    def _wait(self, key: int, piece: str) -> _OpenBlock:
+        """Keep a piece of text or reasoning for later: in the last block that waits if it is of this kind."""
         last = self._waiting[-1] if self._waiting else None
-        if last is None or last.key != key or last.seal:
-            last = _Block(key, _EMPTY[key])
+        if last is None or last.key != key or last.signature:
+            last = _OpenBlock(key, _EMPTY[key])
             self._waiting.append(last)
         self._keep(last, piece)
         return last
 
-    def _keep(self, block: _Block, piece: str) -> None:
+    def _keep(self, block: _OpenBlock, piece: str) -> None:
         """Raises `Limit` when too much is kept."""
         block.add(piece)
         self._waiting_bytes += len(piece) + _OVERHEAD
         if self._waiting_bytes > WAITING_BYTES:
             raise Limit(f"tool calls that came in turns grew past {WAITING_BYTES // (1024 * 1024)} MiB")
 
-    def _first(self) -> _Block:
+    def _first(self) -> _OpenBlock:
         block = self._waiting.pop(0)
         self._waiting_calls.pop(block.key, None)
         if not self._waiting:
@@ -186,28 +189,28 @@ class BlockWriter:
         return block
 
     def _next(self) -> bytes:
-        """Write what waits, up to the first block that more may belong to."""
+        """Write the blocks that wait, up to and including the first one that is not complete."""
         written = [self._begin(self._first())]
         while self._waiting and (self._open is None or self._open.is_complete()):
             written += [self._close(), self._begin(self._first())]
         return b"".join(written)
 
-    def _begin(self, block: _Block) -> bytes:
-        """Open a block, with what already came of it."""
+    def _begin(self, block: _OpenBlock) -> bytes:
+        """Open a block, and write what has already come of it."""
         self._open = block
-        self.said = self.said or block.key == _TEXT
+        self.has_text = self.has_text or block.key == _TEXT
         self._head = _DELTA % (self._index, _CALL_DELTA if block.is_call else _DELTAS[block.key])
         written = _START % (self._index, block.start)
         if block.size:
             written += self._piece(json_string("".join(block.pieces)))
-        if block.seal:
-            written += self._sealed(block.seal) + self._close()
+        if block.signature:
+            written += self._signed(block.signature) + self._close()
         return written
 
     def _piece(self, text: bytes) -> bytes:
         return b"%b%b%b" % (self._head, text, _TAIL)
 
-    def _sealed(self, signature: str) -> bytes:
+    def _signed(self, signature: str) -> bytes:
         return (_DELTA % (self._index, _SIGNATURE_DELTA)) + json_string(signature) + _TAIL
 
     def _close(self) -> bytes:

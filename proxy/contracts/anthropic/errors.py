@@ -1,12 +1,14 @@
-"""What went wrong, in Anthropic's error object: as a body, or as the data of an `error` event.
+"""Errors in Anthropic's form: as a whole reply, or as the data of an `error` event.
 
-Its official SDKs raise by the status before a stream and by the object's `type` inside one.
+Its official SDKs choose their exception by the status before a stream, and by the object's `type` inside one.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import JSON, sdk_error_headers
 from proxy.errors import ProxyError
 
 _TYPES = {
@@ -33,3 +35,9 @@ def error_body(error: ProxyError, request_id: str) -> bytes:
             "request_id": request_id,
         }
     )
+
+
+def failure(error: ProxyError, request_id: str) -> Reply:
+    """An error in place of an answer. SDKs retry 408, 409, 429 and 5xx after the time that the headers name."""
+    headers = sdk_error_headers(error, {**JSON, "Request-Id": request_id})
+    return Reply(error.status, error_body(error, request_id), headers)

@@ -1,7 +1,7 @@
-"""What we read of an Anthropic stream event or message, typed; every other field is stepped over.
+"""The fields that we read of an Anthropic stream event or message, as types; the others are skipped.
 
-https://docs.anthropic.com/en/api/messages-streaming. New types of events, blocks and deltas are announced as
-something to expect, so what has an unknown type is no error, whatever its fields hold.
+https://docs.anthropic.com/en/api/messages-streaming. Anthropic announces that new types of events, blocks and deltas
+will come, so an unknown type is not an error, whatever its fields hold.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ DIALECT = "anthropic-messages"
 
 
 class Citation(msgspec.Struct, gc=False):
-    """What a piece of text relies on; only a page has an address."""
+    """What a piece of text relies on. Only web pages have a `url`."""
 
     url: str | None = None
     title: str | None = None
 
 
-class Block(msgspec.Struct, gc=False):
+class ContentBlock(msgspec.Struct, gc=False):
     """A content block: empty at its start in a stream, complete in a whole message."""
 
     type: str = ""
@@ -37,7 +37,7 @@ class Block(msgspec.Struct, gc=False):
 
 
 class Delta(msgspec.Struct, gc=False):
-    """A piece of a block, or what `message_delta` says of the end."""
+    """A piece of a block, or the end of the message (in `message_delta`)."""
 
     type: str = ""
     text: str = ""
@@ -48,12 +48,12 @@ class Delta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
 
 
-class Message(msgspec.Struct, gc=False):
-    """A whole answer, or the frame of one that is to come."""
+class MessageObject(msgspec.Struct, gc=False):
+    """A whole answer, or the empty one in `message_start`."""
 
     id: Any = None
     model: Any = None
-    content: list[Block] | None = None
+    content: list[ContentBlock] | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
     type: str = ""
@@ -66,13 +66,13 @@ class Event(msgspec.Struct, gc=False):
     type: str
     index: int = 0
     delta: Delta | None = None
-    content_block: Block | None = None
-    message: Message | None = None
+    content_block: ContentBlock | None = None
+    message: MessageObject | None = None
     usage: dict[str, Any] | None = None
 
 
 decode_event = msgspec.json.Decoder(Event).decode
-decode_message = msgspec.json.Decoder(Message).decode
+decode_message = msgspec.json.Decoder(MessageObject).decode
 
 
 class _Typed(msgspec.Struct, frozen=True):
@@ -103,7 +103,7 @@ _KNOWN_PARTS = frozenset(
 
 
 def is_unknown(data: bytes) -> bool:
-    """Whether an event that could not be decoded is merely of a type, or about a type, that we do not know."""
+    """Whether an event that could not be decoded has an unknown type, or a block or delta of an unknown type."""
     try:
         type_ = _decode_type(data).type
         if type_ and type_ not in _KNOWN_EVENTS:
@@ -123,7 +123,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""What a stop reason means. One that is not here still says that the model has stopped: `stop`."""
+"""What a stop reason means. An unknown one means `stop`: the model has stopped."""
 
 STOP_REASONS: dict[str, str] = {
     "stop": "end_turn",
@@ -134,7 +134,7 @@ STOP_REASONS: dict[str, str] = {
 
 
 def read_usage(usage: dict[str, Any] | None) -> Usage | None:
-    """Token counts, read leniently. Anthropic counts cached input beside `input_tokens`, we count it in."""
+    """Token counts, read leniently. Our `input_tokens` include cached input, which Anthropic counts separately."""
     if not usage:
         return None
     cached = _count(usage, "cache_read_input_tokens")
@@ -147,7 +147,7 @@ def read_usage(usage: dict[str, Any] | None) -> Usage | None:
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
-    """Token counts in Anthropic's words."""
+    """Token counts under Anthropic's names."""
     counts: dict[str, Any] = {
         "input_tokens": max(0, usage.input_tokens - usage.cached_tokens),
         "output_tokens": usage.output_tokens,

@@ -1,4 +1,4 @@
-"""What of a request is left out on the way to an upstream that speaks Anthropic Messages, and why."""
+"""The parts of a request that an upstream of Anthropic Messages is not sent, and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.request import ChatRequest
 from proxy.wire.omissions import hosted_tools, ignored, noticeable
 
 _PLACES = {
-    # Where each setting is found in a body. The rest go by the same name, or nowhere.
+    # Where each setting stands in a body. The others keep their names, or have no place.
     "max_completion_tokens": "max_tokens",
     "parallel_tool_calls": "tool_choice",
     "reasoning_effort": "thinking",
@@ -22,18 +22,20 @@ _PLACES = {
 
 
 def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
-    """What of a request did not make it into `fields`, the body as it is sent, or not as it was asked for."""
-    if request.dialect == DIALECT and request.wire is not None:  # its own body, but for what an API version refuses
+    """Notices for what is missing or changed in `fields`, the body as it is sent."""
+    if (
+        request.dialect == DIALECT and request.wire is not None
+    ):  # the client's own body, without what an API version refuses
         return [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
     config = fields.get("output_config")
-    told = {*fields, *config} if isinstance(config, dict) else fields.keys()
+    sent = {*fields, *config} if isinstance(config, dict) else fields.keys()
     notices = [
         ignored(name, _why(name, fields, model))
         for name in request.params
-        if _PLACES.get(name, name) not in told and noticeable(request, name)
+        if _PLACES.get(name, name) not in sent and noticeable(request, name)
     ]
-    sent = fields.get("temperature")
-    if sent is not None and sent != request.params.get("temperature") and noticeable(request, "temperature"):
+    temperature = fields.get("temperature")
+    if temperature not in (None, request.params.get("temperature")) and noticeable(request, "temperature"):
         lowered = "temperature was lowered to 1, the highest that this target takes"
         notices.append(Notice("changed_setting", lowered, "temperature"))
     return [*notices, *hosted_tools(request)]

@@ -1,7 +1,7 @@
-"""Settings of a request, from Anthropic's words into OpenAI's and back.
+"""Settings of a request, from Anthropic's names to OpenAI's and back.
 
-`ChatRequest.params` has them under OpenAI's names. What one side has no word for is left out where that does no
-harm, and refused where the answer would not be what was asked for.
+`ChatRequest.params` has them under OpenAI's names. A setting that the other side does not have is left out where that
+does no harm, and refused where the answer would not be what was asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from proxy.errors import Unsupported
 from proxy.wire.json_body import PARAMETERS
 
 HINTS = frozenset({"top_k", "reasoning_effort"})
-"""What we read out of a request that OpenAI has no word for, or that its models may not take."""
+"""Settings of a request that OpenAI does not have, or that its models may refuse."""
 
 NO_SAMPLING_SINCE = "2026-10-21"
 """The API version from which any `temperature`, `top_p` or `top_k`, even a default, is a 400."""
@@ -25,20 +25,20 @@ _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh
 _SMALLEST_BUDGET = 1024
 
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
-_ADAPTIVE_SINCE = (4, 6)  # thinking without a budget of ours
+_ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
 _FIXED_SAMPLING_SINCE = (4, 7)
 _NEWEST = (99, 0)
 _OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 
 
 def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a Messages request's fields. Their values are the upstream's to judge."""
+    """The settings among a Messages request's fields. The upstream checks their values."""
     params = {name: wire[name] for name in ("max_tokens", *SAMPLING) if wire.get(name) is not None}
     if isinstance(stop := wire.get("stop_sequences"), list) and stop:
         params["stop"] = stop
     if effort := _effort(wire):
         params["reasoning_effort"] = effort
-    if any(map(is_function, wire.get("tools") or ())):  # OpenAI refuses a choice among none
+    if any(map(is_function, wire.get("tools") or ())):  # OpenAI refuses a choice without tools
         params |= _decode_choice(wire.get("tool_choice"))
     if schema := _schema(wire):
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
@@ -46,15 +46,15 @@ def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_function(tool: Any) -> bool:
-    """Whether a tool is one that the client defines. Those Anthropic defines or runs mean nothing to others."""
+    """Whether the client defines the tool. Other upstreams do not know the tools that Anthropic defines or runs."""
     return isinstance(tool, dict) and (tool.get("type") or "custom") == "custom"
 
 
 def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: Collection[str] = ()) -> dict[str, Any]:
-    """OpenAI's settings as fields of a Messages request, but for the length of the answer.
+    """OpenAI's settings as fields of a Messages request, without `max_tokens`.
 
-    Raises `Unsupported` for what Messages cannot do. A name that OpenAI does not have came from a route, which
-    may speak Anthropic's language directly (`thinking`), and goes on as it is; `hints` are no such names.
+    Raises `Unsupported` for what Messages cannot do. A name that OpenAI does not have comes from a route, which may
+    use Anthropic's own settings (`thinking`), and is sent unchanged; this does not apply to names in `hints`.
     """
     if _is_more_than(params.get("n"), 1):
         raise Unsupported("this target gives one answer, not several (n)", param="n")
@@ -73,31 +73,31 @@ def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: 
 
 
 def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
-    """The fields that make `model` think with OpenAI's `reasoning_effort`; empty where it should or can not."""
-    if effort not in _BUDGETS:  # `none`, or a word that is not OpenAI's
+    """The fields that make `model` think with OpenAI's `reasoning_effort`; empty where it should not or cannot."""
+    if not isinstance(effort, str) or effort not in _BUDGETS:  # `none`, or not a word of OpenAI's
         return {}
     generation = _generation(model)
     if generation >= _ADAPTIVE_SINCE:
         if effort == "minimal" or (effort == "xhigh" and generation == _ADAPTIVE_SINCE):
-            effort = "low" if effort == "minimal" else "high"  # words that are not known there
-        # `summarized`: these models send thinking without its text by default.
+            effort = "low" if effort == "minimal" else "high"  # the nearest words that these models know
+        # `summarized`: by default these models send thinking without its text.
         return {
             "thinking": {"type": "adaptive", "display": "summarized"},
             "output_config": {"effort": effort},
         }
-    budget = min(_BUDGETS[effort], max_tokens // 2)  # thinking counts towards `max_tokens`
+    budget = min(_BUDGETS[effort], max_tokens // 2)  # `max_tokens` includes thinking
     if budget < _SMALLEST_BUDGET:
         return {}
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
 def takes_sampling(model: str) -> bool:
-    """Whether `model` takes a temperature. Claude models after 4.6 answer 400 to one; other makers' do not."""
+    """Whether `model` takes a temperature. Claude models after 4.6 answer 400 to one; other models do not."""
     return _generation(model) < _FIXED_SAMPLING_SINCE
 
 
 def _generation(model: str) -> tuple[int, int]:
-    """Which Claude it is by its name, (4, 5) for `claude-haiku-4-5-20251001`; (0, 0) for other makers' models."""
+    """The version in a Claude model's name, (4, 5) for `claude-haiku-4-5-20251001`; (0, 0) for other models."""
     if "claude" not in model:
         return (0, 0)
     if found := _GENERATION.search(model):
@@ -106,7 +106,7 @@ def _generation(model: str) -> tuple[int, int]:
 
 
 def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Claude models since 4.5 refuse `temperature` beside `top_p`; the scale of temperature ends at 1."""
+    """Claude models since 4.5 refuse `temperature` together with `top_p`. The highest temperature is 1."""
     fields: dict[str, Any] = {}
     temperature = params.get("temperature")
     if isinstance(temperature, (int, float)):
@@ -119,7 +119,7 @@ def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def max_tokens_of(params: Mapping[str, Any], default: int) -> int:
-    """How long an answer may be: Anthropic wants to be told."""
+    """The longest answer, in tokens. Anthropic requires the field; `default` is for requests without one."""
     for name in _OF_MAX_TOKENS:
         value = params.get(name)
         if type(value) is int:
@@ -128,7 +128,7 @@ def max_tokens_of(params: Mapping[str, Any], default: int) -> int:
 
 
 def _effort(wire: Mapping[str, Any]) -> str | None:
-    """How much a request wants to be thought about, in OpenAI's three words."""
+    """How much the model is to think, as OpenAI's `low`, `medium` or `high`."""
     asked = wire.get("thinking")
     config = wire.get("output_config")
     if not isinstance(asked, dict):
@@ -143,7 +143,7 @@ def _effort(wire: Mapping[str, Any]) -> str | None:
 
 
 def _schema(wire: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The JSON Schema that the answer is to follow: of `output_config.format`, or `output_format` as it was called."""
+    """The JSON Schema for the answer, from `output_config.format` or its older name, `output_format`."""
     config = wire.get("output_config")
     format_ = config.get("format") if isinstance(config, dict) else wire.get("output_format")
     schema = format_.get("schema") if isinstance(format_, dict) else None
@@ -185,13 +185,13 @@ def _choice(params: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _stop(stop: Any) -> list[str]:
-    """Stop sequences; Anthropic refuses those of white space alone."""
+    """Stop sequences. Anthropic refuses those that are only white space."""
     given = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
     return [one for one in given if isinstance(one, str) and one.strip()]
 
 
 def _json_schema(format_: Any) -> dict[str, Any] | None:
-    """The schema of a `response_format`. `json_object` has none: who asks for it has to ask in the prompt as well."""
+    """The schema of a `response_format`. `json_object` has none; OpenAI requires that the prompt asks for JSON too."""
     match format_:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return schema

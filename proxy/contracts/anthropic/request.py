@@ -1,8 +1,8 @@
 """Reading requests of Anthropic Messages.
 
-https://docs.anthropic.com/en/api/messages. What a client sends beyond what we model stays in `wire` and reaches an
-upstream of the same dialect. Clients send their whole history each time, so what only Anthropic can read of it
-(sealed thinking, tools that ran there) must not keep another model from going on with the conversation.
+https://docs.anthropic.com/en/api/messages. Fields that we do not model stay in `wire` and reach an upstream of the same
+dialect. Clients send their whole history each time. Parts of it that only Anthropic can read (redacted thinking, tools
+that ran there) are skipped, so that another model can continue the conversation.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _ROLES = ("user", "assistant", "system")
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
-    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    """Read a request body. Raises `BadRequest` saying what is wrong and where. Unknown fields are accepted."""
     wire = parse_object(body)
     _check_max_tokens(wire)
     return _request(wire, id=id, path=path, headers=headers or {})
 
 
 def decode_count(body: bytes) -> ChatRequest:
-    """Read a request to count tokens: like any other, but that no answer is wanted, of whatever length."""
+    """Read a request to count tokens: the same, without `max_tokens`."""
     return _request(parse_object(body), id="", path="", headers={})
 
 
 def input_tokens(request: ChatRequest) -> int:
-    """About how many tokens a request's input has: a quarter of the characters of all that the model reads.
+    """An estimate of the tokens in a request's input: a quarter of the characters that the model reads.
 
-    An image counts for what Anthropic counts for a large one. Linear in the request, and made only where a client
-    wants to be told before the upstream has counted.
+    An image counts as much as a large one does at Anthropic. The work is linear in the request, and is done only for
+    clients that want a number before the upstream has counted.
     """
     characters = sum(len(msgspec.json.encode(tool)) for tool in request.tools)
     pictures = 0
@@ -94,7 +94,7 @@ def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, 
 
 
 def _check_max_tokens(wire: Mapping[str, Any]) -> None:
-    """The one setting that has no default. 0 is one: it warms the upstream's cache."""
+    """The one setting that is required. 0 is allowed: it fills the upstream's cache."""
     value = wire.get("max_tokens")
     if value is None:
         raise missing("max_tokens", "a whole number")
@@ -107,8 +107,8 @@ def _check_max_tokens(wire: Mapping[str, Any]) -> None:
 def _system(system: Any) -> list[str]:
     """The texts of the system prompt.
 
-    Claude Code's first says which build of it asks. That is for Anthropic's books, and would make the same prompt
-    look like another one to the caches of other servers.
+    The first text of Claude Code names its build, for Anthropic's billing. It is left out: it changes with each build,
+    and the prompt caches of other servers would miss.
     """
     if system is None:
         return []
@@ -121,7 +121,7 @@ def _system(system: Any) -> list[str]:
 
 
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
-    """The functions a model may call. The other tools stay in `wire` alone."""
+    """The functions that the model may call. Other tools stay in `wire` only."""
     tools = []
     for value, path in objects(values or [], "tools"):
         if not is_function(value):
@@ -131,61 +131,61 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
                 name=need_string(value, "name", path),
                 description=get_string(value, "description", path),
                 parameters=get_object(value, "input_schema", path),
-            )  # not `strict`: OpenAI means more by it, and would refuse most schemas
+            )  # without `strict`: OpenAI's is stricter, and would refuse most schemas
         )
     return tuple(tools)
 
 
 def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
-    """The tools that Anthropic defines or runs, and those of servers that it would call."""
+    """The types of the tools that Anthropic defines or runs, and `mcp_servers` if it is to call any."""
     kinds = [str(tool["type"]) for tool in wire.get("tools") or () if not is_function(tool)]
     return (*kinds, "mcp_servers") if wire.get("mcp_servers") else tuple(kinds)
 
 
 def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
-    """All messages: one system prompt in one text, then turns, for most chat templates take nothing else.
+    """All messages: one system prompt with one text, then turns. Most chat templates allow nothing else.
 
-    What the system says later is told in the user's turn, in the marks that Claude Code has always used there.
+    A later system message goes into the user's turn, inside the tags that Claude Code uses there.
     """
     prompt = _system(system)
-    told = _Conversation()
+    turns = _Turns()
     for value, path in objects(values, "messages"):
         blocks = _blocks(value.get("content"), f"{path}.content")
         match need_string(value, "role", path):
             case "user":
                 for message in _user(blocks):
-                    told.add(message)
+                    turns.add(message)
             case "assistant":
                 for message in _assistant(blocks):
-                    told.add(message)
+                    turns.add(message)
             case "system":
                 text = Message("system", _parts(blocks)).text
-                if told.begun:
-                    told.add(Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),)))
+                if turns.begun:
+                    turns.add(Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),)))
                 else:
                     prompt.append(text)
             case role:
                 raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
     text = "\n\n".join(text for text in prompt if text)
-    return (*([Message("system", (Text(text),))] if text else ()), *told.messages())
+    return (*([Message("system", (Text(text),))] if text else ()), *turns.messages())
 
 
-class _Conversation:
-    """Adds up turns. Anthropic joins what the user says in several messages, so we do."""
+class _Turns:
+    """Gathers messages. User messages in a row become one, as at Anthropic."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
-        self._saying: list[Part] | None = None
+        self._user: list[Part] | None = None  # the parts of the user's turn that is open
 
     @property
     def begun(self) -> bool:
-        return bool(self._messages) or self._saying is not None
+        return bool(self._messages) or self._user is not None
 
     def add(self, message: Message) -> None:
         if message.role == "user":
-            if self._saying is None:
-                self._saying = []
-            self._saying += message.parts
+            if self._user is None:
+                self._user = []
+            self._user += message.parts
             return
         self._end_of_turn()
         self._messages.append(message)
@@ -195,9 +195,9 @@ class _Conversation:
         return self._messages
 
     def _end_of_turn(self) -> None:
-        if self._saying is not None:
-            self._messages.append(Message("user", _joined(self._saying, "\n\n")))
-            self._saying = None
+        if self._user is not None:
+            self._messages.append(Message("user", _joined(self._user, "\n\n")))
+            self._user = None
 
 
 def _blocks(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
@@ -209,7 +209,7 @@ def _blocks(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
 
 
 def _user(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """One turn: the results of tools as messages of their own, right after the calls, then what the user says."""
+    """One turn: each tool result as its own message, right after the calls, then the rest as the user's message."""
     results = [_tool_result(block, path) for block, path in blocks if block.get("type") == "tool_result"]
     parts = _parts([(block, path) for block, path in blocks if block.get("type") != "tool_result"])
     return [*results, Message("user", parts)] if parts or not results else results
@@ -226,16 +226,16 @@ def _tool_result(block: dict[str, Any], path: str) -> Message:
 
 
 def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """An earlier answer. Where the model thought again after a call, a message of its own for each sealed thought."""
-    turns = [_Turn()]
+    """An earlier answer. Signed thinking after text or a call begins a new message: each has one signature."""
+    answers = [_Answer()]
     for block, path in blocks:
-        turn = turns[-1]
+        answer = answers[-1]
         match need_string(block, "type", path):
             case "text":
-                turn.parts.append(Text(need_string(block, "text", path)))
+                answer.parts.append(Text(need_string(block, "text", path)))
             case "tool_use":
                 arguments = need_object(block, "input", path)
-                turn.calls.append(
+                answer.calls.append(
                     ToolCall(
                         id=need_string(block, "id", path),
                         name=need_string(block, "name", path),
@@ -243,31 +243,31 @@ def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
                     )
                 )
             case "thinking":
-                seal = get_string(block, "signature", path) or ""
-                if seal and (turn.seal or turn.parts or turn.calls):
-                    turn = _Turn()
-                    turns.append(turn)
-                turn.reasoning += get_string(block, "thinking", path) or ""
-                turn.seal = seal or turn.seal
+                signature = get_string(block, "signature", path) or ""
+                if signature and (answer.signature or answer.parts or answer.calls):
+                    answer = _Answer()
+                    answers.append(answer)
+                answer.reasoning += get_string(block, "thinking", path) or ""
+                answer.signature = signature or answer.signature
             case _:
-                pass  # `redacted_thinking`, tools that ran at Anthropic: for Anthropic alone, in `wire`
-    return [turn.message() for turn in turns]
+                pass  # `redacted_thinking`, tools that ran at Anthropic: only Anthropic reads them, from `wire`
+    return [answer.message() for answer in answers]
 
 
-class _Turn:
+class _Answer:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.calls: list[ToolCall] = []
         self.reasoning = ""
-        self.seal = ""
+        self.signature = ""
 
     def message(self) -> Message:
         return Message(
             "assistant",
-            parts=_joined(self.parts, ""),  # a text with citations comes in many blocks
+            parts=_joined(self.parts, ""),  # a text with citations is split into many blocks
             tool_calls=tuple(self.calls),
             reasoning=self.reasoning or None,
-            reasoning_signature=self.seal or None,
+            reasoning_signature=self.signature or None,
         )
 
 
@@ -282,14 +282,14 @@ def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
             case "document":
                 parts += _document(block, path)
             case "search_result":
-                parts.append(Text(_found(block, path)))
+                parts.append(Text(_search_result(block, path)))
             case other:
                 parts.append(Other(other[:64]))
     return _joined(parts, "\n\n")
 
 
 def _joined(parts: list[Part], between: str) -> tuple[Part, ...]:
-    """The parts with texts side by side made one: some servers take a message of nothing but text only as a string."""
+    """The parts, with neighbouring texts joined: some servers take text only as one string."""
     joined: list[Part] = []
     for is_text, run in groupby(parts, key=lambda part: isinstance(part, Text)):
         if is_text:
@@ -311,7 +311,7 @@ def _image(source: dict[str, Any], path: str) -> Part:
 
 
 def _document(block: dict[str, Any], path: str) -> list[Part]:
-    """A document: one in plain text is text to every model, others are files."""
+    """A document: plain text becomes text, which every model reads; anything else becomes a file."""
     name = get_string(block, "title", path)
     source, path = need_object(block, "source", path), f"{path}.source"
     match need_string(source, "type", path):
@@ -331,8 +331,8 @@ def _document(block: dict[str, Any], path: str) -> list[Part]:
             return [Other(f"document by {other[:32]}")]
 
 
-def _found(block: dict[str, Any], path: str) -> str:
-    """A search result as a text that says where it is from."""
+def _search_result(block: dict[str, Any], path: str) -> str:
+    """A search result as text that begins with its title and source."""
     texts = [
         need_string(inner, "text", inner_path)
         for inner, inner_path in objects(get_array(block, "content", path) or [], f"{path}.content")

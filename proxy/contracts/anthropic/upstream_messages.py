@@ -1,7 +1,7 @@
-"""Messages of other dialects in Anthropic's form: a system prompt, and user and assistant in turns.
+"""Messages of other dialects in Anthropic's form: a system prompt, then user and assistant in turns.
 
-What Anthropic would refuse and nobody would miss is left out: empty texts, and the white space an unfinished
-answer ends in. What would be missed is refused here, so that another target can be tried.
+Anthropic refuses empty texts and an unfinished answer that ends in white space; both are left out. Content that it
+has no block for is refused here, so that another target can be tried.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from proxy.contracts.anthropic.writer import arguments_object
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Text
 
-_Block = dict[str, Any]
+_BlockObject = dict[str, Any]
 
 _NO_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, Any]]]:
-    """The system prompt, and the turns. Raises `Unsupported` for content that Messages has no block for."""
+    """The system prompt and the turns. Raises `Unsupported` for content that Messages has no block for."""
     system: list[str] = []
-    turns: list[tuple[str, list[_Block]]] = []
+    turns: list[tuple[str, list[_BlockObject]]] = []
     for message in messages:
         if message.role in {"system", "developer"}:
             system.append(message.text)
             continue
-        role, blocks = ("assistant", _said(message)) if message.role == "assistant" else ("user", _asked(message))
+        role, blocks = ("assistant", _answer(message)) if message.role == "assistant" else ("user", _input(message))
         if not blocks:
             continue
         if turns and turns[-1][0] == role:
@@ -46,12 +46,12 @@ def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, An
     )
 
 
-def _said(message: Message) -> list[_Block]:
-    """An earlier answer: its thoughts only if they are sealed, others are refused."""
-    blocks: list[_Block] = []
+def _answer(message: Message) -> list[_BlockObject]:
+    """An earlier answer. Anthropic refuses reasoning without a signature, so that is left out."""
+    blocks: list[_BlockObject] = []
     if message.reasoning_signature:
-        seal = message.reasoning_signature
-        blocks.append({"type": "thinking", "thinking": message.reasoning or "", "signature": seal})
+        signature = message.reasoning_signature
+        blocks.append({"type": "thinking", "thinking": message.reasoning or "", "signature": signature})
     blocks += _blocks(message.parts)
     blocks += [
         {"type": "tool_use", "id": _id(call.id), "name": call.name, "input": arguments_object(call.arguments)}
@@ -60,11 +60,11 @@ def _said(message: Message) -> list[_Block]:
     return blocks
 
 
-def _asked(message: Message) -> list[_Block]:
+def _input(message: Message) -> list[_BlockObject]:
     blocks = _blocks(message.parts)
     if message.role != "tool":
         return blocks
-    result: _Block = {"type": "tool_result", "tool_use_id": _id(message.tool_call_id or "")}
+    result: _BlockObject = {"type": "tool_result", "tool_use_id": _id(message.tool_call_id or "")}
     if blocks:
         result["content"] = _content(blocks)
     if message.failed:
@@ -72,12 +72,12 @@ def _asked(message: Message) -> list[_Block]:
     return [result]
 
 
-def _blocks(parts: Sequence[Part]) -> list[_Block]:
+def _blocks(parts: Sequence[Part]) -> list[_BlockObject]:
     return [_part(part) for part in parts if not (isinstance(part, Text) and not part.text.strip())]
 
 
-def _content(blocks: list[_Block]) -> str | list[_Block]:
-    """A string where there is only text in one piece, as people read it in a log."""
+def _content(blocks: list[_BlockObject]) -> str | list[_BlockObject]:
+    """A string if the content is one text, which is easier to read in a log; else the blocks."""
     match blocks:
         case [{"type": "text", "text": str(text)}]:
             return text
@@ -85,7 +85,7 @@ def _content(blocks: list[_Block]) -> str | list[_Block]:
             return blocks
 
 
-def _part(part: Part) -> _Block:
+def _part(part: Part) -> _BlockObject:
     match part:
         case Text(text):
             return {"type": "text", "text": text}
@@ -101,7 +101,7 @@ def _part(part: Part) -> _Block:
             assert_never(part)
 
 
-def _image_source(url: str) -> _Block:
+def _image_source(url: str) -> _BlockObject:
     if not url.startswith("data:"):
         return {"type": "url", "url": url}
     head, _, data = url.removeprefix("data:").partition(",")
@@ -111,12 +111,12 @@ def _image_source(url: str) -> _Block:
     return {"type": "base64", "media_type": media_type, "data": data}
 
 
-def _file(file: File) -> _Block:
-    """A document; images that came as files are images."""
+def _file(file: File) -> _BlockObject:
+    """A document. An image that came as a file becomes an image block."""
     kind = (file.media_type or "application/pdf").partition(";")[0].strip().lower()
     if file.data is not None and kind.startswith("image/"):
         return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": file.data}}
-    source: _Block
+    source: _BlockObject
     if file.id is not None:
         source = {"type": "file", "file_id": file.id}
     elif file.url is not None:
@@ -137,13 +137,13 @@ def _plain_text(data: str) -> str:
         raise BadRequest("a text file among the messages is not UTF-8 in base64") from error
 
 
-def _trim(blocks: list[_Block]) -> None:
-    """The answer that the model is to go on with may not end in white space."""
+def _trim(blocks: list[_BlockObject]) -> None:
+    """Cut the white space at the end of an answer that the model is to continue."""
     last = blocks[-1]
     if last["type"] == "text":
         blocks[-1] = last | {"text": last["text"].rstrip()}
 
 
 def _id(id_: str) -> str:
-    """A call's id in the characters Anthropic takes; other makers also write `.` and `:`."""
+    """A call's id in the characters that Anthropic takes. Other upstreams also use `.` and `:`."""
     return _NO_ID_CHARACTER.sub("_", id_)

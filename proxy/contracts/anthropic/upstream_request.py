@@ -1,7 +1,7 @@
-"""Writing requests of Anthropic Messages: for upstreams that speak it.
+"""Writing requests of Anthropic Messages, for upstreams that speak it.
 
-https://docs.anthropic.com/en/api/messages. A request of this dialect goes on from its own body, and only what the
-route says about its settings is changed; any other is put into Anthropic's form.
+https://docs.anthropic.com/en/api/messages. A request of this dialect keeps its own body, in which only the settings
+that the route changes are changed. A request of another dialect is translated.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ _ABSENT = object()
 
 
 def encode_request(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> bytes:
-    """The body for an upstream that is addressed in API version `version`; the same request gives the same bytes."""
+    """The body for an upstream, in API version `version`. The same request gives the same bytes."""
     return msgspec.json.encode(request_fields(request, model=model, version=version, max_tokens=max_tokens))
 
 
 def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> dict[str, Any]:
     """The fields of that body.
 
-    `max_tokens` is for requests that do not say. Raises `Unsupported` for what Messages cannot do.
+    `max_tokens` is for requests that name none. Raises `Unsupported` for what Messages cannot do.
     """
     if request.dialect == DIALECT and request.wire is not None:
         body = _from_wire(request, request.wire, model, max_tokens)
     else:
         body = _from_values(request, model, max_tokens)
-    if version >= NO_SAMPLING_SINCE:  # from then on each of these is a 400, even with its default value
+    if version >= NO_SAMPLING_SINCE:  # these versions answer 400 to each of them, even with its default value
         for name in SAMPLING:
             body.pop(name, None)
     return body | {"model": model, "stream": request.stream}
 
 
 def _from_wire(request: ChatRequest, wire: Mapping[str, Any], model: str, max_tokens: int) -> dict[str, Any]:
-    """A client's own body, without what would choose a destination, and with the settings that the route changed."""
+    """The client's own body without fields that choose a destination, and with the settings that the route changed."""
     body = without_destinations(wire)
-    body["messages"] = _without_foreign_thoughts(wire["messages"])
+    body["messages"] = _without_unsigned_thinking(wire["messages"])
     own = decode_params(wire)
     changed = {name: value for name, value in request.params.items() if own.get(name, _ABSENT) != value}
     if changed:
@@ -80,10 +80,10 @@ def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
 
 
 def _think(body: dict[str, Any], request: ChatRequest, model: str, limit: int) -> None:
-    """Make the model think as hard as asked, where that is not refused.
+    """Ask for as much thinking as the request does, where Anthropic does not refuse it.
 
-    It is together with a tool that has to be called, beside a temperature, and, with a budget, after a call whose
-    thoughts the client did not keep, which is what clients of other dialects do.
+    Anthropic refuses thinking together with a tool that has to be called, with sampling settings, and (with a budget)
+    after a call whose thinking is missing: clients of other dialects do not keep it.
     """
     fields = thinking(request.params.get("reasoning_effort"), model=model, max_tokens=limit)
     if not fields or body.get("tool_choice", {}).get("type") in {"any", "tool"}:
@@ -96,7 +96,7 @@ def _think(body: dict[str, Any], request: ChatRequest, model: str, limit: int) -
 
 
 def _has_open_call(messages: Sequence[Message]) -> bool:
-    """Whether the turn that is to go on has a call without the thoughts that led to it."""
+    """Whether the turn that the model continues has a call without its signed thinking."""
     for message in reversed(messages):
         if message.role == "user":
             return False
@@ -106,7 +106,7 @@ def _has_open_call(messages: Sequence[Message]) -> bool:
 
 
 def _merge(body: dict[str, Any], fields: Mapping[str, Any]) -> None:
-    """Two settings share `output_config`: neither replaces the other."""
+    """Add `fields` to `body`. Two settings share `output_config`, and neither may replace the other."""
     for name, value in fields.items():
         before = body.get(name)
         if name == "output_config" and isinstance(before, dict) and isinstance(value, dict):
@@ -114,13 +114,13 @@ def _merge(body: dict[str, Any], fields: Mapping[str, Any]) -> None:
         body[name] = value
 
 
-def _without_foreign_thoughts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Thoughts without a seal are another upstream's, told to the client by us. Anthropic refuses them."""
+def _without_unsigned_thinking(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Thinking without a signature comes from an upstream of another dialect. Anthropic refuses it."""
     kept = []
     for message in messages:
         content = message.get("content")
-        if message.get("role") == "assistant" and isinstance(content, list) and any(map(_is_foreign, content)):
-            content = [block for block in content if not _is_foreign(block)]
+        if message.get("role") == "assistant" and isinstance(content, list) and any(map(_is_unsigned, content)):
+            content = [block for block in content if not _is_unsigned(block)]
             if not content:
                 continue
             message = message | {"content": content}
@@ -128,7 +128,7 @@ def _without_foreign_thoughts(messages: list[dict[str, Any]]) -> list[dict[str, 
     return kept
 
 
-def _is_foreign(block: Mapping[str, Any]) -> bool:
+def _is_unsigned(block: Mapping[str, Any]) -> bool:
     return block.get("type") == "thinking" and not block.get("signature")
 
 

@@ -1,21 +1,23 @@
 """Writing answers as Anthropic Messages: the events of a stream, or one whole message.
 
 https://docs.anthropic.com/en/api/messages-streaming: `message_start`, blocks one after the other,
-`message_delta` with the stop reason and the usage, `message_stop`. A stream that broke off ends with an `error`
-event and nothing else: neither `message_stop` nor the end of a block, which would make half a tool call look
-complete. Every event has its name, without which the official SDKs see nothing.
+`message_delta` with the stop reason and the usage, `message_stop`. An answer that broke off ends with an `error`
+event alone. A `message_stop`, or a `content_block_stop`, would make half a tool call look complete. Every event has
+its name: the official SDKs skip events without one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 
 import msgspec
 
 from proxy.contracts.anthropic.blocks import BlockWriter
-from proxy.contracts.anthropic.errors import error_body
+from proxy.contracts.anthropic.errors import error_body, failure
 from proxy.contracts.anthropic.events import DIALECT, STOP_REASONS, write_usage
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import EVENT_STREAM, JSON
 from proxy.errors import ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
@@ -40,31 +42,32 @@ _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _STOP_NAME = b"event: message_stop\n"
 
 
-class StreamWriter:
-    """Writes one streamed answer.
+class AnthropicWriter:
+    """Writes one answer. See `proxy.contracts.base.Encoder`.
 
-    Batches of this same dialect go out as the events they came in; all others are written from ours. `model` is
-    what is said where the upstream names none. `input_tokens` estimates: Anthropic tells their number with the first
-    event, when other upstreams have not counted yet; the true count comes with the last.
+    Batches of this dialect go out as the events they came in; all others are written from our events. `model` is
+    sent where the upstream names none. `input_tokens` estimates the input: `message_start` has to tell a number, and
+    other upstreams have not counted by then. The true count follows in `message_delta`.
     """
 
+    early = False
+    abort_on_fault = False
+
     def __init__(self, *, id: str, request_id: str, model: str, input_tokens: Callable[[], int]) -> None:
+        self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request_id}
         self._id = id
         self._request_id = request_id
         self._model = model
-        self.input_tokens = input_tokens
+        self._input_tokens = input_tokens
         self._blocks = BlockWriter()
         self._begun = False
-        self._own = False  # a second upstream goes on with the answer: all is written from events
+        self._own = False  # a second upstream continues the answer: everything is written from events
         self._refused = False
         self._media = False
-        self._passed = b""  # the last event about a block that was passed on as it came
+        self._passed = b""  # the last block event that was passed on as it came
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch; after a terminal event, the end of the body.
-
-        Raises `UntoldAnswer` for an answer that is nothing but images.
-        """
+        """See `Encoder.feed`. Raises `UntoldAnswer` for an answer that is nothing but images."""
         if batch.dialect == DIALECT and not self._own:
             self._own = self._begun and _starts(batch)
             if not self._own:
@@ -75,6 +78,19 @@ class StreamWriter:
             self._blocks.resume(self._passed)
             self._passed = b""
         return b"".join([self._event(event) for event in batch.events])
+
+    def ping(self) -> bytes:
+        """See `Encoder.ping`."""
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        """See `Encoder.whole`. Raises `UntoldAnswer` for an answer that is nothing but images."""
+        body = whole_body(answer, id=self._id, model=self._model, input_tokens=self._input_tokens)
+        return Reply(200, body, {**JSON, "Request-Id": self._request_id})
+
+    def failure(self, error: ProxyError) -> Reply:
+        """See `Encoder.failure`."""
+        return failure(error, self._request_id)
 
     def _pass_on(self, batch: Batch) -> bytes:
         payloads = batch.payloads
@@ -111,7 +127,7 @@ class StreamWriter:
                 self._media = True
                 return b""
             case Source() | Notice():
-                return b""  # the contract has no place for it that would not claim more than we know
+                return b""  # the contract's only place for sources also asks which text each one supports
             case Finish():
                 return self._finish(event)
             case Fault(error):
@@ -130,25 +146,25 @@ class StreamWriter:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": self.input_tokens(), "output_tokens": 0},
+            "usage": {"input_tokens": self._input_tokens(), "output_tokens": 0},
         }
         self._begin()
         return _frame(b"message_start", {"type": "message_start", "message": message})
 
     def _begin(self) -> None:
         self._begun = True
-        self.input_tokens = int  # is not asked again, and held the request
+        self._input_tokens = int  # is not needed again; this frees the request that it holds
 
     def _finish(self, end: Finish) -> bytes:
         blocks = self._blocks
         frames = blocks.close()
-        if self._media and not (blocks.said or blocks.called):
+        if self._media and not (blocks.has_text or blocks.has_calls):
             raise UntoldAnswer
         delta = {
-            "stop_reason": _stop_reason(end.reason, refused=self._refused, called=blocks.called),
+            "stop_reason": _stop_reason(end.reason, refused=self._refused, called=blocks.has_calls),
             "stop_sequence": None,
         }
-        # `output_tokens` is not optional; where nobody counted, pieces are about tokens.
+        # `output_tokens` is required. Where the upstream did not count, the number of pieces is a fair estimate.
         usage = write_usage(end.usage) if end.usage is not None else {"output_tokens": blocks.pieces}
         return frames + _frame(b"message_delta", {"type": "message_delta", "delta": delta, "usage": usage}) + _STOP
 
@@ -157,7 +173,7 @@ class StreamWriter:
 
 
 def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[], int]) -> bytes:
-    """A whole message: the upstream's own body where it spoke this dialect, else one built from the answer."""
+    """A whole message: the upstream's own body if it is in this dialect, else one built from the answer."""
     if answer.dialect == DIALECT and answer.payload:
         return answer.payload
     if answer.only_media:
@@ -191,7 +207,7 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
 
 
 def arguments_object(arguments: str) -> dict[str, Any]:
-    """A call's arguments as the object Anthropic wants. What is none is kept, under the one name that says so."""
+    """A call's arguments as a JSON object. Anything else is kept as the value of `arguments` in an object."""
     try:
         value = msgspec.json.decode(arguments or "{}")
     except (ValueError, RecursionError):
@@ -204,7 +220,7 @@ def _starts(batch: Batch) -> bool:
 
 
 def _stop_reason(reason: str, *, refused: bool, called: bool) -> str:
-    """Clients run tools by the stop reason, where some servers say `stop` after a call as well."""
+    """Some upstreams say `stop` after a call as well; clients run tools only after `tool_use`."""
     if reason == "stop":
         return "refusal" if refused else "tool_use" if called else "end_turn"
     return STOP_REASONS.get(reason, "end_turn")

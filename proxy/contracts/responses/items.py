@@ -1,9 +1,8 @@
 """Input items of the Responses contract as the messages of a conversation.
 
-Items are finer than messages: what a model thought, said and called in one turn are three items here and one
-message elsewhere, and an upstream that knows messages wants each call's result right after the message that made
-it. What only records that OpenAI's own machines did something is stepped over; an item whose content would be
-missing from the conversation is refused by name.
+The model's reasoning, text and calls of one turn are separate items here and one message elsewhere. Upstreams that
+take messages expect the result of each call right after the message with the call. Items that record what OpenAI's
+own tools did are skipped. An item whose content would be missing from the conversation is refused by its type.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.contracts.responses.objects import unsealed
+from proxy.contracts.responses.objects import signature_in
 from proxy.contracts.responses.tools import custom_arguments, function_name
 from proxy.errors import BadRequest
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, ToolCall
@@ -28,8 +27,8 @@ from proxy.wire.json_body import (
 )
 
 _ROLES: dict[str, Role] = {
-    # `developer` is OpenAI's newer word for `system`. Its models take either; the chat templates of most other
-    # models know only the older one.
+    # `developer` is OpenAI's newer word for `system`. Its models take both; the chat templates of most other models
+    # know only `system`.
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -38,7 +37,7 @@ _ROLES: dict[str, Role] = {
 
 _RECORDS = frozenset(
     {
-        # What a hosted tool did in an earlier turn. What came of it is in the answer that followed.
+        # What a hosted tool did in an earlier turn. The answer after it has the outcome.
         "web_search_call",
         "file_search_call",
         "code_interpreter_call",
@@ -51,7 +50,8 @@ _RECORDS = frozenset(
 )
 
 _CALLS_OF_OTHER_TOOLS = {
-    # Calls that a client ran, of tools that have an item type each: the tool's name, and where its arguments are.
+    # Calls of tools that run at the client and have item types of their own: the tool's name, and the field with its
+    # arguments.
     "local_shell_call": ("local_shell", "action"),
     "shell_call": ("shell", "action"),
     "apply_patch_call": ("apply_patch", "operation"),
@@ -59,12 +59,12 @@ _CALLS_OF_OTHER_TOOLS = {
 
 
 def read_input(value: Any, instructions: str | None) -> tuple[Message, ...]:
-    """The conversation: `instructions` first, then the items of `input`. Raises `BadRequest` naming the wrong one."""
+    """The conversation: `instructions`, then the items of `input`. Raises `BadRequest` naming an item that is wrong."""
     conversation = _Conversation()
     if instructions:
-        conversation.say("system", (Text(instructions),))
+        conversation.add("system", (Text(instructions),))
     if isinstance(value, str):
-        conversation.say("user", (Text(value),))
+        conversation.add("user", (Text(value),))
     elif isinstance(value, list):
         for item, path in objects(value, "input"):
             _item(item, path, conversation)
@@ -76,7 +76,7 @@ def read_input(value: Any, instructions: str | None) -> tuple[Message, ...]:
 
 
 class _Turn:
-    """What the model thought, said and called before anybody else spoke."""
+    """The model's items up to the next item of another role."""
 
     def __init__(self) -> None:
         self.reasoning: list[str] = []
@@ -95,45 +95,45 @@ class _Turn:
 
 
 class _Conversation:
-    """Gathers the model's items into turns; a turn ends where somebody else speaks."""
+    """Gathers the model's items into turns. A turn ends at an item of another role."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._turn: _Turn | None = None
 
-    def say(self, role: Role, parts: tuple[Part, ...]) -> None:
+    def add(self, role: Role, parts: tuple[Part, ...]) -> None:
         self._end_turn()
         self._messages.append(Message(role, parts))
 
-    def result(self, call_id: str, parts: tuple[Part, ...]) -> None:
+    def add_result(self, call_id: str, parts: tuple[Part, ...]) -> None:
         self._end_turn()
         self._messages.append(Message("tool", parts, tool_call_id=call_id))
 
-    def answered(self, parts: tuple[Part, ...]) -> None:
+    def add_answer(self, parts: tuple[Part, ...]) -> None:
         turn = self._turn
         if turn is not None and turn.parts and not turn.calls:
             self._end_turn()  # two answers in a row stay two messages
-        self._open_turn().parts.extend(parts)  # one after a call joins its message: results must follow calls
+        self._open_turn().parts.extend(parts)  # an answer after a call joins its message: results must follow calls
 
-    def called(self, call: ToolCall) -> None:
+    def add_call(self, call: ToolCall) -> None:
         self._open_turn().calls.append(call)
 
-    def thought(self, text: str, signature: str | None) -> None:
-        if not text and not signature:  # another server's secret
+    def add_reasoning(self, text: str, signature: str | None) -> None:
+        if not text and not signature:  # it holds only what another server encrypted
             return
         turn = self._turn
         if turn is not None and not turn.calls and (turn.parts or turn.signature):
             self._end_turn()
         turn = self._open_turn()
-        # A seal holds for what it was put on; there is none for several thoughts together.
+        # A signature is valid for its own reasoning item; there is none for several items together.
         turn.signature = signature if not turn.reasoning else None
         if text:
             turn.reasoning.append(text)
 
     def messages(self) -> tuple[Message, ...]:
-        """All of it, with what stands at its head from `system` as one message.
+        """All messages, with the system messages at the beginning joined into one.
 
-        Codex sends its instructions in several; many chat templates allow one, at the beginning.
+        Codex sends its instructions in several; many chat templates allow only one, at the beginning.
         """
         self._end_turn()
         messages = self._messages
@@ -164,27 +164,29 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
         case "message":
             _message(item, path, conversation)
         case "reasoning":
-            conversation.thought(_thoughts(item, path), unsealed(get_string(item, "encrypted_content", path)))
+            conversation.add_reasoning(
+                _reasoning(item, path), signature_in(get_string(item, "encrypted_content", path))
+            )
         case "function_call":
             arguments = get_string(item, "arguments", path) or ""
-            conversation.called(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
+            conversation.add_call(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
         case "custom_tool_call":
             arguments = custom_arguments(need_string(item, "input", path))
-            conversation.called(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
+            conversation.add_call(ToolCall(need_string(item, "call_id", path), _function(item, path), arguments))
         case "function_call_output" | "custom_tool_call_output":
-            conversation.result(need_string(item, "call_id", path), _output(item, path))
+            conversation.add_result(need_string(item, "call_id", path), _output(item, path))
         case _ if kind in _CALLS_OF_OTHER_TOOLS:
             name, place = _CALLS_OF_OTHER_TOOLS[kind]
             arguments = msgspec.json.encode(need_object(item, place, path)).decode()
-            conversation.called(ToolCall(_call_id(item, path), name, arguments))
+            conversation.add_call(ToolCall(_call_id(item, path), name, arguments))
         case _ if kind.removesuffix("_output") in _CALLS_OF_OTHER_TOOLS:
             output = item.get("output")
             text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
-            conversation.result(_call_id(item, path), (Text(text),))
+            conversation.add_result(_call_id(item, path), (Text(text),))
         case "item_reference":
             raise BadRequest(
-                f"{path}: it refers to an item by its id, and this server keeps none; send the item itself, as clients "
-                "do that are told `store: false`",
+                f"{path}: it refers to an item by its id, and this server keeps no items; send the item itself, as "
+                "clients do with `store: false`",
                 param=path,
                 code="item_not_found",
             )
@@ -205,9 +207,9 @@ def _message(item: dict[str, Any], path: str, conversation: _Conversation) -> No
         raise BadRequest(f"{path}.role: {name[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
     parts = _content(item.get("content"), f"{path}.content")
     if role == "assistant":
-        conversation.answered(parts)
+        conversation.add_answer(parts)
     else:
-        conversation.say(role, parts)
+        conversation.add(role, parts)
 
 
 def _function(item: dict[str, Any], path: str) -> str:
@@ -218,8 +220,8 @@ def _call_id(item: dict[str, Any], path: str) -> str:
     return get_string(item, "call_id", path) or need_string(item, "id", path)
 
 
-def _thoughts(item: dict[str, Any], path: str) -> str:
-    """What the model thought: whole where the client has it, else its summary."""
+def _reasoning(item: dict[str, Any], path: str) -> str:
+    """The text of a reasoning item: its `content` if the client has it, else its `summary`."""
     name = "content" if item.get("content") else "summary"
     parts = objects(get_array(item, name, path) or [], f"{path}.{name}")
     return "\n\n".join([need_string(part, "text", at) for part, at in parts])
@@ -243,7 +245,7 @@ def _part(part: dict[str, Any], path: str) -> Part:
     match need_string(part, "type", path):
         case "input_text" | "output_text" | "text" | "summary_text":
             return Text(need_string(part, "text", path))
-        case "refusal":  # an earlier one: to the next model it is what was said
+        case "refusal":  # an earlier one: for the next model it is text of the answer
             return Text(need_string(part, "refusal", path))
         case "input_image" | "computer_screenshot":
             return _image(part, path)

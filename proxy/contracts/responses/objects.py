@@ -1,7 +1,7 @@
 """The response object of OpenAI Responses and the items in its output, as bytes.
 
-Texts go in as JSON that is already written: a stream ends by repeating all it said, three times over, and none of
-it is encoded again.
+Texts are passed in as JSON strings: a stream repeats each text three times at its end, and none of them is encoded
+again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from proxy.wire.json_text import json_string
 Status = Literal["in_progress", "completed", "incomplete"]
 
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Finish reasons that leave an answer incomplete, in the contract's words."""
+"""The finish reasons of an incomplete answer, in the contract's words."""
 
 _ERROR_CODES = frozenset({"context_length_exceeded", "insufficient_quota"})
-"""An upstream's codes that Codex acts on; all others become one of the contract's own, which SDKs have as types."""
+"""Codes of upstreams that Codex acts on. All others become one of the contract's own, which SDKs know as types."""
 
 _encode = msgspec.json.encode
 
 
 class ResponseObject:
-    """One answer's response object: what the client asked for is encoded once, and repeated with every state."""
+    """One answer's response object. The part that repeats the request is encoded once."""
 
     def __init__(self, wire: Mapping[str, Any], tools: Tools, *, id: str, created: int) -> None:
         head = {"id": id, "object": "response", "created_at": created, "background": False}
@@ -60,7 +60,7 @@ class ResponseObject:
 
 
 def _echo(wire: Mapping[str, Any], tools: Tools) -> dict[str, Any]:
-    """What the response says of its request. `tools` are those that the model was offered."""
+    """What the response repeats of its request. `tools` are those that the model was offered."""
     text = wire.get("text") if isinstance(wire.get("text"), dict) else {}
     return {
         "instructions": wire.get("instructions"),
@@ -105,24 +105,24 @@ def _counts(usage: Usage) -> dict[str, Any]:
     }
 
 
-# Seals: clients keep `encrypted_content` unread, and bring it back with the thought.
+# Signatures on reasoning: clients keep `encrypted_content` as it is, and send it back with the reasoning item.
 
-_SEAL = "chat-proxy:"
-
-
-def sealed(signature: str) -> str | None:
-    """An upstream's signature as clients keep it: marked, so that it is known again."""
-    return _SEAL + signature if signature else None
+_SIGNATURE_MARK = "chat-proxy:"
 
 
-def unsealed(encrypted_content: str | None) -> str | None:
-    """The signature that a client brings back. Another server's secret is none: every upstream would refuse it."""
-    if encrypted_content is None or not encrypted_content.startswith(_SEAL):
+def encrypted_content(signature: str) -> str | None:
+    """The value of `encrypted_content` for an upstream's signature, marked as ours."""
+    return _SIGNATURE_MARK + signature if signature else None
+
+
+def signature_in(encrypted_content: str | None) -> str | None:
+    """The signature in a client's `encrypted_content`. None without our mark: no upstream of ours would take it."""
+    if encrypted_content is None or not encrypted_content.startswith(_SIGNATURE_MARK):
         return None
-    return encrypted_content.removeprefix(_SEAL) or None
+    return encrypted_content.removeprefix(_SIGNATURE_MARK) or None
 
 
-# Items and their parts. `text` and such are JSON strings.
+# Items and their parts. Arguments of type `bytes` are JSON.
 
 
 def text_part(text: bytes, annotations: Sequence[bytes] = ()) -> bytes:
@@ -134,7 +134,7 @@ def refusal_part(text: bytes) -> bytes:
 
 
 def url_citation(url: str, title: str, at: int) -> bytes:
-    """A page the text relies on. Where in the text nobody has said: an empty range at the place it came."""
+    """A page that the text relies on. Upstreams do not say where: it gets an empty range at the place it came."""
     return b'{"type":"url_citation","url":%b,"title":%b,"start_index":%d,"end_index":%d}' % (
         json_string(url),
         json_string(title),
@@ -159,13 +159,13 @@ def reasoning_item(id: bytes, summary: Sequence[bytes], signature: str, status: 
     return b'{"type":"reasoning","id":%b,"summary":[%b],"encrypted_content":%b,"status":"%b"}' % (
         id,
         b",".join(summary),
-        _encode(sealed(signature)),
+        _encode(encrypted_content(signature)),
         status.encode(),
     )
 
 
 def call_item(id: bytes, call_id: str, origin: Origin, arguments: bytes, status: Status) -> bytes:
-    """A call under the name the client knows; of a custom tool, `arguments` is its input."""
+    """A call, under the tool's name as the client knows it. For a custom tool, `arguments` is its input."""
     return b'{"type":"%b","id":%b,"call_id":%b,"name":%b,%b"%b":%b,"status":"%b"}' % (
         b"custom_tool_call" if origin.custom else b"function_call",
         id,

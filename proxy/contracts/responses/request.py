@@ -1,7 +1,7 @@
-"""Requests of OpenAI Responses, read into the form that all contracts share.
+"""Reading requests of OpenAI Responses.
 
-https://platform.openai.com/docs/api-reference/responses/create. The contract lets a server keep conversations;
-this one keeps nothing, so a request has to bring all of it: what points to something kept is refused, saying so.
+https://platform.openai.com/docs/api-reference/responses/create. The contract lets a server keep conversations. The
+proxy keeps nothing, so a request has to hold the whole conversation, and one that refers to something kept is refused.
 Settings of OpenAI's own service (`include`, `prompt_cache_key`, `truncation`, …) are ignored.
 """
 
@@ -27,7 +27,7 @@ DIALECT = "openai-responses"
 _UNCHANGED = ("temperature", "top_p", "service_tier")
 _KEPT_ELSEWHERE = {
     "previous_response_id": (
-        "previous_response_not_found",  # at which the official agents SDK, among others, sends everything again
+        "previous_response_not_found",  # after it the official agents SDK, among others, sends everything again
         "this server keeps no responses (store is false); send the whole conversation as input",
     ),
     "conversation": (
@@ -42,7 +42,7 @@ _KEPT_ELSEWHERE = {
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
-    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
+    """Read a request body. Raises `BadRequest` saying what is wrong and where. Unknown fields are accepted."""
     wire = parse_object(body)
     _refuse_what_is_kept_elsewhere(wire)
     tools = read_tools(wire)
@@ -90,23 +90,23 @@ def _messages(wire: Mapping[str, Any]) -> Any:
 
 
 def _params(wire: Mapping[str, Any], choice: Any, *, tools: bool) -> dict[str, Any]:
-    """The settings under the names of Chat Completions. Their values are the upstream's to judge."""
+    """The settings under their names in Chat Completions. The upstream checks their values."""
     text = get_object(wire, "text") or {}
     reasoning = get_object(wire, "reasoning") or {}
     params = {name: wire.get(name) for name in _UNCHANGED}
-    # OpenAI's reasoning models refuse `max_tokens`; a backend that knows only that has its `max_tokens_name`.
+    # OpenAI's reasoning models refuse `max_tokens`. A backend that knows only that name sets `max_tokens_name`.
     params["max_completion_tokens"] = wire.get("max_output_tokens")
     params["reasoning_effort"] = reasoning.get("effort")
     params["verbosity"] = text.get("verbosity")
     params["response_format"] = _response_format(get_object(text, "format", "text"))
-    if tools:  # without tools OpenAI refuses to be told how to choose
+    if tools:  # OpenAI refuses these settings without tools
         params["tool_choice"] = choice
         params["parallel_tool_calls"] = wire.get("parallel_tool_calls")
     return {name: value for name, value in params.items() if value is not None}
 
 
 def _response_format(format_: dict[str, Any] | None) -> dict[str, Any] | None:
-    """`text.format`, flat here, with a level more in Chat Completions. Plain text is what one gets anyway."""
+    """`text.format` in the form of Chat Completions, which has one level more. Plain text is the default."""
     if format_ is None:
         return None
     kind = need_string(format_, "type", "text.format")

@@ -1,10 +1,10 @@
-"""Tools of the Responses contract, told to upstreams that know functions only.
+"""Tools of the Responses contract, for upstreams that know only functions.
 
-A `function` is one. A `custom` tool takes free text: it becomes a function of one string, `input`, and a call of
-it is turned back. The tools in a `namespace` become functions whose names begin with it. What OpenAI runs on its
-own machines (`web_search`, `file_search`, `code_interpreter`, `mcp`, `image_generation`, …) nobody runs here: it is
-not offered to the model, and the answer's `tools` leaves it out. Codex sends `web_search` with every request, so
-refusing is no choice, unless the request insists on the tool.
+A `function` stays one. A `custom` tool takes free text: it becomes a function with one string, `input`, and its calls
+are translated back. The tools in a `namespace` become functions whose names begin with the namespace. Tools that
+OpenAI runs (`web_search`, `file_search`, `code_interpreter`, `mcp`, `image_generation`, …) are not offered to the
+model, and the answer's `tools` does not list them. Codex sends `web_search` with every request, so such a request is
+refused only if its `tool_choice` requires the tool.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from proxy.wire.json_body import (
     wrong,
 )
 
-NAME_LENGTH = 64  # of a function, at OpenAI and most others
+NAME_LENGTH = 64  # the longest name of a function at OpenAI and most others
 
 _CUSTOM_PARAMETERS = {
     "type": "object",
@@ -40,7 +40,7 @@ _CUSTOM_PARAMETERS = {
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """What the client calls a function that has another name, or another form, for the upstream."""
+    """A tool as the client knows it, where the upstream knows it under another name or in another form."""
 
     name: str
     namespace: str | None = None
@@ -48,7 +48,10 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """A request's tools: for the upstream, for turning calls back, and as the answer repeats them."""
+    """A request's tools: for the upstream, for translating calls back, and as the answer repeats them.
+
+    `omissions`: the types of the tools that the upstream is not sent.
+    """
 
     functions: tuple[Tool, ...] = ()
     origins: Mapping[str, Origin] = {}
@@ -57,7 +60,7 @@ class Tools(msgspec.Struct, frozen=True):
 
 
 def function_name(name: str, namespace: str | None) -> str:
-    """The name of a function for upstreams, the same in every turn."""
+    """The name of a function for upstreams. It is the same in every turn."""
     if not namespace:
         return name
     full = f"{namespace}__{name}"
@@ -67,12 +70,12 @@ def function_name(name: str, namespace: str | None) -> str:
 
 
 def custom_arguments(text: str) -> str:
-    """The arguments of the function that a custom tool has become."""
+    """The arguments for a call of the function that a custom tool has become."""
     return msgspec.json.encode({"input": text}).decode()
 
 
 def custom_input(arguments: str) -> str:
-    """What a custom tool gets of a call's arguments; models that ignore the form mean all they wrote."""
+    """A custom tool's input in a call's arguments; all of them if the model ignored the form."""
     try:
         value = msgspec.json.decode(arguments)
     except (ValueError, RecursionError):
@@ -82,8 +85,8 @@ def custom_input(arguments: str) -> str:
 
 
 def read_tools(wire: Mapping[str, Any]) -> Tools:
-    """All tools of a request, those that came in the middle of the conversation too."""
-    reader = _Reader()
+    """All tools of a request, with those that were added in the middle of the conversation."""
+    reader = _ToolReader()
     for value, path in objects(get_array(wire, "tools") or [], "tools"):
         echoed = reader.read(value, path)
         if echoed is not None:
@@ -101,7 +104,7 @@ def _added_later(items: Any) -> Iterable[tuple[list[Any], str]]:
             yield need_array(item, "tools", path), f"{path}.tools"
 
 
-class _Reader:
+class _ToolReader:
     def __init__(self) -> None:
         self.functions: list[Tool] = []
         self.origins: dict[str, Origin] = {}
@@ -109,7 +112,7 @@ class _Reader:
         self.omissions: list[str] = []
 
     def read(self, value: dict[str, Any], path: str, namespace: str | None = None) -> dict[str, Any] | None:
-        """Take a tool in; returns what the answer says of it, which is nothing where it is left out."""
+        """Read a tool. Returns it as the answer repeats it; None if the upstream is not sent it."""
         match need_string(value, "type", path):
             case "function":
                 self._function(value, path, namespace)
@@ -120,8 +123,8 @@ class _Reader:
             case "namespace" if namespace is None:
                 name = need_string(value, "name", path)
                 members = objects(need_array(value, "tools", path), f"{path}.tools")
-                told = [self.read(member, at, name) for member, at in members]
-                return {"description": "", **value, "tools": [one for one in told if one is not None]}
+                echoed = [self.read(member, at, name) for member, at in members]
+                return {"description": "", **value, "tools": [one for one in echoed if one is not None]}
             case hosted:
                 self.omissions.append(hosted[:64])
                 return None
@@ -157,9 +160,9 @@ class _Reader:
 
 
 def read_choice(value: Any, tools: Tools) -> tuple[Any, tuple[Tool, ...]]:
-    """Which tool the model is to use, in the words of Chat Completions, and the tools it may use.
+    """The tool that the model is to use, in the form of Chat Completions, and the tools that it may use.
 
-    `allowed_tools`, which few upstreams know, becomes what it means: only those tools.
+    Few upstreams know `allowed_tools`: only those tools are sent.
     """
     if value is None or value == "none":
         return value, tools.functions
@@ -186,7 +189,7 @@ def read_choice(value: Any, tools: Tools) -> tuple[Any, tuple[Tool, ...]]:
 
 
 def _chosen(value: dict[str, Any], path: str, tools: Tools) -> str | None:
-    """The function a choice names; `None` for a tool that is left out."""
+    """The function that a choice names; None for a tool that the upstream is not sent."""
     kind = need_string(value, "type", path)
     if kind not in {"function", "custom"}:
         return None

@@ -1,12 +1,12 @@
 """Writing answers as OpenAI Responses: the events of a stream, or one whole response object.
 
-https://platform.openai.com/docs/api-reference/responses-streaming: `created` and `in_progress`, then for each item
-of the output that it is there, what it is made of piece by piece, and that it is done; last `completed`,
-`incomplete` or `failed` with all of it once more. An answer that broke off ends with `failed`, never with the bare
-`error` event, which Codex steps over; what was open then is not called done, since clients run a call that is.
+https://platform.openai.com/docs/api-reference/responses-streaming: `created` and `in_progress`; then each item of the
+output is added, filled piece by piece and done; last `completed`, `incomplete` or `failed` with everything once more.
+An answer that broke off ends with `failed`, not with the bare `error` event, which Codex skips. Items that are open
+then never become done: clients run a call that is done.
 
-Reasoning is written as a *summary*, though nobody summed it up: that is the form that Codex shows by default and
-the only one that the AI SDK reads; the raw form, `reasoning_text`, both leave aside.
+Reasoning is written as a *summary*, though it is none: Codex shows summaries by default and the AI SDK reads nothing
+else; both skip the raw form, `reasoning_text`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import assert_never, cast
 
 import msgspec
 
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
 from proxy.contracts.responses.objects import (
     INCOMPLETE,
     ResponseObject,
@@ -27,7 +29,7 @@ from proxy.contracts.responses.objects import (
     summary_part,
     url_citation,
 )
-from proxy.contracts.responses.open_items import Call, Item, Message, Reasoning, Strand
+from proxy.contracts.responses.open_items import OpenCall, OpenItem, OpenMessage, OpenReasoning, TextPart
 from proxy.contracts.responses.tools import Origin, Tools
 from proxy.errors import ProxyError
 from proxy.events import (
@@ -48,22 +50,25 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer, Usage
+from proxy.wire import sse
 from proxy.wire.json_text import json_string
 
 EMPTY = b'""'
 
 
-class StreamWriter:
-    """Writes one streamed answer. What the deltas of an item have in common is encoded once.
+class ResponsesWriter:
+    """Writes one answer. See `proxy.contracts.base.Encoder`. What the deltas of an item share is encoded once.
 
-    `model` is what is said until the upstream names its own; `clock` tells the Unix time. `final` is the response
-    object that the stream ended with.
+    `model` is sent until the upstream names its own; `clock` gives the Unix time.
     """
+
+    headers = EVENT_STREAM
+    early = False
+    abort_on_fault = False
 
     def __init__(
         self, response: ResponseObject, tools: Tools, *, id: str, model: str, clock: Callable[[], float]
     ) -> None:
-        self.final = b""
         self._response = response
         self._clock = clock
         self._origins = tools.origins
@@ -71,26 +76,40 @@ class StreamWriter:
         self._model = model
         self._sequence = 0
         self._begun = False
-        self._output: list[bytes] = []  # items as they will be repeated at the end; empty while they are open
-        self._message: Message | None = None
-        self._reasoning: Reasoning | None = None
-        self._calls: dict[int, Call] = {}
+        self._final = b""  # the response object in the last event
+        self._output: list[bytes] = []  # the items as the last event repeats them; empty while they are open
+        self._message: OpenMessage | None = None
+        self._reasoning: OpenReasoning | None = None
+        self._calls: dict[int, OpenCall] = {}
 
     def feed(self, batch: Batch) -> bytes:
-        """The bytes of a batch; after a terminal event, the end of the body."""
+        """See `Encoder.feed`."""
         return b"".join([self._event(event) for event in batch.events])
+
+    def ping(self) -> bytes:
+        """See `Encoder.ping`."""
+        return sse.PING
+
+    def whole(self, answer: Answer) -> Reply:
+        """See `Encoder.whole`. The body is the response object that the answer's stream would have ended with."""
+        self.feed(Batch(_events_of(answer)))
+        return Reply(200, self._final, JSON)
+
+    def failure(self, error: ProxyError) -> Reply:
+        """See `Encoder.failure`."""
+        return openai_failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta(text):
                 message = self._message
-                if message is not None and message.strand is not None and not message.is_refusal:
-                    return self._delta(message.strand, text)
-                return self._open_part(is_refusal=False) + self._delta(self._open_strand(), text)
+                if message is not None and message.text is not None and not message.is_refusal:
+                    return self._delta(message.text, text)
+                return self._open_part(is_refusal=False) + self._delta(self._open_text(), text)
             case ReasoningDelta(text):
                 opening = b"" if self._reasoning is not None else self._open_reasoning()
                 assert self._reasoning is not None
-                return opening + self._delta(self._reasoning.strand, text)
+                return opening + self._delta(self._reasoning.text, text)
             case ToolCallDelta(index, arguments):
                 return self._arguments(index, arguments)
             case ToolCallStart(index, id_, name):
@@ -100,11 +119,11 @@ class StreamWriter:
                 return self._begin()
             case RefusalDelta(text):
                 message = self._message
-                if message is not None and message.strand is not None and message.is_refusal:
-                    return self._delta(message.strand, text)
-                return self._open_part(is_refusal=True) + self._delta(self._open_strand(), text)
+                if message is not None and message.text is not None and message.is_refusal:
+                    return self._delta(message.text, text)
+                return self._open_part(is_refusal=True) + self._delta(self._open_text(), text)
             case ReasoningSignature(signature):
-                return self._seal(signature)
+                return self._sign(signature)
             case Source(url, title):
                 return self._cite(url, title)
             case Media(media_type, url):
@@ -120,25 +139,25 @@ class StreamWriter:
 
     # -- events
 
-    def _tell(self, type: bytes, rest: bytes) -> bytes:
+    def _write(self, type: bytes, rest: bytes) -> bytes:
         sequence, self._sequence = self._sequence, self._sequence + 1
         return b'event: %b\ndata: {"type":"%b","sequence_number":%d,%b}\n\n' % (type, type, sequence, rest)
 
-    def _delta(self, strand: Strand, text: str) -> bytes:
+    def _delta(self, part: TextPart, text: str) -> bytes:
         sequence, self._sequence = self._sequence, self._sequence + 1
         written = json_string(text)
-        strand.written += written[1:-1]
-        return b'%b%d,"delta":%b}\n\n' % (strand.head, sequence, written)
+        part.written += written[1:-1]
+        return b'%b%d,"delta":%b}\n\n' % (part.head, sequence, written)
 
-    def _added(self, item: Item, written: bytes) -> bytes:
-        return self._tell(b"response.output_item.added", b'"output_index":%d,"item":%b' % (item.index, written))
+    def _added(self, item: OpenItem, written: bytes) -> bytes:
+        return self._write(b"response.output_item.added", b'"output_index":%d,"item":%b' % (item.index, written))
 
-    def _done(self, item: Item, written: bytes) -> bytes:
+    def _done(self, item: OpenItem, written: bytes) -> bytes:
         self._output[item.index] = written
-        return self._tell(b"response.output_item.done", b'"output_index":%d,"item":%b' % (item.index, written))
+        return self._write(b"response.output_item.done", b'"output_index":%d,"item":%b' % (item.index, written))
 
     def _state(self, type: bytes, response: bytes) -> bytes:
-        return self._tell(type, b'"response":%b' % response)
+        return self._write(type, b'"response":%b' % response)
 
     def _place(self, prefix: str) -> tuple[bytes, int]:
         """The id and index of a new item."""
@@ -160,7 +179,7 @@ class StreamWriter:
         status: Status = "incomplete" if incomplete else "completed"
         beginning = self._begin() + self._close_reasoning(status) + self._close_message(status)
         beginning += b"".join([self._close_call(call, cut=bool(incomplete)) for call in self._calls.values()])
-        self.final = self._response.write(
+        self._final = self._response.write(
             status,
             self._model,
             output=self._output,
@@ -168,17 +187,17 @@ class StreamWriter:
             incomplete=incomplete,
             completed_at=None if incomplete else int(self._clock()),
         )
-        return beginning + self._state(b"response.%b" % status.encode(), self.final)
+        return beginning + self._state(b"response.%b" % status.encode(), self._final)
 
     def _fail(self, error: ProxyError, usage: Usage | None) -> bytes:
-        """Tell what there is without calling it done, and leave out calls: half of one is worse than none."""
+        """End with what there is, without making it done, and without calls: half of one must never run."""
         beginning = self._begin()
         for item in (self._reasoning, self._message):
             if item is not None:
                 self._output[item.index] = item.write("incomplete")
         output = [item for item in self._output if item]
-        self.final = self._response.write("failed", self._model, output=output, usage=usage, error=error)
-        return beginning + self._state(b"response.failed", self.final)
+        self._final = self._response.write("failed", self._model, output=output, usage=usage, error=error)
+        return beginning + self._state(b"response.failed", self._final)
 
     # -- message
 
@@ -187,36 +206,36 @@ class StreamWriter:
         beginning = self._close_reasoning()
         message = self._message
         if message is None:
-            message = self._message = Message(*self._place("msg"))
+            message = self._message = OpenMessage(*self._place("msg"))
             beginning += self._added(message, message.write("in_progress"))
         else:
             beginning += self._close_part(message)
         place = b'%b,"content_index":%d' % (message.place, len(message.parts))
         message.is_refusal = is_refusal
-        message.strand = (
-            Strand(b"response.refusal.delta", place)
+        message.text = (
+            TextPart(b"response.refusal.delta", place)
             if is_refusal
-            else Strand(b"response.output_text.delta", place, b',"logprobs":[]')
+            else TextPart(b"response.output_text.delta", place, b',"logprobs":[]')
         )
-        return beginning + self._tell(b"response.content_part.added", b'%b,"part":%b' % (place, message.part))
+        return beginning + self._write(b"response.content_part.added", b'%b,"part":%b' % (place, message.part))
 
-    def _open_strand(self) -> Strand:
+    def _open_text(self) -> TextPart:
         assert self._message is not None
-        assert self._message.strand is not None
-        return self._message.strand
+        assert self._message.text is not None
+        return self._message.text
 
-    def _close_part(self, message: Message) -> bytes:
-        strand = message.strand
-        if strand is None:
+    def _close_part(self, message: OpenMessage) -> bytes:
+        text = message.text
+        if text is None:
             return b""
         part = message.part
         if message.is_refusal:
-            told = self._tell(b"response.refusal.done", b'%b,"refusal":%b' % (strand.place, strand.text))
+            done = self._write(b"response.refusal.done", b'%b,"refusal":%b' % (text.place, text.json))
         else:
-            told = self._tell(b"response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (strand.place, strand.text))
+            done = self._write(b"response.output_text.done", b'%b,"text":%b,"logprobs":[]' % (text.place, text.json))
         message.parts.append(part)
-        message.annotations, message.strand = [], None
-        return told + self._tell(b"response.content_part.done", b'%b,"part":%b' % (strand.place, part))
+        message.annotations, message.text = [], None
+        return done + self._write(b"response.content_part.done", b'%b,"part":%b' % (text.place, part))
 
     def _close_message(self, status: Status = "completed") -> bytes:
         message, self._message = self._message, None
@@ -227,29 +246,29 @@ class StreamWriter:
     def _cite(self, url: str, title: str) -> bytes:
         message = self._message
         beginning = b""
-        if message is None or message.strand is None or message.is_refusal:
+        if message is None or message.text is None or message.is_refusal:
             beginning = self._open_part(is_refusal=False)
             message = self._message
             assert message is not None
-        strand = self._open_strand()
-        at = len(msgspec.json.decode(strand.text, type=str))
+        text = self._open_text()
+        at = len(msgspec.json.decode(text.json, type=str))
         citation = url_citation(url, title, at)
         number = len(message.annotations)
         message.annotations.append(citation)
-        return beginning + self._tell(
+        return beginning + self._write(
             b"response.output_text.annotation.added",
-            b'%b,"annotation_index":%d,"annotation":%b' % (strand.place, number, citation),
+            b'%b,"annotation_index":%d,"annotation":%b' % (text.place, number, citation),
         )
 
     # -- reasoning
 
     def _open_reasoning(self) -> bytes:
         beginning = self._close_message()
-        item = self._reasoning = Reasoning(*self._place("rs"))
+        item = self._reasoning = OpenReasoning(*self._place("rs"))
         return (
             beginning
             + self._added(item, reasoning_item(item.id, (), "", "in_progress"))
-            + self._tell(
+            + self._write(
                 b"response.reasoning_summary_part.added",
                 b'%b,"summary_index":0,"part":%b' % (item.place, summary_part(EMPTY)),
             )
@@ -260,77 +279,77 @@ class StreamWriter:
         if item is None:
             return b""
         place = b'%b,"summary_index":0' % item.place
-        text = item.strand.text
+        text = item.text.json
         return (
-            self._tell(b"response.reasoning_summary_text.done", b'%b,"text":%b' % (place, text))
-            + self._tell(b"response.reasoning_summary_part.done", b'%b,"part":%b' % (place, summary_part(text)))
+            self._write(b"response.reasoning_summary_text.done", b'%b,"text":%b' % (place, text))
+            + self._write(b"response.reasoning_summary_part.done", b'%b,"part":%b' % (place, summary_part(text)))
             + self._done(item, item.write(status, signature))
         )
 
-    def _seal(self, signature: str) -> bytes:
-        """A seal is on what was thought so far, so that item is done; one on nothing is an item of its own."""
+    def _sign(self, signature: str) -> bytes:
+        """A signature ends the reasoning item that is open. Without one it becomes an item of its own."""
         if self._reasoning is not None:
             return self._close_reasoning(signature=signature)
-        item = Item(*self._place("rs"))
+        item = OpenItem(*self._place("rs"))
         added = self._added(item, reasoning_item(item.id, (), "", "in_progress"))
         return added + self._done(item, reasoning_item(item.id, (), signature, "completed"))
 
     # -- calls
 
     def _open_call(self, index: int, call_id: str, name: str) -> bytes:
-        """Calls stay open to the end of the answer: their pieces may interleave."""
+        """Open a call. Calls stay open to the end of the answer: their pieces may interleave."""
         origin = self._origins.get(name) or Origin(name)
         beginning = self._close_reasoning() + self._close_message()
         if index in self._calls:
             beginning += self._close_call(self._calls[index], cut=False)
         id_, place = self._place("ctc" if origin.custom else "fc")
-        call = self._calls[index] = Call(id_, place, call_id, origin)
+        call = self._calls[index] = OpenCall(id_, place, call_id, origin)
         return beginning + self._added(call, call_item(id_, call_id, origin, EMPTY, "in_progress"))
 
     def _arguments(self, index: int, arguments: str) -> bytes:
         call = self._calls.get(index)
         if call is None:
             return b""
-        if call.origin.custom:  # its input is known when all of the JSON around it is
-            call.strand.written += json_string(arguments)[1:-1]
+        if call.origin.custom:  # its input is known only when the JSON around it is complete
+            call.arguments.written += json_string(arguments)[1:-1]
             return b""
-        return self._delta(call.strand, arguments)
+        return self._delta(call.arguments, arguments)
 
-    def _close_call(self, call: Call, *, cut: bool) -> bytes:
-        """Clients run a call that is done: one that the answer's end cut off is only listed, as incomplete."""
+    def _close_call(self, call: OpenCall, *, cut: bool) -> bytes:
+        """End a call. Clients run a call that is done: one that is cut off is only listed, as incomplete."""
         if cut and not call.is_whole:
             self._output[call.index] = call.write("incomplete")
             return b""
         value = call.value()
         if call.origin.custom:
-            told = self._tell(b"response.custom_tool_call_input.delta", b'%b,"delta":%b' % (call.place, value))
-            told += self._tell(b"response.custom_tool_call_input.done", b'%b,"input":%b' % (call.place, value))
+            done = self._write(b"response.custom_tool_call_input.delta", b'%b,"delta":%b' % (call.place, value))
+            done += self._write(b"response.custom_tool_call_input.done", b'%b,"input":%b' % (call.place, value))
         else:
-            told = self._tell(
+            done = self._write(
                 b"response.function_call_arguments.done",
                 b'%b,"name":%b,"arguments":%b' % (call.place, json_string(call.origin.name), value),
             )
-        return told + self._done(call, call.write("completed"))
+        return done + self._done(call, call.write("completed"))
 
     # -- media
 
     def _media(self, media_type: str, url: str) -> bytes:
-        """An image becomes an item; a file elsewhere becomes a link; other data has no place in the contract."""
+        """An image becomes an item; a file at an address becomes a link; other data has no place in the contract."""
         data = image_data(media_type, url)
         if not data:
             return b"" if url.startswith("data:") else self._cite(url, media_type)
         beginning = self._close_reasoning() + self._close_message()
-        item = Item(*self._place("ig"))
+        item = OpenItem(*self._place("ig"))
         return (
             beginning
             + self._added(item, image_item(item.id, "", "in_progress"))
-            + self._tell(b"response.image_generation_call.completed", item.place)
+            + self._write(b"response.image_generation_call.completed", item.place)
             + self._done(item, image_item(item.id, data, "completed"))
         )
 
 
-def whole_body(writer: StreamWriter, answer: Answer) -> bytes:
-    """A whole response object: the one that the answer's stream would have ended with."""
+def _events_of(answer: Answer) -> list[StreamEvent]:
+    """The events of a stream with this answer."""
     events: list[StreamEvent] = [Start(answer.id, answer.model)]
     if answer.reasoning:
         events.append(ReasoningDelta(answer.reasoning))
@@ -345,5 +364,4 @@ def whole_body(writer: StreamWriter, answer: Answer) -> bytes:
     for index, call in enumerate(answer.tool_calls):
         events += [ToolCallStart(index, call.id, call.name), ToolCallDelta(index, call.arguments)]
     events.append(Finish(cast("FinishReason", answer.finish_reason), answer.usage))
-    writer.feed(Batch(events))
-    return writer.final
+    return events

@@ -22,7 +22,7 @@ from proxy.backends.litellm.http import TAKES_HANDLER, Exchange
 from proxy.backends.litellm.settings import LiteLLMSettings
 from proxy.backends.redact import Redactor
 from proxy.contracts.anthropic.request import decode_request
-from proxy.contracts.anthropic.writer import StreamWriter
+from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.errors import ConfigError, Unsupported, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -499,7 +499,7 @@ async def test_anthropic_thinking_and_tool_use(upstream: ScriptedUpstream, opene
     assert told(got, Finish)[0].reason == "tool_calls"
 
     # A client of Anthropic's keeps the thought with its seal, and brings it back beside the tool's answer.
-    stream = StreamWriter(id="m", request_id="r", model="m", input_tokens=lambda: 1).feed(Batch(got.events))
+    stream = AnthropicWriter(id="m", request_id="r", model="m", input_tokens=lambda: 1).feed(Batch(got.events))
     parts = [json.loads(data).get("delta", {}) for _, data in SSEDecoder().feed(stream)]
     thought = {
         "type": "thinking",

@@ -241,7 +241,7 @@ def test_an_earlier_answer_with_thoughts_and_calls():
     )
 
 
-def test_each_sealed_thought_keeps_its_seal():
+def test_each_signed_reasoning_keeps_its_signature():
     first, second = said(
         {"type": "thinking", "thinking": "a", "signature": "s1"},
         {"type": "tool_use", "id": "c", "name": "f", "input": {}},
@@ -252,7 +252,7 @@ def test_each_sealed_thought_keeps_its_seal():
     assert (second.reasoning, second.reasoning_signature, second.text) == ("b", "s2", "t")
 
 
-def test_thoughts_that_nobody_sealed_make_no_new_turn():
+def test_unsigned_reasoning_begins_no_new_turn():
     (message,) = said(
         {"type": "text", "text": "t"}, {"type": "thinking", "thinking": "a", "signature": ""}, {"type": "thinking"}
     )

@@ -112,10 +112,10 @@ def test_calls_and_their_results():
 
 
 def test_thoughts_go_back_only_with_their_seal():
-    sealed = Message("assistant", (Text("t"),), reasoning="hm", reasoning_signature="s")
+    signed = Message("assistant", (Text("t"),), reasoning="hm", reasoning_signature="s")
     hidden = Message("assistant", (Text("t"),), reasoning_signature="s")
     bare = Message("assistant", (Text("t"),), reasoning="hm")
-    content = [turns(*HI, one, *HI)[1]["content"] for one in (sealed, hidden, bare)]
+    content = [turns(*HI, one, *HI)[1]["content"] for one in (signed, hidden, bare)]
     assert content == [
         [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "t"}],
         [{"type": "thinking", "thinking": "", "signature": "s"}, {"type": "text", "text": "t"}],
@@ -329,8 +329,8 @@ def test_a_model_does_not_think_where_that_would_be_refused():
     assert "thinking" not in encode(request(*answered, params=effort))
     assert "thinking" in encode(request(*answered, *HI, params=effort))
     assert "thinking" in encode(request(*answered, params=effort), "claude-opus-4-6")
-    sealed = msgspec.structs.replace(call, reasoning_signature="s")
-    assert "thinking" in encode(request(*HI, sealed, answered[2], params=effort))
+    signed = msgspec.structs.replace(call, reasoning_signature="s")
+    assert "thinking" in encode(request(*HI, signed, answered[2], params=effort))
 
 
 def test_a_schema_and_an_effort_share_their_place():

@@ -15,7 +15,7 @@ from proxy.contracts.anthropic import blocks as anthropic_blocks
 from proxy.contracts.anthropic.errors import error_body
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
-from proxy.contracts.anthropic.writer import PING, StreamWriter, whole_body
+from proxy.contracts.anthropic.writer import PING, AnthropicWriter, whole_body
 from proxy.errors import InternalError, Limit, UpstreamFailed, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -77,7 +77,7 @@ TRANSCRIPTS = {
 
 
 def writer(*, model="asked-for"):
-    return StreamWriter(id="msg_7", request_id="r7", model=model, input_tokens=lambda: 9)
+    return AnthropicWriter(id="msg_7", request_id="r7", model=model, input_tokens=lambda: 9)
 
 
 def frames(stream):
@@ -218,7 +218,7 @@ def test_the_model_is_the_upstreams_or_else_the_one_that_was_asked_for():
 # blocks
 
 
-def test_a_sealed_thought_is_a_block_of_its_own():
+def test_signed_reasoning_is_a_block_of_its_own():
     events = [
         Start("", "m"),
         ReasoningDelta("a"),

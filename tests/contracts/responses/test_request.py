@@ -268,7 +268,7 @@ def test_the_whole_thought_counts_more_than_its_summary():
     assert messages(item)[0].reasoning == "a\n\nb"
 
 
-def test_an_item_of_reasoning_that_is_only_sealed_keeps_its_seal():
+def test_a_reasoning_item_with_only_a_signature_keeps_it():
     [heard] = messages({"type": "reasoning", "summary": [], "encrypted_content": "chat-proxy:seal"})
     assert (heard.reasoning, heard.reasoning_signature) == (None, "seal")
 

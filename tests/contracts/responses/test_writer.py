@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from proxy.contracts.responses.objects import ResponseObject
 from proxy.contracts.responses.request import decode_request
 from proxy.contracts.responses.tools import custom_arguments, read_tools
-from proxy.contracts.responses.writer import StreamWriter, whole_body
+from proxy.contracts.responses.writer import ResponsesWriter
 from proxy.errors import RateLimited, UpstreamFailed, UpstreamIdle, UpstreamRefused, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -113,7 +113,7 @@ def writer(wire=None, *, model="asked-for"):
     wire = WIRE if wire is None else wire
     tools = read_tools(wire)
     response = ResponseObject(wire, tools, id="resp_7", created=1793000000)
-    return StreamWriter(response, tools, id="7", model=model, clock=lambda: 1793000002.5)
+    return ResponsesWriter(response, tools, id="7", model=model, clock=lambda: 1793000002.5)
 
 
 def sdk_reads(reader: ResponsesReader):
@@ -347,7 +347,7 @@ def test_wherever_it_breaks_off_the_stream_ends_as_failed(events, data):
 def test_a_whole_answer_says_what_its_stream_would_have_ended_with(events):
     collector = Collector()
     collector.add(Batch(events))
-    whole = msgspec.json.decode(whole_body(writer({}), collector.answer()))
+    whole = msgspec.json.decode(writer({}).whole(collector.answer()).body)
     streamed = read_responses(writer({}).feed(Batch(events))).response
     assert output_text(whole) == output_text(streamed)
     for name in ("status", "incomplete_details", "usage", "model", "created_at", "completed_at", "tools"):
@@ -369,7 +369,7 @@ def test_a_whole_answer_is_read_by_the_official_sdk():
         media=(("image/png", "data:image/png;base64,QUJD"),), tool_calls=(ToolCall("c", "apply_patch", '{"input":"p"}'),),
         finish_reason="tool_calls", usage=Usage(3, 4, 1, 2),
     )  # fmt: skip
-    response = Response.model_validate_json(whole_body(writer(), answer))
+    response = Response.model_validate_json(writer().whole(answer).body)
     assert (response.id, response.model, response.status, response.output_text) == ("resp_7", "m", "completed", "hi")
     reasoning, message, image, call = response.output
     assert (reasoning.summary[0].text, reasoning.encrypted_content) == ("hm", "chat-proxy:seal")
@@ -380,7 +380,7 @@ def test_a_whole_answer_is_read_by_the_official_sdk():
 
 
 def test_a_whole_answer_that_was_cut_short_says_so():
-    response = Response.model_validate_json(whole_body(writer(), Answer(text="hi", finish_reason="length")))
+    response = Response.model_validate_json(writer().whole(Answer(text="hi", finish_reason="length")).body)
     assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert response.output[0].status == "incomplete"
 
@@ -398,7 +398,7 @@ TOOL_CALLS = st.lists(
 @given(TEXTS, st.text(), st.text(), TOOL_CALLS)
 def test_a_client_that_sends_an_answer_back_says_what_the_model_said(text, reasoning, signature, calls):
     answer = Answer(text=text, reasoning=reasoning, reasoning_signature=signature, tool_calls=tuple(calls))
-    output = msgspec.json.decode(whole_body(writer(), answer))["output"]
+    output = msgspec.json.decode(writer().whole(answer).body)["output"]
     results = [{"type": "function_call_output", "call_id": call.id, "output": "done"} for call in calls]
     body = {"tools": WIRE["tools"], "input": [{"role": "user", "content": "hi"}, *output, *results]}
     said = decode_request(msgspec.json.encode(body), id="r1").messages
