@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.contracts.chat.frontend import ChatEncoder
+from proxy.contracts.chat.writer import ChatWriter
 from proxy.events import Batch
 from tests.support.app import Opener, Process, Running, openai_config
 from tests.support.clients import Head, RawClient
@@ -225,13 +225,13 @@ async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_int
     proxy = await open_house(openai_config(upstream.url))
     said: list[bytes] = []
 
-    def feed(_encoder: ChatEncoder, _batch: Batch) -> bytes:
+    def feed(_writer: ChatWriter, _batch: Batch) -> bytes:
         if said:
             raise ZeroDivisionError
         said.append(b"data:One\n\n")
         return said[0]
 
-    monkeypatch.setattr(ChatEncoder, "feed", feed)
+    monkeypatch.setattr(ChatWriter, "feed", feed)
     upstream.play(*openai_stream(["One", " two"], gap_s=0.02))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, ASK)

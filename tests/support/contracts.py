@@ -18,7 +18,7 @@ from proxy.contracts.ag_ui import writer as ag_ui_writer
 from proxy.contracts.ai_sdk import text_writer as ai_text
 from proxy.contracts.ai_sdk import writer as ai_sdk_writer
 from proxy.contracts.anthropic import writer as anthropic_writer
-from proxy.contracts.chat import writer as plain
+from proxy.contracts.chat import writer as chat_writer
 from proxy.contracts.ollama import writer as ollama_writer
 from proxy.contracts.openai import writer as openai_writer
 from proxy.contracts.responses import objects as openai_responses_object
@@ -141,7 +141,7 @@ LOST_MEDIA = Notice("ignored_media", "an image was left out: this contract has n
 # -- chat, ai-text ---------------------------------------------------------------------------------------------------
 
 
-def _chat(dialect: plain.Dialect) -> Contract:
+def _chat(dialect: chat_writer.Dialect) -> Contract:
     def read_it(pieces: Pieces) -> Events:
         named = [(name, data) for name, data in read(reading.ConformantReader, pieces) if name != "message"]
         notices = [Notice("", data) for name, data in named if name == "notice"]
@@ -172,7 +172,7 @@ def _chat(dialect: plain.Dialect) -> Contract:
     return Contract(
         "chat",
         "txt",
-        lambda: plain.AnswerWriter(dialect, request_id="req-1").feed,
+        lambda: chat_writer.ChatWriter(dialect, request_id="req-1").feed,
         reading.chat if dialect == "json" else read_it,
         left,
         seen,
@@ -253,7 +253,7 @@ def _ollama(form: ollama_writer.Form) -> Contract:
     return Contract(
         "ollama",
         "ndjson",
-        lambda: ollama_writer.AnswerWriter(form, request, now_ns=TEN_O_CLOCK, clock=lambda: 5 * 10**9).feed,
+        lambda: ollama_writer.OllamaWriter(form, request, now_ns=TEN_O_CLOCK, clock=lambda: 5 * 10**9).feed,
         lambda pieces: reading.ollama(pieces, generate=form is ollama_writer.GENERATE),
         losing(ReasoningSignature, Source, Media, Notice),
         seen,
@@ -275,7 +275,7 @@ def _ag_ui(version: str | None, *untold: type) -> Contract:
     return Contract(
         "ag-ui",
         "sse",
-        lambda: ag_ui_writer.RunWriter(run, message_id="msg-1").feed,
+        lambda: ag_ui_writer.AGUIWriter(run, message_id="msg-1").feed,
         lambda pieces: reading.fed(RunReader(version), pieces).events,
         losing(*untold),
         seen,
@@ -283,7 +283,7 @@ def _ag_ui(version: str | None, *untold: type) -> Contract:
 
 
 CONTRACTS: Mapping[str, Contract] = {
-    **{f"chat-{dialect}": _chat(dialect) for dialect in plain.DIALECTS},
+    **{f"chat-{dialect}": _chat(dialect) for dialect in chat_writer.DIALECTS},
     "openai": Contract(
         "openai",
         "sse",
@@ -309,12 +309,12 @@ CONTRACTS: Mapping[str, Contract] = {
     "ai-sdk": Contract(
         "ai-sdk",
         "sse",
-        lambda: ai_sdk_writer.StreamWriter(id="req-1", usage=True).feed,
+        lambda: ai_sdk_writer.AISDKWriter(id="req-1", usage=True).feed,
         reading.ai_sdk,
         losing(),
     ),
     "ai-text": Contract(
-        "ai-text", "txt", lambda: ai_text.TextWriter().feed, reading.ai_text, ONLY_TEXT, _seen_in_bare_text
+        "ai-text", "txt", lambda: ai_text.AITextWriter().feed, reading.ai_text, ONLY_TEXT, _seen_in_bare_text
     ),
     "ag-ui": _ag_ui("1.0"),
     "ag-ui-0.0.59": _ag_ui("0.0.59"),

@@ -9,7 +9,8 @@ from textwrap import dedent, indent
 from proxy.backends.base import kind
 from proxy.config.frontends import FrontendSettings
 from proxy.config.load import load_config
-from proxy.contracts.declared.writer import AnswerWriter, Contract
+from proxy.contracts.declared.contract import Contract
+from proxy.contracts.declared.writer import DeclaredWriter
 from proxy.events import Batch, StreamEvent
 
 FOUNDING = """
@@ -51,9 +52,9 @@ def response(text: str) -> Contract:
     return contract("path: /own\nresponse:\n" + indent(dedent(text).strip(), "  "))
 
 
-def writer(declared: Contract, *, model: str = "m-1", **echoed: object) -> AnswerWriter:
+def writer(declared: Contract, *, model: str = "m-1", **echoed: object) -> DeclaredWriter:
     named = {f"request.{name}": value for name, value in echoed.items()}
-    return AnswerWriter(declared, id="req-1", model=model, created=1_700_000_000, echoed=named)
+    return DeclaredWriter(declared, id="req-1", model=model, created=1_700_000_000, echoed=named)
 
 
 def written(declared: Contract, *events: StreamEvent, **known: object) -> bytes:

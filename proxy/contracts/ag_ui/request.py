@@ -1,7 +1,7 @@
-"""Requests of AG-UI, the Agent-User Interaction protocol: `RunAgentInput` of 1.0 and of 0.0.x.
+"""Read requests of AG-UI, the Agent-User Interaction protocol: `RunAgentInput` of 1.0 and of 0.0.x.
 
-https://docs.ag-ui.com/concepts/messages. Of a run's input the model gets the messages, the tools, and the context
-as a system message; the settings are read from `forwardedProps`. `state` is the application's own business.
+https://docs.ag-ui.com/concepts/messages. The model gets the messages, the tools, and the context as a system message.
+Settings are read from `forwardedProps`. `state` belongs to the application and is ignored.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ DIALECT = "ag-ui"
 
 _ROLES = "developer, system, user, assistant, tool, reasoning, activity"
 _MEDIA = {"image": "image/*", "audio": "audio/*", "video": "video/*", "document": ""}
-"""Kinds of parts with a source, and the media type that is meant when none is named."""
+"""The kinds of parts that have a source, each with the media type that applies when the source names none."""
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
-    """Read a run's input. Raises `BadRequest` saying what is wrong and where; unknown fields never are.
+    """Read a run's input. Raises `BadRequest` that says what is wrong and where. Unknown fields are ignored.
 
-    `wire` keeps what the answer has to repeat: the names of thread and run, and the version the client speaks.
+    `wire` keeps the fields that the answer needs: the ids of thread and run, and the client's protocol version.
     """
     fields = parse_object(body)
     props = fields.get("forwardedProps")
     props = props if type(props) is dict else {}
     if get_array(fields, "resume"):
-        raise BadRequest("resume: no run here was interrupted, so there is nothing to go on with", param="resume")
+        raise BadRequest("resume: no run here was interrupted, so there is nothing to resume", param="resume")
     messages = need_array(fields, "messages")
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
@@ -81,22 +81,22 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
 
 
 def _with_context(messages: tuple[Message, ...], values: list[Any] | None) -> tuple[Message, ...]:
-    """The messages, with what the application tells of itself after its other instructions."""
-    told = [
+    """The messages, with the application's context after the first system messages."""
+    items = [
         f"{need_string(item, 'description', at)}:\n{need_string(item, 'value', at)}"
         for item, at in objects(values or [], "context")
     ]
-    if not told:
+    if not items:
         return messages
     first = next(
         (n for n, message in enumerate(messages) if message.role not in ("system", "developer")), len(messages)
     )
-    context = Message("system", (Text("Context from the application:\n\n" + "\n\n".join(told)),))
+    context = Message("system", (Text("Context from the application:\n\n" + "\n\n".join(items)),))
     return (*messages[:first], context, *messages[first:])
 
 
 def _messages(values: list[Any]) -> tuple[Message, ...]:
-    """The conversation. Reasoning is a message of its own there, and belongs to the assistant's that follows it."""
+    """The conversation. In AG-UI reasoning is a message of its own; it belongs to the assistant message that follows."""
     found: list[Message] = []
     thoughts: list[tuple[str, str]] = []
     for value, path in objects(values, "messages"):
@@ -111,7 +111,7 @@ def _messages(values: list[Any]) -> tuple[Message, ...]:
                 text = get_string(value, "content", path) or ""
                 thoughts.append((text, get_string(value, "encryptedValue", path) or ""))
                 continue
-            case "activity":  # progress that the application shows; no part of the conversation
+            case "activity":  # progress that the application shows; not part of the conversation
                 continue
             case role:
                 at = f"{path}.role"
@@ -121,10 +121,10 @@ def _messages(values: list[Any]) -> tuple[Message, ...]:
 
 
 def _assistant(value: dict[str, Any], path: str, thoughts: list[tuple[str, str]]) -> Message:
-    """What the model said. Of its reasoning, where some is sealed, the last of that: a seal holds for its own text."""
+    """An assistant message. A signature is valid for its own text only, so the last signed reasoning counts."""
     text = get_string(value, "content", path)
-    sealed = next((thought for thought in reversed(thoughts) if thought[1]), None)
-    reasoning, signature = sealed or ("".join([text for text, _ in thoughts]), "")
+    signed = next((thought for thought in reversed(thoughts) if thought[1]), None)
+    reasoning, signature = signed or ("".join([text for text, _ in thoughts]), "")
     return Message(
         "assistant",
         (Text(text),) if text else (),
@@ -146,7 +146,7 @@ def _tool_calls(values: list[Any] | None, at: str) -> tuple[ToolCall, ...]:
 
 
 def _result(value: dict[str, Any], path: str) -> Message:
-    """What a tool brought; with `error`, that it failed, and the error says why where the content does not."""
+    """A tool's result. `error` marks a failure, and is the result's text if there is no content."""
     error = get_string(value, "error", path)
     parts = _content(value, path)
     if error and not parts:
@@ -155,9 +155,9 @@ def _result(value: dict[str, Any], path: str) -> Message:
 
 
 def _paired(messages: list[Message]) -> list[Message]:
-    """Calls and results as upstreams want them: results right after the message with the calls, and no call without.
+    """Put each result right after the message with its call, as upstreams require, and drop calls without a result.
 
-    Where an agent names no parent for its calls, clients keep each in a message of its own: those are one again.
+    When an agent names no parent for its calls, clients keep each call in a message of its own; those are merged.
     """
     results = {message.tool_call_id: message for message in messages if message.role == "tool"}
     found: list[Message] = []
@@ -188,7 +188,7 @@ def _merged(first: Message, second: Message) -> Message:
 def _content(value: dict[str, Any], path: str) -> tuple[Part, ...]:
     content = value.get("content")
     if type(content) is str:
-        return (Text(content),) if content else ()  # some upstreams refuse a text without any
+        return (Text(content),) if content else ()  # some upstreams refuse empty text
     if type(content) is not list:
         raise wrong(f"{path}.content", "a string or a list of parts", content)
     parts = [_part(part, at) for part, at in objects(content, f"{path}.content")]
@@ -196,7 +196,7 @@ def _content(value: dict[str, Any], path: str) -> tuple[Part, ...]:
 
 
 def _part(part: dict[str, Any], path: str) -> Part | None:
-    """A part of a message; None for an empty text, and for an unknown type, which the protocol wants dropped."""
+    """A part of a message; None for empty text, and for an unknown type, which the protocol says to drop."""
     kind = need_string(part, "type", path)
     if kind == "text":
         text = need_string(part, "text", path)

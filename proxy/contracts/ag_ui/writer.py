@@ -1,8 +1,9 @@
-"""Writing answers as runs of AG-UI: `RUN_STARTED`, messages and tool calls, `RUN_FINISHED` or `RUN_ERROR`.
+"""Write answers as runs of AG-UI: `RUN_STARTED`, messages and tool calls, then `RUN_FINISHED` or `RUN_ERROR`.
 
-https://docs.ag-ui.com/concepts/events. One JSON object an event, no null, no empty delta, and nothing after the
-end: clients take `[DONE]` for broken JSON. A client fails its whole run at an event it does not know, and those of
-0.0.x do not say which they are: they get what all since 0.0.37 know, and more where they name their version.
+https://docs.ag-ui.com/concepts/events. Each event is one JSON object without nulls and empty deltas. Nothing follows
+the end, not even `[DONE]`, which clients take for broken JSON. A client fails its whole run at an event that it does
+not know, and clients of 0.0.x do not name their version: they get the events that all versions since 0.0.37 know, and
+a client that names its version gets more.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.errors import BrokenToolCall, ProxyError
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import EVENT_STREAM, encode_error, error_headers
+from proxy.errors import BrokenToolCall, InternalError, ProxyError
 from proxy.events import (
     Batch,
     Fault,
@@ -30,14 +33,15 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
-from proxy.request import Usage
+from proxy.request import Answer, Usage
 from proxy.wire.json_text import json_line, json_string
 from proxy.wire.omissions import notice_json
+from proxy.wire.sse import PING
 from proxy.wire.text import error_line
 from proxy.wire.usage import camel_counts
 
-SPOKEN = "1.0"
-"""The version of the protocol that is written to clients that know it."""
+PROTOCOL_VERSION = "1.0"
+"""The version of the protocol that clients of 1.0 and later get."""
 
 _TAIL = b"}\n\n"
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){1,2}")
@@ -46,7 +50,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer repeats of its request. `version` is what the client says it speaks, if it says so."""
+    """The fields of a request that its answer repeats. `version` is the client's protocol version, if it names one."""
 
     thread_id: str
     run_id: str
@@ -55,7 +59,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Call:
-    """A tool call that is being written. `head` is what all its pieces begin with."""
+    """A tool call that is being written. `head` is the beginning of each of its `TOOL_CALL_ARGS` events."""
 
     __slots__ = ("arguments", "head", "id", "name")
 
@@ -65,27 +69,32 @@ class _Call:
         self.arguments: list[str] = []
 
     def end(self) -> bytes:
-        """Its end; without arguments it has the empty object."""
-        given = b"" if self.arguments else b'%b"{}"%b' % (self.head, _TAIL)
-        return b'%bdata: {"type":"TOOL_CALL_END","toolCallId":%b}\n\n' % (given, json_string(self.id))
+        """The event that ends it, after the empty object if it has no arguments."""
+        arguments = b"" if self.arguments else b'%b"{}"%b' % (self.head, _TAIL)
+        return b'%bdata: {"type":"TOOL_CALL_END","toolCallId":%b}\n\n' % (arguments, json_string(self.id))
 
     @property
     def broken(self) -> bool:
-        """Whether its arguments are no JSON, as when the answer reached its limit inside them."""
+        """Whether its arguments are no JSON, for example because the answer reached its token limit inside them."""
         return bool(self.arguments) and json_line("".join(self.arguments)) is None
 
 
-class RunWriter:
+class AGUIWriter:
     """Writes one run.
 
-    All that the model says at one go is one message, `message_id`, with the tool calls: so the client sends it back
-    as the upstream wants it. The id must differ from those of all other messages in the thread.
+    The answer's text and tool calls form one message, `message_id`, so the client sends them back as upstreams expect
+    them. The id must differ from the ids of all other messages in the thread.
     """
 
-    def __init__(self, run: Run, *, message_id: str) -> None:
+    headers = EVENT_STREAM
+    early = False
+    abort_on_fault = False
+
+    def __init__(self, run: Run, *, message_id: str, request_id: str = "") -> None:
         self._run = run
+        self._request_id = request_id
         version = _numbers(run.version)
-        self._told_all = version >= (1, 0)
+        self._is_v1 = version >= (1, 0)
         self._reasoning = _reasoning_events(version)
         self._id = message_id
         self._message = json_string(message_id)
@@ -93,10 +102,10 @@ class RunWriter:
         self._model = ""
         self._started = False
         self._ended = False
-        self._open = ""  # what is open: text or reasoning
+        self._open = ""  # the kind of the open part: text or reasoning
         self._thoughts = 0
-        self._thought = b""  # the id of the reasoning that is open
-        self._thought_head = b""
+        self._thought = b""  # the id of the open reasoning
+        self._thought_head = b""  # the beginning of each of its delta events
         self._signature = ""
         self._calls: dict[int, _Call] = {}
         self._unsent = b""
@@ -104,7 +113,7 @@ class RunWriter:
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch; after a terminal event, the end of the body.
 
-        Raises `BrokenToolCall` for an answer that the protocol has no way to tell.
+        Raises `BrokenToolCall` for an answer that the protocol cannot carry.
         """
         if self._ended:
             return b""
@@ -113,9 +122,18 @@ class RunWriter:
             return self._finished(events)
         return b"".join([self._event(event) for event in events])
 
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:  # noqa: ARG002 - `decode_request` makes no unstreamed requests
+        return self.failure(InternalError("a run is always streamed"))
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error, self._request_id)
+
     def _event(self, event: StreamEvent) -> bytes:
         match event:
-            case TextDelta(text) | RefusalDelta(text):  # the protocol knows no refusals: they are what was said
+            case TextDelta(text) | RefusalDelta(text):  # the protocol has no refusals, so a refusal is text
                 if not text:
                     return b""
                 if self._open == "text":
@@ -153,14 +171,14 @@ class RunWriter:
 
     def _start(self, model: str) -> bytes:
         self._model = model or self._model
-        if self._started:  # a second upstream goes on with the answer
+        if self._started:  # a second upstream continues the answer
             return b""
         self._started = True
         event = {"type": "RUN_STARTED", "threadId": self._run.thread_id, "runId": self._run.run_id}
         if self._run.parent_run_id is not None:
             event["parentRunId"] = self._run.parent_run_id
-        if self._told_all:
-            event["protocolVersion"] = SPOKEN
+        if self._is_v1:
+            event["protocolVersion"] = PROTOCOL_VERSION
         return _frame(event)
 
     def _begin_text(self) -> bytes:
@@ -183,7 +201,7 @@ class RunWriter:
         ) % (closed, self._thought, self._thought)
 
     def _sign(self, signature: str) -> bytes:
-        """Keep the seal until its reasoning ends; reasoning that is all seal has a message without text."""
+        """Keep the signature until its reasoning ends. Reasoning without text still gets a message to carry it."""
         if self._reasoning != "REASONING":
             return b""
         begin = b"" if self._open == "reasoning" else self._begin_reasoning()
@@ -201,16 +219,16 @@ class RunWriter:
     def _close_reasoning(self) -> bytes:
         if self._reasoning == "THINKING":
             return b'data: {"type":"THINKING_TEXT_MESSAGE_END"}\n\ndata: {"type":"THINKING_END"}\n\n'
-        seal = b""
+        signature = b""
         if self._signature:
-            seal = (
+            signature = (
                 b'data: {"type":"REASONING_ENCRYPTED_VALUE","subtype":"message","entityId":%b,"encryptedValue":%b}\n\n'
             ) % (self._thought, json_string(self._signature))
             self._signature = ""
         return (
             b'data: {"type":"REASONING_MESSAGE_END","messageId":%b}\n\n'
             b'%bdata: {"type":"REASONING_END","messageId":%b}\n\n'
-        ) % (self._thought, seal, self._thought)
+        ) % (self._thought, signature, self._thought)
 
     def _call(self, index: int, id: str, name: str) -> bytes:
         call = self._calls[index] = _Call(id or f"{self._id}-call-{index}", name)
@@ -221,16 +239,16 @@ class RunWriter:
         )
 
     def _finished(self, events: list[StreamEvent]) -> bytes:
-        """The last of an answer. Only now the arguments of calls are known to be complete, and clients act on them.
+        """The end of an answer. Only now the arguments of its calls are known to be complete.
 
-        A call whose arguments are no JSON cannot be ended: a client would run its tool without any.
+        A call whose arguments are no JSON is never ended: a client would run its tool with empty arguments.
         """
-        said = b"".join([self._event(event) for event in events[:-1]])
+        content = b"".join([self._event(event) for event in events[:-1]])
         for call in self._calls.values():
             if call.broken:
-                self._unsent = said  # what was said before stands before the error
+                self._unsent = content  # it goes out before the error
                 raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
-        return said + self._event(events[-1])
+        return content + self._event(events[-1])
 
     def _end(self, reason: FinishReason, usage: Usage | None) -> bytes:
         calls = [call for _, call in sorted(self._calls.items())]
@@ -240,23 +258,23 @@ class RunWriter:
             "threadId": self._run.thread_id,
             "runId": self._run.run_id,
         }
-        if self._told_all:
+        if self._is_v1:
             end["outcome"] = {"type": "success"}
             if calls:
                 end["outcome"]["pendingToolCallIds"] = [call.id for call in calls]
             end["metadata"] = {"finishReason": reason}
-            end |= self._counted(usage)
+            end |= self._usage(usage)
         return b"".join([self._close(), *[call.end() for call in calls], _frame(end)])
 
     def _fault(self, error: ProxyError, usage: Usage | None) -> bytes:
-        """Text that is open is closed; a call never: its end would say that its arguments are complete."""
+        """The error that ends the run. Open text is closed first; an open call is not, for it is not complete."""
         self._ended = True
         end: dict[str, Any] = {"type": "RUN_ERROR", "message": error_line(error), "code": error.code}
-        if self._told_all:
-            end |= self._counted(usage)
+        if self._is_v1:
+            end |= self._usage(usage)
         return self._unsent + self._close() + _frame(end)
 
-    def _counted(self, usage: Usage | None) -> dict[str, Any]:
+    def _usage(self, usage: Usage | None) -> dict[str, Any]:
         if usage is None:
             return {}
         model = {"model": self._model} if self._model else {}
@@ -264,17 +282,22 @@ class RunWriter:
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:
-    """A version to compare with. None is as little as nothing; one that cannot be read is taken for a newer one."""
+    """A version as numbers. None is the lowest version; one that is not a version counts as 1.0."""
     if version is None:
         return ()
     return tuple(map(int, version.split("."))) if _VERSION.fullmatch(version) else (1, 0)
 
 
 def _reasoning_events(version: tuple[int, ...]) -> str:
-    """By which events a client is told of reasoning. No name is known to all that do not say their version."""
+    """The prefix of the events that carry reasoning; none if the client names no version, for no name fits all."""
     if version >= (0, 0, 45):
         return "REASONING"
     return "THINKING" if version >= (0, 0, 37) else ""
+
+
+def failure(error: ProxyError, request_id: str) -> Reply:
+    """An error instead of a run. The client raises `HTTP <status>: <body>` and keeps the body's JSON as `payload`."""
+    return Reply(error.status, encode_error(error, request_id), error_headers(error))
 
 
 def _custom(name: bytes, fields: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""The streams of Vercel's AI SDK."""
+"""The contracts of Vercel's AI SDK: UI message streams and text streams."""

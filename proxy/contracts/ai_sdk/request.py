@@ -1,12 +1,12 @@
-"""Requests of the Vercel AI SDK: what `useChat` and `useCompletion` send, and assistant-ui on top of them.
+"""Read requests of the Vercel AI SDK: those of `useChat`, `useCompletion`, and assistant-ui on top of them.
 
-A conversation is of UI messages, and these of parts: text, files, reasoning, tools with what came of them. It is
-read as the SDK's own `convertToModelMessages` does, with three differences that keep a conversation alive: a call
-that nobody answered is left out (upstreams refuse a conversation with one), so are files that the model made, and
-parts of types we do not know, which come with every release.
+A conversation is a list of UI messages, and each message a list of parts: text, files, reasoning, and tools with their
+results. They are read as the SDK's own `convertToModelMessages` does, except that three things are left out, because
+upstreams would refuse the conversation: a call without a result, files that the model made, and parts of unknown
+types, which come with every release.
 
-The fields beside the messages are the app's own. We read OpenAI's names for settings, and what assistant-ui's
-transport sends on its own account: `system`, `tools`, `callSettings`, `config.modelName`.
+The other fields belong to the app. Settings are read under OpenAI's names, and under those that assistant-ui's
+transport sends: `system`, `tools`, `callSettings`, `config.modelName`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from proxy.wire.json_body import (
 
 DIALECT = "ai-sdk"
 
-SEALED = "chatProxy"
-"""The name under which a part's `providerMetadata` brings back the signature of its reasoning."""
+SIGNATURE_KEY = "chatProxy"
+"""The key of a reasoning part's `providerMetadata` that carries the reasoning's signature to the client and back."""
 
 _CALL_SETTINGS = {
     "maxTokens": "max_tokens",
@@ -57,59 +57,59 @@ Parts = list[tuple[dict[str, Any], str]]
 """A message's parts, each with the path to it."""
 
 
-# Telling a request of this contract from others
+# Detecting a request of this contract
 
 
-class _LookedAt(msgspec.Struct, gc=False):
+class _MessageOutline(msgspec.Struct, gc=False):
     parts: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Look(msgspec.Struct, gc=False):
-    """The little of a body that tells whose it is; all else is stepped over, not built."""
+class _Outline(msgspec.Struct, gc=False):
+    """The fields by which a body is detected. msgspec skips all others, which keeps this cheap."""
 
-    messages: list[_LookedAt] | None = None
+    messages: list[_MessageOutline] | None = None
     trigger: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
 
 
-_look = msgspec.json.Decoder(_Look).decode
+_outline = msgspec.json.Decoder(_Outline).decode
 
 CERTAIN, LIKELY = 20, 10
 
 
 def detects(body: bytes) -> int:
-    """How surely a body is one of this contract's.
+    """How surely a body belongs to this contract.
 
-    Certain: a message made of parts, or a trigger of the SDK's. Likely: a prompt and no messages (`useCompletion`).
+    Certain: a message made of parts, or the SDK's `trigger`. Likely: a prompt and no messages (`useCompletion`).
     """
     if b'"parts"' not in body and b'"trigger"' not in body and b'"prompt"' not in body:
         return 0
     try:
-        look = _look(body)
+        outline = _outline(body)
     except (ValueError, RecursionError):
-        return 0  # whoever gets it will say what is wrong with it
-    if bytes(look.trigger) in _TRIGGERS:
+        return 0  # the contract that gets the body says what is wrong with it
+    if bytes(outline.trigger) in _TRIGGERS:
         return CERTAIN
-    if look.messages is None:
-        return LIKELY if bytes(look.prompt).startswith(b'"') else 0
-    return CERTAIN if any(bytes(message.parts).startswith(b"[") for message in look.messages) else 0
+    if outline.messages is None:
+        return LIKELY if bytes(outline.prompt).startswith(b'"') else 0
+    return CERTAIN if any(bytes(message.parts).startswith(b"[") for message in outline.messages) else 0
 
 
-# Reading it
+# Reading a request
 
 
 def decode_request(
     body: bytes, *, id: str, contract: str, path: str = "", headers: Mapping[str, str] | None = None
 ) -> ChatRequest:
-    """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are.
+    """Read a request body. Raises `BadRequest` that says what is wrong and where. Unknown fields are ignored.
 
-    `user` and `metadata` are read where they are what they are elsewhere, a string and an object: an app may mean
-    something else by them.
+    `user` is read only if it is a string, and `metadata` only if it is an object: an app may use these names for
+    something else.
     """
     fields = parse_object(body)
-    config = _objects_own(fields, "config")
+    config = _object_or_empty(fields, "config")
     user = fields.get("user")
-    options = _objects_own(fields, "stream_options")
+    options = _object_or_empty(fields, "stream_options")
     params = {**_call_settings(fields, config), **decode_params(fields)}
     return ChatRequest(
         id=id,
@@ -122,21 +122,21 @@ def decode_request(
         tools=_tools(fields.get("tools")),
         stream=get_boolean(fields, "stream") is not False,
         user=user if type(user) is str else None,
-        metadata=_objects_own(fields, "metadata"),
+        metadata=_object_or_empty(fields, "metadata"),
         wants_usage=options.get("include_usage") is True,
         path=path,
         headers=headers or {},
     )
 
 
-def _objects_own(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A field that is ours when it is an object, and the app's otherwise."""
+def _object_or_empty(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object in a field; empty if the field holds something else, which then is the app's own."""
     value = fields.get(name)
     return value if type(value) is dict else {}
 
 
 def _call_settings(fields: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    given = _objects_own(fields, "callSettings")
+    given = _object_or_empty(fields, "callSettings")
     settings = {ours: given[theirs] for theirs, ours in _CALL_SETTINGS.items() if given.get(theirs) is not None}
     if config.get("reasoningEffort") is not None:
         settings["reasoning_effort"] = config["reasoningEffort"]
@@ -174,23 +174,23 @@ def _conversation(fields: Mapping[str, Any]) -> tuple[Message, ...]:
 
 
 def _message(message: dict[str, Any], path: str) -> list[Message]:
-    """A UI message as the model is to see it: an assistant's may be several, with the results of its tools between."""
+    """The model's messages for one UI message. An assistant's may become several, with tool results between them."""
     parts = _parts(message, path)
     match need_string(message, "role", path):
         case "system":
             text = "".join([need_string(part, "text", at) for part, at in parts if part["type"] == "text"])
             return [Message("system", (Text(text),))] if text else []
         case "user":
-            return [Message("user", tuple(_said(parts)))]
+            return [Message("user", tuple(_user_parts(parts)))]
         case "assistant":
-            return list(_answered(parts))
+            return list(_assistant_messages(parts))
         case role:
             at = f"{path}.role"
             raise BadRequest(f"{at}: {role[:32]!r} is none of system, user, assistant", param=at)
 
 
 def _parts(message: dict[str, Any], path: str) -> Parts:
-    """The parts of a message; one without may have a plain text as `content`, as messages of older SDKs do."""
+    """The parts of a message. Messages of older SDKs have no parts but plain text as `content`."""
     values = get_array(message, "parts", path)
     if values is None:
         content = message.get("content")
@@ -203,12 +203,12 @@ def _parts(message: dict[str, Any], path: str) -> Parts:
     return parts
 
 
-def _said(parts: Parts) -> Iterator[Part]:
-    """What a user's parts bring: text and files."""
+def _user_parts(parts: Parts) -> Iterator[Part]:
+    """The text and files of a user's message."""
     for part, at in parts:
         match part["type"]:
             case "text":
-                if text := need_string(part, "text", at):  # some upstreams refuse a text without any
+                if text := need_string(part, "text", at):  # some upstreams refuse empty text
                     yield Text(text)
             case "file":
                 media_type = get_string(part, "mediaType", at) or ""
@@ -218,8 +218,8 @@ def _said(parts: Parts) -> Iterator[Part]:
                 pass
 
 
-def _answered(parts: Parts) -> Iterator[Message]:
-    """An assistant's message, step by step."""
+def _assistant_messages(parts: Parts) -> Iterator[Message]:
+    """The messages for an assistant's UI message: one per step, each followed by its tools' results."""
     step = _Step()
     for part, at in parts:
         match part["type"]:
@@ -241,25 +241,25 @@ def _answered(parts: Parts) -> Iterator[Message]:
 
 
 class _Step:
-    """What the model said at one go, and what its tools answered."""
+    """One step of an answer: what the model wrote in one go, and the results of its tools."""
 
     def __init__(self) -> None:
         self.text: list[Part] = []
         self._thoughts: list[str] = []
-        self._sealed: tuple[str, str] | None = None
+        self._signed: tuple[str, str] | None = None  # reasoning and its signature
         self._calls: list[ToolCall] = []
         self._results: list[Message] = []
 
     def think(self, text: str, metadata: Any) -> None:
-        """Reasoning. Where some is sealed, the last of it: a seal holds for its own text alone."""
+        """Add reasoning. A signature is valid for its own text only, so the last signed text counts, if there is one."""
         self._thoughts.append(text)
-        ours = metadata.get(SEALED) if type(metadata) is dict else None
+        ours = metadata.get(SIGNATURE_KEY) if type(metadata) is dict else None
         signature = ours.get("signature") if type(ours) is dict else None
         if type(signature) is str and signature:
-            self._sealed = (text, signature)
+            self._signed = (text, signature)
 
     def use(self, part: dict[str, Any], name: str, at: str) -> None:
-        """A tool and what came of it. Without an outcome it never happened."""
+        """Add a tool call and its result. A call without a result is left out."""
         outcome = _outcome(part, at)
         if outcome is None:
             return
@@ -271,7 +271,7 @@ class _Step:
     def messages(self) -> Iterator[Message]:
         if not (self.text or self._calls):
             return
-        reasoning, signature = self._sealed or ("".join(self._thoughts), "")
+        reasoning, signature = self._signed or ("".join(self._thoughts), "")
         yield Message(
             "assistant",
             tuple(self.text),
@@ -283,7 +283,7 @@ class _Step:
 
 
 def _outcome(part: dict[str, Any], at: str) -> tuple[str, bool] | None:
-    """What a tool brought and whether it failed; None while it is not known."""
+    """A tool's result and whether the tool failed; None while there is no result."""
     match part.get("state"):
         case "output-available" if part.get("preliminary") is not True:
             output = part.get("output")
@@ -292,19 +292,19 @@ def _outcome(part: dict[str, Any], at: str) -> tuple[str, bool] | None:
             return get_string(part, "errorText", at) or "The tool failed.", True
         case "output-denied":
             return _denial(part), True
-        case "approval-responded" if _objects_own(part, "approval").get("approved") is False:
+        case "approval-responded" if _object_or_empty(part, "approval").get("approved") is False:
             return _denial(part), True
-        case _:  # still being written, or waiting for its tool or for somebody's consent
+        case _:  # still being written, or waiting for its tool or for an approval
             return None
 
 
 def _denial(part: dict[str, Any]) -> str:
-    reason = _objects_own(part, "approval").get("reason")
+    reason = _object_or_empty(part, "approval").get("reason")
     return reason if type(reason) is str and reason else "The user did not allow this call."
 
 
 def _arguments(part: dict[str, Any]) -> str:
-    """What the tool was called with. What the model wrote that was no JSON comes back as a string."""
+    """The tool's arguments as JSON text. Arguments that were not JSON come back as a string."""
     given = part.get("input")
     if given is None:
         given = part.get("rawInput", {})

@@ -1,18 +1,21 @@
-"""Writing answers as UI message streams, version 1, of the Vercel AI SDK.
+"""Write answers as UI message streams, version 1, of the Vercel AI SDK.
 
-https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol: one JSON object an event: the message's start, its step, parts
-with an id that begin, grow and end, the step's end, the message's end, `[DONE]`. An event of an unknown type fails
-the whole answer in the client, so only those are written that versions 5.0.95, 6 and 7 all know. A stream that broke
-off ends with an `error` event and nothing after it.
+https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol: each event is one JSON object. The message starts, its step starts,
+parts with an id begin, grow and end, the step ends, the message ends, then `[DONE]`. A client fails the whole answer
+at an event of an unknown type, so only types that versions 5.0.95, 6 and 7 all know are written. A stream that broke
+off ends with an `error` event, and nothing follows it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 import msgspec
 
-from proxy.contracts.ai_sdk.request import SEALED
+from proxy.contracts.ai_sdk.request import SIGNATURE_KEY
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import EVENT_STREAM, JSON, error_headers
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -37,10 +40,14 @@ from proxy.wire.omissions import notice_json
 from proxy.wire.text import error_line, mended
 from proxy.wire.usage import camel_counts
 
-PING = b": keep-alive\n\n"
-"""What the SDK's own server sends."""
+STREAM_HEADERS: Mapping[str, str] = {**EVENT_STREAM, "X-Vercel-AI-UI-Message-Stream": "v1"}
 
-NO_JSON = "The model wrote arguments that are no JSON."
+PING = b": keep-alive\n\n"
+"""The heartbeat that the SDK's own server sends."""
+
+NOT_JSON = "The model wrote arguments that are no JSON."
+
+_TEXT = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 
 _START = b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\n'
 _STEP_END = b'data: {"type":"finish-step"}\n\n'
@@ -58,7 +65,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Call:
-    """A tool call that is being written. `head` is what all its deltas begin with."""
+    """A tool call that is being written. `head` is the beginning of each of its delta events."""
 
     __slots__ = ("arguments", "head", "id", "name")
 
@@ -68,13 +75,18 @@ class _Call:
         self.arguments: list[str] = []
 
 
-class StreamWriter:
-    """Writes one streamed answer.
+class AISDKWriter:
+    """Writes one answer, streamed or whole.
 
-    The message gets no id: the client gives it one, or goes on with the message whose tools it answered, which an
-    id of ours would break in two. `usage` asks for the tokens in the message's metadata, at its end; unasked
-    they could fail an app that checks its metadata. `id` tells the answer from others.
+    The streamed message gets no id. The client makes one, or continues the message whose tools it answered; an id of
+    ours would split that message in two. With `usage` the token counts go into the message's metadata at its end; they
+    could fail an app that checks its metadata, so only a request for them gets them. `id` makes the ids of calls and
+    sources unique.
     """
+
+    headers = STREAM_HEADERS
+    early = False
+    abort_on_fault = False
 
     def __init__(self, *, id: str, usage: bool = False) -> None:
         self._id = id
@@ -82,11 +94,11 @@ class StreamWriter:
         self._model = ""
         self._started = False
         self._ended = False
-        self._open = ""  # the kind of part that is open, text or reasoning
+        self._open = ""  # the kind of the open part: text or reasoning
         self._parts = 0
         self._sources = 0
         self._part = b""  # the id of the open part
-        self._head = b""  # what all its deltas begin with
+        self._head = b""  # the beginning of each of its delta events
         self._signature = ""
         self._calls: dict[int, _Call] = {}
 
@@ -96,9 +108,18 @@ class StreamWriter:
             return b""
         return b"".join([self._event(event) for event in batch.events])
 
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        return Reply(200, whole_message(answer, id=self._id), JSON)
+
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
     def _event(self, event: StreamEvent) -> bytes:
         match event:
-            case TextDelta(text) | RefusalDelta(text):  # the contract knows no refusals: they are what was said
+            case TextDelta(text) | RefusalDelta(text):  # the contract has no refusals, so a refusal is text
                 if self._open == "text":
                     return b"%b%b%b" % (self._head, json_string(text), _TAIL)
                 return b"%b%b%b%b" % (self._begin("text"), self._head, json_string(text), _TAIL)
@@ -126,7 +147,7 @@ class StreamWriter:
                     json_string(url),
                     json_string(media_type),
                 )
-            case Notice():  # transient: told to the app, and no part of the message
+            case Notice():  # transient: the app sees it, the message does not keep it
                 return b'data: {"type":"data-notice","data":%b,"transient":true}\n\n' % notice_json(event)
             case Finish(reason, usage):
                 return self._finish(reason, usage)
@@ -138,13 +159,13 @@ class StreamWriter:
 
     def _start(self, model: str) -> bytes:
         self._model = model or self._model
-        if self._started:  # a second upstream goes on with the answer
+        if self._started:  # a second upstream continues the answer
             return b""
         self._started = True
         return _START
 
     def _begin(self, kind: str) -> bytes:
-        """Open a part; what was open is closed."""
+        """Close the open part and open one of this kind."""
         closed = self._close()
         self._parts += 1
         self._open = kind
@@ -156,11 +177,11 @@ class StreamWriter:
         if not self._open:
             return b""
         kind, self._open = self._open.encode(), ""
-        seal = b""
+        metadata = b""
         if self._signature:
-            seal = b',"providerMetadata":' + _encode(_seal(self._signature))
+            metadata = b',"providerMetadata":' + _encode(_signature_metadata(self._signature))
             self._signature = ""
-        return b'data: {"type":"%b-end","id":%b%b}\n\n' % (kind, self._part, seal)
+        return b'data: {"type":"%b-end","id":%b%b}\n\n' % (kind, self._part, metadata)
 
     def _call(self, index: int, id: str, name: str) -> bytes:
         call = self._calls[index] = _Call(json_string(id or f"call-{self._id}-{index}"), json_string(name))
@@ -168,24 +189,25 @@ class StreamWriter:
 
     def _source(self, url: str, title: str) -> bytes:
         self._sources += 1
-        called = b',"title":%b' % json_string(title) if title else b""
+        titled = b',"title":%b' % json_string(title) if title else b""
         return b'data: {"type":"source-url","sourceId":%b,"url":%b%b}\n\n' % (
             json_string(f"{self._id}-{self._sources}"),
             json_string(url),
-            called,
+            titled,
         )
 
     def _finish(self, reason: FinishReason, usage: Usage | None) -> bytes:
-        """The end. Only here a call's arguments are known to be complete: an app acts on them at once."""
+        """The end. Calls are completed only here, because an app runs a tool as soon as its input is available."""
         self._ended = True
         end: dict[str, Any] = {"type": "finish", "finishReason": _REASONS[reason]}
         if self._usage:
             end["messageMetadata"] = _metadata(self._model, usage)
-        calls = [_called(call) for _, call in sorted(self._calls.items())]
+        calls = [_complete(call) for _, call in sorted(self._calls.items())]
         return b"".join([self._close(), *calls, _STEP_END, b"data: %b\n\n" % _encode(end), _DONE])
 
 
-def _called(call: _Call) -> bytes:
+def _complete(call: _Call) -> bytes:
+    """The event that ends a call: its input, or an error where the model wrote no JSON."""
     arguments = "".join(call.arguments)
     line = json_line(arguments or "{}")
     if line is not None:
@@ -198,16 +220,17 @@ def _called(call: _Call) -> bytes:
         call.id,
         call.name,
         json_string(arguments),
-        NO_JSON.encode(),
+        NOT_JSON.encode(),
     )
 
 
 def whole_message(answer: Answer, *, id: str) -> bytes:
-    """A whole answer as one UI message, the value that `useChat` would have made of the stream."""
+    """A whole answer as one UI message: the value that `useChat` makes of the stream."""
     parts: list[dict[str, Any]] = [{"type": "step-start"}]
     if answer.reasoning or answer.reasoning_signature:
-        seal = {"providerMetadata": _seal(answer.reasoning_signature)} if answer.reasoning_signature else {}
-        parts.append({"type": "reasoning", "text": mended(answer.reasoning), "state": "done"} | seal)
+        signature = answer.reasoning_signature
+        signed = {"providerMetadata": _signature_metadata(signature)} if signature else {}
+        parts.append({"type": "reasoning", "text": mended(answer.reasoning), "state": "done"} | signed)
     if answer.text or answer.refusal:
         parts.append({"type": "text", "text": mended(answer.text + answer.refusal), "state": "done"})
     for number, (url, title) in enumerate(answer.sources, 1):
@@ -224,19 +247,19 @@ def _whole_call(call: ToolCall) -> dict[str, Any]:
     line = json_line(call.arguments or "{}")
     if line is not None:
         return part | {"state": "input-available", "input": msgspec.Raw(line)}
-    return part | {"state": "output-error", "rawInput": call.arguments, "errorText": NO_JSON}
+    return part | {"state": "output-error", "rawInput": call.arguments, "errorText": NOT_JSON}
 
 
-def _seal(signature: str) -> dict[str, Any]:
-    return {SEALED: {"signature": signature}}
+def _signature_metadata(signature: str) -> dict[str, Any]:
+    return {SIGNATURE_KEY: {"signature": signature}}
 
 
 def _metadata(model: str, usage: Usage | None) -> dict[str, Any]:
-    """Who answered, and the tokens."""
+    """The model that answered, and its token counts."""
     metadata: dict[str, Any] = {"model": model} if model else {}
     return metadata | ({"usage": camel_counts(usage)} if usage is not None else {})
 
 
-def sentence(error: ProxyError) -> bytes:
-    """An error before the stream: the client shows the body as it is, so it is a sentence and no JSON."""
-    return error_line(error).encode()
+def failure(error: ProxyError) -> Reply:
+    """An error instead of an answer. The hooks show the body as `error.message`, so it is a sentence and not JSON."""
+    return Reply(error.status, error_line(error).encode(), error_headers(error, _TEXT))

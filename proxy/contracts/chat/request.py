@@ -1,4 +1,4 @@
-"""Reading a `/chat` request."""
+"""Read `/chat` requests."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from proxy.wire.json_body import (
 def decode_request(
     body: bytes, *, id: str, path: str = "", headers: Mapping[str, str], stream: bool = True
 ) -> ChatRequest:
-    """The request in a body; `stream` is what counts when the body does not say.
+    """The request in a body. `stream` applies when the body does not say whether to stream.
 
-    Raises `BadRequest`: 400 for a body that is no JSON object, 422 for one that is no chat request.
+    Raises `BadRequest`: status 400 for a body that is no JSON object, 422 for an object that is no chat request.
     """
     fields = parse_object(body)
     try:

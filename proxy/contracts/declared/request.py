@@ -1,6 +1,6 @@
-"""Requests as a contract of the config's own writes them: the same things as everywhere, at places of its own.
+"""Read requests of a declared contract: the usual things, at the places that the declaration names.
 
-Refusals name the place that the contract uses. What nothing in the declaration names is ignored.
+Errors name the place that the contract uses. Fields that the declaration does not name are ignored.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from proxy.wire.json_body import (
 DIALECT = "declared"
 
 MOST_ECHOED = 1024
-"""Characters of a field that the answer repeats, perhaps in every frame."""
+"""The most characters of a field that the answer repeats, for it may repeat it in every frame."""
 
 _SCALARS = (str, int, float, bool)
 
 
 class Places:
-    """Where a thing stands: fields or paths, of which the first that is there counts."""
+    """The places of one thing: fields or paths, of which the first that holds a value counts."""
 
     __slots__ = ("_paths", "name")
 
@@ -51,7 +51,7 @@ class Places:
         self.name = ".".join(self._paths[0])
 
     def find(self, value: Any) -> tuple[Any, str]:
-        """What stands there and at which of the paths; None where nothing does, or null."""
+        """The value and its path; None if there is no value, or null."""
         for path in self._paths:
             found = at(value, path)
             if found is not None:
@@ -59,13 +59,13 @@ class Places:
         return None, self.name
 
     def put(self, value: Any) -> Any:
-        """The smallest thing in which `value` stands there."""
+        """The smallest object that holds `value` at this place."""
         for step in reversed(self._paths[0]):
             value = [*[None] * int(step), value] if step.isdecimal() else {step: value}
         return value
 
     def get(self, value: Any, expected: str, kind: type, prefix: str = "") -> Any:
-        """The same, of that type. Raises `BadRequest` naming the place."""
+        """The value, which must have this type. Raises `BadRequest` that names the place."""
         found, path = self.find(value)
         if found is None or type(found) is kind:
             return found
@@ -73,7 +73,7 @@ class Places:
 
 
 def at(value: Any, path: Iterable[str]) -> Any:
-    """What stands at a path of names, and of numbers in lists; None where there is nothing."""
+    """The value at a path of names and list indices; None if there is none."""
     for step in path:
         if type(value) is dict:
             value = value.get(step)
@@ -119,7 +119,7 @@ class RequestReader:
     def decode(
         self, body: bytes, *, id: str, path: str, headers: Mapping[str, str], accepts_stream: bool
     ) -> ChatRequest:
-        """The request in a body. Raises `BadRequest`: 400 for what is no JSON object, 422 for what is no chat request."""
+        """The request in a body. Raises `BadRequest`: 400 if it is no JSON object, 422 if it is no chat request."""
         fields = parse_object(body)
         try:
             self._refuse_tools(fields)
@@ -166,7 +166,7 @@ class RequestReader:
         if self._prompt is not None and (prompt := self._prompt.get(fields, "a string", str)) is not None:
             messages.append(Message("user", (Text(prompt),)))
         if not messages:
-            raise self._nothing_said(fields)
+            raise self._no_messages(fields)
         system = self._system.get(fields, "a string", str) if self._system is not None else None
         if not system and not any(message.role in {"system", "developer"} for message in messages):
             system = self._default_system
@@ -174,7 +174,7 @@ class RequestReader:
             messages.insert(0, Message("system", (Text(system),)))
         return tuple(messages)
 
-    def _nothing_said(self, fields: dict[str, Any]) -> BadRequest:
+    def _no_messages(self, fields: dict[str, Any]) -> BadRequest:
         if self._prompt is not None:
             return missing(self._prompt.name, "a string")
         assert self._messages is not None
@@ -206,7 +206,7 @@ class RequestReader:
         where = f"{path}.{where}"
         if word is None:
             raise missing(where, "a string")
-        if type(word) is bool:  # such as `isUser`: the declaration says what it means
+        if type(word) is bool:  # such as `isUser`: the declaration maps `true` and `false` to roles
             word = "true" if word else "false"
         if type(word) is not str:
             raise wrong(where, "a string", word)
@@ -215,7 +215,7 @@ class RequestReader:
             raise BadRequest(f"{where}: {word[:32]!r} is none of {', '.join(self._roles)}", param=where)
         return role
 
-    # -- all the rest ------------------------------------------------------------------------------------------
+    # -- settings ----------------------------------------------------------------------------------------------
 
     def _params(self, fields: dict[str, Any]) -> dict[str, Any]:
         holder = fields
@@ -240,8 +240,8 @@ class RequestReader:
             case [word] if word == ACCEPT:
                 return accepts_stream
             case _:
-                said: bool | None = self._stream_at.get(fields, "a boolean", bool)
-                return bool(self._default_stream) if said is None else said
+                stream: bool | None = self._stream_at.get(fields, "a boolean", bool)
+                return bool(self._default_stream) if stream is None else stream
 
     def _metadata_of(self, fields: dict[str, Any]) -> Mapping[str, Any]:
         if self._metadata is None:
@@ -250,7 +250,7 @@ class RequestReader:
         return {name: value for name, value in found.items() if type(value) in _SCALARS}
 
     def _refuse_tools(self, fields: dict[str, Any]) -> None:
-        """A client that brings tools waits for calls, which never came if they were only left out."""
+        """Refuse tools that the contract does not read: their client would wait for calls that never come."""
         if self._tools is not None:
             return
         tools = fields.get("tools")
@@ -263,7 +263,7 @@ def _places(paths: list[str] | None) -> Places | None:
 
 
 def _parts(content: Any, path: str) -> tuple[Part, ...]:
-    """A message's content. Parts of types we do not know are left out: no backend could carry them."""
+    """A message's content. Parts of unknown types are left out, for no backend could carry them."""
     if type(content) is not list:
         return decode_content(content, path, required=False)
     parts: list[Part] = []
@@ -284,7 +284,7 @@ def _parts(content: Any, path: str) -> tuple[Part, ...]:
 
 
 def _merged(one: Any, other: Any) -> Any:
-    """Two small things in one."""
+    """Two small objects merged into one."""
     match one, other:
         case dict(), dict():
             return {**one, **{name: _merged(one.get(name), value) for name, value in other.items()}}
@@ -297,7 +297,7 @@ def _merged(one: Any, other: Any) -> Any:
 
 
 def _echo(fields: dict[str, Any], steps: tuple[str, ...]) -> Any:
-    """A field that the answer repeats: text, a number or a boolean; of anything else, null."""
+    """A field that the answer repeats: a string, a number or a boolean; null in place of anything else."""
     value = at(fields, steps)
     if type(value) is str and len(value) > MOST_ECHOED:
         where = ".".join(steps)

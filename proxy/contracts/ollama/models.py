@@ -1,6 +1,6 @@
-"""Lists of models as Ollama writes them. What is said of a model's file is empty: there is none here.
+"""Write lists of models as Ollama does. The fields about a model's file are empty, for there is no file here.
 
-A name has a tag, as every name in Ollama has: Open WebUI adds `:latest` to one without and then looks for it here.
+Every name has a tag, as in Ollama: Open WebUI adds `:latest` to a name without one and then looks for it in the list.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from proxy.contracts.ollama.request import LATEST
 from proxy.wire.json_body import get_string, missing, parse_object
 
 CAPABILITIES = ("completion", "tools", "vision", "thinking")
-"""What passes through here. Whether the model itself can, nobody here knows: it says so when it is asked."""
+"""What the proxy can pass on. It does not know what each model can do; the upstream says so when it is asked."""
 
 _DETAILS = {
     "parent_model": "",
@@ -51,7 +51,7 @@ def show_body(id_: str, created: int) -> bytes:
 
 
 def decode_show(body: bytes) -> str:
-    """The model that is asked about; `name` is what the field was called first. Raises `BadRequest`."""
+    """The model in question; older clients call the field `name`. Raises `BadRequest`."""
     fields = parse_object(body)
     model = get_string(fields, "model") or get_string(fields, "name")
     if not model:
@@ -60,7 +60,9 @@ def decode_show(body: bytes) -> str:
 
 
 def _row(name: str, created: int) -> dict[str, Any]:
-    digest = hashlib.sha256(name.encode()).hexdigest()  # told apart by it; the `ollama` command cuts it at 12
+    digest = hashlib.sha256(
+        name.encode()
+    ).hexdigest()  # clients tell models apart by it; the `ollama` command shows 12 characters
     return {
         "name": name,
         "model": name,

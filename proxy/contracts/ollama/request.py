@@ -1,9 +1,9 @@
-"""Requests of Ollama's API: `/api/chat`, and `/api/generate` with its single prompt.
+"""Read requests of Ollama's API: `/api/chat`, and `/api/generate` with its single prompt.
 
-https://docs.ollama.com/api: streaming is what happens unless a request says otherwise, `options` hold the
-sampling settings under names of their own, a tool call's arguments are an object, and a request without messages
-or prompt only asks for the model to be loaded. What is about a model's memory (`num_ctx`, `keep_alive`) or about the
-text it is fed (`template`, `raw`, `context`) has no counterpart where somebody else runs the model, and is ignored.
+https://docs.ollama.com/api: answers are streamed unless the request says otherwise, `options` holds the sampling
+settings under Ollama's names, a tool call's arguments are an object, and a request without messages or prompt only
+loads the model. Fields about the model's memory (`num_ctx`, `keep_alive`) or its raw prompt (`template`, `raw`,
+`context`) mean nothing to an upstream that runs the model itself, so they are ignored.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ LATEST = ":latest"
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 _OPTIONS = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "top_k", "min_p")
-"""Options that go by the same name elsewhere."""
+"""Options whose names are OpenAI's names too."""
 
 _HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
-"""What not every upstream takes, and a client asks for as if every one did."""
+"""Settings that Ollama's clients send by habit, although not every upstream takes them."""
 
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
@@ -52,9 +52,9 @@ _IMAGES = {
 def decode_chat(
     body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None, models: Container[str] = ()
 ) -> ChatRequest:
-    """The request in a body of `/api/chat`. `models` are those that the config names: see `model_name`.
+    """The request in a body of `/api/chat`. `models` are the models that the config names: see `model_name`.
 
-    Raises `BadRequest` saying what is wrong and where; unknown fields never are.
+    Raises `BadRequest` that says what is wrong and where. Unknown fields are ignored.
     """
     fields = parse_object(body)
     messages = _messages(get_array(fields, "messages") or [])
@@ -72,14 +72,14 @@ def decode_generate(
     prompt, system = get_string(fields, "prompt"), get_string(fields, "system")
     messages: list[Message] = []
     if prompt:
-        if system and get_boolean(fields, "raw") is not True:  # a raw prompt has its own, in the model's words
+        if system and get_boolean(fields, "raw") is not True:  # a raw prompt holds its own system text
             messages.append(Message("system", (Text(system),)))
         messages.append(Message("user", _parts(fields, prompt, "")))
     return _request(fields, tuple(messages), id=id, path=path, headers=headers, models=models)
 
 
 def loads(request: ChatRequest) -> str | None:
-    """Whether it asks for the model to be loaded, and no more: `load`, or `unload` when it is to be kept for no time."""
+    """`load` or `unload` for a request that only loads or unloads the model; else None. Unload is `keep_alive: 0`."""
     if request.messages:
         return None
     keep = (request.wire or {}).get("keep_alive")
@@ -89,8 +89,8 @@ def loads(request: ChatRequest) -> str | None:
 def model_name(name: str, models: Container[str]) -> str:
     """The model that Ollama's clients mean by `name`.
 
-    To them a name without a tag has the tag `latest`, which they write or leave out as they like. Elsewhere that tag
-    is no part of a name, so it goes, unless the config has the name with it.
+    A name without a tag has the tag `latest` there, and clients may write it or leave it out. Other upstreams do not
+    know that tag, so it is removed, unless the config names the model with it.
     """
     return name if name in models else name.removesuffix(LATEST)
 
@@ -117,7 +117,7 @@ def _request(
         wants_usage=True,
         path=path,
         headers=headers or {},
-        wire=None if messages else fields,  # an upstream of this dialect there is none; `loads` looks into it
+        wire=None if messages else fields,  # only `loads` reads it: no upstream has this dialect
     )
 
 
@@ -125,7 +125,7 @@ def _request(
 
 
 def _params(fields: dict[str, Any]) -> dict[str, Any]:
-    """The settings, under their OpenAI names. Their values are the upstream's to judge."""
+    """The settings under their OpenAI names. The upstream checks their values."""
     options = get_object(fields, "options") or {}
     params = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
     if params.get("stop") in ("", []):
@@ -133,7 +133,7 @@ def _params(fields: dict[str, Any]) -> dict[str, Any]:
     if options.get("repeat_penalty") is not None:
         params["repetition_penalty"] = options["repeat_penalty"]
     limit = options.get("num_predict")
-    if type(limit) is int and limit > 0:  # -1 and -2 are: as much as it likes
+    if type(limit) is int and limit > 0:  # -1 and -2 mean no limit
         params["max_tokens"] = limit
     if (format_ := _format(fields)) is not None:
         params["response_format"] = format_
@@ -157,7 +157,7 @@ def _format(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _effort(fields: dict[str, Any]) -> str | None:
-    """How much it should think. `true` is the middle: clients that know levels name one."""
+    """How much to think. `true` means medium, because clients that know levels name one."""
     match fields.get("think"):
         case None | "":
             return None
@@ -175,7 +175,7 @@ def _effort(fields: dict[str, Any]) -> str | None:
 
 
 def _messages(values: list[Any]) -> tuple[Message, ...]:
-    """The turns of a conversation. Calls without an id get one, and the tools' answers that of the call they answer."""
+    """The turns of a conversation. A call without an id gets one, and so does the tool message that answers it."""
     open_calls: list[ToolCall] = []
     messages = []
     for number, (value, path) in enumerate(objects(values, "messages")):
@@ -208,7 +208,7 @@ def _parts(value: dict[str, Any], text: str, at: str) -> tuple[Part, ...]:
 
 
 def _image(value: Any, path: str) -> Image:
-    """An image, in base64 and nothing else; its first bytes say what it is."""
+    """An image in plain base64. Its first bytes tell its media type."""
     if type(value) is not str:
         raise wrong(path, "an image in base64", value)
     media_type = _media_type(value)
@@ -242,7 +242,7 @@ def _tool_calls(value: dict[str, Any], path: str, turn: int) -> tuple[ToolCall, 
 
 
 def _answered(value: dict[str, Any], path: str, open_calls: list[ToolCall]) -> str | None:
-    """Which call a tool's answer is for: what it says, else the first call of that tool, else the first there is."""
+    """The id of the call that a tool message answers: its own id, else the first open call of that tool, or of any."""
     id_ = get_string(value, "tool_call_id", path)
     name = get_string(value, "tool_name", path) or get_string(value, "name", path)
     for call in open_calls:

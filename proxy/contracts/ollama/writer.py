@@ -1,18 +1,20 @@
-"""Writing answers as Ollama does: a JSON object a line, the last of them `"done": true` with counts and times.
+"""Write answers as Ollama does: one JSON object per line; the last has `"done": true`, counts and times.
 
-https://docs.ollama.com/api/chat. A stream that broke off ends with a line `{"error": "…"}` and never with one that
-is done. There is no heartbeat: a line without text is none to any client and leaves the answer as it is. Tool calls
-are written whole, when the answer is complete: only then their arguments are.
+https://docs.ollama.com/api/chat. A stream that broke off ends with the line `{"error": "…"}` and never with a `done`
+line. The heartbeat is a line with empty text, which adds nothing to the answer in any client. Tool calls are written
+when the answer is complete, because only then are their arguments known to be complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import assert_never
 
 import msgspec
 
+from proxy.contracts.base import Reply
+from proxy.contracts.replies import JSON, LIVE, error_headers
 from proxy.errors import BrokenToolCall, ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
@@ -33,10 +35,12 @@ from proxy.events import (
 from proxy.request import Answer, ChatRequest, ToolCall, Usage
 from proxy.wire.json_text import json_string
 
-QUIET_S = 10
-"""How long tool calls may be gathered without a sign of life: clients, and proxies between, give up on silence."""
+STREAM_HEADERS: Mapping[str, str] = {"Content-Type": "application/x-ndjson", **LIVE}
 
-_SECOND = 10**9
+QUIET_S = 10
+"""Seconds without a line while tool calls are collected. Then a heartbeat follows, for clients give up on silence."""
+
+_SECOND = 10**9  # in nanoseconds
 _DONE_REASONS = {"tool_calls": "stop", "content_filter": "stop"}
 _CUT_SHORT = frozenset({"length", "content_filter"})
 
@@ -45,7 +49,7 @@ _arguments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Form(msgspec.Struct, frozen=True):
-    """How an endpoint writes what was said: what stands before a text, before a thought, and after either."""
+    """How an endpoint writes content: the bytes before a text, before reasoning, and after either."""
 
     text: bytes
     thinking: bytes
@@ -60,12 +64,16 @@ CHAT = Form(
 GENERATE = Form(text=b'"response":', thinking=b'"response":"","thinking":', end=b"")
 
 
-class AnswerWriter:
+class OllamaWriter:
     """Writes one answer, streamed or whole.
 
-    What lines have in common is encoded once a second; what one read of the upstream brought bears one time.
-    `now_ns` is the Unix time at the beginning, `clock` a monotonic clock in nanoseconds.
+    The beginning of a line (model and time) is encoded once per second; all lines of one batch carry the same time.
+    `now_ns` is the Unix time at the start, `clock` a monotonic clock; both are in nanoseconds.
     """
+
+    headers = STREAM_HEADERS
+    early = False
+    abort_on_fault = False
 
     def __init__(self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int]) -> None:
         self._form = form
@@ -78,23 +86,24 @@ class AnswerWriter:
         self._second = -1
         self._until_second = b""
         self._head = b""
-        self._first: int | None = None  # when there was content first
+        self._first: int | None = None  # when the first content came
         self._wrote = self._began
-        self._pieces = 0
-        self._unread = 0  # of these pieces, those that are no text
+        self._pieces = 0  # of text, reasoning and arguments: about one token each
+        self._text_pieces = 0
         self._media = False
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self._unsent: list[bytes] = []
 
     def feed(self, batch: Batch) -> bytes:
-        """The lines of a batch. Raises `BrokenToolCall` or `UntoldAnswer` for what this contract has no way to tell."""
+        """The lines of a batch. Raises `BrokenToolCall` or `UntoldAnswer` for an answer that this contract cannot carry."""
         now = self._clock()
         self._date(now)
         events = batch.events
         if self._first is None:
             self._first = now if batch.has_content else None
-        elif len(events) == 1 and type(event := events[0]) is TextDelta:  # as most are
+        elif len(events) == 1 and type(event := events[0]) is TextDelta:  # most batches are one piece of text
             self._pieces += 1
+            self._text_pieces += 1
             self._wrote = now
             return b"%b%b%b%b" % (self._head, self._form.text, _string(event.text), self._tail)
         lines, self._unsent = self._unsent, []
@@ -103,7 +112,7 @@ class AnswerWriter:
                 if line := self._event(event, now):
                     lines.append(line)
         except (BrokenToolCall, UntoldAnswer):
-            self._unsent = lines  # what was said before stands before the error
+            self._unsent = lines  # they go out before the error
             raise
         if lines:
             self._wrote = now
@@ -111,46 +120,48 @@ class AnswerWriter:
         return self.ping() if now - self._wrote > QUIET_S * _SECOND else b""
 
     def ping(self) -> bytes:
-        """A line without text."""
+        """A line with empty text."""
         self._wrote = self._clock()
         self._date(self._wrote)
         return b'%b%b""%b' % (self._head, self._form.text, self._tail)
 
-    def whole(self, answer: Answer) -> bytes:
-        """A whole answer. Raises as `feed` does. How long it was thought about cannot be told from here."""
+    def whole(self, answer: Answer) -> Reply:
+        """A whole answer. Raises as `feed` does. `prompt_eval_duration` is 0: the first token's time is not known."""
         if answer.only_media:
             raise UntoldAnswer
         now = self._clock()
         self._model = answer.model or self._model
         self._date(now)
         text = answer.text + answer.refusal
-        pieces = -(-(len(text) + len(answer.reasoning)) // 4)  # about its tokens
-        said = [self._form.text, _string(text)]
+        pieces = -(-(len(text) + len(answer.reasoning)) // 4)  # about four characters per token
+        content = [self._form.text, _string(text)]
         if answer.reasoning:
-            said += [b',"thinking":', _string(answer.reasoning)]
+            content += [b',"thinking":', _string(answer.reasoning)]
         if calls := self._written(answer.tool_calls, answer.finish_reason):
-            said += [b',"tool_calls":[', calls, b"]"]
-        said.append(self._form.end)
+            content += [b',"tool_calls":[', calls, b"]"]
+        content.append(self._form.end)
         measured = self._measured(self._began, now, answer.usage, pieces)
-        return self._done(b"".join(said), answer.finish_reason, measured)
+        return json_reply(self._done(b"".join(content), answer.finish_reason, measured))
 
     def loaded(self, reason: str) -> bytes:
-        """The answer to a request that only asks for a model to be loaded, or unloaded."""
+        """The answer to a request that only loads a model (`reason` is `load`), or unloads it (`unload`)."""
         self._date(self._clock())
         return self._done(b'%b""%b' % (self._form.text, self._form.end), reason, {})
 
+    def failure(self, error: ProxyError) -> Reply:
+        return failure(error)
+
     def _event(self, event: StreamEvent, now: int) -> bytes:
         match event:
-            case TextDelta(text) | RefusalDelta(text):  # the contract knows no refusals: they are what was said
+            case TextDelta(text) | RefusalDelta(text):  # the contract has no refusals, so a refusal is text
                 self._pieces += 1
+                self._text_pieces += 1
                 return b"%b%b%b%b" % (self._head, self._form.text, _string(text), self._tail)
             case ReasoningDelta(text):
                 self._pieces += 1
-                self._unread += 1
                 return b"%b%b%b%b" % (self._head, self._form.thinking, _string(text), self._tail)
             case ToolCallDelta(index, arguments):
                 self._pieces += 1
-                self._unread += 1
                 if call := self._calls.get(index):
                     call[2].append(arguments)
                 return b""
@@ -175,7 +186,7 @@ class AnswerWriter:
                 assert_never(event)
 
     def _finish(self, reason: str, usage: Usage | None, now: int) -> bytes:
-        if self._media and not self._calls and self._pieces == self._unread:
+        if self._media and not self._calls and not self._text_pieces:
             raise UntoldAnswer
         made = (ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items()))
         line = b""
@@ -185,9 +196,9 @@ class AnswerWriter:
         return line + self._done(b'%b""%b' % (self._form.text, self._form.end), reason, measured) + b"\n"
 
     def _written(self, calls: Iterable[ToolCall], reason: str) -> bytes:
-        """The calls of an answer that has ended. One that was cut short is left out: clients would run it."""
+        """The calls of a complete answer. A call that the token limit cut short is left out: clients would run it."""
         if self._form is GENERATE:
-            return b""  # it takes no tools, so it has no place for calls
+            return b""  # /api/generate takes no tools, so it has no place for calls
         written: list[bytes] = []
         for call in calls:
             arguments = _object(call.arguments)
@@ -198,28 +209,28 @@ class AnswerWriter:
             elif reason not in _CUT_SHORT:
                 raise BrokenToolCall(
                     f"the model called {call.name[:64]!r} with arguments that are no JSON object, which this contract "
-                    "has no way to tell"
+                    "cannot carry"
                 )
         return b",".join(written)
 
-    def _done(self, said: bytes, reason: str, measured: dict[str, int]) -> bytes:
+    def _done(self, content: bytes, reason: str, measured: dict[str, int]) -> bytes:
         """The object that ends an answer."""
         end = {"done": True, "done_reason": _DONE_REASONS.get(reason, reason), **measured}
-        return b"%b%b,%b" % (self._head, said, _encode(end)[1:])
+        return b"%b%b,%b" % (self._head, content, _encode(end)[1:])
 
     def _measured(self, first: int, now: int, usage: Usage | None, pieces: int) -> dict[str, int]:
-        """Counts, those of the upstream where it tells them, and times in ns. Nothing had to be loaded."""
+        """Token counts, the upstream's or else estimates, and times in nanoseconds. No model had to be loaded."""
         return {
             "total_duration": now - self._began,
             "load_duration": 0,
             "prompt_eval_count": self._asked if usage is None else usage.input_tokens,
             "prompt_eval_duration": first - self._began,
             "eval_count": pieces if usage is None else usage.output_tokens,
-            "eval_duration": max(now - first, 1),  # tokens are divided by it
+            "eval_duration": max(now - first, 1),  # clients divide by it
         }
 
     def _date(self, now: int) -> None:
-        """Make what a line of this moment begins with."""
+        """Set the beginning of the lines that are written at `now`."""
         second, rest = divmod(self._to_unix + now, _SECOND)
         if second != self._second:
             self._second = second
@@ -233,8 +244,17 @@ def error_body(error: ProxyError) -> bytes:
     return b'{"error":%b}' % _string(error.message or error.code)
 
 
+def failure(error: ProxyError) -> Reply:
+    """An error instead of an answer."""
+    return Reply(error.status, error_body(error), error_headers(error))
+
+
+def json_reply(body: bytes) -> Reply:
+    return Reply(200, body, JSON)
+
+
 def _object(arguments: str) -> bytes | None:
-    """A call's arguments on one line, as the model wrote them; None when they are no JSON object."""
+    """A call's arguments as the model wrote them, on one line; None if they are not a JSON object."""
     text = arguments.encode("utf-8", "replace")
     try:
         if text.strip():
@@ -249,7 +269,7 @@ def _string(text: str) -> bytes:
 
 
 def _on_one_line(data: bytes) -> bytes:
-    """JSON without the characters that Ollama's Python client takes for line ends as well (`str.splitlines`)."""
+    """JSON with escapes for the characters at which Ollama's Python client also splits lines (`str.splitlines`)."""
     if data.isascii():
         return data
     return (

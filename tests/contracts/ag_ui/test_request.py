@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proxy.contracts.ag_ui.request import decode_request
-from proxy.contracts.ag_ui.writer import Run, RunWriter
+from proxy.contracts.ag_ui.writer import AGUIWriter, Run
 from proxy.errors import BadRequest
 from proxy.events import Batch, Finish, ReasoningDelta, ReasoningSignature, Start, TextDelta
 from proxy.request import Audio, File, Image, Message, Text, Tool, ToolCall
@@ -209,7 +209,7 @@ def test_a_call_without_a_result_is_left_out():
 
 def test_reasoning_comes_back_with_its_seal():
     """What the writer writes, the client sends back, and it is what the upstream wants unchanged."""
-    stream = RunWriter(Run(thread_id="t", run_id="r", version="1.0"), message_id="m").feed(
+    stream = AGUIWriter(Run(thread_id="t", run_id="r", version="1.0"), message_id="m").feed(
         Batch([Start("", ""), ReasoningDelta("hm"), ReasoningSignature("seal"), TextDelta("a"), Finish()])
     )
     events = [json.loads(frame[6:]) for frame in stream.decode().split("\n\n") if frame]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.contracts.ag_ui.writer import Run, RunWriter
+from proxy.contracts.ag_ui.writer import AGUIWriter, Run
 from proxy.errors import BrokenToolCall
 from proxy.events import (
     Batch,
@@ -32,7 +32,7 @@ VERSIONS = {
 
 def written(events, version="1.0"):
     run = Run(thread_id="thread-1", run_id="run-1", version=version)
-    return RunWriter(run, message_id="msg-1").feed(Batch(events))
+    return AGUIWriter(run, message_id="msg-1").feed(Batch(events))
 
 
 def expected(events, version):
@@ -55,7 +55,7 @@ def test_the_client_reads_all_of_it_however_it_is_cut(name, size, version):
 
 
 def test_nothing_follows_the_end_of_a_run():
-    writer = RunWriter(Run(thread_id="t", run_id="r"), message_id="m")
+    writer = AGUIWriter(Run(thread_id="t", run_id="r"), message_id="m")
     assert writer.feed(Batch(EXAMPLES["text"]))
     assert writer.feed(Batch([TextDelta("late")])) == b""
 
@@ -71,7 +71,7 @@ def test_R2_a_run_that_broke_off_never_finishes_nor_ends_a_call():
 @pytest.mark.parametrize("before", range(6))
 def test_a_call_whose_arguments_are_no_json_is_never_ended(version, before):
     """A client would call the tool without them. What was said before the end is not lost over it."""
-    writer = RunWriter(Run(thread_id="t", run_id="r", version=version), message_id="m")
+    writer = AGUIWriter(Run(thread_id="t", run_id="r", version=version), message_id="m")
     events = [Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, '{"x":'), TextDelta("b")]
     stream = writer.feed(Batch(events[:before]))
     with pytest.raises(BrokenToolCall, match="called 'f' with arguments that are no JSON") as broken:
@@ -97,7 +97,7 @@ def test_nothing_empty_is_sent():
 
 def test_a_run_names_the_run_it_came_from():
     run = Run(thread_id="t", run_id="r", parent_run_id="p")
-    first = RunWriter(run, message_id="m").feed(Batch([Start("", "")]))
+    first = AGUIWriter(run, message_id="m").feed(Batch([Start("", "")]))
     assert first == b'data: {"type":"RUN_STARTED","threadId":"t","runId":"r","parentRunId":"p"}\n\n'
 
 
@@ -118,6 +118,6 @@ def test_usage_of_a_failed_run_is_told_as_well():
 @pytest.mark.parametrize("text", ["\n\nevent: done\ndata: x", "\r", "[DONE]", "\u2028\x85\x00", '"\\', "\ufeff"])
 def test_H01_no_text_and_no_name_can_make_a_frame(text):
     events = [Start(text, text), TextDelta(text), ToolCallStart(0, text, text), Finish("tool_calls")]
-    stream = RunWriter(Run(thread_id=text, run_id=text, version=text), message_id="m").feed(Batch(events))
+    stream = AGUIWriter(Run(thread_id=text, run_id=text, version=text), message_id="m").feed(Batch(events))
     assert list(carried(RunReader("1.0").read(stream).events)) == expected(events, "1.0")
     assert b"\r" not in stream

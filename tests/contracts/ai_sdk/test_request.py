@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.contracts.ai_sdk.request import CERTAIN, LIKELY, decode_request, detects
-from proxy.contracts.ai_sdk.writer import StreamWriter
+from proxy.contracts.ai_sdk.writer import AISDKWriter
 from proxy.errors import BadRequest
 from proxy.events import Batch, Finish, ReasoningDelta, ReasoningSignature, Start, TextDelta
 from proxy.request import Audio, File, Image, Message, Text, Tool, ToolCall
@@ -274,7 +274,7 @@ def test_a_call_without_arguments_has_the_empty_object():
 
 def test_reasoning_comes_back_with_its_seal():
     """What the writer writes, the client sends back, and it is what the upstream wants unchanged."""
-    stream = StreamWriter(id="r").feed(
+    stream = AISDKWriter(id="r").feed(
         Batch([Start("", ""), ReasoningDelta("hm"), ReasoningSignature("seal"), TextDelta("a"), Finish()])
     )
     end = next(json.loads(line[6:]) for line in stream.decode().split("\n") if '"reasoning-end"' in line)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.contracts.ai_sdk.writer import PING, StreamWriter, sentence, whole_message
+from proxy.contracts.ai_sdk.writer import PING, AISDKWriter, failure, whole_message
 from proxy.errors import UpstreamFailed
 from proxy.events import (
     Batch,
@@ -22,7 +22,7 @@ from tests.support.ui_readers import UiMessageReader
 
 
 def written(events, *, usage=True):
-    return StreamWriter(id="req-1", usage=usage).feed(Batch(events))
+    return AISDKWriter(id="req-1", usage=usage).feed(Batch(events))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -36,7 +36,7 @@ def test_the_client_reads_all_of_it_however_it_is_cut(name, size):
 
 
 def test_nothing_follows_the_end_of_a_message():
-    writer = StreamWriter(id="req-1")
+    writer = AISDKWriter(id="req-1")
     assert writer.feed(Batch(EXAMPLES["text"]))
     assert writer.feed(Batch([TextDelta("late")])) == b""
 
@@ -147,4 +147,4 @@ def test_a_whole_answer_is_one_ui_message():
 
 
 def test_an_error_before_the_stream_is_a_sentence():
-    assert sentence(UpstreamFailed("slow\ndown", status=429)) == b"slow down"
+    assert failure(UpstreamFailed("slow\ndown", status=429)).body == b"slow down"

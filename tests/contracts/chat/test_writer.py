@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.contracts.chat.request import decode_request
-from proxy.contracts.chat.writer import DIALECTS, AnswerWriter, encode_answer
+from proxy.contracts.chat.writer import DIALECTS, ChatWriter
 from proxy.contracts.replies import encode_error
 from proxy.errors import BadRequest, ProxyError, RateLimited, Unsupported, UntoldAnswer, UpstreamTruncated
 from proxy.events import (
@@ -120,7 +120,7 @@ def test_h06_a_body_that_is_no_chat_request_is_refused_with_the_reason(body, sta
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_answer_ends_in_done_once_and_nothing_follows(dialect):
-    writer = AnswerWriter(dialect)
+    writer = ChatWriter(dialect)
     wire = write(writer, Start("1", "m"), TextDelta("Hi"), Finish())
     assert wire.endswith(DONE)
     assert write(writer, TextDelta("late"), Finish(), Fault(ERROR)) == b""
@@ -129,12 +129,12 @@ def test_an_answer_ends_in_done_once_and_nothing_follows(dialect):
 
 def test_an_empty_answer_is_done():
     for dialect in DIALECTS:
-        assert write(AnswerWriter(dialect), Start("1", "m"), Finish("length")) == DONE
+        assert write(ChatWriter(dialect), Start("1", "m"), Finish("length")) == DONE
 
 
 @pytest.mark.parametrize("dialect", ["text", "sse", "both"])
 def test_r2_an_error_is_one_line_and_the_end(dialect):
-    writer = AnswerWriter(dialect, request_id="req-1")
+    writer = ChatWriter(dialect, request_id="req-1")
     wire = write(writer, TextDelta("Hi"), Fault(ERROR))
     assert wire.endswith(b"event: error\ndata:openai: the answer broke off\n\n")
     assert b"done" not in wire
@@ -143,7 +143,7 @@ def test_r2_an_error_is_one_line_and_the_end(dialect):
 
 
 def test_r2_the_json_dialect_tells_programs_about_the_error():
-    wire = write(AnswerWriter("json", request_id="req-1"), TextDelta("Hi"), Fault(ERROR))
+    wire = write(ChatWriter("json", request_id="req-1"), TextDelta("Hi"), Fault(ERROR))
     (_, token), (event, data) = read(ConformantReader, wire)
     assert json.loads(token) == {"token": "Hi"}
     assert event == "error"
@@ -160,14 +160,14 @@ def test_r2_the_json_dialect_tells_programs_about_the_error():
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_text_that_was_held_back_comes_before_the_error(dialect):
-    wire = write(AnswerWriter(dialect), TextDelta("Hello"), Fault(ERROR))
+    wire = write(ChatWriter(dialect), TextDelta("Hello"), Fault(ERROR))
     reader = {"text": seed_text, "json": json_text}.get(dialect, event_text)
     assert reader(wire) == "Hello"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_error_can_be_shown_as_text_to_a_hook_that_shows_no_errors(dialect):
-    wire = write(AnswerWriter(dialect, errors="frame+text"), TextDelta("Hello "), Fault(ERROR))
+    wire = write(ChatWriter(dialect, shows_errors=True), TextDelta("Hello "), Fault(ERROR))
     reader = {"text": seed_text, "json": json_text}.get(dialect, event_text)
     assert reader(wire) == "Hello \n[error: openai: the answer broke off]"
     assert read(ConformantReader, wire)[-1][0] == "error"
@@ -179,7 +179,9 @@ def test_an_error_can_be_shown_as_text_to_a_hook_that_shows_no_errors(dialect):
 @pytest.mark.parametrize("errors", ["frame", "frame+text"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_h01_an_error_message_cannot_make_a_frame(dialect, errors, message):
-    events = read(ConformantReader, write(AnswerWriter(dialect, errors=errors), Fault(ProxyError(message))))
+    events = read(
+        ConformantReader, write(ChatWriter(dialect, shows_errors=errors == "frame+text"), Fault(ProxyError(message)))
+    )
     assert [event for event, _ in events].count("error") == 1
     assert {event for event, _ in events[:-1]} <= {"message"}
     assert events[-1][1].strip()
@@ -190,7 +192,7 @@ def test_h01_an_error_message_cannot_make_a_frame(dialect, errors, message):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_h03_only_text_is_sent(dialect):
-    writer = AnswerWriter(dialect)
+    writer = ChatWriter(dialect)
     quiet = [
         Start("1", "m"),
         ReasoningDelta("hm"),
@@ -208,8 +210,8 @@ NOTICE = Notice("ignored_setting", "top_k was left out:\nthis target does not ta
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_notice_is_no_text_to_any_reader(dialect):
-    told = write(AnswerWriter(dialect), Start("1", "m"), NOTICE, TextDelta("Hi"), Finish())
-    without = write(AnswerWriter(dialect), Start("1", "m"), TextDelta("Hi"), Finish())
+    told = write(ChatWriter(dialect), Start("1", "m"), NOTICE, TextDelta("Hi"), Finish())
+    without = write(ChatWriter(dialect), Start("1", "m"), TextDelta("Hi"), Finish())
     frame = told.removesuffix(without)
     assert frame + without == told
     assert seed_text(frame) == ""
@@ -225,20 +227,20 @@ def test_a_notice_is_no_text_to_any_reader(dialect):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_an_answer_of_nothing_but_images_is_no_empty_success(dialect):
-    writer = AnswerWriter(dialect)
+    writer = ChatWriter(dialect)
     assert write(writer, Start("1", "m"), ReasoningDelta("hm"), Media("image/png", "data:,")) == b""
     with pytest.raises(UntoldAnswer, match="nothing but an image"):
         write(writer, Finish())
     assert write(writer, Fault(UntoldAnswer())).startswith(b"event: error\ndata:")
     with pytest.raises(UntoldAnswer):
-        encode_answer(Answer(media=(("image/png", "data:,"),)))
+        ChatWriter("text").whole(Answer(media=(("image/png", "data:,"),)))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("image_first", [True, False])
 def test_an_image_beside_text_is_left_out_and_said_so_at_the_end(dialect, image_first):
     content = [Media("image/png", "data:,"), TextDelta("A fox.")]
-    told = write(AnswerWriter(dialect), Start("1", "m"), *content[:: 1 if image_first else -1], Finish())
+    told = write(ChatWriter(dialect), Start("1", "m"), *content[:: 1 if image_first else -1], Finish())
     before, _, end = told.partition(b"notice")
     assert b"A fox." in before or dialect in ("sse", "both")
     assert b"an image was left out" in end
@@ -246,8 +248,8 @@ def test_an_image_beside_text_is_left_out_and_said_so_at_the_end(dialect, image_
 
 
 def test_a_refusal_is_text_to_those_who_know_no_refusals():
-    assert write(AnswerWriter("text"), RefusalDelta("I will not.")) == b"data:I will not.\n\n"
-    assert encode_answer(Answer(refusal="I will not.")) == b'{"text":"I will not."}'
+    assert write(ChatWriter("text"), RefusalDelta("I will not.")) == b"data:I will not.\n\n"
+    assert ChatWriter("text").whole(Answer(refusal="I will not.")).body == b'{"text":"I will not."}'
 
 
 # Batches
@@ -261,7 +263,7 @@ def test_a_refusal_is_text_to_those_who_know_no_refusals():
 )
 def test_however_tokens_are_grouped_the_bytes_are_the_same(tokens, sizes, end, dialect):
     events = [*map(TextDelta, tokens), end]
-    one_by_one, grouped = AnswerWriter(dialect), AnswerWriter(dialect)
+    one_by_one, grouped = ChatWriter(dialect), ChatWriter(dialect)
     expected = b"".join(write(one_by_one, event) for event in events)
     groups, start = [], 0
     for size in sizes:
@@ -275,8 +277,11 @@ def test_however_tokens_are_grouped_the_bytes_are_the_same(tokens, sizes, end, d
 
 
 def test_a_whole_answer_is_its_text():
-    assert encode_answer(Answer(text="a\r\nb\u2028 ", reasoning="hm")) == '{"text":"a\\r\\nb\u2028 "}'.encode()
-    assert encode_answer(Answer(text="\ud83d")) == '{"text":"\ufffd"}'.encode()
+    assert (
+        ChatWriter("text").whole(Answer(text="a\r\nb\u2028 ", reasoning="hm")).body
+        == '{"text":"a\\r\\nb\u2028 "}'.encode()
+    )
+    assert ChatWriter("text").whole(Answer(text="\ud83d")).body == '{"text":"\ufffd"}'.encode()
 
 
 def test_an_error_body_is_for_programs_and_people():
@@ -295,7 +300,7 @@ def test_an_error_body_is_for_programs_and_people():
 @pytest.mark.parametrize("field", ["event: error", "id: 7", "retry: 1"])
 def test_a_field_behind_a_byte_order_mark_is_none_either(dialect: Any, field: str) -> None:
     """fetch-event-source decodes each line by itself, and so loses a U+FEFF at the beginning of any."""
-    writer = AnswerWriter(dialect)
+    writer = ChatWriter(dialect)
     text = f"\r\n\n\ufeff{field}\nmore"
     wire = writer.feed(Batch([TextDelta(text)])) + writer.feed(Batch([Finish("stop")]))
     ours = {b"event: done"}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from proxy.contracts.base import Endpoint, Head
-from proxy.contracts.declared.frontend import DeclaredEncoder, DeclaredFrontend
+from proxy.contracts.base import Encoder, Endpoint, Head
+from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import BadRequest, Forbidden, InternalError, MethodNotAllowed, RateLimited, Unauthorized
 from proxy.events import Batch, Start, TextDelta
 from proxy.request import Answer
@@ -29,7 +29,7 @@ def head(**headers: str) -> Head:
     return Head("req-1", "POST", "/own", {}, headers)
 
 
-def encoder(one: DeclaredFrontend, body: bytes = BODY, **headers: str) -> DeclaredEncoder:
+def encoder(one: DeclaredFrontend, body: bytes = BODY, **headers: str) -> Encoder:
     at = head(**headers)
     return one.encoder(one.decode(body, at), at)
 

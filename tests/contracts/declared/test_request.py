@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import json
 
+from proxy.contracts.declared.contract import Contract
 from proxy.contracts.declared.request import MOST_ECHOED, Places, RequestReader
-from proxy.contracts.declared.writer import Contract
 from proxy.errors import BadRequest, ProxyError, Unsupported
 from proxy.request import File, Image, Message, Text, Tool, ToolCall
 from tests.support.declared import declared_settings

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from proxy.config.frontends import FrontendSettings
 from proxy.config.templates import STREAM_TEMPLATES
 from proxy.contracts.ai_sdk.text_writer import text_of
-from proxy.contracts.chat.writer import AnswerWriter as PlainWriter
-from proxy.contracts.declared.writer import AnswerWriter, Contract
+from proxy.contracts.chat.writer import ChatWriter
+from proxy.contracts.declared.contract import Contract
+from proxy.contracts.declared.writer import DeclaredWriter
 from proxy.errors import (
     BadRequest,
     ProxyError,
@@ -80,7 +81,7 @@ def test_the_founding_json_dialect_declared_is_the_built_in_one_byte_for_byte(ev
         batches.append(Batch(events[start : start + size]))
         start += size
     batches.append(Batch(events[start:]))
-    declared, built_in = writer(FOUNDING_CONTRACT), PlainWriter("json", request_id="req-1")
+    declared, built_in = writer(FOUNDING_CONTRACT), ChatWriter("json", request_id="req-1")
     assert [declared.feed(batch) for batch in batches] == [built_in.feed(batch) for batch in batches]
     assert declared.ping() == b": ping\n\n"
 
@@ -183,8 +184,8 @@ def test_fields_of_the_request_are_repeated():
 
 def test_frames_of_two_answers_have_nothing_to_do_with_each_other():
     declared = response("token: {t: $text, id: $id, m: $model}")
-    one = AnswerWriter(declared, id="a", model="m", created=0, echoed={})
-    other = AnswerWriter(declared, id="b", model="n", created=0, echoed={})
+    one = DeclaredWriter(declared, id="a", model="m", created=0, echoed={})
+    other = DeclaredWriter(declared, id="b", model="n", created=0, echoed={})
     assert fed(one, Start("", "far"), TextDelta("x")) == b'data: {"t":"x","id":"a","m":"far"}\n\n'
     assert fed(other, TextDelta("x")) == b'data: {"t":"x","id":"b","m":"n"}\n\n'
 
@@ -426,7 +427,7 @@ def test_bare_text_for_the_founding_hook_is_what_the_founding_contract_writes(to
         declared = response(
             f"token: $text\nbare_text: {dialect}\ndone: '[DONE]'\nevents: {{done: done}}\ndata_prefix: 'data:'"
         )
-        built_in = PlainWriter(dialect)
+        built_in = ChatWriter(dialect)
         wire = written(declared, *map(TextDelta, tokens), Finish())
         assert wire == fed(built_in, *map(TextDelta, tokens), Finish())
         assert seed_text(wire) == seed_text(wire)
@@ -503,9 +504,9 @@ def test_a_call_that_was_cut_is_never_told_whole():
 
 def test_a_whole_answer_is_its_text_unless_declared_otherwise():
     body = response("token: {t: $text}").whole(Answer(text="a\n", refusal="b"), {})
-    assert (body.data, body.content_type) == (b'{"text":"a\\nb"}', "application/json")
+    assert (body.body, body.headers["Content-Type"]) == (b'{"text":"a\\nb"}', "application/json")
     body = RAW.whole(Answer(text="a\n"), {})
-    assert (body.data, body.content_type) == (b"a\n", "text/plain; charset=utf-8")
+    assert (body.body, body.headers["Content-Type"]) == (b"a\n", "text/plain; charset=utf-8")
 
 
 def test_a_whole_answer_says_what_its_template_asks_for():
@@ -522,11 +523,11 @@ def test_a_whole_answer_says_what_its_template_asks_for():
     values = {"id": "req-1", "model": "m", "created": 1, "request.u": "x"}
     calls = (ToolCall("a", "f", '{"b":\n1}'), ToolCall("b", "g", "no JSON"))
     answer = Answer(text="hi", reasoning="hm", tool_calls=calls, finish_reason="tool_calls", usage=Usage(2, 3))
-    assert declared.whole(answer, values).data == (
+    assert declared.whole(answer, values).body == (
         b'{"t":"hi","r":"hm","c":[{"id":"a","n":0,"a":{"b":1}},{"id":"b","n":1,"a":"no JSON"}],"f":"tools","in":2,'
         b'"m":"m","id":"req-1","u":"x"}'
     )
-    assert b'"c":[],"f":"stop","in":null' in declared.whole(Answer(text="hi"), values).data
+    assert b'"c":[],"f":"stop","in":null' in declared.whole(Answer(text="hi"), values).body
 
 
 @pytest.mark.parametrize(
@@ -543,7 +544,7 @@ def test_a_whole_answer_says_what_its_template_asks_for():
 )
 def test_a_failure_before_the_stream_is_the_error_template_or_a_plain_object(text, body, content_type):
     got = response(text).failure(RateLimited('slow" down'), {"id": "r", "model": "", "created": 1})
-    assert (got.data, got.content_type) == (body, content_type)
+    assert (got.body, got.headers["Content-Type"]) == (body, content_type)
 
 
 def test_a_failure_may_have_a_body_and_a_status_of_its_own():
@@ -560,8 +561,8 @@ def test_a_failure_may_have_a_body_and_a_status_of_its_own():
     assert declared.status(BadRequest("x")) == 200
     assert declared.status(Unauthorized("x")) == 401
     known = {"id": "r", "model": "", "created": 1}
-    assert declared.failure(RateLimited("x"), known).data == b'{"detail":"x","s":503,"c":null}'
-    assert declared.failure(RateLimited("x"), {**known, "request.c": 7}).data == b'{"detail":"x","s":503,"c":7}'
+    assert declared.failure(RateLimited("x"), known).body == b'{"detail":"x","s":503,"c":null}'
+    assert declared.failure(RateLimited("x"), {**known, "request.c": 7}).body == b'{"detail":"x","s":503,"c":7}'
 
 
 IMAGE = Media("image/png", "data:,")
@@ -589,7 +590,7 @@ def test_an_answer_of_nothing_but_images_is_no_empty_success_where_no_template_t
 def test_a_whole_answer_lists_sources_and_media(templates, whole, body):
     declared = contract(f"path: /own\nresponse: {{{templates.replace(chr(10), ', ')}}}\nwhole: {whole}")
     answer = Answer(sources=(("http://a", "A"),), media=(("image/png", "data:,"),))
-    assert declared.whole(answer, {"id": "r", "model": "m", "created": 1}).data == body
+    assert declared.whole(answer, {"id": "r", "model": "m", "created": 1}).body == body
 
 
 def test_a_whole_answer_of_nothing_but_images_is_no_empty_success_either():

@@ -219,8 +219,8 @@ def test_a_model_that_is_not_offered_is_not_found():
 @pytest.mark.parametrize(
     ("method", "name", "why"),
     [
-        *(("POST", name, "decided by the server's config") for name in ("pull", "push", "create", "copy")),
-        ("DELETE", "delete", "decided by the server's config"),
+        *(("POST", name, "the server's config decides") for name in ("pull", "push", "create", "copy")),
+        ("DELETE", "delete", "the server's config decides"),
         ("POST", "embed", "no embeddings"),
         ("POST", "embeddings", "no embeddings"),
     ],

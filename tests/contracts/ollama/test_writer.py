@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ollama import ChatResponse, GenerateResponse
 
-from proxy.contracts.ollama.writer import CHAT, GENERATE, AnswerWriter, error_body
+from proxy.contracts.ollama.writer import CHAT, GENERATE, OllamaWriter, error_body
 from proxy.errors import BrokenToolCall, NoRoute, UntoldAnswer, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -85,7 +85,7 @@ class Clock:
 
 
 def writer(form=CHAT, *, clock=None):
-    return AnswerWriter(form, ASKED, now_ns=TEN_O_CLOCK, clock=clock or Clock())
+    return OllamaWriter(form, ASKED, now_ns=TEN_O_CLOCK, clock=clock or Clock())
 
 
 def written(events, form=CHAT):
@@ -270,7 +270,7 @@ def test_a_whole_answer_says_all_at_once():
         model="m", text="hi", refusal=" no", reasoning="hm", finish_reason="tool_calls", usage=Usage(3, 4),
         tool_calls=(ToolCall("c", "f", '{"a":1}'), ToolCall("", "g", "")),
     )  # fmt: skip
-    assert json.loads(out.whole(answer)) == {
+    assert json.loads(out.whole(answer).body) == {
         "model": "m",
         "created_at": "2026-11-21T10:00:00.003000Z",
         "message": {
@@ -295,10 +295,10 @@ def test_a_whole_answer_says_all_at_once():
 
 def test_whole_answers_and_lines_are_what_the_official_client_takes():
     answer = Answer(text="x" * 9, reasoning="hm", tool_calls=(ToolCall("c", "f", "{}"),))
-    told = ChatResponse.model_validate_json(writer().whole(answer))
+    told = ChatResponse.model_validate_json(writer().whole(answer).body)
     assert told.message.tool_calls is not None
     assert (told.model, told.message.tool_calls[0].function.name, told.eval_count) == ("asked-for", "f", 3)
-    generated = GenerateResponse.model_validate_json(writer(GENERATE).whole(answer))
+    generated = GenerateResponse.model_validate_json(writer(GENERATE).whole(answer).body)
     assert (generated.response, generated.thinking, generated.done) == ("x" * 9, "hm", True)
     for events in TRANSCRIPTS.values():
         for line in read(written(events)).lines:
