@@ -325,9 +325,10 @@ class App:
 
     async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> ConfigSnapshot:
         limits = config.settings.server.limits
-        self.redactor.learn(secrets_of([config.backends, config.settings]))
+        self.redactor.secrets.learn(secrets_of([config.backends, config.settings]))
         resources = Resources(
             transport=self.transport,
+            secrets=self.redactor.secrets,
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
         )

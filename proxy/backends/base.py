@@ -20,6 +20,7 @@ from proxy.events import Batch
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Transport
+from proxy.wire.secret_shapes import Secrets
 
 
 class BackendSettings(BaseModel):
@@ -44,6 +45,7 @@ class Resources(msgspec.Struct, frozen=True):
     """What the process lends to backends."""
 
     transport: Transport
+    secrets: Secrets = msgspec.field(default_factory=Secrets)  # what clients and the log must not see
     frame_bytes: int = 4 * 1024 * 1024  # server.limits.frame_mb: one event of a stream
     answer_bytes: int = 32 * 1024 * 1024  # server.limits.answer_mb: an answer that comes in one piece
 

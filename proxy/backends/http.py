@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from proxy.backends.base import Relay, Resources
-from proxy.backends.redact import Redactor
+from proxy.backends.redact import cleaner
 from proxy.errors import ProxyError, UpstreamConnect, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
 from proxy.events import Batch, Fault, Notice, Start
 from proxy.request import ChatRequest
@@ -60,10 +60,6 @@ class Identity(msgspec.Struct, frozen=True):
             return self.url
         return self.url.replace("{model}", quote(model, safe=""))
 
-    def redactor(self) -> Redactor:
-        """For the upstream's texts: they may tell neither a key nor an inner host."""
-        return Redactor((*self.secrets, urlsplit(self.url).netloc))
-
 
 class Decoder(Protocol):
     """Reads one streamed answer: bytes in, batches out, however they fall. Errors come as `Fault`, never raised.
@@ -102,8 +98,9 @@ class HttpBackend(ABC):
         common = {"content-type": "application/json", "accept-encoding": "identity"}
         self._streamed = Headers({**common, "accept": "text/event-stream", **identity.headers})
         self._unstreamed = Headers({**common, "accept": "application/json", **identity.headers})
-        self._clean = identity.redactor()
         parts = urlsplit(identity.url)
+        self._resources.secrets.learn(identity.secrets)
+        self._clean = cleaner(self._resources.secrets, hidden=[parts.netloc] if parts.netloc else [])
         self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     async def open(self) -> None:  # noqa: B027 - most have nothing to prepare

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr
 
-MASK = "[redacted]"
+from proxy.wire.secret_shapes import MARGIN, Secrets
 
 LONGEST_VALUE = 2048
 LONGEST_TRACEBACK = 8 * 1024
 MOST_ITEMS = 32
 DEEPEST = 3
 
-SHORTEST_SECRET = 8  # shorter ones are words ("ollama", "none") and would mask half the log
-MOST_SECRETS = 2000
 MOST_NAMES, LONGEST_NAME = 256, 256
-_MARGIN = 512  # a secret cut in two at the edge is not recognised, so the edge is dropped
-
-_SHORTEST_KEY_LIKE = 12  # less is a name, an id, a word: nearly all values are, and they cost nothing
-
-_KEY_LIKE = re.compile(
-    # Each alternative is a literal start and one bounded run, so matching is linear in the text.
-    r"""(?<![A-Za-z0-9])(?:
-        (?:sk|rk|pk|cp|xai|pplx|fw|tgp|gsk|nvapi|csk|r8|hf|ghp|gho|ghs|github_pat|glpat|xox[abprs])[-_][A-Za-z0-9_*-]{10,512}
-      | AIza[0-9A-Za-z_-]{30,128}
-      | (?:AKIA|ASIA)[0-9A-Z]{16}
-      | eyJ[A-Za-z0-9_-]{8,256}\.[A-Za-z0-9_-]{8,4096}(?:\.[A-Za-z0-9_-]{0,4096})?
-    )""",
-    re.VERBOSE,
-)
-_AFTER_A_NAME = re.compile(
-    r"""((?:api[-_ ]?key(?:\s{1,3}provided)?|access[-_]?key|secret|password|passwd|token|authorization|cookie)
-         ["']?\s{0,3}[:=]\s{0,3}["']?(?:bearer\s|basic\s)?\s{0,3}
-       | \bbearer\s{1,3}
-       | \bbasic\s{1,3}(?=[A-Za-z0-9+/]{12})
-       | [?&](?:key|sig|signature|code)=
-       | ://[^\s/@:"']{0,128}:(?=[^\s/@"']{1,256}@)
-    )([^\s"',;&<>@]{6,4096})""",
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 class Redactor:
-    """Masks the config's own secrets wherever they turn up, and whatever looks like a key.
+    """Makes any value fit for a log line, without what `secrets` know and without what looks like a key."""
 
-    Fed at start and at each reload. Old secrets stay: a stream of the config before may still fail and
-    name one.
-    """
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets: list[str] = []
+    def __init__(self, secrets: Secrets | None = None) -> None:
+        self.secrets = Secrets() if secrets is None else secrets
         self._cleaned: dict[str, str] = {}
-        self.learn(secrets)
-
-    def learn(self, secrets: Iterable[str]) -> None:
-        """Mask these too from now on, also as they look inside a URL."""
-        known = dict.fromkeys(self._secrets)
-        for secret in secrets:
-            if len(secret) >= SHORTEST_SECRET:
-                known |= dict.fromkeys((secret, quote(secret, safe="")))
-        # Longest first, so that of two secrets the one that contains the other is masked whole.
-        self._secrets = sorted(list(known)[-MOST_SECRETS:], key=len, reverse=True)
-        self._cleaned.clear()
-
-    def redact(self, text: str) -> str:
-        """`text` without secrets."""
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, MASK)
-        if len(text) >= _SHORTEST_KEY_LIKE:
-            text = _KEY_LIKE.sub(MASK, text)
-            if "=" in text or ":" in text or " " in text:
-                text = _AFTER_A_NAME.sub(rf"\1{MASK}", text)
-        return text
+        self._version = self.secrets.version
 
     def clean(self, value: object, *, longest: int = LONGEST_VALUE, keep: str = "") -> str:
         """`value` as text that is safe in one line: redacted, then cut, then escaped but for `keep`."""
@@ -83,13 +30,16 @@ class Redactor:
         cut = len(text) > longest
         if cut:
             dropped = len(text) - longest
-            text = self.redact(text[: longest + _MARGIN])
-            text = text[: min(longest, max(0, len(text) - _MARGIN))]
+            text = self.secrets.mask(text[: longest + MARGIN])
+            text = text[: min(longest, max(0, len(text) - MARGIN))]
             return f"{visible(text, keep)}…[{dropped} more characters]"
-        return visible(self.redact(text), keep)
+        return visible(self.secrets.mask(text), keep)
 
     def clean_name(self, text: str) -> str:
         """As `clean`, for what comes again and again: paths, models."""
+        if self._version != self.secrets.version:
+            self._cleaned.clear()
+            self._version = self.secrets.version
         cleaned = self._cleaned.get(text)
         if cleaned is None:
             cleaned = self.clean(text)
@@ -141,7 +91,7 @@ def _text(value: object) -> str:
 
 
 def secrets_of(value: object) -> Iterator[str]:
-    """All secret strings inside settings (models, mappings, lists), for `Redactor.learn`."""
+    """All secret strings inside settings (models, mappings, lists), for `Secrets.learn`."""
     match value:
         case SecretStr():
             yield value.get_secret_value()

@@ -15,6 +15,7 @@ from proxy.request import Usage
 from proxy.telemetry.log import configure, log_request_end
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.redact import Redactor
+from proxy.wire.secret_shapes import Secrets
 
 SECRET = "canary-9f8e7d6c5b4a3210"
 
@@ -59,7 +60,7 @@ class Written:
 @pytest.fixture
 def written(request):
     stream = io.StringIO()
-    log = configure(getattr(request, "param", "json"), "debug", stream=stream, redactor=Redactor([SECRET]))
+    log = configure(getattr(request, "param", "json"), "debug", stream=stream, redactor=Redactor(Secrets([SECRET])))
     yield Written(log, stream)
     log.close()
 

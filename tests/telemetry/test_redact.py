@@ -1,79 +1,12 @@
-import time
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
-from proxy.telemetry.redact import LONGEST_NAME, LONGEST_VALUE, MASK, MOST_NAMES, Redactor, secrets_of, visible
+from proxy.telemetry.redact import LONGEST_NAME, LONGEST_VALUE, MOST_NAMES, Redactor, secrets_of, visible
+from proxy.wire.secret_shapes import MARGIN, MASK, Secrets
 
 SECRET = "canary/9f+8e7d=6c5b4a"
-
-
-def test_i01_configured_secrets_are_masked_wherever_they_stand():
-    redactor = Redactor([SECRET])
-    for text in (SECRET, f"x{SECRET}y", f"{SECRET}{SECRET}", "https://h/?k=canary%2F9f%2B8e7d%3D6c5b4a"):
-        assert "9f" not in redactor.redact(text)
-        assert MASK in redactor.redact(text)
-
-
-def test_secrets_of_an_older_config_stay_masked():
-    redactor = Redactor(["the-old-secret"])
-    redactor.learn(["the-new-secret"])
-    assert redactor.redact("the-old-secret the-new-secret") == f"{MASK} {MASK}"
-
-
-def test_of_two_secrets_the_longer_is_masked_whole():
-    assert Redactor(["secret-one", "secret-one-and-more"]).redact("secret-one-and-more") == MASK
-
-
-def test_words_that_local_servers_take_for_keys_are_left_alone():
-    assert Redactor(["ollama", "none", ""]).redact("backend ollama said none") == "backend ollama said none"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Incorrect API key provided: sk-proj-CANARYabcdefghijklmnop. You can find",
-        "Incorrect API key provided: CANARYab**********mnop.",
-        "key sk-ant-api03-CANARY_abcdef-ghijkl is invalid",
-        "got cp-CANARY7Q2k0yXn3mVb8LrTz5WcHsJd1fG",
-        "AIzaSyCANARYabcdefghijklmnopqrstuvwxyz0",
-        "AKIACANARYCANARYAAAA",
-        "gsk_CANARYabcdefghijkl xai-CANARYabcdefghijkl hf_CANARYabcdefghijkl",
-        "Authorization: Bearer CANARYabcdef",
-        "{'Authorization': 'Bearer CANARYabcdef'}",
-        "headers={'x-api-key': 'CANARYabcdef'}",
-        "Proxy-Authorization: Basic Q0FOQVJZabcdef==CANARY",
-        "GET https://host/v1?key=CANARYabcdef&alt=sse",
-        "https://host/v1?api-version=1&api_key=CANARYabcdef",
-        "http://user:CANARYabcdef@proxy:3128",
-        "redis://:CANARYabcdef@redis:6379/0",
-        "password = CANARYabcdef",
-        '"secret": "CANARYabcdef"',
-        "Cookie: session=CANARYabcdef",
-        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJDQU5BUlkifQ.CANARYsignature",
-    ],
-)
-def test_i01_what_looks_like_a_key_is_masked_without_being_known(text):
-    assert "CANARY" not in Redactor().redact(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "risk-assessment-of-the-whole-system",
-        "max_tokens: 100000, temperature: 0.7",
-        "POST https://api.openai.com/v1/chat/completions?api-version=2024-10-21",
-        "config.yaml:12:5: unknown key `modle`; the nearest is `model`",
-        "openai: upstream_connect",
-        "claude-sonnet-4-5-20250929",
-        "[2001:db8::1]:8080",
-        "a basic question about bearer bonds",
-    ],
-)
-def test_ordinary_lines_stay_as_they_are(text):
-    assert Redactor().redact(text) == text
 
 
 def test_a_huge_value_is_cut_and_says_by_how_much():
@@ -83,14 +16,14 @@ def test_a_huge_value_is_cut_and_says_by_how_much():
     assert f"{1_000_000 - LONGEST_VALUE} more" in cut
 
 
-@given(st.integers(LONGEST_VALUE - 100, LONGEST_VALUE + 600), st.integers(0, 50))
+@given(st.integers(LONGEST_VALUE - 100, LONGEST_VALUE + MARGIN + 100), st.integers(0, 50))
 @example(LONGEST_VALUE - 20, 0)  # cut in two by the limit
-@example(LONGEST_VALUE + 500, 50)  # cut in two where reading stops, then pulled in by what masking saved
+@example(LONGEST_VALUE + MARGIN - 12, 50)  # cut in two where reading stops, then pulled in by what masking saved
 def test_a_cut_never_leaves_half_a_secret(at, earlier):
     secret = "correct-horse-battery-staple-canary"
     text = f"{secret} " * earlier
     text = text.ljust(at, "x") + secret + "y" * 3000
-    cleaned = Redactor([secret]).clean(text)
+    cleaned = Redactor(Secrets([secret])).clean(text)
     assert not any(secret[: n + 1] in cleaned for n in range(8, len(secret)))
 
 
@@ -141,16 +74,6 @@ def test_nested_and_long_containers_are_bounded():
     assert len(Redactor().clean_value(list(range(1000)))) == 32
 
 
-@pytest.mark.parametrize(
-    "piece", ["eyJ-", "eyJaaaaaaaaa.", "token=a ", "://aaaa:", "sk-aaa,", "bearer  ", "api_key = ", "a" * 40]
-)
-def test_masking_hostile_text_takes_no_time(piece):
-    redactor, text = Redactor([SECRET]), piece * (16_000 // len(piece))
-    started = time.process_time()
-    redactor.redact(text)
-    assert time.process_time() - started < 0.1
-
-
 def test_secrets_are_found_in_settings_of_any_shape():
     class Row(BaseModel):
         api_key: SecretStr
@@ -164,7 +87,7 @@ def test_secrets_are_found_in_settings_of_any_shape():
 def test_names_are_cleaned_once_and_anew_when_a_secret_is_learned():
     redactor = Redactor()
     assert redactor.clean_name("model-of-hunter2hunter2") == "model-of-hunter2hunter2"
-    redactor.learn(["hunter2hunter2"])
+    redactor.secrets.learn(["hunter2hunter2"])
     assert redactor.clean_name("model-of-hunter2hunter2") == f"model-of-{MASK}"
     assert redactor.clean_name("a\x1b[31m") == r"a\x1b[31m"
 

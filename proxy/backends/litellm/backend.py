@@ -27,7 +27,7 @@ from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
 from proxy.backends.litellm.params import omissions, passed_on, refuse_untaken
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
-from proxy.backends.redact import Redactor
+from proxy.backends.redact import cleaner
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
@@ -85,7 +85,8 @@ class LiteLLMBackend:
         self.name = name
         self._settings = settings
         self._resources = resources
-        self._clean = Redactor(secrets(settings))
+        resources.secrets.learn(secrets(settings))
+        self._clean = cleaner(resources.secrets)
         self._litellm: Any = None
         self._handler: Any = None
         self._supported: dict[str, frozenset[str] | None] = {}  # by model

@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
-from proxy.backends.redact import Redactor
+from proxy.backends.redact import cleaner
 from proxy.backends.settings import Address, Key, OpenAIChatSettings, revealed, revealed_query
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
+from proxy.wire.secret_shapes import Secrets
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -179,7 +180,7 @@ def _no_key(name: str) -> ConfigError:
 
 
 def _clean(settings: OpenAISettings, error: Exception) -> str:
-    return Redactor([value for value in (_plain(settings.api_key),) if value])(str(error))
+    return cleaner(Secrets([value for value in (_plain(settings.api_key),) if value]))(str(error))
 
 
 class OpenAIKind:

@@ -20,7 +20,7 @@ from proxy.backends.litellm.backend import LiteLLMBackend
 from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import TAKES_HANDLER, Exchange
 from proxy.backends.litellm.settings import LiteLLMSettings
-from proxy.backends.redact import Redactor
+from proxy.backends.redact import cleaner
 from proxy.contracts.anthropic.request import decode_request
 from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.errors import ConfigError, Unsupported, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
@@ -40,6 +40,7 @@ from proxy.events import (
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.routing.plan import Target
 from proxy.transport import HttpTransport, Request, Response
+from proxy.wire.secret_shapes import Secrets
 from proxy.wire.sse import SSEDecoder
 from tests.conformance.backend import CANARY, Outcome, outcome
 from tests.support.providers import AnthropicWire, OllamaWire, OpenAIWire, answer
@@ -644,7 +645,7 @@ async def test_a_line_without_end_is_cut_off(upstream: ScriptedUpstream, transpo
     ],
 )
 def test_messages_are_short_and_clean(transport: Counting, message: str, shown: str) -> None:
-    error = translate(Exception(message), _exchange(transport), who="backend any", clean=Redactor([CANARY]))
+    error = translate(Exception(message), _exchange(transport), who="backend any", clean=cleaner(Secrets([CANARY])))
     assert "\n" not in error.message
     assert len(error.message) < 700
     assert shown in error.message
@@ -655,10 +656,10 @@ def test_messages_are_short_and_clean(transport: Counting, message: str, shown: 
 def test_an_unreadable_event_is_malformed_and_a_quoted_error_is_told(transport: Counting) -> None:
     exchange = _exchange(transport)
     exchange.response = Answered()
-    assert isinstance(translate(KeyError("message"), exchange, who="any", clean=Redactor()), UpstreamMalformed)
+    assert isinstance(translate(KeyError("message"), exchange, who="any", clean=cleaner(Secrets())), UpstreamMalformed)
     quoted = Exception("KeyError: 'message', Got unexpected response from Ollama: {'error': 'exploded'}")
     quoted.__cause__ = KeyError("message")
-    error = translate(quoted, exchange, who="any", clean=Redactor())
+    error = translate(quoted, exchange, who="any", clean=cleaner(Secrets()))
     assert (type(error), error.message) == (UpstreamFailed, "exploded")
 
 
