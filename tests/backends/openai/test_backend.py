@@ -7,6 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.backend import OpenAIBackend, OpenAISettings
 from proxy.errors import ConfigError
@@ -27,7 +28,7 @@ def no_variables(monkeypatch):
 
 
 async def identity(**row):
-    far = OpenAIBackend("far", OpenAISettings.model_validate({"kind": "openai", **row}), resources=None)
+    far = OpenAIBackend("far", OpenAISettings.model_validate({"kind": "openai", **row}), resources=Resources(None))
     await far.open()
     return far._identity
 
@@ -149,7 +150,7 @@ def test_a_row_that_cannot_work_is_refused_with_what_to_do(row, words):
 
 async def test_I01_no_repr_shows_a_secret():
     settings = OpenAISettings.model_validate({"kind": "openai", "api_key": CANARY, "azure": {**AZURE}})
-    far = OpenAIBackend("far", settings, resources=None)
+    far = OpenAIBackend("far", settings, resources=Resources(None))
     await far.open()
     for thing in (settings, far, far._identity, far._clean):
         assert CANARY not in repr(thing)
@@ -181,7 +182,7 @@ def test_every_setting_is_described():
 
 def asked(url, model="gpt-5", *, dialect="anthropic-messages", **params):
     """What a client of another dialect's request becomes on its way to `url`."""
-    far = OpenAIBackend("far", OpenAISettings(kind="openai", api_key=CANARY), resources=None)
+    far = OpenAIBackend("far", OpenAISettings(kind="openai", api_key=CANARY), resources=Resources(None))
     far.identify(Identity(url, {}))
     request = chat(dialect=dialect, params=params, hints=frozenset({"reasoning_effort", "top_k"}))
     body = far._fields(request, Target("far", model))

@@ -7,6 +7,7 @@ from email.utils import formatdate
 import pytest
 from pydantic import ValidationError
 
+from proxy.backends.base import Resources
 from proxy.backends.http import Identity, retry_after
 from proxy.backends.openai.compatible import PRESETS, CompatibleBackend, CompatibleSettings, PresetName
 from proxy.contracts.openai.request import decode_request
@@ -473,7 +474,7 @@ def test_every_preset_is_a_row_that_works_with_a_key():
     for name, preset in PRESETS.items():
         key = {"api_key": "k" * 20} if preset.key_variable else {}
         settings = CompatibleSettings.model_validate({"kind": "openai-compatible", "preset": name, **key})
-        CompatibleBackend(name, settings, resources=None)
+        CompatibleBackend(name, settings, resources=Resources(None))
         assert preset.key_variable == "" or preset.base_url.startswith("https://")
 
 
@@ -485,7 +486,7 @@ def test_I01_no_repr_shows_a_secret():
     settings = CompatibleSettings.model_validate(
         {"kind": "openai-compatible", "base_url": "http://x", "api_key": CANARY, "headers": {"x-key": CANARY}}
     )
-    far = CompatibleBackend("far", settings, resources=None)
+    far = CompatibleBackend("far", settings, resources=Resources(None))
     for thing in (settings, far, far._identity, far._clean):
         assert CANARY not in repr(thing)
         assert CANARY not in str(thing)

@@ -20,7 +20,7 @@ def test_all_that_holds_with_sdk_2_holds_with_sdk_3(tmp_path: Path) -> None:
         env=environment, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert version.startswith("3.")
-    tests = [str(Path(__file__).with_name("test_openai.py"))]
+    tests = [str(Path(__file__).with_name("test_backend.py"))]
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         env=environment, check=False, capture_output=True, text=True,
