@@ -1,4 +1,4 @@
-"""Which fields of a client's body may go upstream."""
+"""The fields of a client's body that an upstream never gets, because they would redirect the request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 _NEVER_ANYWHERE = frozenset(
     {
-        # Where to go and with whose key, as the SDKs of OpenAI and litellm and the gateways built on them name it.
+        # The destination and the key, as the SDKs of OpenAI and litellm and the gateways built on them name them.
         "api_base",
         "api_key",
         "api_type",
@@ -21,13 +21,13 @@ _NEVER_ANYWHERE = frozenset(
         "extra_query",
         "http_client",
         "ssl_verify",
-        # Another model than the one that was authorised.
+        # A model other than the authorised one.
         "context_window_fallback_dict",
         "fallback_models",
         "fallbacks",
         "model_list",
         "router_settings",
-        # What to answer, whom to tell, what to skip.
+        # A made-up answer, other receivers, checks to skip.
         "callbacks",
         "failure_callback",
         "guardrails",
@@ -45,7 +45,7 @@ _NEVER_ANYWHERE = frozenset(
 
 
 NEVER_FORWARDED = _NEVER_ANYWHERE | {
-    # The same, in words that mean nothing in particular further down.
+    # The same in common words, which may be something else inside of an object such as `metadata`.
     "base_model",
     "cache",
     "caching",
@@ -65,15 +65,15 @@ NEVER_FORWARDED = _NEVER_ANYWHERE | {
     "shared_session",
     "timeout",
 }
-"""Fields of a client's body that no far side is ever sent."""
+"""Fields of a client's body that no upstream is sent."""
 
 
 NEVER_PREFIXES = ("litellm_", "aws_", "azure_", "vertex_", "watsonx_", "langfuse_", "langsmith_", "user_api_key")
-"""What the names of more such fields begin with: credentials, and where a gateway's logs go."""
+"""Prefixes of more such fields: credentials, and destinations of a gateway's logs."""
 
 
 def without_destinations(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a client's body may leave. Gateways read `metadata` as well, so it is searched too."""
+    """The fields of a client's body that may be sent. Gateways read `metadata` too, so it is filtered as well."""
     fields = _without(wire, NEVER_FORWARDED)
     metadata = fields.get("metadata")
     if isinstance(metadata, dict):

@@ -1,9 +1,9 @@
-"""What of a request an upstream is not told though its client may miss it: a `Notice` for each such thing.
+"""Notices for the parts of a request that are not sent to the upstream and that the client may miss.
 
-What a contract or an upstream cannot carry is left out silently where nobody can tell, announced where the client
-could notice, and refused (`Unsupported`) where the answer would not be what was asked for. Each dialect says what it
-leaves out; whether anybody is to be told is decided here. A value that asks for what happens anyway is missed by
-nobody, nor by the client one that its route chose.
+Something that a contract or an upstream cannot carry is left out silently if it makes no difference, announced if the
+client could notice, and refused (`Unsupported`) if the answer would not be what was asked for. Each dialect knows
+what it leaves out; this module decides whether to announce it. Nobody misses a value that asks for what happens
+anyway, or a value that the route chose.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def noticeable(request: ChatRequest, name: str) -> bool:
-    """Whether the client asks for something with this setting that it would miss."""
+    """Whether the client would miss this setting."""
     value = request.params.get(name)
     if value is None or name in request.routed or value in _ANYWAY.get(name, ()):
         return False
@@ -56,7 +56,7 @@ def ignored(name: str, why: str = "this target does not take it") -> Notice:
 
 
 def ignored_settings(request: ChatRequest, names: Iterable[str]) -> list[Notice]:
-    """The notices for settings that do not go on, for those among them that are missed."""
+    """Notices for the settings in `names`, which are not sent, as far as the client would miss them."""
     return [ignored(name) for name in names if noticeable(request, name)]
 
 
@@ -67,14 +67,14 @@ def notice_json(notice: Notice) -> bytes:
 
 
 def hosted_tools(request: ChatRequest) -> Iterator[Notice]:
-    """For tools that the client wants the upstream to run, which only one of its own dialect could."""
+    """Notices for tools that the client wants the upstream to run: only an upstream of its own dialect can."""
     for kind in dict.fromkeys(request.hosted_tools):
         name = kind if _WORD.fullmatch(kind) else "a tool"
         yield Notice("ignored_tool", f"{name} was left out: this target runs no such tool", name)
 
 
 def failed_results(request: ChatRequest) -> Iterator[Notice]:
-    """For an upstream that has no field for a tool's failure."""
+    """A notice for an upstream that has no field for a tool's failure."""
     if any(message.failed for message in request.messages):
         why = "this target has no field for it; the result's text has to say so"
         yield Notice("ignored_setting", f"that a tool failed was left out: {why}", "messages")

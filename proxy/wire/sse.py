@@ -1,7 +1,7 @@
-"""Server-Sent Events, without I/O: feed bytes in, take events out; and the way back.
+"""Server-Sent Events, without I/O: bytes into events, and events into bytes.
 
-As the HTML standard says (WHATWG HTML, 9.2.6), in bytes: events are cut at ASCII, so that nothing is decoded
-that is passed on as it came. `id` and `retry` are read over: the proxy never reconnects on its own.
+The parser follows the HTML standard (WHATWG HTML, 9.2.6) and works on bytes: events are cut at ASCII characters, so
+text that is passed on is never decoded. `id` and `retry` are ignored, because the proxy never reconnects by itself.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ _LF, _CR = 0x0A, 0x0D
 class SSEDecoder:
     """Split a byte stream into events, however the chunks fall.
 
-    Accepts LF, CRLF and CR line ends, a leading BOM, comments, several `data` lines. An event that the stream
-    ends in is never returned; `unfinished` tells of it. Work and memory are linear in the bytes: what waits for
-    its end is searched once. While nothing is `pending` and nothing `special`, what comes next begins an event, and
-    its bytes mean what they say.
+    Accepts LF, CRLF and CR line ends, a leading BOM, comments and several `data` lines. An event without its blank
+    line is never returned. Work and memory are linear in the bytes: pending bytes are searched once.
+
+    `pending` is the beginning of an event, its line ends already LF. `special`: the next chunk may begin with a BOM,
+    or with the LF of a CRLF that was cut in two. Without either, the next chunk begins an event.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self.pending = bytearray()  # an event's beginning, its line ends already LF
-        self._began = False  # the place for a BOM is behind us
-        self._after_cr = False  # a CR ended the last chunk; an LF right after it belongs to it
-        self.special = True  # the next chunk needs a look because of one of these two
+        self.pending = bytearray()
+        self._began = False  # the first bytes, which may be a BOM, were read
+        self._after_cr = False  # the last chunk ended in a CR; an LF right after it is part of the same line end
+        self.special = True
 
     def feed(self, chunk: bytes) -> list[tuple[bytes, bytes]]:
         """The events that `chunk` completes, as (name, data); the name is empty where none was given.
@@ -55,28 +56,23 @@ class SSEDecoder:
             raise self._too_large()
         events = []
         for block in blocks:
-            # Nearly every event of every chat API is one `data: …` line: a slice is all it takes.
+            # Nearly every event of every chat API is one `data: …` line, so that a slice is enough.
             if block[:6] == b"data: " and block.find(_LF) < 0:
                 events.append((b"", block[6:]))
             elif event := _parse(block):
                 events.append(event)
         return events
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether an event has begun and not ended: at the end of the stream, evidence of a cut."""
-        return any(line and not line.startswith(b":") for line in self.pending.split(b"\n"))
-
     def _keep(self, rest: bytes) -> None:
         self.pending += rest
-        if len(self.pending) > self._max + 1:  # one more: the line end may already be there
+        if len(self.pending) > self._max + 1:  # one more byte, because the line end may already be there
             raise self._too_large()
 
     def _too_large(self) -> FrameTooLarge:
         return FrameTooLarge(f"one event of the stream is larger than {self._max} bytes")
 
     def _lf_only(self, chunk: bytes) -> bytes:
-        """Turn CRLF and CR into LF, also where a CRLF was cut in two; drop the BOM before the first byte."""
+        """Turn CRLF and CR into LF, also where a CRLF was cut in two, and drop a BOM at the start."""
         if not self._began:
             chunk = bytes(self.pending) + chunk
             self.pending.clear()
@@ -94,8 +90,8 @@ class SSEDecoder:
 
 
 def _parse(block: bytes) -> tuple[bytes, bytes] | None:
-    """One event from the lines between two blank ones; None when they hold no data."""
-    if block[:7] == b"event: ":  # Anthropic's events are all of these two lines: a third of the work
+    """One event from the lines between two blank lines; None when they hold no data."""
+    if block[:7] == b"event: ":  # Anthropic's events all have these two lines; this takes a third of the time
         name, _, rest = block[7:].partition(b"\ndata: ")
         if rest and rest.find(_LF) < 0 and name.find(_LF) < 0:
             return name, rest
@@ -110,17 +106,10 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
     return (name, b"\n".join(data)) if data else None
 
 
-def encode(data: bytes, event: bytes | None = None) -> bytes:
-    """One event. Data of several lines goes out as several `data` lines; CRLF and CR become LF on the way.
-
-    Raises `ValueError` for a name that would end its line, or hide what follows it.
-    """
+def encode(data: bytes) -> bytes:
+    """One event. Data of several lines becomes several `data` lines; CRLF and CR become LF."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
-    if event is None:
-        return b"data: " + data + b"\n\n"
-    if b"\n" in event or b"\r" in event or b"\0" in event:
-        raise ValueError("an event name may not contain CR, LF or NUL")
-    return b"event: " + event + b"\ndata: " + data + b"\n\n"
+    return b"data: " + data + b"\n\n"

@@ -287,7 +287,7 @@ CONTRACTS: Mapping[str, Contract] = {
     "openai": Contract(
         "openai",
         "sse",
-        lambda: openai_writer.StreamWriter(id="chatcmpl-7", model="asked-for", created=1793000000, usage=True).feed,
+        lambda: openai_writer.OpenAIWriter(id="chatcmpl-7", model="asked-for", created=1793000000, usage=True).feed,
         reading.openai,
         _left_of_openai,
     ),

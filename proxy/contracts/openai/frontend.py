@@ -9,63 +9,17 @@ import msgspec
 from proxy.contracts.base import Endpoint, Head, Reply
 from proxy.contracts.openai.functions import speaks_functions
 from proxy.contracts.openai.request import decode_request
-from proxy.contracts.openai.writer import StreamWriter, whole_body
-from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
+from proxy.contracts.openai.writer import OpenAIWriter
+from proxy.contracts.replies import JSON, openai_failure
 from proxy.errors import NotFound, ProxyError
-from proxy.events import Batch
-from proxy.request import Answer, ChatRequest
-from proxy.wire.sse import PING
-
-
-class OpenAIEncoder:
-    """One answer to one request: streamed or whole."""
-
-    __slots__ = ("_created", "_functions", "_id", "_model", "_reasoning", "_writer")
-
-    headers = EVENT_STREAM
-    early = False
-    abort_on_fault = False
-
-    def __init__(self, request: ChatRequest, *, created: int, reasoning: str | None = None) -> None:
-        self._id = f"chatcmpl-{request.id}"
-        self._model = request.model or ""
-        self._created = created
-        self._functions = speaks_functions(request.wire or {})
-        self._reasoning = reasoning
-        self._writer = StreamWriter(
-            id=self._id,
-            model=self._model,
-            created=created,
-            usage=request.wants_usage,
-            functions=self._functions,
-            reasoning=reasoning,
-        )
-
-    def feed(self, batch: Batch) -> bytes:
-        return self._writer.feed(batch)
-
-    def ping(self) -> bytes:
-        return PING
-
-    def whole(self, answer: Answer) -> Reply:
-        body = whole_body(
-            answer,
-            id=self._id,
-            model=self._model,
-            created=self._created,
-            functions=self._functions,
-            reasoning=self._reasoning,
-        )
-        return _json(200, body)
-
-    def failure(self, error: ProxyError) -> Reply:
-        return openai_failure(error)
+from proxy.request import ChatRequest
 
 
 class OpenAIFrontend:
     """Where the contract is served, and how. Clients differ on whether their base URL ends in `/v1`."""
 
     name = "openai"
+    route_settings = frozenset({"reasoning_field"})
     endpoints = (
         Endpoint("POST", "/v1/chat/completions"),
         Endpoint("POST", "/chat/completions"),
@@ -78,8 +32,15 @@ class OpenAIFrontend:
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> OpenAIEncoder:
-        return OpenAIEncoder(request, created=int(time.time()), reasoning=head.options.get("reasoning_field"))
+    def encoder(self, request: ChatRequest, head: Head) -> OpenAIWriter:
+        return OpenAIWriter(
+            id=f"chatcmpl-{request.id}",
+            model=request.model or "",
+            created=int(time.time()),
+            usage=request.wants_usage,
+            functions=speaks_functions(request.wire or {}),
+            reasoning=head.options.get("reasoning_field"),
+        )
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return openai_failure(error)

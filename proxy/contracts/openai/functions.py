@@ -1,8 +1,7 @@
-"""What came before tools in Chat Completions: `functions`, `function_call`, and messages of role `function`.
+"""The form before tools in Chat Completions: `functions`, `function_call`, and messages of role `function`.
 
-OpenAI deprecated the form in 2023 and still takes it; SDKs still type it and older programs still speak it. A far
-side of the same dialect gets it as it came. For all others it is read as the tools it means: one call at a time, by
-name, without ids.
+OpenAI deprecated it in 2023 and still takes it; the SDKs have types for it and older programs send it. An upstream of
+the same dialect gets it as it came. For all others it is read as tools: one call at a time, by name, without ids.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from proxy.wire.json_body import get_array, get_object, need_string, objects, wr
 
 
 def speaks_functions(wire: Mapping[str, Any]) -> bool:
-    """Whether a request offers functions in the old form, and so expects its answer in it."""
+    """Whether a request offers functions in the old form, and expects the answer in that form."""
     return bool(wire.get("functions")) and not wire.get("tools")
 
 
 def as_tools(wire: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The functions that may be called, as tools. Those that `function_call` rules out are not offered."""
+    """The functions as tools, without those that `function_call` excludes."""
     functions = [function for function, _ in objects(get_array(wire, "functions") or [], "functions")]
     choice = wire.get("function_call")
     if isinstance(choice, dict):
@@ -33,12 +32,12 @@ def as_tools(wire: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def as_tool_messages(messages: list[Any]) -> list[Any]:
-    """The conversation with each old call and its result as those of a tool; all else as it is."""
+    """The conversation with each old call and its result written as those of a tool; other messages do not change."""
     return _Conversation().read(messages)
 
 
 class _Conversation:
-    """Gives each call an id, which the result that follows bears."""
+    """Gives each call an id, and the same id to the result that follows."""
 
     def __init__(self) -> None:
         self._last = "call_0"

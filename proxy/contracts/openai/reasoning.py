@@ -1,7 +1,7 @@
-"""Which field of a chunk reasoning stands in: OpenAI has none, and those who show it have not agreed on one.
+"""The field of a chunk that holds reasoning. OpenAI has none, and other vendors use different ones.
 
-DeepSeek, litellm and Open WebUI say `reasoning_content`, vLLM and OpenRouter `reasoning`. We write the first, and
-pass on what an upstream of this dialect wrote, unless the route says which field its clients read.
+DeepSeek, litellm and Open WebUI use `reasoning_content`, vLLM and OpenRouter `reasoning`. We write the first. Chunks
+of an upstream of this dialect pass on as they came, unless the route says which field its clients read.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ FIELDS: dict[str, Fields] = {
     "reasoning": (b"reasoning",),
     "both": (b"reasoning_content", b"reasoning"),
 }
-"""The choices a route has."""
+"""What a route may choose, and the fields it means."""
 
 _ANY = b'"reasoning'
 _START, _END = b"data: ", b"\n\n"
 
 
 def delta(fields: Fields, text: bytes) -> bytes:
-    """A piece of reasoning, a JSON string, as the delta of a chunk."""
+    """The delta of a chunk with `text`, a JSON string, as reasoning."""
     return b"{" + b",".join([b'"%b":%b' % (field, text) for field in fields]) + b"}"
 
 
 def renamed_frames(payloads: Sequence[bytes], fields: Fields) -> bytes:
-    """An upstream's frames with its reasoning in `fields`. Those without any stay as they came, byte for byte."""
+    """An upstream's frames with the reasoning in `fields`. Frames without reasoning keep their bytes."""
     frames: list[bytes] = []
     for payload in payloads:
         if _ANY not in payload:
@@ -44,7 +44,7 @@ def renamed_frames(payloads: Sequence[bytes], fields: Fields) -> bytes:
 
 
 def renamed(body: bytes, fields: Fields) -> bytes:
-    """A chunk or a whole completion with its reasoning in `fields`; as it came where there is none in it."""
+    """A chunk or a whole completion with the reasoning in `fields`. One without reasoning keeps its bytes."""
     if _ANY not in body:
         return body
     try:

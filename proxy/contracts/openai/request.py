@@ -1,8 +1,7 @@
-"""Requests of OpenAI Chat Completions: read from clients, written to upstreams.
+"""Reading requests of OpenAI Chat Completions (https://platform.openai.com/docs/api-reference/chat/create).
 
-https://platform.openai.com/docs/api-reference/chat/create. What a client sends beyond what we model stays in
-`wire` and reaches an upstream of the same dialect, except what would tell a gateway there where to go, with
-whose key, or what to answer: the destination comes from the config alone (H08).
+Fields that we do not model stay in `wire` and reach an upstream of the same dialect. Fields that tell a gateway where
+to go, which key to use or what to answer do not: the destination comes from the config alone (H08).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The chunks of one stream that differ in nothing but their text, read without parsing them.
+"""Reading the chunks of a stream that differ only in their text, without parsing them.
 
-Nearly every chunk of a stream is the last one with another text in it. Once one has been parsed, what stands before
-and after its text is known to the byte; a chunk with the same bytes around another JSON string means the same with
-that string, whatever else is in it. What does not fit is parsed as ever, and what it teaches replaces this.
+Nearly every chunk of a stream equals the last one except for its text. Once one chunk is parsed, the bytes before and
+after its text are known. A chunk with the same bytes around another JSON string means the same with that string. A
+chunk that does not fit is parsed, and becomes the new template.
 
 Measured per chunk, in CPU time of one run: parsed 2.3 µs; one read here 0.5 µs; in a run of a hundred 0.2 µs.
 """
@@ -14,10 +14,10 @@ import msgspec
 from proxy.contracts.openai.chunks import Chunk, Delta, decode_chunk
 
 MAX_BYTES = 4096
-"""Around the text. Longer chunks carry something else, such as log probabilities, which differs each time."""
+"""The most bytes around the text. Longer chunks hold something else, such as log probabilities, that always differs."""
 
 LESSONS = 16
-"""A stream whose chunks keep differing elsewhere (a random padding, a usage count) is not learned from for ever."""
+"""How often a stream is learned from. Chunks that always differ elsewhere (random padding, counts) never fit."""
 
 _KEYS = (b'"content":', b'"content": ')
 _PROBE = "a·\u2028"
@@ -27,17 +27,20 @@ _strings = msgspec.json.Decoder(list[str]).decode
 
 
 class ChunkTemplate:
-    """What is around the text in the chunks of one stream."""
+    """The bytes around the text in the chunks of one stream.
+
+    `fitted` is set by the caller when a chunk has fitted since the last lesson.
+    """
 
     __slots__ = ("_first", "_last", "_lessons", "fitted")
 
     def __init__(self) -> None:
         self._lessons = LESSONS
-        self.fitted = False  # a chunk has fitted since the last lesson: whoever uses this says so
+        self.fitted = False
         self._first = self._last = b"\0"  # no event begins like this
 
     def learn(self, data: bytes, text: str) -> None:
-        """Take a chunk, in which `text` was the only news, as the pattern. One that cannot be one is ignored."""
+        """Take a chunk that tells only `text` as the template. A chunk that cannot be one is ignored."""
         if self.fitted:
             self._lessons, self.fitted = LESSONS, False
         if not self._lessons:
@@ -52,7 +55,7 @@ class ChunkTemplate:
                 return
 
     def _take(self, before: bytes, after: bytes) -> None:
-        """The proof that this place is the text's: another string put there is read as the text, and as no more."""
+        """Prove that the text stands here: the chunk with another string in this place must have that text alone."""
         if b"\n" in before or b"\r" in before or b"\n" in after or b"\r" in after:
             return
         try:
@@ -63,7 +66,7 @@ class ChunkTemplate:
             self._first, self._last = b"data: " + before, after + b"\n\n"
 
     def text(self, event: bytes) -> str | None:
-        """The text of exactly one event, its blank line included; None for one that has to be parsed."""
+        """The text of one event with its blank line; None for an event that has to be parsed."""
         first, last = self._first, self._last
         if not event.startswith(first) or not event.endswith(last):
             return None
@@ -71,22 +74,22 @@ class ChunkTemplate:
             return None
         try:
             return _string(event[len(first) - 1 : len(event) - len(last) + 1])
-        except ValueError:  # the string ended earlier, or what is in it is no text
+        except ValueError:  # the string ended earlier, or is not valid text
             return None
 
     def texts(self, events: bytes) -> list[str]:
-        """The texts of some whole events that all fit; nothing if one does not."""
+        """The texts of several whole events; empty if one does not fit."""
         first, last = self._first, self._last[:-2]
         left, right = len(first), -len(last)
-        # Split at two bytes: looking for a needle of two hundred costs Python more than comparing its ends.
+        # Splitting at two bytes and comparing both ends takes less time than searching for two hundred bytes.
         each = events.split(b"\n\n")
-        if each.pop():  # the last event goes on
+        if each.pop():  # the last event is not complete
             return []
         strings = [event[left:right] for event in each if event.startswith(first) and event.endswith(last)]
         return _parsed(strings) if strings and len(strings) == len(each) else []
 
     def run(self, events: bytes) -> tuple[list[str], int]:
-        """The texts of the events that `events` begins with, as far as they fit, and how many bytes those are."""
+        """The texts of the leading events that fit, and how many bytes those events have."""
         first, last = self._first, self._last[:-2]
         left, right = len(first), len(last)
         strings: list[bytes] = []
@@ -101,10 +104,10 @@ class ChunkTemplate:
 
 
 def _parsed(strings: list[bytes]) -> list[str]:
-    """JSON strings without their quotes; nothing if one of them is none."""
+    """The texts of JSON strings given without their quotes; empty if one of them is not a string."""
     whole = b'","'.join(strings)
     try:
-        # Without an escape every quote is one of ours, so that one parse of all strings is a parse of each.
+        # Without escapes every quote is one that we put there, so that parsing all at once parses each.
         if whole.find(b"\\") < 0 and whole.count(b'"') == 2 * len(strings) - 2:
             return _strings(b'["' + whole + b'"]')
         return [_string(b'"' + string + b'"') for string in strings]
@@ -113,7 +116,7 @@ def _parsed(strings: list[bytes]) -> list[str]:
 
 
 def only_text(chunk: Chunk) -> str | None:
-    """The text of a chunk of the first choice in which nothing else is told."""
+    """The text of a chunk that tells only text, of the first choice; None for any other chunk."""
     choices = chunk.choices
     if choices is None or len(choices) != 1 or chunk.usage or chunk.error:
         return None

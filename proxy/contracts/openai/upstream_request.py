@@ -13,13 +13,10 @@ from proxy.errors import Unsupported
 from proxy.events import Notice
 from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.wire.forwarding import without_destinations
-from proxy.wire.json_body import (
-    PARAMETERS,
-)
+from proxy.wire.json_body import PARAMETERS
 from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings
 
 USER_LENGTH = 64
-
 
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
@@ -33,7 +30,7 @@ def encode_request(
     hints: Collection[str] = (),
     thoughts: bool = False,
 ) -> bytes:
-    """The body for a far side; the same request always gives the same bytes. See `request_fields`."""
+    """The body for an upstream, as bytes; the same request always gives the same bytes. See `request_fields`."""
     return msgspec.json.encode(
         request_fields(
             request,
@@ -55,12 +52,13 @@ def request_fields(
     hints: Collection[str] = (),
     thoughts: bool = False,
 ) -> dict[str, Any]:
-    """The fields of the body for a far side.
+    """The fields of the body for an upstream.
 
-    A request of this dialect goes on from its `wire`; `request.params` has the last word on the settings we
-    model, and may add others. Whoever changes a request's messages must drop its `wire`. `max_tokens_name` is
-    for far sides that know only one of `max_tokens` and `max_completion_tokens`. `hints` are those settings among
-    `request.hints` that this far side takes; `thoughts` is for litellm, which has a form for sealed reasoning.
+    The body of a request of this dialect is built from its `wire`; the settings in `request.params` replace those of
+    `wire` and may add others. Code that changes a request's messages must drop its `wire`.
+
+    `max_tokens_name`: for upstreams that know only one of `max_tokens` and `max_completion_tokens`. `hints`: the
+    settings among `request.hints` that this upstream takes. `thoughts`: write signed reasoning in litellm's form.
     """
     if request.dialect == DIALECT and request.wire:
         fields = without_destinations(request.wire)
@@ -79,7 +77,7 @@ def request_fields(
 
 
 def omissions(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
-    """What of a request did not make it into `fields`, the body as it is sent."""
+    """What the request asks for and `fields`, the body that is sent, does not say."""
     notices = ignored_settings(request, [name for name in request.hints if name not in fields])
     if request.dialect != DIALECT:
         notices += [*hosted_tools(request), *failed_results(request)]
@@ -98,11 +96,11 @@ def _from_values(request: ChatRequest, *, thoughts: bool) -> dict[str, Any]:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
         fields["user"] = _user(request.user)
-    return fields  # not `metadata`: OpenAI refuses it without `store`, and it was meant for our rules
+    return fields  # without `metadata`: OpenAI refuses it without `store`, and clients send it for our rules
 
 
 def _stream_options(request: ChatRequest, include_usage: bool) -> dict[str, Any] | None:
-    """Of the client's options those that still hold; unstreamed requests may have none."""
+    """The client's stream options, and our own. An unstreamed request may have none."""
     if not request.stream:
         return None
     given = request.wire.get("stream_options") if request.dialect == DIALECT and request.wire else None
@@ -120,12 +118,12 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
 
 
 def _user(user: str) -> str:
-    """Who asks. OpenAI refuses more than 64 characters; Claude Code says who, from where and in which session."""
+    """Who asks. OpenAI refuses more than 64 characters, and Claude Code sends more: account, machine and session."""
     return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
 
 
 def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, Any]]:
-    """The turns. Tools answer in text alone here: what else they brought follows, as if the user showed it."""
+    """The turns. A tool message holds only text here; other parts of a result follow in a user message."""
     turns: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
     for message in messages:
@@ -139,12 +137,12 @@ def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, 
 
 
 def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
-    """One turn. Earlier reasoning is left out, unless it is sealed and wanted: far sides that wrote none refuse it."""
+    """One turn. Earlier reasoning is left out unless it is signed and `thoughts` is set: other upstreams refuse it."""
     content = message.text if message.role == "tool" else _content(message)
     fields: dict[str, Any] = {"role": message.role, "content": content}
     if thoughts and message.reasoning_signature:
-        seal = message.reasoning_signature
-        fields["thinking_blocks"] = [{"type": "thinking", "thinking": message.reasoning or "", "signature": seal}]
+        signed = {"thinking": message.reasoning or "", "signature": message.reasoning_signature}
+        fields["thinking_blocks"] = [{"type": "thinking", **signed}]
     if message.name:
         fields["name"] = message.name
     if message.tool_calls:
@@ -158,7 +156,7 @@ def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
 
 
 def _content(message: Message) -> str | list[dict[str, Any]] | None:
-    """A string where there is only text in one piece: every server reads that."""
+    """A string where the only part is text, because every server reads a string."""
     match message.parts:
         case ():
             return None if message.tool_calls else ""

@@ -1,8 +1,8 @@
 """Writing answers as OpenAI Chat Completions: chunks of a stream, or one whole completion.
 
-https://platform.openai.com/docs/api-reference/chat-streaming: a role chunk, deltas, a chunk with the finish
-reason, a usage chunk if it was asked for, `[DONE]`. A stream that broke off ends with an error object and
-never with `[DONE]`. No `id:` or `retry:` lines: the official SDK stumbles over comments after them.
+A stream is a role chunk, deltas, a chunk with the finish reason, a usage chunk if it was asked for, and `[DONE]`
+(https://platform.openai.com/docs/api-reference/chat-streaming). A stream that broke off ends with an error object
+and never with `[DONE]`. There are no `id:` or `retry:` lines, because the official SDK fails on a comment after one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.contracts.openai.reasoning import FIELDS, delta, renamed, renamed_frames
+from proxy.contracts.base import Reply
+from proxy.contracts.openai.reasoning import FIELDS, Fields, delta, renamed, renamed_frames
 from proxy.contracts.openai.stream import DIALECT
+from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -33,6 +35,7 @@ from proxy.events import (
 from proxy.request import Answer, Usage
 from proxy.wire import sse
 from proxy.wire.json_text import json_string
+from proxy.wire.sse import PING
 from proxy.wire.upstream_errors import error_body
 
 END = b"data: [DONE]\n\n"
@@ -40,20 +43,27 @@ END = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class StreamWriter:
-    """Writes one streamed answer.
+class OpenAIWriter:
+    """Writes one answer, streamed or whole. See `Encoder`.
 
-    Batches of this same dialect go out as the payloads they came in; all others are written from their
-    events. What chunks have in common is encoded once per answer, so a token costs one JSON string and a
-    join. `created` is in seconds; `model` is what is said until the upstream names its own; `functions` is for who
-    asked in the form before tools, which knows one call; `reasoning` the route's choice among `FIELDS`.
+    Batches of this dialect go out as the payloads they came in; all others are written from their events. What
+    chunks have in common is encoded once per answer, so a token costs one JSON string and a join.
+
+    `id` is the completion's id, `created` its time in Unix seconds. `model` is told until the upstream names its own.
+    `usage`: the client asked for a usage chunk. `functions`: the client asked in the form before tools, which knows
+    one call. `reasoning`: the route's choice among `FIELDS`.
     """
+
+    headers = EVENT_STREAM
+    early = False
+    abort_on_fault = False
 
     __slots__ = (
         "_created",
         "_functions",
         "_head",
         "_id",
+        "_model",
         "_no_usage",
         "_preamble",
         "_reasoning",
@@ -82,6 +92,7 @@ class StreamWriter:
         self._usage = usage
         self._functions = functions
         self._role_sent = False
+        self._model = model
         self._frame(model)
 
     def feed(self, batch: Batch) -> bytes:
@@ -97,6 +108,15 @@ class StreamWriter:
         if end is None:
             return frames
         return frames + (END if isinstance(end, Finish) else _failed(end.error))
+
+    def ping(self) -> bytes:
+        return PING
+
+    def whole(self, answer: Answer) -> Reply:
+        return Reply(200, self._body(answer), JSON)
+
+    def failure(self, error: ProxyError) -> Reply:
+        return openai_failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
@@ -168,46 +188,49 @@ class StreamWriter:
         self._text_head = self._head + b'{"content":'
         self._text_tail = b"}" + self._tail
 
+    def _body(self, answer: Answer) -> bytes:
+        """A whole completion: the upstream's own body where it spoke this dialect, else one built from the answer."""
+        if answer.dialect == DIALECT and answer.payload:
+            return renamed(answer.payload, self._reasoning) if self._renames else answer.payload
+        message = _message(answer, self._reasoning)
+        reason: str = answer.finish_reason
+        if answer.tool_calls and self._functions:
+            call = answer.tool_calls[0]
+            message["function_call"] = {"name": call.name, "arguments": call.arguments}
+            reason = "function_call" if reason == "tool_calls" else reason
+        elif answer.tool_calls:
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in answer.tool_calls
+            ]
+        completion: dict[str, Any] = {
+            "id": self._id,
+            "object": "chat.completion",
+            "created": self._created,
+            "model": answer.model or self._model,
+            "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
+        }
+        if answer.usage is not None:  # unknown is not zero
+            completion["usage"] = _counts(answer.usage)
+        return _encode(completion)
 
-def whole_body(
-    answer: Answer, *, id: str, model: str, created: int, functions: bool = False, reasoning: str | None = None
-) -> bytes:
-    """A whole completion: the upstream's own body where it spoke this dialect, else one built from the answer."""
-    if answer.dialect == DIALECT and answer.payload:
-        return renamed(answer.payload, FIELDS[reasoning]) if reasoning else answer.payload
+
+def _message(answer: Answer, reasoning: Fields) -> dict[str, Any]:
+    """A completion's message, without its tool calls."""
     message: dict[str, Any] = {
         "role": "assistant",
         "content": answer.text if answer.text or not (answer.tool_calls or answer.refusal) else None,
         "refusal": answer.refusal or None,
     }
     if answer.reasoning:
-        message.update((field.decode(), answer.reasoning) for field in FIELDS[reasoning or "reasoning_content"])
+        message.update((field.decode(), answer.reasoning) for field in reasoning)
     if answer.sources:
         message["annotations"] = [
             {"type": "url_citation", "url_citation": {"url": url, "title": title}} for url, title in answer.sources
         ]
     if answer.media:
         message["images"] = [{"type": "image_url", "image_url": {"url": url}} for _, url in answer.media]
-    reason = answer.finish_reason
-    if answer.tool_calls and functions:
-        call = answer.tool_calls[0]
-        message["function_call"] = {"name": call.name, "arguments": call.arguments}
-        reason = "function_call" if reason == "tool_calls" else reason
-    elif answer.tool_calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in answer.tool_calls
-        ]
-    completion: dict[str, Any] = {
-        "id": id,
-        "object": "chat.completion",
-        "created": created,
-        "model": answer.model or model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
-    }
-    if answer.usage is not None:  # unknown is not zero
-        completion["usage"] = _counts(answer.usage)
-    return _encode(completion)
+    return message
 
 
 def _counts(usage: Usage) -> dict[str, Any]:

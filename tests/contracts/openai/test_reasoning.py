@@ -8,7 +8,7 @@ import pytest
 
 from proxy.contracts.openai.reasoning import FIELDS, renamed, renamed_frames
 from proxy.contracts.openai.stream import StreamDecoder
-from proxy.contracts.openai.writer import StreamWriter, whole_body
+from proxy.contracts.openai.writer import OpenAIWriter
 from proxy.events import Batch, Finish, ReasoningDelta, Start, TextDelta
 from proxy.request import Answer
 from tests.contracts.openai.test_writer import chunks
@@ -21,7 +21,7 @@ NAMES = {
 
 
 def writer(field):
-    return StreamWriter(id="chatcmpl-7", model="m", created=1, reasoning=field)
+    return OpenAIWriter(id="chatcmpl-7", model="m", created=1, reasoning=field)
 
 
 def thoughts(stream):
@@ -33,7 +33,7 @@ def thoughts(stream):
 def test_reasoning_of_other_dialects_is_written_in_the_fields_of_the_route(field):
     stream = writer(field).feed(Batch([Start("1", "m"), ReasoningDelta("hm"), TextDelta("hi"), Finish()]))
     assert thoughts(stream) == [{}, dict.fromkeys(NAMES[field], "hm"), {}, {}]
-    message = json.loads(whole_body(Answer(reasoning="hm"), id="1", model="m", created=1, reasoning=field))
+    message = json.loads(writer(field).whole(Answer(reasoning="hm")).body)
     assert message["choices"][0]["message"].items() >= dict.fromkeys(NAMES[field], "hm").items()
 
 
@@ -56,7 +56,7 @@ def test_reasoning_of_the_same_dialect_is_renamed_and_all_else_passes_as_it_came
 
 
 def test_without_a_choice_of_the_route_the_upstreams_bytes_pass():
-    assert StreamWriter(id="1", model="m", created=1).feed(StreamDecoder(10_000, keep=True).feed(THEIRS)) == THEIRS
+    assert OpenAIWriter(id="1", model="m", created=1).feed(StreamDecoder(10_000, keep=True).feed(THEIRS)) == THEIRS
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,6 @@ def test_what_holds_no_reasoning_stays_as_it_is(body):
 def test_a_whole_answer_of_the_same_dialect_is_renamed_too():
     body = b'{"id":"c1","choices":[{"message":{"content":"hi","reasoning":"hm"}}],"vendor":1}'
     answer = Answer(payload=body, dialect="openai-chat")
-    assert whole_body(answer, id="1", model="m", created=1) == body
-    told = json.loads(whole_body(answer, id="1", model="m", created=1, reasoning="reasoning_content"))
+    assert OpenAIWriter(id="1", model="m", created=1).whole(answer).body == body
+    told = json.loads(writer("reasoning_content").whole(answer).body)
     assert told == {"id": "c1", "choices": [{"message": {"content": "hi", "reasoning_content": "hm"}}], "vendor": 1}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from proxy.contracts.openai.stream import StreamDecoder, decode_whole
-from proxy.contracts.openai.writer import StreamWriter, whole_body
+from proxy.contracts.openai.writer import OpenAIWriter
 from proxy.errors import UpstreamFailed, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -59,7 +59,7 @@ TRANSCRIPTS = {
 
 
 def writer(*, usage=False, model="asked-for", functions=False):
-    return StreamWriter(id="chatcmpl-7", model=model, created=1793000000, usage=usage, functions=functions)
+    return OpenAIWriter(id="chatcmpl-7", model=model, created=1793000000, usage=usage, functions=functions)
 
 
 def chunks(stream):
@@ -197,7 +197,7 @@ def test_who_offered_functions_is_told_of_one_call_in_their_form():
 def test_a_whole_answer_to_who_offered_functions_has_one_call_in_their_form():
     collector = Collector()
     collector.add(Batch(TWO_CALLS))
-    body = whole_body(collector.answer(), id="x", model="m", created=1, functions=True)
+    body = OpenAIWriter(id="x", model="m", created=1, functions=True).whole(collector.answer()).body
     choice = ChatCompletion.model_validate_json(body).choices[0]
     assert (choice.finish_reason, choice.message.tool_calls) == ("function_call", None)
     assert (choice.message.function_call.name, choice.message.function_call.arguments) == ("weather", '{"city":"Oslo"}')
@@ -256,7 +256,7 @@ def test_a_whole_answer_is_read_by_the_official_sdk():
         usage=Usage(3, 4, 1, 2),
     )
     completion = ChatCompletion.model_validate(
-        msgspec.json.decode(whole_body(answer, id="chatcmpl-7", model="asked", created=5))
+        msgspec.json.decode(OpenAIWriter(id="chatcmpl-7", model="asked", created=5).whole(answer).body)
     )
     assert (completion.id, completion.model, completion.created) == ("chatcmpl-7", "m", 5)
     choice = completion.choices[0]
@@ -275,7 +275,7 @@ def test_a_whole_answer_is_read_by_the_official_sdk():
     ],
 )
 def test_content_is_null_only_where_something_else_was_said(answer, content):
-    body = msgspec.json.decode(whole_body(answer, id="x", model="asked", created=1))
+    body = msgspec.json.decode(OpenAIWriter(id="x", model="asked", created=1).whole(answer).body)
     assert body["choices"][0]["message"]["content"] == content
     assert body["model"] == "asked"
     assert "usage" not in body
@@ -285,4 +285,4 @@ def test_a_whole_answer_of_the_same_dialect_passes_to_the_byte():
     body = b'{"id":"x" , "choices":[{"message":{"content":"hi","x_new":[1.0]},"finish_reason":"stop"}],"n":1e2}\n'
     collector = Collector()
     collector.add(decode_whole(body, keep=True))
-    assert whole_body(collector.answer(), id="ours", model="", created=1) == body
+    assert OpenAIWriter(id="ours", model="", created=1).whole(collector.answer()).body == body
