@@ -11,7 +11,7 @@ from proxy.contracts.anthropic.request import decode_request
 from proxy.errors import UpstreamFailed, UpstreamRefused, UpstreamTruncated
 from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.request import Message, Text, Usage
-from tests.support.providers import AnthropicWire, answer
+from proxy.testing.wires import AnthropicWire, answer
 from tests.support.upstream import LAST_CHUNK, Fin, Send, Stall, chunked, json_reply, sse_head
 from tests.support.wire import backend, batches, chat, events, failure
 

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from proxy.backends.base import kinds
-from tests.conformance.backend import CANARY, BackendConformance, Case, FarSideConformance
-from tests.support.providers import AnthropicWire, OpenAIWire
+from proxy.testing.backend import CANARY, BackendCase, BackendConformance, UpstreamConformance
+from proxy.testing.wires import AnthropicWire, OpenAIWire
 
 
 class TestEcho(BackendConformance):
-    case = Case(kind="echo", target="", row=lambda upstream: {})
+    case = BackendCase(kind="echo", target="", row=lambda upstream: {})
 
 
-class TestOpenAI(FarSideConformance):
-    case = Case(
+class TestOpenAI(UpstreamConformance):
+    case = BackendCase(
         kind="openai",
         row=lambda upstream: {"api_key": CANARY, "base_url": upstream.url},
         wire=OpenAIWire(),
     )
 
 
-class TestOpenAICompatible(FarSideConformance):
-    case = Case(
+class TestOpenAICompatible(UpstreamConformance):
+    case = BackendCase(
         kind="openai-compatible",
         row=lambda upstream: {"api_key": CANARY, "base_url": upstream.url},
         wire=OpenAIWire(),
     )
 
 
-class TestAnthropic(FarSideConformance):
-    case = Case(
+class TestAnthropic(UpstreamConformance):
+    case = BackendCase(
         kind="anthropic",
         row=lambda upstream: {"api_key": CANARY, "base_url": upstream.url},
         wire=AnthropicWire(),

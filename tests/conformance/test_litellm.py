@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.backend import CANARY, Case, FarSideConformance
-from tests.support.providers import AnthropicWire, OllamaWire, OpenAIWire
+from proxy.testing.backend import CANARY, BackendCase, UpstreamConformance
+from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire
 
 pytestmark = [
     pytest.mark.xdist_group("litellm"),
@@ -14,8 +14,8 @@ pytestmark = [
 ]
 
 
-class TestThroughOpenAI(FarSideConformance):
-    case = Case(
+class TestThroughOpenAI(UpstreamConformance):
+    case = BackendCase(
         kind="litellm",
         target="openai/scripted-1",
         row=lambda upstream: {"api_key": CANARY, "api_base": upstream.url},
@@ -24,8 +24,8 @@ class TestThroughOpenAI(FarSideConformance):
     )
 
 
-class TestThroughAnthropic(FarSideConformance):
-    case = Case(
+class TestThroughAnthropic(UpstreamConformance):
+    case = BackendCase(
         kind="litellm",
         target="anthropic/claude-sonnet-4-5",
         row=lambda upstream: {"api_key": CANARY, "api_base": upstream.origin},
@@ -34,8 +34,8 @@ class TestThroughAnthropic(FarSideConformance):
     )
 
 
-class TestThroughOllama(FarSideConformance):
-    case = Case(
+class TestThroughOllama(UpstreamConformance):
+    case = BackendCase(
         kind="litellm",
         target="ollama_chat/scripted-1",
         row=lambda upstream: {"api_key": CANARY, "api_base": upstream.origin},

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from proxy.testing.wires import AnthropicWire, OpenAIWire, Wire, answer
 from proxy.wire.sse import SSEDecoder
 from tests.support.app import Opener, Running, at_rest
 from tests.support.clients import Head, RawClient
-from tests.support.providers import AnthropicWire, OpenAIWire, Wire, answer
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,

@@ -12,9 +12,9 @@ import ollama
 import openai
 import pytest
 
+from proxy.testing.wires import AnthropicWire, answer
 from tests.support.app import Opener, Running
 from tests.support.clients import RawClient
-from tests.support.providers import AnthropicWire, answer
 from tests.support.readers import ConformantReader
 from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
 

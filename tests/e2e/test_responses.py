@@ -15,9 +15,9 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
 from proxy.events import Fault, ReasoningDelta, TextDelta, ToolCallDelta
+from proxy.testing.wires import AnthropicWire, answer
 from tests.support.app import Opener, Running, openai_config
 from tests.support.clients import RawClient
-from tests.support.providers import AnthropicWire, answer
 from tests.support.responses_reader import ResponsesReader
 from tests.support.upstream import (
     LAST_CHUNK,

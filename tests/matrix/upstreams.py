@@ -21,8 +21,8 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Usage
+from proxy.testing.wires import AnthropicWire
 from tests.matrix.asking import NoWords
-from tests.support.providers import AnthropicWire
 from tests.support.upstream import LAST_CHUNK, Send, Step, event, json_reply, openai_chunk, sse_head
 
 Events = Iterable[StreamEvent]

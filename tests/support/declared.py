@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from textwrap import dedent, indent
@@ -43,6 +44,7 @@ def declared_settings(declaration: str) -> FrontendSettings:
         return config.settings.frontends["own"]
 
 
+@functools.cache
 def contract(declaration: str) -> Contract:
     return Contract(declared_settings(declaration))
 

@@ -11,6 +11,6 @@ from tests.support.upstream import ScriptedUpstream
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A scripted upstream on a free port, gone after the test with all its connections."""
+    """A scripted upstream on a free port, closed after the test with all its connections."""
     async with ScriptedUpstream() as scripted:
         yield scripted

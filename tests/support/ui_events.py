@@ -1,4 +1,4 @@
-"""Answers as events, for the contracts of chat interfaces: examples, a strategy, and what must be left of them."""
+"""Answers as events for tests of contracts: the examples, a hypothesis strategy, and what a reader must find of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 
 from hypothesis import strategies as st
 
-from proxy.errors import UpstreamTruncated
 from proxy.events import (
     Batch,
     Collector,
@@ -25,51 +24,9 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Usage
+from proxy.testing.answers import CUT, EXAMPLES
 
-CUT = UpstreamTruncated("the answer was cut off")
-
-EXAMPLES = {
-    "text": [
-        Start("up-1", "m"),
-        TextDelta("Hello"),
-        TextDelta(" wörld 👩‍💻"),
-        TextDelta("\n\n- data: x"),
-        Finish("stop", Usage(3, 3)),
-    ],
-    "reasoning": [
-        Start("", "m"),
-        ReasoningDelta("Two"),
-        ReasoningDelta(" cities."),
-        ReasoningSignature("c2VhbA=="),
-        TextDelta("Oslo"),
-        Source("https://example.test/a", "A page"),
-        Source("https://example.test/b"),
-        TextDelta(" and Rome"),
-        Media("image/png", "data:image/png;base64,iVBORw0KGgo="),
-        Notice("switched", "Another model goes on."),
-        Finish("length", Usage(9, 7, 2, 4)),
-    ],
-    "tools": [
-        Start("", "m"),
-        TextDelta("Let me see."),
-        ToolCallStart(0, "call_a", "weather"),
-        ToolCallDelta(0, '{"city":'),
-        ToolCallStart(1, "call_b", "weather"),
-        ToolCallDelta(1, '{\n  "city": "Rome"\n}'),
-        ToolCallDelta(0, '"Oslo"}'),
-        ToolCallStart(2, "call_c", "now"),
-        Finish("tool_calls"),
-    ],
-    "cut": [
-        Start("", "m"),
-        ReasoningDelta("Hm"),
-        TextDelta("Half"),
-        ToolCallStart(0, "call_a", "weather"),
-        ToolCallDelta(0, '{"city":'),
-        TextDelta(" an answer"),
-        Fault(CUT),
-    ],
-}
+__all__ = ["CUT", "EXAMPLES", "answers", "carried"]
 
 TEXTS = st.text(min_size=1)
 ARGUMENTS = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-9, 9) | st.text(), max_size=3)

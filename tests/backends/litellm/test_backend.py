@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tests.conformance.backend import CANARY, Outcome, outcome
 
 from proxy.backends.base import Resources
 from proxy.backends.litellm import backend as driver
@@ -39,11 +40,10 @@ from proxy.events import (
 )
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.routing.plan import Target
+from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
 from proxy.transport import HttpTransport, Request, Response
 from proxy.wire.secret_shapes import Secrets
 from proxy.wire.sse import SSEDecoder
-from tests.conformance.backend import CANARY, Outcome, outcome
-from tests.support.providers import AnthropicWire, OllamaWire, OpenAIWire, answer
 from tests.support.upstream import (
     LAST_CHUNK,
     Rst,
@@ -164,7 +164,7 @@ def test_nothing_but_the_destination_is_connected_to() -> None:
         from proxy.events import collect
         from proxy.routing.router import Target
         from proxy.transport import HttpTransport
-        from tests.support.providers import AnthropicWire, OllamaWire, OpenAIWire, answer
+        from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
         from tests.support.upstream import ScriptedUpstream
 
         async def main():

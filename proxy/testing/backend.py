@@ -1,16 +1,15 @@
-"""What every backend must keep to, whatever it speaks. Subclass it in a test file of yours and give a `case`:
+"""The conformance suite for a kind of backend. A plug-in's tests subclass it and say how to build the backend:
 
-    class TestMine(FarSideConformance):
-        case = Case(kind="mine", target="mine/model", row=lambda upstream: {"address": upstream.url}, wire=MyWire())
+    class TestMine(UpstreamConformance):
+        case = BackendCase(kind="mine", row=lambda upstream: {"base_url": upstream.url}, wire=OpenAIWire())
 
-The upstream is a `ScriptedUpstream`; a `Wire` says how it phrases things. A backend that answers by itself
-subclasses `BackendConformance` and gives no `wire`.
+The upstream is a `ScriptedUpstream` on a real socket; a `Wire` phrases its answers. A backend that answers by itself
+subclasses `BackendConformance` and gives no `wire`. The tests are coroutines: set `asyncio_mode = "auto"` for pytest.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -34,37 +33,42 @@ from proxy.errors import (
 from proxy.events import Batch, Fault, Finish, StreamEvent, TextDelta, check_order, collect
 from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
+from proxy.testing.script import Fin, Rst, Send, Sleep, Stall, Step, head
+from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
+from proxy.testing.wires import USAGE, Wire, answer
 from proxy.transport import HttpTransport
-from tests.support.providers import USAGE, Wire, answer
-from tests.support.upstream import Fin, Rst, ScriptedUpstream, Seen, Send, Sleep, Stall, Step, eventually, head
 
 CANARY = "sk-canary-0123456789abcdef"
-"""The key in every case's settings. It may turn up nowhere but in requests to the upstream."""
+"""The key in every case's settings. It may appear in requests to the upstream and nowhere else."""
 
-CLOSE_S = 0.25
-"""How soon an upstream must see that nobody wants the answer any more."""
+CLOSE_S = 2.0
+"""How soon the upstream must see that nobody wants the answer any more: far below any timer, and enough for a machine
+that is busy with other things."""
+
+PATIENCE_S = 30.0
+"""How long a test waits for what must happen, but not soon. Only a failing test waits as long."""
 
 TOKENS = [" Hello", ",", "  world", "\n\n", "data: x", "\r\n", "naïve 東京 😀", "<s>", "{", '"', "\\n", "[DONE]", " \t"]
 TEXT = "".join(TOKENS)
 
 
 @dataclass(frozen=True)
-class Case:
-    """How to build a backend, and what its upstream speaks."""
+class BackendCase:
+    """How to build a backend, and what its upstream speaks. `target` is the model to ask for."""
 
     kind: str
     row: Callable[[ScriptedUpstream], dict[str, Any]]
-    """Its config row, without `kind`. Where it takes a key, that is `CANARY`."""
+    """Its config row, without `kind`. A key in it must be `CANARY`."""
 
     target: str = "scripted-1"
     wire: Wire | None = None
     always_streams: bool = False
-    """It asks the upstream for a stream also where the client wants none."""
+    """It asks the upstream for a stream even if the client does not want one."""
 
 
 @dataclass
 class Outcome:
-    """All that one stream brought."""
+    """Everything that one stream brought."""
 
     batches: list[Batch] = field(default_factory=list)
     raised: ProxyError | None = None
@@ -99,10 +103,10 @@ def ask(text: str = TEXT, *, stream: bool = True, **params: Any) -> ChatRequest:
 
 
 async def outcome(backend: Backend, target: Target, request: ChatRequest | None = None) -> Outcome:
-    """Run a stream to its end and hold it to the protocol."""
+    """Run a stream to its end, and check the order of its events on the way."""
     got = Outcome()
     try:
-        async with asyncio.timeout(5), aclosing(backend.stream(request or ask(), target)) as stream:
+        async with asyncio.timeout(PATIENCE_S), aclosing(backend.stream(request or ask(), target)) as stream:
             async for batch in stream:
                 assert not any(seen.terminal for seen in got.batches), "a batch came after the terminal event"
                 got.batches.append(batch)
@@ -115,9 +119,15 @@ async def outcome(backend: Backend, target: Target, request: ChatRequest | None 
 
 
 class BackendConformance:
-    """What holds for all backends."""
+    """What every backend must do."""
 
-    case: ClassVar[Case]
+    case: ClassVar[BackendCase]
+
+    @pytest.fixture
+    async def upstream(self) -> AsyncIterator[ScriptedUpstream]:
+        """A scripted upstream on a free port, closed after the test with all its connections."""
+        async with ScriptedUpstream() as scripted:
+            yield scripted
 
     @pytest.fixture
     async def transport(self) -> AsyncIterator[HttpTransport]:
@@ -141,7 +151,7 @@ class BackendConformance:
         settings = made.settings.model_validate({"kind": self.case.kind, **self.case.row(upstream), **more})
         return made.build("backend", settings, Resources(transport))
 
-    # what it says
+    # its answers
 
     async def test_the_answer_is_exact_in_order_and_ends_once(
         self, backend: Backend, upstream: ScriptedUpstream
@@ -181,7 +191,7 @@ class BackendConformance:
     ) -> None:
         if self.case.wire:
             upstream.always(self.case.wire.begun(["a"]), Stall())
-        await outcome_started(backend, self.target)  # what is made only once has been made
+        await first_content(backend, self.target)  # so that everything that is made once exists
         before = asyncio.all_tasks()
         for turns in (0, 1, 2, 3, 5, 8, 13, 21):
             task = asyncio.create_task(outcome(backend, self.target))
@@ -189,8 +199,8 @@ class BackendConformance:
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait({task})
-        await eventually(lambda: upstream.open_connections == 0, within=1.0)
-        await eventually(lambda: asyncio.all_tasks() <= before, within=1.0)
+        await eventually(lambda: upstream.open_connections == 0, within=PATIENCE_S)
+        await eventually(lambda: asyncio.all_tasks() <= before, within=PATIENCE_S)
 
     async def test_closing_the_backend_leaves_no_task_and_no_connection(self, upstream: ScriptedUpstream) -> None:
         before = asyncio.all_tasks()
@@ -202,10 +212,10 @@ class BackendConformance:
         assert (await outcome(backend, self.target)).text == TEXT
         await backend.aclose()
         await transport.aclose()
-        await eventually(lambda: upstream.open_connections == 0)
-        await eventually(lambda: asyncio.all_tasks() <= before)
+        await eventually(lambda: upstream.open_connections == 0, within=PATIENCE_S)
+        await eventually(lambda: asyncio.all_tasks() <= before, within=PATIENCE_S)
 
-    async def test_it_can_be_closed_unopened_and_twice(
+    async def test_it_can_be_closed_before_it_is_opened_and_twice(
         self, upstream: ScriptedUpstream, transport: HttpTransport
     ) -> None:
         await self.build(upstream, transport).aclose()
@@ -214,9 +224,9 @@ class BackendConformance:
         await backend.aclose()
         await backend.aclose()
 
-    # what it keeps to itself (I01, H08)
+    # secrets (I01, H08)
 
-    def test_settings_show_no_key_and_know_no_other_name(
+    def test_settings_hide_the_key_and_refuse_unknown_names(
         self, upstream: ScriptedUpstream, transport: HttpTransport
     ) -> None:
         model = kind(self.case.kind).settings
@@ -231,15 +241,17 @@ class BackendConformance:
         assert CANARY not in f"{backend!r} {backend!s}"
 
 
-class FarSideConformance(BackendConformance):
-    """More for backends whose answers come from elsewhere. Names of rows are the fault catalogue's."""
+class UpstreamConformance(BackendConformance):
+    """What a backend must do whose answers come from an upstream. Ids such as A05 are rows of docs/reliability.md."""
 
     @pytest.fixture
     def wire(self) -> Wire:
         assert self.case.wire is not None
         return self.case.wire
 
-    async def test_usage_is_the_upstreams_own(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+    async def test_usage_is_what_the_upstream_counted(
+        self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
+    ) -> None:
         upstream.play(answer(wire, TOKENS))
         end = (await outcome(backend, self.target)).events[-1]
         assert isinstance(end, Finish)
@@ -251,55 +263,51 @@ class FarSideConformance(BackendConformance):
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
     ) -> None:
         upstream.play(wire.begun(["first"]), Stall())
-        async with asyncio.timeout(3), aclosing(backend.stream(ask(), self.target)) as stream:
+        async with asyncio.timeout(PATIENCE_S), aclosing(backend.stream(ask(), self.target)) as stream:
             async for batch in stream:
                 if batch.has_content:
                     break
 
-    # how it leaves (R4, C01, C02)
+    # closing (R4, C01, C02)
 
     async def test_closing_the_stream_closes_the_upstream(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
     ) -> None:
         upstream.play(wire.begun(["one"]), Stall())
         stream = backend.stream(ask(), self.target)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             while not (await anext(stream)).has_content:
                 pass
-        at = time.monotonic()
         await stream.aclose()
         await upstream.peer_gone(1, within=CLOSE_S)
-        assert time.monotonic() - at < CLOSE_S
 
     @pytest.mark.parametrize("phase", ["before the head", "before the first token", "between tokens"])
     async def test_cancelling_the_task_closes_the_upstream(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire, phase: str
     ) -> None:
-        spoken = asyncio.Event()
+        started = asyncio.Event()
 
         async def read() -> None:
             async with aclosing(backend.stream(ask(), self.target)) as stream:
                 async for batch in stream:
                     if batch.has_content:
-                        spoken.set()
+                        started.set()
 
         said = {"before the head": [], "before the first token": wire.begun([]), "between tokens": wire.begun(["a"])}
         upstream.play(said[phase], Stall())
         task = asyncio.create_task(read())
-        async with asyncio.timeout(3):
-            await upstream.received(1, within=3)
+        async with asyncio.timeout(PATIENCE_S):
+            await upstream.received(1, within=PATIENCE_S)
             if phase == "between tokens":
-                await spoken.wait()
+                await started.wait()
             else:
-                await asyncio.sleep(0.05)  # let what was sent arrive; there is nothing to wait for
-        at = time.monotonic()
+                await asyncio.sleep(0.05)  # so that the bytes arrive: no event says that they have
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await upstream.peer_gone(1, within=CLOSE_S)
-        assert time.monotonic() - at < CLOSE_S
 
-    # what goes wrong (A01, A05, A06, A07, A10, B01, B02, B07, B08)
+    # faults (A01, A05, A06, A07, A10, B01, B02, B07, B08)
 
     async def test_a_refused_connection_says_so(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
         await upstream.stop_listening()
@@ -308,7 +316,7 @@ class FarSideConformance(BackendConformance):
         assert error.fallback
 
     @pytest.mark.parametrize(
-        ("status", "expected", "told"),
+        ("status", "expected", "shown"),
         [
             (400, UpstreamRefused, 400),
             (401, UpstreamAuth, 502),
@@ -318,19 +326,19 @@ class FarSideConformance(BackendConformance):
             (503, UpstreamFailed, 503),
         ],
     )
-    async def test_statuses_are_told_for_what_they_are(
+    async def test_each_status_of_the_upstream_becomes_the_right_error(
         self,
         backend: Backend,
         upstream: ScriptedUpstream,
         wire: Wire,
         status: int,
         expected: type[ProxyError],
-        told: int,
+        shown: int,
     ) -> None:
         upstream.always(wire.error(status, "the lamp is broken", {"retry-after": "7"}))
         error = (await outcome(backend, self.target)).error
         assert type(error) is expected
-        assert error.status == told
+        assert error.status == shown
         if status == 429:
             assert error.retry_after == 7
         if expected is not UpstreamAuth:
@@ -344,7 +352,7 @@ class FarSideConformance(BackendConformance):
             assert isinstance(error, UpstreamRedirect)
             assert elsewhere.connections == 0
 
-    async def test_a_web_page_is_no_answer(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+    async def test_a_web_page_is_not_an_answer(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
         page = b"<html>please log in</html>"
         upstream.always(Send(head(200, {"content-type": "text/html", "content-length": str(len(page))}) + page))
         error = (await outcome(backend, self.target)).error
@@ -361,7 +369,7 @@ class FarSideConformance(BackendConformance):
         assert isinstance(got.error, UpstreamTruncated)
         assert got.text == "".join(TOKENS[:said])
 
-    async def test_no_answer_at_all_is_a_cut_one(
+    async def test_a_connection_closed_without_an_answer_is_a_truncated_answer(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
     ) -> None:
         upstream.always(Fin())
@@ -376,7 +384,7 @@ class FarSideConformance(BackendConformance):
         assert isinstance(got.error, UpstreamFailed)
         assert got.error.message == "the lamp went out"
 
-    async def test_what_is_no_event_never_leads_to_a_complete_answer(
+    async def test_broken_data_never_leads_to_a_complete_answer(
         self, backend: Backend, upstream: ScriptedUpstream, wire: Wire
     ) -> None:
         upstream.always(wire.begun(["one"]), wire.malformed(), wire.end())
@@ -384,9 +392,9 @@ class FarSideConformance(BackendConformance):
         assert got.text == "one"
         assert isinstance(got.error, UpstreamMalformed)
 
-    async def test_no_error_tells_the_key(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
+    async def test_no_error_shows_the_key(self, backend: Backend, upstream: ScriptedUpstream, wire: Wire) -> None:
         loose = f"Incorrect API key provided: {CANARY}. Authorization: Bearer {CANARY}"
-        scripts = [
+        scripts: list[list[Step]] = [
             *(wire.error(status, loose) for status in (400, 401, 404, 429, 500)),
             [*wire.begun(["one"]), *wire.error_inside(loose), Fin()],
             [*wire.begun(["one"]), Send(b"5\r\n{" + CANARY.encode()), Fin()],
@@ -397,8 +405,8 @@ class FarSideConformance(BackendConformance):
             upstream.always(script)
             error = (await outcome(backend, self.target)).error
             upstream.drop_connections()
-            told = "".join(traceback.format_exception(error))
-            assert CANARY not in f"{error!s} {error!r} {error.message} {error.args} {error.headers} {told}"
+            trace = "".join(traceback.format_exception(error))
+            assert CANARY not in f"{error!s} {error!r} {error.message} {error.args} {error.headers} {trace}"
         assert any(CANARY in str(seen.headers) for seen in upstream.requests), "the key was never used"
 
     async def test_a_client_cannot_choose_where_its_request_goes(
@@ -406,7 +414,7 @@ class FarSideConformance(BackendConformance):
     ) -> None:
         async with ScriptedUpstream() as attacker:
             names = ("api_base", "base_url", "mock_response", "extra_body", "fallbacks", "callbacks")
-            body = dict.fromkeys(names, attacker.url)
+            body: dict[str, Any] = dict.fromkeys(names, attacker.url)
             body |= {"api_key": "theirs", "extra_headers": {"x-theirs": "1"}, "timeout": 0.001}
             hostile = ChatRequest(
                 id="r1",
@@ -426,9 +434,9 @@ class FarSideConformance(BackendConformance):
         assert attacker.url.encode() not in seen.body
 
 
-async def outcome_started(backend: Backend, target: Target) -> None:
+async def first_content(backend: Backend, target: Target) -> None:
     """Take a stream's first content and leave."""
-    async with asyncio.timeout(5), aclosing(backend.stream(ask(), target)) as stream:
+    async with asyncio.timeout(PATIENCE_S), aclosing(backend.stream(ask(), target)) as stream:
         async for batch in stream:
             if batch.has_content:
                 return

@@ -1,4 +1,4 @@
-"""How different upstreams say the same: an answer, a cut, an error. For backends that speak different wires."""
+"""How upstreams of different vendors phrase the same answer, the same cut and the same error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from tests.support.upstream import LAST_CHUNK, Send, Step, chunked, event, head, json_reply, openai_stream, sse_head
+from proxy.testing.script import LAST_CHUNK, Send, Step, chunked, event, head, json_reply, openai_stream, sse_head
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -24,16 +24,17 @@ class Wire(Protocol):
         """A refusal before the stream."""
 
     def error_inside(self, message: str) -> list[Step]:
-        """A failure that the upstream tells of inside the stream."""
+        """An error that the upstream reports inside the stream."""
 
     def malformed(self) -> list[Step]:
-        """Something inside the stream that is no event of this wire."""
+        """Something inside the stream that is not an event of this wire."""
 
     def whole(self, text: str) -> list[Step]:
-        """The answer to a request that asks for no stream."""
+        """The answer to a request that does not ask for a stream."""
 
 
 def answer(wire: Wire, tokens: Iterable[str]) -> list[Step]:
+    """A complete streamed answer of these tokens."""
     return [*wire.begun(tokens), *wire.end()]
 
 
