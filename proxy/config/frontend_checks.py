@@ -1,7 +1,7 @@
-"""What is wrong with a declared contract, each mistake at its own word.
+"""Check declared contracts and report each mistake at its own word.
 
-Works on the data as it is written, so that one mistake does not hide the next. Wrong types are the settings'
-business (`proxy.config.frontends`) and passed over here.
+The checks work on the data as it is written, so one mistake does not hide the next. `proxy.config.frontends` reports
+wrong types; they are skipped here.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from proxy.config.wording import dotted, nearest
 from proxy.errors import ConfigError, ProxyError
 
 OPERATIONS = ("/healthz", "/readyz", "/metrics", "/status")
-"""Pages for operators, which no contract may hide."""
+"""Pages for operators; no contract may have their paths."""
 
 DONE = "[DONE]"
-"""The one end that bare text may have without an event name: where a model writes it, it goes out in two events."""
+"""The only end that bare text may have without an event name: the model's own `[DONE]` is cut over two events."""
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+/?")
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[A-Za-z0-9._-]+)*")
@@ -46,18 +46,18 @@ _OWN_HEADERS = frozenset(
 _SSE_ONLY = ("events", "data_prefix", "bare_text")
 _RAW = ("token", "reasoning", "error", "heartbeat")
 _ENDS = ("done", "error")
-_UNNAMED = "message"  # how the standard calls an event without a name
+_UNNAMED = "message"  # the standard's name for an event without a name
 
 
 class Served(NamedTuple):
-    """What is there already: names of contracts, and who serves which path."""
+    """What is served already: the names of contracts, and the contract at each path."""
 
     contracts: Collection[str]
     paths: Mapping[str, str]
 
 
 class _Row:
-    """One declaration as it is written, with a way to say what is wrong where."""
+    """One declaration as it is written, with a method that reports a mistake at its place."""
 
     def __init__(self, document: Document, name: str, raw: Mapping[str, Any]) -> None:
         self.document = document
@@ -70,14 +70,14 @@ class _Row:
         return self.document.error(f"{dotted(where)}: {message}", where, key=key)
 
     def mapping(self, *path: str) -> Mapping[str, Any]:
-        """What stands there, if it is a mapping."""
+        """The mapping at this path; empty if there is none."""
         found: Any = self.raw
         for step in path:
             found = found.get(step) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {}
 
     def texts(self, *path: str) -> Iterator[tuple[str, Path]]:
-        """The text that stands there, or each text of a list, and its place."""
+        """The text at this path, or each text of a list there, with its path."""
         found: Any = self.raw
         for step in path:
             found = found.get(step) if isinstance(found, dict) else None
@@ -87,7 +87,7 @@ class _Row:
 
 
 def frontend_errors(document: Document, served: Callable[[], Served]) -> Iterator[ConfigError]:
-    """All that is wrong with `frontends`, apart from types. `served` is asked only where there are any."""
+    """All mistakes in `frontends` except wrong types. `served` is called only if there are contracts."""
     rows = document.data.get("frontends")
     if not isinstance(rows, dict) or not rows:
         return
@@ -129,7 +129,7 @@ def _paths(row: _Row, taken: Mapping[str, str], declared: dict[str, str]) -> Ite
 
 
 def _covers(pattern: str, path: str) -> bool:
-    """Whether a built-in path such as `/v1/models/{id}` takes this one."""
+    """Whether a built-in path such as `/v1/models/{id}` matches this one."""
     prefix, placeholder, suffix = pattern.partition("{id}")
     longer = len(path) > len(prefix) + len(suffix)
     return bool(placeholder) and longer and path.startswith(prefix) and path.endswith(suffix)
@@ -168,7 +168,7 @@ def _request(row: _Row) -> Iterator[ConfigError]:
             message = f"`{name[:40]}` is no parameter{nearest(name, KIND_OF_PARAMETER)}"
             yield row.error(message, "request", "parameters", name, key=True)
     if "tools" in request and row.mapping("response").keys().isdisjoint(TOOL_TEMPLATES):
-        message = "tools are read, and `response` has no `tool_call` to tell a call with; write one, or remove this"
+        message = "tools are read, but `response` has no `tool_call` template for calls; write one, or remove this"
         yield row.error(message, "request", "tools", key=True)
     yield from _defaults(row)
 
@@ -226,7 +226,7 @@ def _response(row: _Row) -> Iterator[ConfigError]:
 
 
 def _template(row: _Row, value: Any, kind: str, *path: str) -> Generator[ConfigError, None, Node | None]:
-    """Tell what is wrong with a template; returns it, or None where it cannot be used."""
+    """Report a template's mistakes; return the template, or None if it has any."""
     node, problems = parse(value, kind)
     for problem in problems:
         yield row.error(problem.message, *path, *problem.path)
@@ -234,7 +234,7 @@ def _template(row: _Row, value: Any, kind: str, *path: str) -> Generator[ConfigE
 
 
 def _framed(row: _Row, name: str, node: Node, framing: str) -> Iterator[ConfigError]:
-    """What a framing asks of a template."""
+    """Report a template that its framing cannot write."""
     if framing == "raw":
         if name not in _RAW[:3]:
             hint = "; its end is the end of the body" if name == "done" else ""
@@ -248,7 +248,7 @@ def _framed(row: _Row, name: str, node: Node, framing: str) -> Iterator[ConfigEr
 
 def _says_text(row: _Row, node: Node | None, *path: str) -> Iterator[ConfigError]:
     if node is not None and not any(slot.name == "text" for slot in slots(node)):
-        yield row.error("it never says `$text`, so the answer would be lost", *path)
+        yield row.error("it has no `$text`, so the answer would be lost", *path)
 
 
 def _whole(row: _Row, tool_call: Node | None) -> Iterator[ConfigError]:
@@ -260,14 +260,14 @@ def _whole(row: _Row, tool_call: Node | None) -> Iterator[ConfigError]:
     if node is None or not any(slot.name == "tool_calls" for slot in slots(node)):
         return
     if tool_call is None or is_text(tool_call):
-        yield row.error("`$tool_calls` is a list of what `response.tool_call` makes of each; write that as JSON", "whole")  # fmt: skip
+        yield row.error("`$tool_calls` needs a `response.tool_call` that is written as JSON; write one", "whole")  # fmt: skip
 
 
 def _sse_settings(row: _Row, token: Node | None, framing: str) -> Iterator[ConfigError]:
     response = row.mapping("response")
     for key in _SSE_ONLY:
         if key in response and framing in {"ndjson", "raw"}:
-            yield row.error("this means something only with `framing: sse`", "response", key, key=True)
+            yield row.error("this needs `framing: sse`", "response", key, key=True)
     events = row.mapping("response", "events")
     for name, event in events.items():
         where = ("response", "events", name)
@@ -276,12 +276,12 @@ def _sse_settings(row: _Row, token: Node | None, framing: str) -> Iterator[Confi
         elif isinstance(event, str) and not _ONE_LINE.fullmatch(event):
             yield row.error("an event's name is printable ASCII on one line", *where)
         elif response.get(name) is None:
-            yield row.error(f"there is no template `{name}` that this would name; write one, or remove this", *where, key=True)  # fmt: skip
+            yield row.error(f"there is no template `{name}` to name; write one, or remove this", *where, key=True)  # fmt: skip
     if "bare_text" in response and token is not None:
         if not _is_bare(token):
-            yield row.error("this means something only where `token` is `$text`", "response", "bare_text", key=True)
+            yield row.error("this needs `token: $text`", "response", "bare_text", key=True)
         elif response["bare_text"] in {"text", "both"} and "token" in events:
-            yield row.error("the founding hook passes over events with a name", "response", "events", "token")
+            yield row.error("the chat hook ignores events with a name; remove this", "response", "events", "token")
 
 
 def _is_bare(node: Node) -> bool:
@@ -289,12 +289,12 @@ def _is_bare(node: Node) -> bool:
 
 
 def _ends(row: _Row, templates: Mapping[str, Node], framing: str) -> Iterator[ConfigError]:
-    """An end must be told from everything else that the same reader gets, whatever the model writes."""
+    """A reader must be able to tell an end from every other frame, whatever the model writes."""
     response = row.mapping("response")
     cut = response.get("cut_on_error")
     if cut is False and (framing == "raw" or response.get("error") is None):
         message = "an answer that broke off would look complete; " + (
-            "`raw` has no other way to tell" if framing == "raw" else "write a template `error`, or remove this"
+            "`raw` has no other sign of it" if framing == "raw" else "write a template `error`, or remove this"
         )
         yield row.error(message, "response", "cut_on_error")
     if framing == "raw":
@@ -342,7 +342,7 @@ def _errors(row: _Row) -> Iterator[ConfigError]:
 
 
 def _told_from_an_answer(row: _Row, body: Node | None) -> Iterator[ConfigError]:
-    """Where a failure has the status of an answer, its body must be another."""
+    """A failure with the status of an answer needs a body that no answer can have."""
     if body is None or 200 not in row.mapping("errors", "status").values():
         return
     whole, problems = parse(row.raw.get("whole", {"text": "$text"}), "whole")
@@ -354,11 +354,11 @@ def _told_from_an_answer(row: _Row, body: Node | None) -> Iterator[ConfigError]:
 
 
 def _error_codes() -> frozenset[str]:
-    """The code of every error there is."""
-    found: set[str] = set()
+    """The codes of all errors."""
+    codes: set[str] = set()
     kinds: list[type[ProxyError]] = [ProxyError]
     while kinds:
         kind = kinds.pop()
-        found.add(kind.code)
+        codes.add(kind.code)
         kinds += kind.__subclasses__()
-    return frozenset(found)
+    return frozenset(codes)

@@ -1,10 +1,10 @@
-"""The sampling and output parameters a route may set, by their OpenAI names, and what each takes."""
+"""The sampling and output parameters that a route may set, by their OpenAI names, and the type of each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# What a route may not set: the request's own substance, and what the proxy itself answers for.
+# A route may not set these: they are the request's own content, or the proxy decides them.
 NOT_PARAMETERS = ("model", "messages", "stream", "stream_options", "tools", "user", "metadata")
 
 KIND_OF_PARAMETER: dict[str, str] = {

@@ -217,11 +217,11 @@ class RouteSettings(Model):
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
     dialect: Literal["text", "sse", "both", "json"] | None = Field(
-        default=None, description="Founding contract: how tokens are written, where the client does not say."
+        default=None, description="Contract `chat`: the dialect of answers, if the client names none."
     )
     errors: Literal["frame", "frame+text", "frame+abort"] = Field(
         default="frame",
-        description="Founding contract: how an error is told. `frame+text` shows it to clients that read only tokens.",
+        description="Contract `chat`: how an error is written. `frame+text` shows it to clients that read only tokens.",
     )
     reasoning_field: Literal["reasoning_content", "reasoning", "both"] | None = Field(
         default=None,

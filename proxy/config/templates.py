@@ -1,12 +1,12 @@
-"""Templates of declared contracts: data of the config in which `$name` stands for what an answer brings.
+"""Templates of declared contracts: config data in which `$name` stands for a value of the answer.
 
     {type: token, text: $text}      {"type":"token","text":" world"}
     "Sorry: $message"               Sorry: the model is busy
     "0:$text.json"                  0:" world"
 
-A value that is exactly `$name` becomes what it stands for, with its type; within longer text it becomes text.
-`$name.json` is what it stands for as JSON text. All structure comes from the config: whatever a value holds, it
-cannot leave the place it was given.
+A template value that is exactly `$name` becomes the named value with its type; inside longer text it becomes text.
+`$name.json` becomes the value as JSON text. All structure comes from the config: a value cannot leave its place,
+whatever it holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.config.closest import closest
 Path = tuple[str | int, ...]
 
 ALWAYS = ("id", "model", "created")
-"""What every template may say: the request's id, what answers, and when it began (Unix time)."""
+"""The placeholders of every template: the request's id, the model that answers, and the start (Unix time)."""
 
 _CALL = ("call_id", "call_index", "name")
 _USAGE = ("input_tokens", "output_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
@@ -46,7 +46,7 @@ PLACEHOLDERS: Mapping[str, tuple[str, ...]] = {
     "whole": ("text", "reasoning", "tool_calls", "sources", "media", *_USAGE, "finish_reason"),
     "body": _ERROR,
 }
-"""What each template may say beside that. Those of `response` come in this order; `body` is of `errors`."""
+"""The further placeholders of each template. All but `whole` and `body` stand under `response`, `body` under `errors`."""
 
 STREAM_TEMPLATES = tuple(name for name in PLACEHOLDERS if name not in {"whole", "body"})
 TOOL_TEMPLATES = ("tool_call_start", "tool_call_delta", "tool_call")
@@ -61,7 +61,7 @@ _LINE_END = re.compile(r"[\r\n]")
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """A place for what `$name` stands for; `as_json`: for its JSON text."""
+    """A placeholder `$name`; with `as_json` it is `$name.json`."""
 
     name: str
     as_json: bool = False
@@ -80,12 +80,12 @@ class Words(msgspec.Struct, frozen=True):
 
     @property
     def slot(self) -> Slot | None:
-        """The placeholder that is all of it."""
+        """The placeholder, if the text is one placeholder and nothing else."""
         return self.pieces[0] if len(self.pieces) == 1 and isinstance(self.pieces[0], Slot) else None
 
 
 class Fields(msgspec.Struct, frozen=True):
-    """A mapping. Its keys are as the config says them."""
+    """A mapping, with the config's keys."""
 
     items: tuple[tuple[str, Node], ...]
 
@@ -100,14 +100,14 @@ Node = Scalar | Words | Fields | Items
 
 
 class Problem(NamedTuple):
-    """What is wrong with a template, and where in it."""
+    """A mistake in a template, and its place in it."""
 
     path: Path
     message: str
 
 
 def parse(value: Any, template: str) -> tuple[Node, list[Problem]]:
-    """The template in data of the config, and all that is wrong with it. `template` is its key, such as `token`."""
+    """The template in config data, and all its mistakes. `template` is its key, such as `token`."""
     problems: list[Problem] = []
     node = _node(value, (*PLACEHOLDERS[template], *ALWAYS), (), problems)
     if isinstance(node, Scalar) and not isinstance(node.value, str):
@@ -116,17 +116,17 @@ def parse(value: Any, template: str) -> tuple[Node, list[Problem]]:
 
 
 def is_text(node: Node) -> TypeGuard[Scalar | Words]:
-    """Whether a template is bare text, written as it is; any other is written as JSON."""
+    """Whether a template is text, which is written as it is; any other is written as JSON."""
     return isinstance(node, Words) or (isinstance(node, Scalar) and isinstance(node.value, str))
 
 
 def text_pieces(node: Scalar | Words) -> tuple[str | Slot, ...]:
-    """What bare text is made of."""
+    """The pieces of a text template."""
     return node.pieces if isinstance(node, Words) else (str(node.value),)
 
 
 def is_one_line(node: Node) -> bool:
-    """Whether what is written can never hold a line end, whatever the values are."""
+    """Whether the frame can never hold a line end, whatever the values are."""
     if not is_text(node):
         return True  # JSON escapes them
     return all(piece.as_json if isinstance(piece, Slot) else not _LINE_END.search(piece) for piece in text_pieces(node))
@@ -148,15 +148,16 @@ def slots(node: Node) -> Iterator[Slot]:
 
 
 def request_path(name: str) -> tuple[str, ...] | None:
-    """The steps to a field of the request's body, of a placeholder `request.…`."""
+    """The path into the request's body that a placeholder `request.…` names; None for other placeholders."""
     first, *steps = name.split(".")
     return tuple(steps) if first == _REQUEST and steps else None
 
 
 def could_look_alike(one: Node, other: Node) -> bool:
-    """Whether some values make the two templates the same payload, so that a client could not tell them apart.
+    """Whether some values make the two templates the same payload, so that no client could tell them apart.
 
-    Of two texts only beginnings and ends are compared: where they differ in the middle alone, it says yes.
+    For two texts only their beginnings and ends are compared, so two texts that differ only in the middle count as
+    alike.
     """
     if is_text(one) or is_text(other):
         return _overlap(_outline(one), _outline(other))
@@ -164,7 +165,7 @@ def could_look_alike(one: Node, other: Node) -> bool:
 
 
 def _same_value(one: Node, other: Node) -> bool:
-    """Whether two pieces of JSON could be the same value."""
+    """Whether two JSON templates could become the same value."""
     match one, other:
         case Fields(items), Fields(others):
             there = dict(others)
@@ -234,12 +235,12 @@ def _words(text: str, names: Collection[str], path: Path, problems: list[Problem
 
 def _nearest(name: str, names: Collection[str]) -> str:
     near = closest(name, names)
-    there = ", ".join(f"${known}" for known in sorted(names))
-    return f"; did you mean `${near}`?" if near else f"; there is: {there}"
+    known = ", ".join(f"${name}" for name in sorted(names))
+    return f"; did you mean `${near}`?" if near else f"; there is: {known}"
 
 
 class _Outline(NamedTuple):
-    """How what a template writes begins and ends, how long it is at least, and whether the rest can be anything."""
+    """The beginning and end of a template's output, its least length, and whether the middle can be anything."""
 
     prefix: str
     suffix: str
@@ -276,7 +277,7 @@ def _text_outline(node: Scalar | Words) -> Iterator[str | int]:
 
 
 def _json_outline(node: Node) -> Iterator[str | int]:
-    """Literal text, and for what can be anything its least length."""
+    """Literal text, and the least length of each part that can be anything."""
     match node:
         case Scalar(value):
             yield json.dumps(value, ensure_ascii=False)

@@ -38,7 +38,7 @@ class Encoder(Protocol):
     """Writes one answer in one contract. Made per request; remembers what part is open. No I/O."""
 
     headers: Mapping[str, str]  # of the stream, with Content-Type
-    early: bool  # send status and headers before the upstream answers (the founding text dialect)
+    early: bool  # send status and headers before the upstream answers (the text dialect of the chat contract)
     abort_on_fault: bool  # after an error frame, cut the connection instead of ending it cleanly
 
     def feed(self, batch: Batch) -> bytes:

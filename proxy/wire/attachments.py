@@ -1,4 +1,4 @@
-"""Files in the messages of UI contracts: a media type and an address, or the bytes themselves."""
+"""Files in the messages of UI contracts: a media type with an address, or with the bytes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from proxy.request import Audio, File, Image
 Attachment = Image | Audio | File
 
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-m4a": "m4a"}
-"""What APIs call a sound whose media type has another name."""
+"""The format that APIs use for an audio subtype of another name."""
 
 
 def linked(media_type: str, url: str, name: str | None, at: str) -> Attachment:
-    """What a part with an address refers to; a `data:` URL holds it. `at` is where the address stands."""
+    """The attachment at an address, which may be a `data:` URL. `at` is the place of the address, for errors."""
     if media_type.startswith("image"):
-        return Image(url)  # all upstreams take images by `data:` URL too
+        return Image(url)  # all upstreams accept images as `data:` URLs too
     if not url.startswith("data:"):
         return File(url=url, name=name, media_type=media_type or None)
     head, comma, data = url.removeprefix("data:").partition(",")
@@ -29,7 +29,7 @@ def linked(media_type: str, url: str, name: str | None, at: str) -> Attachment:
 
 
 def inline(media_type: str, data: str, name: str | None) -> Attachment:
-    """What bytes in base64 are, by their media type."""
+    """The attachment that base64 data is, by its media type."""
     family, _, subtype = media_type.partition(";")[0].partition("/")
     match family:
         case "image":

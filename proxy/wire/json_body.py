@@ -1,12 +1,12 @@
-"""Reading request bodies: strict JSON, typed access that names the place, and OpenAI-style messages.
+"""Read request bodies: strict JSON, typed access that names the place, and OpenAI-style messages.
 
-For every contract whose requests are JSON. Each refusal is a `BadRequest` that says where and what, in the
-words of JSON, and carries the place as `param`:
+Every contract with JSON requests uses this. Each error is a `BadRequest` that says where and what, in the words of
+JSON, and carries the place as `param`:
 
     messages[2].content: expected a string or a list of parts, got a number
 
-`get_*` return None for a field that is absent or null; `need_*` refuse it. `at` is the path of the object
-that holds the field. Fields nobody asks for are ignored: clients add new ones monthly.
+`get_*` return None for a field that is absent or null; `need_*` refuse it. `at` is the path of the object that holds
+the field. Unknown fields are ignored, because clients add new ones every month.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PARAMETERS = (
 """The settings that become `ChatRequest.params`, under their OpenAI names."""
 
 NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})
-"""Those that OpenAI does not have: hints (`ChatRequest.hints`) where the contract is not its own."""
+"""The settings that OpenAI does not have. Outside OpenAI's own contract they are hints (`ChatRequest.hints`)."""
 
 _ANY_PARAMETER = frozenset(PARAMETERS)
 _OF_CHOICES = ("n", "logprobs", "top_logprobs")
@@ -64,7 +64,7 @@ _KINDS: dict[type, str] = {
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object a body is; raises `BadRequest` saying what is wrong and at which byte."""
+    """The JSON object in a body. Raises `BadRequest` that says what is wrong and at which byte."""
     value = parse(body)
     if type(value) is not dict:
         raise BadRequest(f"the request body: expected an object, got {_KINDS[type(value)]}")
@@ -75,12 +75,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def wrong(path: str, expected: str, value: Any) -> BadRequest:
-    """The error for a field of another type than `expected`. Never shows the value itself."""
+    """The error for a field of another type than `expected`. It never shows the value."""
     return BadRequest(f"{path}: expected {expected}, got {_KINDS[type(value)]}", param=path)
 
 
 def missing(path: str, expected: str) -> BadRequest:
-    """The error for a field that has to be there."""
+    """The error for a required field that is absent."""
     return BadRequest(f"{path}: required, {expected}", param=path)
 
 
@@ -100,14 +100,6 @@ def get_object(fields: Mapping[str, Any], name: str, at: str = "") -> dict[str, 
     return _get(fields, name, at, dict)
 
 
-def get_number(fields: Mapping[str, Any], name: str, at: str = "") -> float | None:
-    """A number, as the int or float it came as; a boolean is none."""
-    value = fields.get(name)
-    if value is None or type(value) is int or type(value) is float:
-        return value
-    raise wrong(_path(at, name), "a number", value)
-
-
 def need_string(fields: Mapping[str, Any], name: str, at: str = "") -> str:
     return _need(fields, name, at, str)
 
@@ -121,7 +113,7 @@ def need_object(fields: Mapping[str, Any], name: str, at: str = "") -> dict[str,
 
 
 def objects(values: list[Any], at: str) -> list[tuple[dict[str, Any], str]]:
-    """The objects of a list with their paths; refuses an item that is something else."""
+    """The objects of a list with their paths. Raises `BadRequest` for an item of another type."""
     pairs = []
     for index, value in enumerate(values):
         path = f"{at}[{index}]"
@@ -149,45 +141,46 @@ def _path(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-# Messages and tools, as OpenAI Chat Completions writes them
+# Messages and tools in the form of OpenAI Chat Completions
 
 
 def decode_params(body: Mapping[str, Any], *, choices: bool = False) -> dict[str, Any]:
-    """The settings among a body's fields. Their values are the upstream's to judge.
+    """The settings among a body's fields. The upstream checks their values.
 
-    Without `choices`, for a contract whose answers have no place for what they would bring: see `one_choice`.
+    Without `choices` they pass `one_choice`, for a contract that carries one answer.
     """
-    if _ANY_PARAMETER.isdisjoint(body):  # as in most: a chat frontend sends messages
+    if _ANY_PARAMETER.isdisjoint(body):  # most chat pages send messages and nothing else
         return {}
     params = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
     return params if choices else one_choice(params)
 
 
 def one_choice(params: dict[str, Any]) -> dict[str, Any]:
-    """The settings for a contract that tells one answer, and its text without probabilities.
+    """The settings for a contract that carries one answer, without token probabilities.
 
-    Raises `Unsupported` for several answers: all would be paid for and one told. Probabilities are just not asked for.
+    Raises `Unsupported` for `n` above 1, because the client would pay for all answers and get one. Settings for
+    probabilities are dropped.
     """
     n = params.get("n")
     if type(n) is int and n > 1:
-        raise Unsupported("n: this contract tells one answer, not several; leave n out", param="n")
+        raise Unsupported("n: this contract carries one answer, not several; leave n out", param="n")
     return {name: value for name, value in params.items() if name not in _OF_CHOICES}
 
 
 def no_calls(contract: str, instead: str) -> Unsupported:
-    """The error for tools in a contract that cannot tell a call: its client would wait for one that is never told."""
+    """The error for tools in a contract without tool calls: its client would wait for a call that never comes."""
     return Unsupported(
-        f"tools: the contract {contract} has no way to tell a tool call; leave tools out, or {instead}", param="tools"
+        f"tools: the contract {contract} cannot carry tool calls; leave tools out, or {instead}", param="tools"
     )
 
 
 def decode_messages(values: list[Any], at: str = "messages") -> tuple[Message, ...]:
-    """The messages of a conversation; raises `BadRequest` naming the one that is wrong."""
+    """The messages of a conversation. Raises `BadRequest` that names the wrong one."""
     return tuple([_message(value, path) for value, path in objects(values, at)])
 
 
 def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...]:
-    """The functions a model may call. Tools of other types stay in the request's `wire` alone."""
+    """The functions that a model may call. Tools of other types stay in the request's raw body only."""
     tools = []
     for value, path in objects(values or [], at):
         if need_string(value, "type", path) != "function":
@@ -221,8 +214,8 @@ def _message(value: dict[str, Any], path: str) -> Message:
 
 
 def _reasoning(value: dict[str, Any]) -> str | None:
-    """What the model thought, if the client sends it back. No contract asks for it, so another type is ignored."""
-    for name in ("reasoning_content", "reasoning"):  # DeepSeek and most servers; vLLM and OpenRouter
+    """The reasoning that a client sends back. No contract requires it, so a value of another type is ignored."""
+    for name in ("reasoning_content", "reasoning"):  # first: DeepSeek and most servers; second: vLLM and OpenRouter
         text = value.get(name)
         if type(text) is str:
             return text
@@ -245,7 +238,7 @@ def decode_part(part: dict[str, Any], path: str) -> Part:
     match need_string(part, "type", path):
         case "text":
             return Text(need_string(part, "text", path))
-        case "refusal":  # an assistant's earlier one: to the next model it is what was said
+        case "refusal":  # an earlier refusal of the assistant is text to the next model
             return Text(need_string(part, "refusal", path))
         case "image_url":
             return _image(part, path)
@@ -255,18 +248,18 @@ def decode_part(part: dict[str, Any], path: str) -> Part:
         case "file":
             return decode_file(need_object(part, "file", path), f"{path}.file")
         case other:
-            return Other(other[:64])  # types come faster than releases, and the same dialect carries it anyway
+            return Other(other[:64])  # an unknown type; an upstream of the same dialect still gets it
 
 
 def _image(part: dict[str, Any], path: str) -> Image:
-    if type(part.get("image_url")) is str:  # not OpenAI's form, but widely sent and accepted
+    if type(part.get("image_url")) is str:  # not OpenAI's form, but many clients send it
         return Image(part["image_url"])
     image, path = need_object(part, "image_url", path), f"{path}.image_url"
     return Image(need_string(image, "url", path), detail=get_string(image, "detail", path))
 
 
 def decode_file(file: Mapping[str, Any], path: str) -> File:
-    """A file by OpenAI's names. Inline data comes as a `data:` URL; it is taken apart into media type and base64."""
+    """A file under OpenAI's names. Inline data comes as a `data:` URL, which is split into media type and base64."""
     data, media_type = get_string(file, "file_data", path), None
     identity = get_string(file, "file_id", path)
     if data is None and identity is None:
@@ -278,7 +271,7 @@ def decode_file(file: Mapping[str, Any], path: str) -> File:
 
 
 def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
-    """The calls that the model made in an earlier turn."""
+    """The calls of the model in an earlier turn."""
     calls = []
     for value, path in objects(values, at):
         if value.get("type", "function") != "function":

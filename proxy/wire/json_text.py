@@ -1,4 +1,4 @@
-"""Pieces of JSON for writers that put their frames together by hand."""
+"""Pieces of JSON for writers that build their frames by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def json_string(text: str) -> bytes:
-    """`text` as a JSON string. Half a surrogate pair, which no JSON can carry, becomes U+FFFD."""
+    """`text` as a JSON string. Half a surrogate pair becomes U+FFFD, for JSON cannot carry it."""
     try:
         return _encode(text)
     except UnicodeEncodeError:
@@ -18,7 +18,7 @@ def json_string(text: str) -> bytes:
 
 
 def json_line(text: str) -> bytes | None:
-    """A JSON text that somebody else wrote, on one line and otherwise as it stands; None when it is no JSON."""
+    """A JSON text from a model on one line, otherwise unchanged; None if it is not JSON."""
     try:
         data = text.encode()
         value = msgspec.json.decode(data)

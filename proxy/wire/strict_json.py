@@ -1,14 +1,14 @@
-"""JSON as RFC 8259 says and nothing more: what parses here can be sent on as it was understood.
+"""Parse JSON as RFC 8259 defines it, and refuse what two readers could understand differently.
 
-The body is parsed once and written anew for the upstream, so a reader in front and one behind us can never
-disagree about it. That needs five refusals beyond the grammar, all made without a second parse:
+The body is parsed once and written again for the upstream, so the proxy and the upstream read the same request. This
+needs five checks beyond the grammar, all without a second parse:
 
-- *duplicate names*: readers differ on which one counts. Each `:` outside strings is one name, and the parsed
-  value knows how many were kept.
-- *depth*: what nests deeper than `MAX_DEPTH` would exhaust the stack of somebody who copies or prints it.
-- *number of values*: a body of millions of `[]` would hold up everybody else for seconds; a long text does not.
+- *duplicate names*: readers differ on which one counts. Each `:` outside strings is one name; it is compared with the
+  number of names in the parsed value.
+- *depth*: nesting deeper than `MAX_DEPTH` can exhaust the stack of code that copies or prints the value.
+- *number of values*: a body of millions of `[]` would block all other requests for seconds; a long text does not.
 - *numbers* beyond 64-bit integers and finite doubles: they cannot be written back.
-- *text that is no text*: bytes that are not UTF-8, half surrogate pairs, a byte order mark.
+- *invalid text*: bytes that are not UTF-8, half surrogate pairs, a byte order mark.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import msgspec
 from proxy.errors import BadRequest
 
 MAX_DEPTH = 128
-MAX_VALUES = 500_000  # about 0.2 s of work; a conversation of 100,000 messages fits
+MAX_VALUES = 500_000  # about 0.2 s of work; enough for a conversation of 100,000 messages
 
 _decode = msgspec.json.Decoder().decode
 _CONTAINERS = frozenset({dict, list})
 _LONG_NUMBER = re.compile(rb"\d{19}")
-# Strings are matched so as to be stepped over; only a number sets the group.
+# A string matches too, so that numbers inside it are skipped; only a number sets the group.
 _STRING_OR_NUMBER = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)', re.DOTALL)
 _HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text; raises `BadRequest` saying what is wrong and at which byte."""
-    # Without strings only the skeleton is left: names show as `:`, numbers as themselves.
+    """The value of a JSON text. Raises `BadRequest` that says what is wrong and at which byte."""
+    # The skeleton is the body without its strings: each name leaves a `:`, and numbers stay.
     skeleton = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
     if len(skeleton) > MAX_VALUES and sum(map(skeleton.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise BadRequest(f"the request body holds more than {MAX_VALUES} values")
@@ -51,7 +51,7 @@ def parse(body: bytes) -> Any:
 
 
 def _count_names(value: Any) -> int:
-    """How many object members there are, level by level (recursion is what the depth limit is about)."""
+    """The number of object members, counted level by level, for recursion could exhaust the stack."""
     names, depth, level = 0, 0, [value]
     while level:
         depth += 1
@@ -69,14 +69,14 @@ def _count_names(value: Any) -> int:
 
 
 def _unwritable_number(body: bytes) -> int | None:
-    """Where the first number stands that no 64-bit integer and no finite double can hold."""
+    """The position of the first number that no 64-bit integer and no finite double can hold."""
     for match in _STRING_OR_NUMBER.finditer(body):
         number = match[1]
         if number is None:
             continue
         if not math.isfinite(float(number)):
             return match.start()
-        # Twenty digits are the most a 64-bit integer has; int() is kept from longer ones.
+        # A 64-bit integer has at most twenty digits; int() never gets more, for it is slow on long ones.
         is_integer = number.lstrip(b"-").isdigit()
         if is_integer and (len(number) > 20 or not -(2**63) <= int(number) < 2**64):
             return match.start()
@@ -84,7 +84,7 @@ def _unwritable_number(body: bytes) -> int | None:
 
 
 def _refuse(body: bytes, error: ValueError | RecursionError) -> NoReturn:
-    """Say what is wrong with a body that msgspec refused; its own words are too terse in some cases."""
+    """Raise the error for a body that msgspec refused, with a clearer message than msgspec's in some cases."""
     if isinstance(error, RecursionError):
         raise _depth_error() from error
     if body.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
@@ -94,7 +94,7 @@ def _refuse(body: bytes, error: ValueError | RecursionError) -> NoReturn:
     elif not body.strip():
         message = "is empty; a JSON object was expected"
     elif half_pair := _HALF_PAIR.search(body):
-        message = f"has half of a surrogate pair, which stands for no character (byte {half_pair.start()})"
+        message = f"has half of a surrogate pair, which is not a character (byte {half_pair.start()})"
     elif isinstance(error, msgspec.ValidationError):
         raise _number_error(_unwritable_number(body)) from error
     elif "truncated" in str(error):
@@ -105,7 +105,7 @@ def _refuse(body: bytes, error: ValueError | RecursionError) -> NoReturn:
 
 
 def _refuse_duplicate(body: bytes) -> NoReturn:
-    """Name the duplicate. Costs a second, slower parse, which only such a body pays."""
+    """Raise the error that names the duplicate. It costs a second, slower parse, for such bodies only."""
 
     def unique(pairs: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()

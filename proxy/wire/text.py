@@ -7,11 +7,11 @@ import re
 from proxy.errors import ProxyError
 
 WHITE_SPACE = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-"""What JavaScript's `trim()` removes. Python's `strip()` without arguments removes a different set."""
+"""The characters that JavaScript's `trim()` removes. Python's `strip()` without arguments removes others."""
 
 
 class LineEnds:
-    """Turns CRLF and CR into LF; a CR at a token's end waits to see whether an LF follows."""
+    """Turns CRLF and CR into LF. A CR at the end of a token waits for the next, which may begin with its LF."""
 
     __slots__ = ("held",)
 
@@ -32,7 +32,7 @@ class LineEnds:
 
 
 def utf8(text: str) -> bytes:
-    """`text` in UTF-8, mended if need be."""
+    """`text` in UTF-8, with lone surrogates replaced."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -40,7 +40,7 @@ def utf8(text: str) -> bytes:
 
 
 def mended(text: str) -> str:
-    """`text` with surrogate pairs joined; their halves, which stand for no character, become U+FFFD."""
+    """`text` with surrogate pairs joined. Lone halves become U+FFFD, for they are not characters."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -48,8 +48,8 @@ MESSAGE_LENGTH = 500
 
 
 def one_line_of(text: str, limit: int = MESSAGE_LENGTH) -> str:
-    """A text on one line, without control characters, at most `limit` characters long."""
-    # The cut comes first, so that a huge text costs nothing; twice the limit leaves room for white space to go.
+    """`text` on one line, without control characters, at most `limit` characters long."""
+    # Cut first, so that a huge text costs nothing; twice the limit leaves enough after white space is joined.
     text = " ".join("".join(c if c.isprintable() else " " for c in text[: limit * 2]).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -58,7 +58,7 @@ _LINE_ENDS = re.compile(r"[\r\n]+")
 
 
 def error_line(error: ProxyError) -> str:
-    """An error's message without line ends, or its code when it has none: it has to fit one `data` line."""
+    """An error's message on one line, so that it fits one `data` line; its code if the message is empty."""
     return on_one_line(error.message) or error.code
 
 

@@ -1,17 +1,16 @@
-"""How one answer's text is cut into frames that old and new clients read alike.
+"""Cut the text of one answer into frames that old and new clients of the chat contract read exactly.
 
-Two kinds of reader speak the founding contract. The founding hook takes a frame's text as it stands, trims it
-and finds only frames that end in two LF. Event readers (the HTML standard) drop one leading space and end a
-line at each LF or CR. No frame with a newline, or with a space in front, is right for both, so there are four
-ways of framing:
+The contract has two kinds of readers. The chat hook trims a frame's text, takes the rest as it is, and finds only
+frames that end in two LF. Event readers (the HTML standard) drop one leading space and end a line at each LF or CR.
+No frame with a newline or a leading space is right for both, so there are four dialects:
 
-    text   for the founding hook: white space at a frame's end waits for the next frame, where it is safe
+    text   for the chat hook: white space at the end of a frame waits for the next frame, where it is safe
     sse    for event readers: cut between two non-space characters, newlines as several `data` lines
-    both   both side by side, each kind of frame invisible to the other kind of reader
-    json   for new clients: the token as a JSON string, safe for everybody
+    both   both kinds of frames in one stream, each invisible to the other kind of reader
+    json   for new clients: the token as a JSON string, which every reader reads exactly
 
-In all four CRLF and CR become LF, also where a CRLF is cut over two tokens, and no frame says `[DONE]` unless
-the answer is done: readers with OpenAI in mind stop there.
+In all four CRLF and CR become LF, even if a CRLF is cut over two tokens. No frame holds `[DONE]` before the answer
+is done, because readers written for OpenAI stop there.
 """
 
 from __future__ import annotations
@@ -25,39 +24,39 @@ import msgspec
 from proxy.wire.text import WHITE_SPACE, LineEnds, mended, utf8
 
 MAX_HELD = 256
-"""Characters `sse` holds back at most, waiting for a place to cut."""
+"""The most characters that `sse` holds back while it waits for a place to cut."""
 
 _SPACES = frozenset(WHITE_SPACE)
 _DONE = "[DONE]"
 _INSIDE_DONE = re.compile(r"(?<=\[DON)(?=E\])")
-# One reader loses a U+FEFF at the beginning of any line, not only of the first: what follows it is a field to that one.
+# One reader drops a U+FEFF at the beginning of every line, and then reads a field name after it as a field.
 _EVENT_ID_RETRY = re.compile(r"(\n\ufeff?[eir])(?=vent:|d:|etry:)")
 _FIELD_INITIAL = re.compile(r"(\n\ufeff?[deir])(?=.)", re.DOTALL)
 _json = msgspec.json.Encoder().encode
 
 
 class Frames(ABC):
-    """Frames of one answer. `token` may hold text back; `finish` returns what must still go out."""
+    """The frames of one answer. `token` may hold text back; `finish` returns the rest."""
 
     __slots__ = ()
 
     @abstractmethod
     def token(self, text: str) -> bytes:
-        """The frame of a token, which may be empty."""
+        """The frame of a token; empty while its text is held back."""
 
     def run(self, tokens: Sequence[str]) -> bytes:
-        """The frames of tokens that came at once: the same bytes, one token after the other."""
+        """The frames of tokens that came together: the same bytes as one token after the other."""
         return b"".join([self.token(text) for text in tokens if text])
 
     @abstractmethod
     def finish(self) -> bytes:
-        """What was held back."""
+        """The text that was held back."""
 
 
 class TextFrames(Frames):
-    """The founding frames, `data:` and the token as it is, made safe for the founding hook.
+    """`data:` and the token as it is, made safe for the chat hook.
 
-    A token without newline and without white space at its end goes out byte for byte as it always did.
+    A token without newlines and without white space at its end goes out byte for byte.
     """
 
     __slots__ = ("_held", "_line_ends")
@@ -67,14 +66,14 @@ class TextFrames(Frames):
         self._held: list[str] = []  # white space, or an empty string while a CR waits
 
     def token(self, text: str) -> bytes:
-        # isprintable() is false for every white space but the plain one (and for what UTF-8 cannot hold), so
-        # most tokens are done here, in half a microsecond.
+        # isprintable() is false for all white space except the plain space, and for lone surrogates. Most tokens
+        # pass and are done here in half a microsecond.
         if not self._held and text[-1] != " " and text.isprintable() and _DONE not in text:
             return ("data:" + text + "\n\n").encode()
         return utf8("".join([_plain_frame(payload) for payload in self.payloads(text)]))
 
     def run(self, tokens: Sequence[str]) -> bytes:
-        """All at once where none of them needs a second look: a tenth of the time that one by one takes."""
+        """The frames, built together if no token needs changes: a tenth of the time of one by one."""
         frames = "data:" + "\n\ndata:".join(tokens) + "\n\n"
         if (
             tokens
@@ -88,7 +87,7 @@ class TextFrames(Frames):
         return super().run(tokens)
 
     def payloads(self, text: str) -> list[str]:
-        """What a token lets go out, one string a frame."""
+        """The texts that can go out after a token, one per frame."""
         text = self._line_ends.lf_only(text)
         payload = text.rstrip(WHITE_SPACE)
         if not payload:
@@ -99,21 +98,21 @@ class TextFrames(Frames):
         if held or self._line_ends.held:
             self._held.append(held)
         if "\n\n" in payload:
-            # Two LF would end the frame. A CR between them is kept by the hook and drawn as nothing. Twice,
-            # because replacements do not overlap.
+            # Two LF would end the frame. The hook keeps a CR between them, and browsers draw nothing for it.
+            # Replace twice, because replacements do not overlap.
             payload = payload.replace("\n\n", "\n\r\n").replace("\n\n", "\n\r\n")
         return _INSIDE_DONE.split(payload) if _DONE in payload else [payload]
 
     def finish(self) -> bytes:
-        """Nothing: white space at the very end cannot reach the founding hook, whatever the bytes."""
+        """Nothing: the chat hook trims white space at the end of an answer, whatever the bytes."""
         return b""
 
 
 class SseFrames(Frames):
     """Event frames that lose nothing: each part begins and ends with a non-space character.
 
-    So the last character waits for the next token; parts that begin with a space or an empty line, which some
-    readers get wrong, hardly ever occur.
+    The last character therefore waits for the next token. Parts that begin with a space or an empty line, which some
+    readers get wrong, are rare.
     """
 
     __slots__ = ("_held", "_line_ends")
@@ -126,7 +125,7 @@ class SseFrames(Frames):
         return utf8("".join([_event(part) for part in self.parts(text)]))
 
     def parts(self, text: str) -> list[str]:
-        """What a token lets go out, one string an event."""
+        """The texts that can go out after a token, one per event."""
         if self._line_ends.held or "\r" in text:
             text = self._line_ends.lf_only(text)
         known, text = len(self._held), self._held + text
@@ -137,7 +136,7 @@ class SseFrames(Frames):
         return (_INSIDE_DONE.split(part) if _DONE in part else [part]) if part else []
 
     def rest(self) -> list[str]:
-        """What was held back: the last part of all."""
+        """The text that was held back, as the last part."""
         rest, self._held = self._held + self._line_ends.finish(), ""
         return [rest] if rest else []
 
@@ -146,10 +145,10 @@ class SseFrames(Frames):
 
 
 class BothFrames(Frames):
-    """Every text twice: in frames that only the founding hook sees, and in frames that only event readers see.
+    """Every text twice: in frames that only the chat hook sees, and in frames that only event readers see.
 
-    A space before `data` makes a line that the hook trims and the standard does not know; a comment as the first
-    line makes a frame that the hook passes over.
+    The hook trims a space before `data`, and event readers ignore such a line. The hook ignores a frame whose first
+    line is a comment.
     """
 
     __slots__ = ("_sse", "_text")
@@ -168,7 +167,7 @@ class BothFrames(Frames):
 
 
 class JsonFrames(Frames):
-    """One JSON object a token: JSON's escapes keep every text on one line."""
+    """One JSON object per token: JSON's escapes keep every text on one line."""
 
     __slots__ = ("_line_ends",)
 
@@ -194,7 +193,7 @@ FRAMES: dict[str, type[Frames]] = {"text": TextFrames, "sse": SseFrames, "both":
 
 
 def _event(part: str) -> str:
-    """One event: a `data` line for each line, with a space to lose where the line begins with one."""
+    """One event: a `data` line for each line. A line that begins with a space gets one more for the reader to drop."""
     if "\n" not in part and part[0] != " ":
         return "data:" + part + "\n\n"
     lines = [("data: " if line[:1] == " " else "data:") + line + "\n" for line in part.split("\n")]
@@ -202,10 +201,10 @@ def _event(part: str) -> str:
 
 
 def _plain_frame(payload: str) -> str:
-    """A founding frame.
+    """A frame of `text`.
 
-    An event reader that gets this dialect may lose text by it, but what the model wrote must not name an event:
-    a frame ends inside the word `event` (or `id`, `retry`) at the beginning of a line, the next takes up the rest.
+    An event reader that gets this dialect may lose text, but the model's text must never become an event's name. So
+    where a line begins with `event`, `id` or `retry`, the frame ends inside the word and the next one goes on.
     """
     if "\n" in payload:
         payload = _EVENT_ID_RETRY.sub(r"\1\n\ndata:", payload)
@@ -213,10 +212,10 @@ def _plain_frame(payload: str) -> str:
 
 
 def _hook_frame(payload: str) -> str:
-    """A frame for the founding hook alone.
+    """A frame that only the chat hook sees.
 
-    A line inside it that began with a field's name would be a field to an event reader. `data`, `event`, `id`
-    and `retry` are all there are: after such a first letter the frame ends, and the next takes up the rest.
+    A line inside it that begins with a field name (`data`, `event`, `id`, `retry`) would be a field to an event
+    reader. So the frame ends after the first letter of such a line, and the next frame goes on.
     """
     if "\n" in payload:
         payload = _FIELD_INITIAL.sub(r"\1\n\n data:", payload)
@@ -224,7 +223,7 @@ def _hook_frame(payload: str) -> str:
 
 
 def _last_cut(text: str, known: int) -> int:
-    """The last place between two non-space characters, 0 if there is none; none is before `known`."""
+    """The last place between two non-space characters; 0 if there is none. There is none before `known`."""
     for place in range(len(text) - 1, max(known, 1) - 1, -1):
         if text[place] not in _SPACES and text[place - 1] not in _SPACES:
             return place
@@ -232,5 +231,5 @@ def _last_cut(text: str, known: int) -> int:
 
 
 def _cut_before_other_than_newline(text: str) -> int:
-    """For a long run of white space: a part may not begin with a newline, unless there is nothing else."""
+    """A place in a long run of white space where the rest begins with no newline, unless all of it is newlines."""
     return len(text[1:].rstrip("\n")) or len(text)

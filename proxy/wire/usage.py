@@ -1,4 +1,4 @@
-"""Token counts by the camel-case names that the contracts of user interfaces share. Unknown is not zero."""
+"""Token counts under the camel-case names that the UI contracts share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from proxy.request import Usage
 
 
 def camel_counts(usage: Usage) -> dict[str, int]:
-    """What is to be told of tokens: those of kinds that not every model has are named only where there are some."""
+    """Token counts. Cached and reasoning tokens are named only if there are any, for not every model has them."""
     counts = {
         "inputTokens": usage.input_tokens,
         "outputTokens": usage.output_tokens,

@@ -74,7 +74,7 @@ def assert_heard(answers: list[dict[str, Any]], asked: list[dict[str, str]], hea
     """Every answer is what `heard` says that its reader can make of it, none failed, and who can tell was told so."""
     assert len(answers) == len(asked)
     assert [answer["failure"] for answer in answers if answer["failure"] is not None] == []
-    assert all(answer["done"] for ask, answer in zip(asked, answers, strict=True) if ask["reader"] != "founding hook")
+    assert all(answer["done"] for ask, answer in zip(asked, answers, strict=True) if ask["reader"] != "chat hook")
     wrong = [
         (ask["question"], answer["text"], wanted)
         for ask, answer in zip(asked, answers, strict=True)

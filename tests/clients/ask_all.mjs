@@ -1,4 +1,4 @@
-// Reads `[{"reader": "founding hook", "url": "http://…/api/chat", "question": "hi"}, …]`; writes the answers as JSON.
+// Reads `[{"reader": "chat hook", "url": "http://…/api/chat", "question": "hi"}, …]`; writes the answers as JSON.
 
 import { readFileSync } from "node:fs";
 

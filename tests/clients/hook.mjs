@@ -1,4 +1,4 @@
-// The hook that the founding contract was written for, as it was founded: it must run unchanged against the proxy.
+// The hook for which the chat contract was written: it must run unchanged against the proxy.
 
 export async function* streamChat(messages, url = "/api/chat") {
   const response = await fetch(url, {

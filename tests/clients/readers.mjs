@@ -61,7 +61,7 @@ const asItIs = (data) => data;
 const asJson = (data) => JSON.parse(data).token;
 
 const READERS = {
-  "founding hook": hook,
+  "chat hook": hook,
   "eventsource-parser": parser(asItIs),
   "eventsource-parser, JSON": parser(asJson),
   "fetch-event-source": eventSource(asItIs),

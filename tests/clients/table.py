@@ -91,7 +91,7 @@ class Client:
                 if found := re.search(rf"^{re.escape(self.package)}==(\S+)", lock.read_text(), re.MULTILINE):
                     return found[1]
             raise LookupError(f"{self.package} is in no lock")
-        if self.package == "founding hook":
+        if self.package == "chat hook":
             return ""
         return node.version_in_lock(self.package, NPM_LOCKS[self.environment])
 
@@ -219,7 +219,7 @@ def _sync(environment: str) -> list[Client]:
 CHAT = {**TEXT_ONLY, "picture": "they send text"}
 READERS = [
     Client(
-        "founding hook", "", "Node", "founding hook", "chat", hears=heard_by_the_hook,
+        "chat hook", "", "Node", "chat hook", "chat", hears=heard_by_the_hook,
         without={
             **CHAT,
             "finish": "it ends as the stream ends",

@@ -25,8 +25,8 @@ def allowing(page_url: str) -> str:
 @pytest.mark.parametrize(
     ("reader", "query", "heard"),
     [
-        ("founding hook", "", heard_by_the_hook),
-        ("founding hook", "?dialect=both", heard_by_the_hook),
+        ("chat hook", "", heard_by_the_hook),
+        ("chat hook", "?dialect=both", heard_by_the_hook),
         ("fetch-event-source, JSON", "?dialect=json", heard_by_events),
     ],
 )
@@ -50,9 +50,7 @@ ECHO = """
 """
 
 
-async def test_the_founding_hook_runs_unchanged_on_a_page_of_an_allowed_origin(
-    open_house: Opener, page_url: str
-) -> None:
+async def test_the_chat_hook_runs_unchanged_on_a_page_of_an_allowed_origin(open_house: Opener, page_url: str) -> None:
     proxy = await open_house(ECHO.format(server=allowing(page_url)))
     async with chromium() as page:
         await page.open(page_url)
@@ -101,7 +99,7 @@ async def test_the_browser_keeps_every_other_page_out(open_house: Opener, page_u
     proxy = await open_house(ECHO.format(server=server))
     async with chromium() as page:
         await page.open(page_url)
-        (answer,) = await ask_in(page, [{"reader": "founding hook", "url": f"{proxy.url}/api/chat", "question": "hi"}])
+        (answer,) = await ask_in(page, [{"reader": "chat hook", "url": f"{proxy.url}/api/chat", "question": "hi"}])
         assert (answer["text"], answer["failure"]) == ("", "TypeError: Failed to fetch")
         slipped_past_the_preflight = """
             fetch("%s/api/chat", {method: "POST", mode: "no-cors", body: '{"messages":[{"role":"user","content":"hi"}]}'})

@@ -15,7 +15,7 @@ from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Sleep, event, j
 
 Ask = Callable[[Asks], Awaitable[Answers]]
 
-HOOK = "founding hook"
+HOOK = "chat hook"
 WAYS = ("frame", "frame+text", "frame+abort")
 
 pytestmark = pytest.mark.browser

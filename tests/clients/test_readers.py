@@ -26,8 +26,8 @@ QUIET = "{log: {level: error}}"
 @pytest.mark.parametrize(
     ("reader", "query", "heard"),
     [
-        ("founding hook", "", heard_by_the_hook),
-        ("founding hook", "?dialect=both", heard_by_the_hook),
+        ("chat hook", "", heard_by_the_hook),
+        ("chat hook", "?dialect=both", heard_by_the_hook),
         ("eventsource-parser", "", heard_by_events),
         ("eventsource-parser", "?dialect=both", heard_by_events),
         ("eventsource-parser, JSON", "?dialect=json", heard_by_events),

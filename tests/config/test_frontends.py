@@ -144,17 +144,15 @@ PLACES = [
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole: {done: true}",
-        ["7:12: frontends.own.whole: it never says `$text`, so the answer would be lost"],
+        ["7:12: frontends.own.whole: it has no `$text`, so the answer would be lost"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole: {text: $text, calls: $tool_calls}",
-        [
-            "7:12: frontends.own.whole: `$tool_calls` is a list of what `response.tool_call` makes of each; write that as JSON"
-        ],
+        ["7:12: frontends.own.whole: `$tool_calls` needs a `response.tool_call` that is written as JSON"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole:",
-        ["7:11: frontends.own.whole: nothing stands here; write a template, or remove the key"],
+        ["7:11: frontends.own.whole: the template is missing; write one, or remove the key"],
     ),
 ]
 
@@ -200,7 +198,7 @@ REQUESTS = [
     ("{metadata: {tenant: .t}}", ["6:34: frontends.own.request.metadata.tenant: `.t` is no field: write its name"]),
     (
         "{tools: tools}",
-        ["6:15: frontends.own.request.tools: tools are read, and `response` has no `tool_call` to tell a call with"],
+        ["6:15: frontends.own.request.tools: tools are read, but `response` has no `tool_call` template for calls"],
     ),
     (
         "{defaults: {sistem: x, temperature: hot, model: 3, stream: yep, temperatur: 1}}",
@@ -243,13 +241,13 @@ RESPONSES = [
     ),
     (
         "token: {text: hello}",
-        ["7:14: frontends.own.response.token: it never says `$text`, so the answer would be lost"],
+        ["7:14: frontends.own.response.token: it has no `$text`, so the answer would be lost"],
     ),
     (
         "token: 5",
         ["7:14: frontends.own.response.token: a template is a mapping, a list or text, such as {text: $text}"],
     ),
-    ("token:", ["7:13: frontends.own.response.token: nothing stands here; write a template, or remove the key"]),
+    ("token:", ["7:13: frontends.own.response.token: the template is missing; write one, or remove the key"]),
     (
         "tokn: $text",
         ["7:7: `token` is missing", "7:7: unknown key `tokn` in frontends.own.response; did you mean `token`?"],
@@ -267,7 +265,7 @@ RESPONSES = [
     ),
     (
         "token: $text\nevents: {done: end}",
-        ["8:16: frontends.own.response.events.done: there is no template `done` that this would name"],
+        ["8:16: frontends.own.response.events.done: there is no template `done` to name"],
     ),
     (
         'token: $text\nevents: {token: "a\\nb"}',
@@ -280,17 +278,17 @@ RESPONSES = [
     (
         'framing: ndjson\ntoken: {t: $text}\nevents: {token: a}\ndata_prefix: "data:"',
         [
-            "9:7: frontends.own.response.events: this means something only with `framing: sse`",
-            "10:7: frontends.own.response.data_prefix: this means something only with `framing: sse`",
+            "9:7: frontends.own.response.events: this needs `framing: sse`",
+            "10:7: frontends.own.response.data_prefix: this needs `framing: sse`",
         ],
     ),
     (
         "token: {t: $text}\nbare_text: text",
-        ["8:7: frontends.own.response.bare_text: this means something only where `token` is `$text`"],
+        ["8:7: frontends.own.response.bare_text: this needs `token: $text`"],
     ),
     (
         "token: $text\nbare_text: both\nevents: {token: t}",
-        ["9:23: frontends.own.response.events.token: the founding hook passes over events with a name"],
+        ["9:23: frontends.own.response.events.token: the chat hook ignores events with a name"],
     ),
     # framings
     (
@@ -324,7 +322,7 @@ RESPONSES = [
     (
         "framing: raw\ntoken: $text\nerror: $message\ncut_on_error: false",
         [
-            "10:21: frontends.own.response.cut_on_error: an answer that broke off would look complete; `raw` has no other way to tell"
+            "10:21: frontends.own.response.cut_on_error: an answer that broke off would look complete; `raw` has no other sign of it"
         ],
     ),
     (

@@ -14,7 +14,7 @@ ECHO = """
 HELLO = {"messages": [{"role": "user", "content": "hi\n\nthere"}]}
 
 
-async def test_the_founding_stream_is_served_on_both_its_paths(open_house: Opener) -> None:
+async def test_the_chat_stream_is_served_on_both_its_paths(open_house: Opener) -> None:
     proxy = await open_house(ECHO)
     async with aiohttp.ClientSession(proxy.url) as http:
         for path in ("/chat", "/api/chat"):
@@ -56,7 +56,7 @@ async def test_bytes_of_the_same_dialect_pass_untouched(open_house: Opener, upst
             assert await answer.read() == whole
 
 
-async def test_the_founding_contract_reaches_a_wire_backend(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_the_chat_contract_reaches_a_wire_backend(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(openai_config(upstream.url, set="{temperature: 0.7}"))
     upstream.play(*openai_stream(["Hel", "lo"]))
     upstream.play(*openai_stream(["Hel", "lo"]))

@@ -96,9 +96,7 @@ async def test_a_reader_of_events_gets_it_once_before_the_first_token(
     assert [name for name, _ in events].count("notice") == 1
 
 
-async def test_the_founding_hook_sees_a_comment_and_no_other_byte(
-    open_house: Opener, upstream: ScriptedUpstream
-) -> None:
+async def test_the_chat_hook_sees_a_comment_and_no_other_byte(open_house: Opener, upstream: ScriptedUpstream) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
     proxy = await open_house(to_anthropic(upstream))
     _, body = await asked(proxy, "/chat", {"messages": MESSAGES, "seed": 1})

@@ -322,7 +322,7 @@ async def test_H06_what_is_no_request_is_a_400(
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
     head, body = await ask(proxy.port, path, BAD_JSON[name], json_headers())
-    well_formed = name in WELL_FORMED and path == "/chat"  # the founding contract tells these two apart
+    well_formed = name in WELL_FORMED and path == "/chat"  # the chat contract tells these two apart
     assert head.status == (422 if well_formed else 400)
     assert json.loads(body)["error"]["message"]
     assert upstream.requests == []

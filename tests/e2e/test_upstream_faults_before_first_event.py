@@ -363,7 +363,7 @@ async def test_A11_requests_that_are_refused_for_what_they_say_leave_the_target_
     assert told((await ask(proxy))[2]) == "Hello"
 
 
-async def test_founding_clients_get_their_error_frame_since_their_headers_are_out(
+async def test_chat_clients_get_their_error_frame_since_their_headers_are_out(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url))
@@ -375,9 +375,7 @@ async def test_founding_clients_get_their_error_frame_since_their_headers_are_ou
     assert b"busy very busy" in body
 
 
-async def test_founding_headers_are_out_before_the_upstream_answers(
-    open_house: Opener, upstream: ScriptedUpstream
-) -> None:
+async def test_chat_headers_are_out_before_the_upstream_answers(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream.url))
     upstream.play(Stall())
     async with await RawClient.connect(proxy.port) as client:

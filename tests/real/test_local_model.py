@@ -62,7 +62,7 @@ def shown(server: ModelServer, text: str) -> str:
     return text.replace(f":{server.port}/", ":8000/")
 
 
-async def founding(url: str, body: object) -> str:
+async def chat(url: str, body: object) -> str:
     async with aiohttp.ClientSession() as http, http.post(f"{url}/chat", json=body) as answer:
         assert answer.status == 200
         return await answer.text()
@@ -74,10 +74,10 @@ def tokens(stream: str) -> str:
     return "".join(line.removeprefix("data:") for frame in frames for line in frame.split("\n"))
 
 
-async def test_a_real_answer_is_streamed_in_the_founding_contract(server, serve, transcript):
+async def test_a_real_answer_is_streamed_in_the_chat_contract(server, serve, transcript):
     proxy = await serve(local(server))
     started = time.perf_counter()
-    stream = await founding(proxy.url, CAPITAL)
+    stream = await chat(proxy.url, CAPITAL)
     seconds = time.perf_counter() - started
     transcript.heading("POST /chat")
     transcript.command("cat config.yaml", shown(server, local(server)))
@@ -129,18 +129,18 @@ async def test_leaving_in_the_middle_stops_the_model(server, serve, transcript):
     )
     assert busy > 0.5
     assert idle < 0.1
-    again = await founding(proxy.url, CAPITAL)  # and is free for the next
+    again = await chat(proxy.url, CAPITAL)  # and is free for the next
     assert "Paris" in tokens(again)
 
 
 async def test_echo_is_swapped_for_the_model_while_serving(server, serve, transcript):
     proxy = await serve(config(server, "echo"))
-    before = await founding(proxy.url, CAPITAL)
+    before = await chat(proxy.url, CAPITAL)
     assert tokens(before).startswith("What is the capital of France?")
     proxy.rewrite(local(server))
     started = time.perf_counter()
     async with asyncio.timeout(10):
-        while "Paris" not in tokens(after := await founding(proxy.url, CAPITAL)):
+        while "Paris" not in tokens(after := await chat(proxy.url, CAPITAL)):
             await asyncio.sleep(0.05)
     seconds = time.perf_counter() - started
     transcript.heading("Swapping the model of a running proxy")

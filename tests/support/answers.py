@@ -84,7 +84,7 @@ def with_lf(text):
 
 
 def for_the_hook(text):
-    """`text` as far as the founding hook can be given it at all."""
+    """`text` as far as the chat hook can be given it at all."""
     return with_lf(text).rstrip(JS_WHITE_SPACE)
 
 

@@ -14,7 +14,7 @@ from proxy.contracts.declared.contract import Contract
 from proxy.contracts.declared.writer import DeclaredWriter
 from proxy.events import Batch, StreamEvent
 
-FOUNDING = """
+CHAT_JSON = """
     path: /json
     response:
       token: {token: $text}

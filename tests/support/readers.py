@@ -1,6 +1,6 @@
-"""How clients read the founding contract: three readers, each written from the client it stands for.
+"""How clients read the contract chat: three readers, each written from the client it stands for.
 
-- `SeedReader`: the hook of the founding document, with JavaScript's `trim()`.
+- `SeedReader`: the hook of the chat contract, with JavaScript's `trim()`.
 - `ConformantReader`: the HTML standard's algorithm for event streams, as browsers and eventsource-parser run it.
 - `FetchEventSourceReader`: @microsoft/fetch-event-source 2.0.1, with its quirks.
 
@@ -124,7 +124,7 @@ def read(reader, chunks):
 
 
 def seed_text(chunks):
-    """The answer as the founding hook shows it."""
+    """The answer as the chat hook shows it."""
     return "".join(read(SeedReader, chunks))
 
 

@@ -18,7 +18,7 @@ HI = Message("user", (Text("hi"),))
 
 
 def chat(**more: Any) -> ChatRequest:
-    """A request of the founding contract."""
+    """A request of the chat contract."""
     return ChatRequest(**{"id": "r1", "contract": "chat", "dialect": "chat", "messages": (HI,), **more})
 
 

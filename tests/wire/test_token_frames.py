@@ -56,7 +56,7 @@ def test_the_white_space_that_ends_no_frame_is_what_javascript_trims():
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda token: not set(token[-1]) & set(WHITE_SPACE))))
-def test_a_token_the_founding_server_got_right_goes_out_byte_for_byte(tokens):
+def test_a_token_that_needs_no_change_goes_out_byte_for_byte(tokens):
     tokens = [token.replace("\n", "").replace("\r", "") or "x" for token in tokens if "[DONE]" not in token]
     assert encode("text", tokens) == "".join(f"data:{token}\n\n" for token in tokens).encode()
 

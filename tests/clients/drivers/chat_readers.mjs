@@ -15,7 +15,7 @@ const reader = (name, query = "") =>
   };
 
 export const clients = {
-  "founding hook": reader("founding hook"),
+  "chat hook": reader("chat hook"),
   "eventsource-parser": reader("eventsource-parser"),
   "fetch-event-source": reader("fetch-event-source"),
 };

@@ -1,4 +1,4 @@
-"""The founding contract over HTTP: who gets which dialect, which headers, which failure."""
+"""The chat contract over HTTP: who gets which dialect, which headers, which failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encoder(at):
     return FRONTEND.encoder(FRONTEND.decode(BODY, at), at)
 
 
-def test_it_is_served_where_the_founding_server_and_its_hook_expect_it():
+def test_it_is_served_where_the_chat_server_and_its_hook_expect_it():
     assert FRONTEND.name == "chat"
     assert FRONTEND.endpoints == (Endpoint("POST", "/chat"), Endpoint("POST", "/api/chat"))
 
@@ -108,7 +108,7 @@ def test_what_the_head_knows_goes_into_the_request():
     assert request.headers == {"accept": "*/*"}
 
 
-def test_a_stream_has_the_founding_headers():
+def test_a_stream_has_the_chat_headers():
     assert encoder(head()).headers == {
         "Content-Type": "text/event-stream; charset=utf-8",
         "Cache-Control": "no-cache, no-transform",
@@ -119,7 +119,7 @@ def test_a_stream_has_the_founding_headers():
 
 
 @pytest.mark.parametrize(("dialect", "early"), [("text", True), ("both", True), ("sse", False), ("json", False)])
-def test_headers_go_out_before_the_answer_where_the_founding_hook_reads(dialect, early):
+def test_headers_go_out_before_the_answer_where_the_chat_hook_reads(dialect, early):
     at = head(query=dialect)
     assert encoder(at).early is early
     whole = ChatRequest(id="1", contract="chat", dialect="chat", messages=(), stream=False)

@@ -1,4 +1,4 @@
-"""The founding contract without HTTP: what a request means, and how an answer ends."""
+"""The chat contract without HTTP: what a request means, and how an answer ends."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write(writer, *events):
 # Requests
 
 
-def test_the_founding_request_is_read():
+def test_the_chat_request_is_read():
     request = decode({"messages": [{"role": "user", "content": "hi"}]})
     assert request.messages == (Message("user", (Text("hi"),)),)
     assert (request.id, request.contract, request.dialect, request.path) == ("req-1", "chat", "chat", "/chat")

@@ -35,7 +35,7 @@ def said(role, text):
     return Message(role, (Text(text),))
 
 
-def test_without_a_word_about_requests_they_are_read_as_the_founding_ones():
+def test_without_a_word_about_requests_they_are_read_as_chat_requests():
     request = decode(
         {"messages": [HI], "model": "m", "temperature": 1, "stream": False, "user": "u", "metadata": {"a": 1}}
     )
@@ -173,7 +173,7 @@ def test_tools_are_read_where_calls_can_be_told():
 
 
 def test_a_client_that_brings_tools_is_told_where_no_call_could_be():
-    with pytest.raises(Unsupported, match="has no way to tell a tool call") as caught:
+    with pytest.raises(Unsupported, match="cannot carry tool calls") as caught:
         decode({"messages": [HI], "tools": [TOOL]})
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, "unsupported", "tools")
     for own in (["web_search"], [], {"search": True}, "all"):  # what another frontend may mean by the word

@@ -41,7 +41,7 @@ from proxy.events import (
 )
 from proxy.request import Answer, ToolCall, Usage
 from tests.support.answers import HOSTILE_PIECES, split_bytes, with_lf
-from tests.support.declared import FOUNDING, contract, response, writer, written
+from tests.support.declared import CHAT_JSON, contract, response, writer, written
 from tests.support.readers import ConformantReader, FetchEventSourceReader, event_text, read, seed_text
 from tests.support.ui_events import EXAMPLES, answers
 from tests.wire.test_token_frames import GOLDEN, TOKENS
@@ -62,18 +62,18 @@ def fed(one, *events):
     return b"".join([one.feed(Batch([event])) for event in events])
 
 
-# The founding dialect, declared
+# The dialect `json` of `/chat`, declared
 
 
-def test_the_founding_json_dialect_declared_is_golden():
-    assert written(contract(FOUNDING), *map(TextDelta, TOKENS), Finish()) == (GOLDEN / "chat-json.txt").read_bytes()
+def test_the_json_dialect_of_chat_declared_is_golden():
+    assert written(contract(CHAT_JSON), *map(TextDelta, TOKENS), Finish()) == (GOLDEN / "chat-json.txt").read_bytes()
 
 
-FOUNDING_CONTRACT = contract(FOUNDING)
+CHAT_JSON_CONTRACT = contract(CHAT_JSON)
 
 
 @given(st.lists(EVENTS), ENDS, st.lists(st.integers(1, 4)))
-def test_the_founding_json_dialect_declared_is_the_built_in_one_byte_for_byte(events, end, sizes):
+def test_the_json_dialect_of_chat_declared_is_the_built_in_one_byte_for_byte(events, end, sizes):
     events = [event for event in events if not isinstance(event, Notice | Media)]  # a field of it may be missing
     events = [Start("1", "far-1"), *events, end]
     batches, start = [], 0
@@ -81,7 +81,7 @@ def test_the_founding_json_dialect_declared_is_the_built_in_one_byte_for_byte(ev
         batches.append(Batch(events[start : start + size]))
         start += size
     batches.append(Batch(events[start:]))
-    declared, built_in = writer(FOUNDING_CONTRACT), ChatWriter("json", request_id="req-1")
+    declared, built_in = writer(CHAT_JSON_CONTRACT), ChatWriter("json", request_id="req-1")
     assert [declared.feed(batch) for batch in batches] == [built_in.feed(batch) for batch in batches]
     assert declared.ping() == b": ping\n\n"
 
@@ -422,7 +422,7 @@ def test_h02_bare_text_in_events_is_read_back_exactly(name, tokens, end, random)
 
 
 @given(st.lists(TEXTS))
-def test_bare_text_for_the_founding_hook_is_what_the_founding_contract_writes(tokens):
+def test_bare_text_for_the_chat_hook_is_what_the_chat_contract_writes(tokens):
     for dialect in ("text", "both"):
         declared = response(
             f"token: $text\nbare_text: {dialect}\ndone: '[DONE]'\nevents: {{done: done}}\ndata_prefix: 'data:'"

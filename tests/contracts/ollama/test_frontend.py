@@ -170,7 +170,7 @@ OLLAMA_HEADER = {"user-agent": "ollama-js/0.6.4 (x64 linux Node.js/v24)"}
         (b"no json", {}, "chat"),
     ],
 )
-def test_the_founding_contract_keeps_what_is_not_clearly_anothers(body, headers, contract):
+def test_the_chat_contract_keeps_what_is_not_clearly_anothers(body, headers, contract):
     served = EndpointTable(App("config.yaml").frontends.values()).find("/api/chat")
     assert served is not None
     asked = msgspec.structs.replace(head("/api/chat"), headers=headers)

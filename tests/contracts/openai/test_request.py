@@ -196,7 +196,7 @@ def chat(*messages, **more):
     return ChatRequest(id="r1", contract="chat", dialect="chat", messages=messages, **more)
 
 
-def test_the_founding_request_is_sent_as_founded():
+def test_a_chat_request_is_sent_with_nothing_added():
     request = chat(Message("user", (Text("hi"),)), params={"temperature": 0.7})
     assert encode_request(request, model="gpt-4o-mini") == (
         b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}],"temperature":0.7,"stream":true,'
@@ -249,9 +249,9 @@ def test_a_content_part_of_a_new_type_passes_to_the_same_dialect_and_is_refused_
     new = {"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}}
     request = decode({"model": "m", "messages": [{"role": "user", "content": [new]}]})
     assert sent(request)["messages"][0]["content"] == [new]
-    founding = msgspec.structs.replace(request, wire=None, dialect="chat")
+    chat = msgspec.structs.replace(request, wire=None, dialect="chat")
     with pytest.raises(Unsupported, match="video_url"):
-        sent(founding)
+        sent(chat)
 
 
 def test_what_is_our_reading_of_other_words_goes_only_to_who_takes_it():
