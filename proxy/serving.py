@@ -10,27 +10,23 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from proxy.app import App, create_app
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
-from proxy.contracts.ollama.frontend import PREFIX as OLLAMA_PREFIX
 from proxy.errors import Draining, PortTaken
-from proxy.server.listener import Runner
+from proxy.server.listener import Listening, Runner
+from proxy.server.sockets import bind
 from proxy.telemetry import log as logs
 
 log = structlog.get_logger("proxy.serving")
 
 GRACE_S = 1.0
 """How long new requests are still taken after the signal, while a balancer learns from `/readyz`."""
-
-BACKLOG = 4096
-"""How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
 
 LAST_WORDS_S = 1.0
 """How long the error frames at the end of a drain may take to be written."""
@@ -96,7 +92,7 @@ class Process:
             sites = await self._listen(runner, server)
             if sites:
                 port = runner.addresses[0][1]
-                self._announce(banner(app, server.host, port, tuple(runner.limited_server.prefixes)))
+                self._announce(banner(app, server.host, port, runner.limited_server.prefixes))
                 log.info("listening", host=server.host, port=port, generation=app.generation.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
@@ -104,22 +100,16 @@ class Process:
         finally:
             await runner.cleanup()
 
-    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[web.BaseSite]:
-        site = web.TCPSite(runner, server.host, server.port, backlog=BACKLOG, reuse_address=True)
-        await site.start()
-        if server.ollama_port is None:
-            return [site]
-        return [site, await self._listen_for_ollama(runner, server.host, server.ollama_port)]
-
-    async def _listen_for_ollama(self, runner: Runner, host: str, port: int) -> web.BaseSite:
-        """A second address, where what is served under Ollama's prefix is at the root."""
-        site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_address=True)
-        try:
-            await site.start()
-        except OSError as error:
-            raise PortTaken("server.ollama_port", port, error, file=self._app.path) from None
-        runner.limited_server.prefixes[site.port] = OLLAMA_PREFIX
-        return site
+    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[Listening]:
+        sites = []
+        for port, prefix, key in server.listen:
+            try:
+                sites += [await runner.listen(sock, prefix) for sock in bind(server.host, port)]
+            except OSError as error:
+                if not prefix:
+                    raise
+                raise PortTaken(key, port, error, file=self._app.path) from None
+        return sites
 
     def _announce(self, served: str) -> None:
         print(served, flush=True)  # noqa: T201 - for the person who started it
@@ -158,7 +148,7 @@ class Process:
             self._stop_now.set()
         self._stop.set()
 
-    async def _drain(self, runner: Runner, sites: Sequence[web.BaseSite]) -> None:
+    async def _drain(self, runner: Runner, sites: Sequence[Listening]) -> None:
         app = self._app
         drain_s = app.generation.config.settings.server.drain_s
         log.info("draining", active=len(app.active), drain_s=drain_s)
@@ -209,12 +199,12 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.wait([task])
 
 
-def banner(app: App, host: str, port: int, ollama_ports: Sequence[int] = ()) -> str:
+def banner(app: App, host: str, port: int, prefixes: Mapping[int, str] = {}) -> str:
     """What is served, for the person who started it."""
     generation = app.generation
     shown = "[" + host + "]" if ":" in host else host
     lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {app.path})"]
-    lines += [f"as Ollama on http://{shown}:{own}" for own in ollama_ports]
+    lines += [f"and on http://{shown}:{own}, with {prefix} at the root" for own, prefix in prefixes.items()]
     lines += ["", "routes, first match wins:"]
     width = max(len(route.name) for route in generation.config.settings.routes)
     for route in generation.config.settings.routes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -112,6 +112,14 @@ class LogSettings(Model):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe line shown.")
 
 
+class Listen(NamedTuple):
+    """A port to listen on."""
+
+    port: int
+    prefix: str  # paths under it are served at the root of this port, all others where they always are
+    key: str  # the key of the config that asks for it
+
+
 class ServerSettings(Model):
     """Where and how the proxy listens, and what holds for all routes."""
 
@@ -151,6 +159,14 @@ class ServerSettings(Model):
     trusted_proxies: list[str] = Field(
         default_factory=list, description="Networks (CIDR) of proxies in front whose `X-Forwarded-For` is believed."
     )
+
+    @property
+    def listen(self) -> tuple[Listen, ...]:
+        """Every port to listen on, the main one first."""
+        main = Listen(self.port, "", "server.port")
+        if self.ollama_port is None:
+            return (main,)
+        return main, Listen(self.ollama_port, "/ollama", "server.ollama_port")
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -24,6 +24,9 @@ SERVER = "chat-proxy"
 
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
 TOO_SLOW_BODY = b'{"error":{"message":"The request headers took too long.","type":"invalid_request_error","code":"request_timeout"}}'
+
+BACKLOG = 4096
+"""How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
 
 SEND_BUFFER = 256 * 1024
 """Kernel send buffer of a client connection, in bytes. Left alone, Linux lets a client that reads nothing have
@@ -117,7 +120,7 @@ class Connection(RequestHandler):
 
     @property
     def prefix(self) -> str:
-        """What goes without saying before each path asked for here: the port decides, once for a connection."""
+        """The prefix of the paths that are served at the root of this connection's port."""
         if self._prefix is None:
             address = self.transport.get_extra_info("sockname") if self._server.prefixes and self.transport else None
             self._prefix = self._server.prefixes.get(address[1], "") if isinstance(address, tuple) else ""
@@ -164,10 +167,7 @@ class Server(web.Server):
         self._limits = limits
         self._open: Counter[str] = Counter()
         self.prefixes: dict[int, str] = {}
-        """What goes without saying before each path, by the port that a client came to.
-
-        All that a second address needs: a site of the same runner, so that limits and drain are shared, and an entry here.
-        """
+        """By port, the prefix of the paths that are served at its root."""
 
     def __call__(self) -> RequestHandler:
         limits = self._limits()
@@ -210,6 +210,12 @@ HANDLER: web.AppKey[Any] = web.AppKey("handler")
 """What answers every request of an application."""
 
 
+class Listening(Protocol):
+    """An address that connections are accepted at."""
+
+    async def stop(self) -> None: ...
+
+
 class Runner(web.AppRunner):
     """Runs an application on a `Server` with limits.
 
@@ -224,6 +230,17 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> Server:
         await super()._make_server()  # starts the application
         return Server(self.app[HANDLER], limits=self._limits)
+
+    async def listen(self, sock: socket.socket, prefix: str = "") -> Listening:
+        """Take connections from a bound socket, which this owns from now on.
+
+        What is served under `prefix` is also at the root there. Limits and the drain are those of the one server.
+        """
+        if prefix:
+            self.limited_server.prefixes[sock.getsockname()[1]] = prefix
+        site = web.SockSite(self, sock, backlog=BACKLOG)
+        await site.start()
+        return site
 
     @property
     def limited_server(self) -> Server:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
-from proxy.workers.address import addresses, reserve
+from proxy.server.sockets import addresses, reserve
 from proxy.workers.board import SharedState, Turn
 from proxy.workers.channel import Message
 from proxy.workers.child import WorkerHandle, WorkerSpec, described, fork
@@ -59,8 +59,7 @@ class Parent:
         self._loop = Loop()
         self._reload = Reload(path, self._board, self._loop, voters=self._serving, over=self._admit_ready)
         self._gathering = MetricsGather(self._loop, self._children)
-        self._reserved: list[socket.socket] = []
-        self._reserved_for_ollama: list[socket.socket] = []
+        self._reserved: list[tuple[str, list[socket.socket]]] = []  # by the prefix of what is served there
         self._drain_s = 0.0
         self._announced = False
         self._stopping = False
@@ -124,8 +123,9 @@ class Parent:
         self._loop.leave()
         for child in self._children():
             child.let_go()
-        for sock in (*self._reserved, *self._reserved_for_ollama):
-            sock.close()
+        for _, sockets in self._reserved:
+            for sock in sockets:
+                sock.close()
 
     def _hear(self, child: WorkerHandle, message: Message) -> None:
         self._hears[message.word](child, message)
@@ -138,19 +138,20 @@ class Parent:
         self._drain_s = max(self._drain_s, message.values["drain_s"])
         if not self._reserved:
             try:
-                self._reserve(**message.values["listen"])
+                self._reserve(host=message.values["host"], listen=message.values["listen"])
             except (OSError, PortTaken) as error:
                 self._give_up(error)
                 return
         self._admit(child)
 
-    def _reserve(self, *, host: str, port: int, ollama_port: int | None) -> None:
-        self._reserved = reserve(host, port)
-        if ollama_port is not None:
+    def _reserve(self, *, host: str, listen: list[tuple[int, str, str]]) -> None:
+        for port, prefix, key in listen:
             try:
-                self._reserved_for_ollama = reserve(host, ollama_port)
+                self._reserved.append((prefix, reserve(host, port)))
             except OSError as error:
-                raise PortTaken("server.ollama_port", ollama_port, error, file=self._path) from None
+                if not prefix:
+                    raise
+                raise PortTaken(key, port, error, file=self._path) from None
 
     def _admit(self, child: WorkerHandle) -> None:
         if self._reload.busy:
@@ -159,8 +160,8 @@ class Parent:
             self._reload.give(child)
             return
         child.send("commit", generation=child.generation, tell=False)
-        places = {"addresses": addresses(self._reserved), "for_ollama": addresses(self._reserved_for_ollama)}
-        child.send("listen", **places, rejected=self._reload.rejected)
+        places = [(prefix, address) for prefix, sockets in self._reserved for address in addresses(sockets)]
+        child.send("listen", places=places, rejected=self._reload.rejected)
         child.state = "serving"
 
     def _admit_ready(self) -> None:

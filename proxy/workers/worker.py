@@ -12,15 +12,13 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiohttp import web
 
 from proxy.config.models import LogSettings, ServerSettings
-from proxy.contracts.ollama.frontend import PREFIX as OLLAMA_PREFIX
 from proxy.errors import ConfigErrors
-from proxy.server.listener import Runner
-from proxy.serving import BACKLOG, Process, background, run
+from proxy.server.listener import Listening, Runner
+from proxy.server.sockets import Address, join
+from proxy.serving import Process, background, run
 from proxy.telemetry import log as logs
-from proxy.workers.address import Address, join
 from proxy.workers.app import Gathered, WorkerApp
 from proxy.workers.channel import Decoder, Message, encode
 from proxy.workers.child import WorkerSpec
@@ -49,8 +47,7 @@ class Worker(Process):
         self._sock = sock
         self._orphan = False
         self._where: asyncio.Event = asyncio.Event()
-        self._addresses: list[Address] = []
-        self._for_ollama: list[Address] = []
+        self._places: list[tuple[str, Address]] = []
         self._proposal: object = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._rounds = count(1)
@@ -87,18 +84,14 @@ class Worker(Process):
         birth, redactor = self._birth, self._shared.redactor
         return logs.configure(settings.format, settings.level, redactor=redactor, worker=birth.number, turn=birth.turn)
 
-    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[web.BaseSite]:
+    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[Listening]:
         number = self._shared.generation.number
-        listen = {"host": server.host, "port": server.port, "ollama_port": server.ollama_port}
-        self._tell("ready", generation=number, listen=listen, drain_s=server.drain_s)
+        self._tell("ready", generation=number, host=server.host, listen=server.listen, drain_s=server.drain_s)
         await self._where.wait()
-        runner.limited_server.prefixes.update((place[1], OLLAMA_PREFIX) for _, place in self._for_ollama)
-        sites: list[web.BaseSite] = []
+        sites: list[Listening] = []
         try:
-            for address in (*self._addresses, *self._for_ollama):
-                site = web.SockSite(runner, join(address), backlog=BACKLOG)
-                await site.start()
-                sites.append(site)
+            for prefix, address in self._places:
+                sites.append(await runner.listen(join(address), prefix))
         except OSError as error:
             self._tell("failed", why=f"cannot listen: {error.strerror or error}")
             return []
@@ -129,7 +122,7 @@ class Worker(Process):
         match message.word:
             case "listen":
                 app.recall(values["rejected"])
-                self._addresses, self._for_ollama = values["addresses"], values["for_ollama"]
+                self._places = values["places"]
                 self._where.set()
             case "prepare":
                 self._prepare(message.load, **values)

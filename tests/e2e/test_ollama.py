@@ -536,7 +536,7 @@ async def test_a_process_listens_on_both_ports_and_drains_both(
     proxy = await serve(config, "--port", "0", *HOW_MANY[workers])
     assert proxy.process.stdout is not None
     printed = (await proxy.process.stdout.readline()).decode()
-    found = re.fullmatch(r"as Ollama on http://127\.0\.0\.1:(\d+)\n", printed)
+    found = re.fullmatch(r"and on http://127\.0\.0\.1:(\d+), with /ollama at the root\n", printed)
     assert found, printed
     port = int(found[1])
     for _ in range(12):  # whichever worker gets a connection

@@ -14,13 +14,12 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.app import READ_AHEAD, App, create_app
-from proxy.contracts.ollama.frontend import PREFIX
 from proxy.errors import EndReason
 from proxy.server.listener import Runner
+from proxy.server.sockets import bind
 from proxy.telemetry.record import StreamRecord
 from tests.support.quiescence import quiescent
 
@@ -91,14 +90,13 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
     await app.start()
     runner = Runner(create_app(config, app=app), limits=lambda: app.generation.config.settings.server.limits)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
-    await site.start()
-    running = Running(app, runner, runner.addresses[0][1], config)
-    if (wanted := app.generation.config.settings.server.ollama_port) is not None:
-        second = web.TCPSite(runner, "127.0.0.1", wanted)
-        await second.start()
-        running.ollama_port = second.port
-        runner.limited_server.prefixes[second.port] = PREFIX
+    ports = []
+    for port, prefix, _ in app.generation.config.settings.server.listen:
+        (sock,) = bind("127.0.0.1", port)
+        ports.append(sock.getsockname()[1])
+        await runner.listen(sock, prefix)
+    running = Running(app, runner, ports[0], config)
+    running.ollama_port = ports[-1] if len(ports) > 1 else 0
     app.metrics = _Listening(app.metrics, running.records)
     try:
         yield running

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from proxy.workers.address import addresses, join, reserve
+from proxy.server.sockets import addresses, join, reserve
 
 
 def ipv6() -> bool:
