@@ -24,12 +24,10 @@ from yarl import URL
 
 from proxy.errors import InternalError, ProxyError, UpstreamConnect, UpstreamMalformed, UpstreamTruncated
 from proxy.transport.address import Destination, parse
-from proxy.transport.base import Request, Response, Sink
-from proxy.transport.connection import read_all
+from proxy.transport.base import Request, Response, Sink, read_all
 from proxy.transport.decoding import decoded
 from proxy.transport.http1 import STALE_WITHIN_S, _head
 from proxy.transport.pacing import Pacing
-from proxy.transport.pool import TransportStats
 
 NO_TIMERS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 WARNED_OF = 1024 * 1024  # bytes of a larger body make aiohttp issue a warning
@@ -74,13 +72,6 @@ class AiohttpTransport:
                 answer.close()
                 raise
         raise AssertionError("the second time round never goes on")
-
-    def stats(self) -> TransportStats:
-        connector: Any = self._opened.connector if self._opened else None
-        if connector is None:
-            return TransportStats(0, 0)
-        idle = sum(map(len, connector._conns.values()))  # noqa: SLF001 - there is no public count
-        return TransportStats(idle + len(connector._acquired), idle)  # noqa: SLF001
 
     async def aclose(self) -> None:
         self._closed = True

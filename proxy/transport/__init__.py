@@ -1,6 +1,6 @@
-"""The one way bytes go to an upstream: open a request, read its status and headers, then its body in batches.
+"""The one HTTP client for upstreams: send a request, read its status and headers, then its body in pieces.
 
-Every wire backend uses this; nothing else in the process opens an upstream connection.
+Every HTTP backend uses it; nothing else in the process opens a connection to an upstream.
 """
 
 from proxy.transport.base import Headers, Request, Response, Transport

@@ -1,6 +1,6 @@
-"""Where a request goes: the origin in its URL, the bytes of its request line, and the way there.
+"""Where a request goes: its URL's origin, the target of its request line, and the forward proxy on the way.
 
-Nothing here prints a path, a query or user information: those may hold keys.
+No `repr` shows a path, a query or user information, because those may hold keys.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import msgspec
 from proxy.errors import InternalError, UpstreamConnect
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]")  # urlsplit() would drop a line break without a word
+_UNSAFE_IN_URL = re.compile(r"[^\x21-\x7e]")  # urlsplit() drops line breaks silently
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Scheme, host and port: what messages may name, and all a connection is tied to."""
+    """Scheme, host and port: what messages may name."""
 
     scheme: str
     host: str  # ASCII, in lower case; an IPv6 address without brackets
@@ -52,14 +52,14 @@ class ForwardProxy(msgspec.Struct, frozen=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """What connections are pooled by: two requests share one only if they agree on all of this."""
+    """The key of the pool: requests share a connection only if all of this is equal."""
 
     origin: Origin
     via: ForwardProxy | None = None
 
 
 class Address(msgspec.Struct, frozen=True):
-    """A URL, taken apart."""
+    """A parsed URL."""
 
     origin: Origin
     target: str  # path and query
@@ -71,11 +71,10 @@ class Address(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1024)
 def parse(url: str) -> Address:
-    """Take an absolute http(s) URL apart.
+    """Parse an absolute http(s) URL.
 
-    Raises `InternalError` for anything that could change the request line's meaning: blanks, control
-    characters, and characters outside ASCII, which the caller has to percent-encode. The host alone may be
-    international.
+    Raises `InternalError` for what could change the request line's meaning: blanks, control characters, and
+    characters outside ASCII, which the caller has to percent-encode. Only the host may be international.
     """
     try:
         parts = urlsplit(url)

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.errors import FrameTooLarge
+
 
 class Headers(dict[str, str]):
     """Headers whose values nothing prints: they hold keys."""
@@ -16,9 +18,9 @@ class Headers(dict[str, str]):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to an upstream. `url` is absolute; its headers are all there are but Host and Content-Length.
+    """One request to an upstream. `url` is absolute. Only Host and Content-Length are added to its headers.
 
-    `headers` given as the same object each time are checked and encoded once; `more` is for what changes.
+    `headers` that are the same object each time are checked and encoded once; `more` is for those that change.
     """
 
     method: str
@@ -28,18 +30,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     connect_s: float = 5.0  # name look-up, TCP, proxy and TLS together
     head_limit: int = 64 * 1024  # bytes of the answer's status line and headers
-    tick_s: float | None = 0.0  # once paced: how often its answer is read at most; 0 is no bound, `None` by load
+    tick_s: float | None = 0.0  # shortest time between two reads once paced; 0: unpaced, `None`: by load
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.url.partition('?')[0]})"  # headers hold keys, the body a prompt
 
 
 Sink = Callable[[bytes], bool]
-"""Takes body bytes; false when it wants to be asked before there are more."""
+"""Takes body bytes. Returns false to stop the pushing."""
 
 
 class Response(Protocol):
-    """An answer whose head has arrived. Close it whatever happens; leaving it open is leaving a model running."""
+    """An answer whose head has come. Close it in all cases: an open one keeps a model running."""
 
     status: int
     headers: Mapping[str, str]  # names in lower case; repeated ones joined with ", "
@@ -58,22 +60,34 @@ class Response(Protocol):
         """
 
     async def push(self, sink: Sink) -> None:
-        """Give `sink` what comes in the very callback that reads it, with no task to be woken in between.
+        """Call `sink` with body bytes inside the callback that reads them from the socket, without waking a task.
 
-        Returns when `sink` wants no more, and for whatever only `read` can tell: what has come already, the end,
-        an error; an implementation may return at once. What `sink` raises is raised here.
+        Returns when `sink` returns false, and when there is something for `read`: bytes that came earlier, the end,
+        an error. An implementation may return at once. What `sink` raises is raised here.
         """
 
     def pace(self, on: bool) -> None:
-        """From now on read no more often than the request's `tick_s` says, or as it comes again."""
+        """Start or stop reading at most once per `tick_s` of the request."""
 
     async def read_all(self, limit: int) -> bytes:
         """The rest of the body; raises `FrameTooLarge` past `limit` bytes."""
 
     def close(self) -> None:
-        """Done with it: the connection goes back to the pool if the body has been read to its end and nothing
-        else is buffered; otherwise it is closed at once, which tells the upstream to stop. Idempotent.
+        """Release the answer. Its connection returns to the pool if the body has been read to its end and nothing
+        else is buffered; otherwise it closes at once, so that the upstream stops. Idempotent.
         """
+
+
+async def read_all(response: Response, limit: int) -> bytes:
+    """The rest of a body, as one piece of at most `limit` bytes."""
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await response.read():
+        size += len(piece)
+        if size > limit:
+            raise FrameTooLarge(f"the upstream's answer is larger than {limit} bytes")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class Transport(Protocol):
@@ -81,7 +95,7 @@ class Transport(Protocol):
 
     @property
     def auto_tick_s(self) -> float:
-        """How often those answers are read at most that leave it to the load, in seconds; 0 is as they come."""
+        """The shortest time between two reads of an answer that is paced by load, in seconds; 0 is unpaced."""
 
     async def open(self, request: Request) -> Response:
         """Send `request`, wait for the answer's head. Cancelling the wait closes the connection.

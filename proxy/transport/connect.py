@@ -1,4 +1,4 @@
-"""Making a connection: name, TCP, forward proxy, TLS, all within one budget, and saying plainly what failed."""
+"""Open a connection: name, TCP, forward proxy and TLS within one time limit, with messages that say what failed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Connector:
 
 
 class _Stage:
-    """What is being done at the moment, for the message when time runs out."""
+    """The present step, for the message when time runs out."""
 
     __slots__ = ("doing",)
 
@@ -129,7 +129,7 @@ async def _open_tunnel(sock: socket.socket, origin: Origin, via: ForwardProxy) -
         raise UpstreamConnect(f"the proxy {via.origin} refused a tunnel to {origin} with status {status[1].decode()}")
 
 
-# -- what went wrong, for the person who reads it ------------------------------------------------------------------
+# -- messages ------------------------------------------------------------------------------------------------------
 
 
 def _named(destination: Destination) -> str:
@@ -161,8 +161,8 @@ def _tls_failure(destination: Destination, error: ssl.SSLError) -> str:
     named = _named(destination)
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"the certificate of {named} is not to be trusted: {error.verify_message.rstrip('.')}. Nothing was sent. "
-            "A private CA is made known with SSL_CERT_FILE"
+            f"the certificate of {named} is not trusted: {error.verify_message.rstrip('.')}. Nothing was sent. "
+            "Name a private CA in SSL_CERT_FILE"
         )
     if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}:
         return f"{named} does not speak TLS: is it an http:// address?"

@@ -1,7 +1,7 @@
-"""Undoing Content-Encoding as the bytes come.
+"""Undo Content-Encoding as the bytes come.
 
-We ask for `identity`; some upstreams compress all the same. What has been flushed is delivered at once,
-and a small body that unpacks into a huge one comes in pieces of bounded size (B12).
+Requests ask for `identity`; some upstreams compress all the same. Flushed bytes are delivered at once, and a
+small body that unpacks into a huge one is delivered in pieces of bounded size (B12).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import zlib
 from collections.abc import Mapping
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
-from proxy.transport.base import Response, Sink
-from proxy.transport.connection import read_all
+from proxy.transport.base import Response, Sink, read_all
 
 STEP = 64 * 1024  # most bytes one read() unpacks
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
 class Inflater:
-    """gzip or deflate, without I/O: `feed` what came, take `step`s until one is empty."""
+    """gzip or deflate, without I/O: `feed` bytes, then call `step` until it returns nothing."""
 
     def __init__(self, coding: str) -> None:
         self._gzip = coding == "gzip"
@@ -53,7 +52,7 @@ class Inflater:
         return b""
 
     def _next_member(self) -> zlib._Decompress | None:
-        """A machine for what follows: gzip allows another member, and zeros as padding after one."""
+        """A decompressor for what follows: gzip allows several members, with zeros between them."""
         if self._ended:
             self._rest = self._rest.lstrip(b"\0")
         if self._rest:
@@ -67,7 +66,7 @@ class Inflater:
 
 
 class Decoded:
-    """A response whose body is unpacked on the way."""
+    """A response whose body is decompressed as it is read."""
 
     __slots__ = ("_coding", "_inflater", "_origin", "_response", "headers", "status")
 
@@ -93,13 +92,15 @@ class Decoded:
                     break
                 inflater.feed(packed)
         except zlib.error:
-            raise UpstreamMalformed(f"{self._origin} sent a body that is not {self._coding}, as it had said") from None
+            raise UpstreamMalformed(
+                f"{self._origin} sent a body that is not {self._coding} as its Content-Encoding says"
+            ) from None
         if not piece and not inflater.finished:
             raise UpstreamTruncated(f"{self._origin} ended its answer in the middle of the {self._coding} data")
         return piece
 
     async def push(self, sink: Sink) -> None:
-        """Not for compressed bodies: one read of the socket may be a thousand of theirs."""
+        """Return at once: one socket read of a compressed body may unpack into a thousand reads."""
 
     def pace(self, on: bool) -> None:
         self._response.pace(on)
@@ -112,7 +113,7 @@ class Decoded:
 
 
 def decoded(response: Response, origin: str) -> Response:
-    """`response` itself, or wrapped if its body is compressed. Raises `UpstreamMalformed` for a coding we do not know."""
+    """`response` itself, or wrapped if its body is compressed. Raises `UpstreamMalformed` for an unknown coding."""
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding in {"", "identity"}:
         return response

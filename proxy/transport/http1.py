@@ -16,16 +16,17 @@ from proxy.errors import InternalError, UpstreamTruncated
 from proxy.transport.address import Address, Destination, Ways, parse
 from proxy.transport.base import Request, Response
 from proxy.transport.connect import Connector
-from proxy.transport.connection import Connection, Exchange
+from proxy.transport.connection import Connection
 from proxy.transport.decoding import decoded
-from proxy.transport.pool import Pool, TransportStats
+from proxy.transport.pool import Pool
+from proxy.transport.reader import ResponseReader
 
 STALE_WITHIN_S = 2.0
-"""A reused connection that dies sooner than this was being closed while we sent: no one has read the request.
-Later, someone may have: a model that crashed after half a minute of thinking is not asked again by us."""
+"""A reused connection that closes sooner than this was already being closed while we sent, so the request was not read.
+Later it may have been read: a model that crashed after half a minute of thinking is not asked again."""
 
 MOST_HEADS = 256
-"""How many addresses are remembered with their headers. An address may hold a model that a client named."""
+"""How many request heads are cached. Addresses may hold model names that clients choose, so the number is bounded."""
 
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -51,12 +52,9 @@ class HttpTransport:
         self._ways = Ways(proxies)
         self._pool = Pool(idle_s=idle_s, max_idle_per_origin=max_idle_per_origin)
 
-    def stats(self) -> TransportStats:
-        return self._pool.stats()
-
     @property
     def auto_tick_s(self) -> float:
-        """How often the answers are read at most that leave it to the load, in seconds; 0 is as they come."""
+        """The shortest time between two reads of an answer that is paced by load, in seconds; 0 is unpaced."""
         return self._pool.pacing.auto_tick_s
 
     async def open(self, request: Request) -> Response:
@@ -67,11 +65,11 @@ class HttpTransport:
         destination, head = self._head(request)
         connection = self._pool.take(destination)
         if connection is not None:
-            exchange = self._send(connection, request, head)
+            reader = self._send(connection, request, head)
             try:
-                return await _answer(exchange)
+                return await _answer(reader)
             except UpstreamTruncated:
-                if not exchange.untouched or exchange.age_s > STALE_WITHIN_S:
+                if not reader.nothing_came or reader.age_s > STALE_WITHIN_S:
                     raise
         connection = await self._connect(destination, request.connect_s)
         return await _answer(self._send(connection, request, head))
@@ -111,8 +109,8 @@ class HttpTransport:
             connection.abort()
         raise InternalError("the upstream transport is closed")
 
-    def _send(self, connection: Connection, request: Request, head: bytes) -> Exchange:
-        exchange = Exchange(
+    def _send(self, connection: Connection, request: Request, head: bytes) -> ResponseReader:
+        reader = ResponseReader(
             connection,
             method=request.method,
             head_limit=request.head_limit,
@@ -120,21 +118,21 @@ class HttpTransport:
             pacer=self._pool.pacing.pacer(request.tick_s),
         )
         connection.send(head, request.body)
-        return exchange
+        return reader
 
 
-async def _answer(exchange: Exchange) -> Response:
-    """The answer once its head is there; whatever else happens, the connection is closed."""
+async def _answer(reader: ResponseReader) -> Response:
+    """The answer once its head has come. Closes the connection on any failure."""
     try:
-        await exchange.head()
-        return decoded(exchange, exchange.origin)
+        await reader.head()
+        return decoded(reader, reader.origin)
     except BaseException:
-        exchange.close()
+        reader.close()
         raise
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What requests with the same address and the same headers have in common."""
+    """The part of a request's head that depends on its address and its constant headers."""
 
     headers: Mapping[str, str]
     destination: Destination
@@ -145,7 +143,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 def _head(request: Request, address: Address, destination: Destination) -> bytes:
-    """The request line and headers. Framing is ours: such headers of the caller are left out."""
+    """The request line and headers. The caller's own framing headers are left out."""
     via = destination.via
     tunnelled = address.origin.scheme == "https"
     target = f"{address.origin}{address.target}" if via is not None and not tunnelled else address.target

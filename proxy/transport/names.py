@@ -1,4 +1,4 @@
-"""Host names to addresses, remembered for a short while; concurrent questions share one look-up."""
+"""Resolve host names. Answers are cached for a short time; concurrent look-ups of one name are one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MOST_NAMES = 256
 class Resolver:
     """Looks names up off the event loop.
 
-    Only good answers are kept, for `ttl_s`. A caller that is cancelled leaves the look-up running for the
-    others: the system's resolver cannot be interrupted anyway.
+    Successful answers are cached for `ttl_s`. When a caller is cancelled, the look-up continues for the others:
+    the system's resolver cannot be interrupted.
     """
 
     def __init__(self, *, ttl_s: float = 20.0) -> None:
@@ -40,7 +40,7 @@ class Resolver:
         return await asyncio.shield(task)
 
     def forget(self, host: str, port: int) -> None:
-        """Ask again next time: nothing answered at the addresses we knew."""
+        """Drop the cached addresses of a host where no connection was made."""
         self._known.pop((host, port), None)
 
     async def aclose(self) -> None:
@@ -61,7 +61,7 @@ class Resolver:
 
 
 def _literal(host: str, port: int) -> AddressInfo | None:
-    """The address that `host` already is, without a thread; scoped IPv6 addresses are left to the system."""
+    """`host` as an address if it is one, without a thread; the system resolves scoped IPv6 addresses."""
     if not host[-1:].isdigit() and ":" not in host:
         return None
     try:

@@ -1,8 +1,8 @@
-"""Reading fast streams no more often than somebody could see: most of what a token costs is that it comes alone.
+"""Read fast streams once per tick of a shared timer: most of a token's cost is that it is read alone.
 
-A display shows a frame each 16 to 33 ms. A stream with several tokens in that time is read, relayed at once, and then
-left unread until the next tick of a timer that all such streams share; the kernel gathers meanwhile. The first token
-and whatever comes more slowly than the timer ticks are never held up, and no token waits for longer than one tick.
+A display shows a frame each 16 to 33 ms. A stream that brings several tokens in that time is read and relayed, and then
+left unread until the next tick; the kernel buffers meanwhile. The first token, and streams slower than the tick, are
+never delayed; no token waits longer than one tick.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ from typing import Protocol
 
 import msgspec
 
-AUTO = "auto"
-
 STEPS_S = (0.0, 0.008, 0.016, 0.033)
-"""What `auto` chooses from. 33 ms is a frame of a display at 30 Hz."""
+"""The ticks that pacing by load chooses from. 33 ms is a frame of a display at 30 Hz."""
 
 SAMPLE_S = 0.25
 BUSY = 0.7  # share of a CPU; above it the next step is taken
-AT_EASE = 0.4  # below it, for `PATIENCE` samples in a row, the one before. Pacing itself saves about half.
-LATE_S = 0.02  # a timer that fires later than this says the same as `BUSY`
+AT_EASE = 0.4  # below it, for `PATIENCE` samples in a row, one step back. Pacing itself saves about half.
+LATE_S = 0.02  # a timer that fires later than this means the same as `BUSY`
 PATIENCE = 12
 
 
 class Held(Protocol):
-    """Something that is read again when it is told so."""
+    """A stream that waits for a tick."""
 
     def release(self) -> None: ...
 
 
 class Pacer:
-    """One shared timer. `tick_s` may change at any time; 0 holds nobody."""
+    """One shared timer. `tick_s` may change at any time; at 0 no stream waits."""
 
     def __init__(self, tick_s: float = 0.0) -> None:
         self.tick_s = tick_s
         self._held: list[Held] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._due = float("-inf")  # when the last tick was to come
+        self._due = float("-inf")  # the time of the latest scheduled tick
 
     def hold(self, stream: Held) -> None:
         """Release `stream` at the next tick."""
@@ -47,13 +45,13 @@ class Pacer:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             tick_s = self.tick_s or STEPS_S[-1]
-            # On multiples of the tick, so that streams held at different times are read together. Timers of a few loops
-            # fire up to a millisecond early: those that are held again in this tick are not due in this tick again.
+            # Multiples of the tick: streams that begin to wait at different times are read together. Some loops fire
+            # timers up to a millisecond early, so a stream that waits again during a tick waits for the next one.
             self._due = max((loop.time() // tick_s + 1) * tick_s, self._due + tick_s)
             self._timer = loop.call_at(self._due, self._tick)
 
     def close(self) -> None:
-        """Release everybody now."""
+        """Release all waiting streams now."""
         if self._timer is not None:
             self._timer.cancel()
         self._tick()
@@ -73,7 +71,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class AutoTick:
-    """Which tick suits the load: a step up as soon as it is high, one down when it has been low for a while."""
+    """The tick for a load: one step longer as soon as it is high, one shorter when it has been low for a while."""
 
     def __init__(self) -> None:
         self._step = 0
@@ -84,7 +82,7 @@ class AutoTick:
         return STEPS_S[self._step]
 
     def sample(self, load: Load) -> float:
-        """Take a sample in, one each `SAMPLE_S`; returns the tick from now on, in seconds."""
+        """Use one sample, taken each `SAMPLE_S`; returns the tick from now on, in seconds."""
         if load.busy > BUSY or load.late_s > LATE_S:
             self._calm = 0
             self._step = min(self._step + 1, len(STEPS_S) - 1)
@@ -99,7 +97,7 @@ class AutoTick:
 
 
 class Pacing:
-    """The pacers of a process: one for each fixed tick, one that follows the load while there are streams for it."""
+    """The pacers of a process: one per fixed tick, and one that follows the load while it has streams."""
 
     def __init__(self, cpu_s: Callable[[], float] = time.thread_time) -> None:
         self._cpu_s = cpu_s
@@ -112,17 +110,17 @@ class Pacing:
 
     @property
     def auto_tick_s(self) -> float:
-        """What `auto` amounts to at the moment; 0 is off."""
+        """The present tick of pacing by load; 0 is off."""
         return self._auto.tick_s
 
     def pacer(self, tick_s: float | None) -> Pacer | None:
-        """The pacer of a fixed tick; `None` asks for the one that follows the load, 0 for none."""
+        """The pacer of a fixed tick; for `None` the one that follows the load, for 0 none."""
         if tick_s is None:
             return self._auto
         return self._fixed.setdefault(tick_s, Pacer(tick_s)) if tick_s else None
 
     def began(self, pacer: Pacer) -> None:
-        """A stream is paced from now on; to be paired with one `ended`."""
+        """A stream is paced from now on, until `ended`."""
         if pacer is self._auto:
             self._streams += 1
             if self._timer is None:

@@ -1,4 +1,4 @@
-"""Connections that wait for their next request, per destination; the one used last goes first."""
+"""Idle connections by destination; the one used last is taken first."""
 
 from __future__ import annotations
 
@@ -6,32 +6,19 @@ import asyncio
 import re
 from contextlib import suppress
 
-import msgspec
-
 from proxy.transport.address import Destination
 from proxy.transport.connection import Connection
 from proxy.transport.pacing import Pacing
 
-CLOSE_WITHIN_S = 2.0  # an aborted connection is gone in the loop's next round; shutting down hangs on nothing
+CLOSE_WITHIN_S = 2.0  # aborted connections close in the loop's next round; this only bounds a shutdown
 _KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,\s])timeout=(\d{1,6})")
 
 
-class TransportStats(msgspec.Struct, frozen=True):
-    """Connections at this moment."""
-
-    open: int
-    idle: int
-
-    @property
-    def in_use(self) -> int:
-        return self.open - self.idle
-
-
 class Pool:
-    """Knows every open connection. There is no upper limit: a stream never waits for another one's connection.
+    """All open connections. Their number has no limit: a stream never waits for another stream's connection.
 
-    Idle ones are closed after `idle_s`, or a second before the upstream's own `Keep-Alive: timeout` where it
-    tells; most of a busy hour's connections are therefore gone a minute after it.
+    Idle ones are closed after `idle_s`, or one second before the upstream's own `Keep-Alive: timeout` where it
+    sends one; so most of a busy hour's connections are closed a minute after it.
     """
 
     def __init__(self, *, idle_s: float, max_idle_per_origin: int) -> None:
@@ -44,9 +31,6 @@ class Pool:
         self._empty.set()
         self.closed = False
         self.pacing = Pacing()
-
-    def stats(self) -> TransportStats:
-        return TransportStats(len(self._open), sum(map(len, self._idle.values())))
 
     def take(self, destination: Destination) -> Connection | None:
         """An idle connection that still looks alive."""
@@ -85,13 +69,13 @@ class Pool:
             self._empty.clear()
 
     def forget(self, connection: Connection) -> None:
-        """Never hand this one out again."""
+        """Remove a connection from the idle ones."""
         waiting = self._idle.get(connection.destination)
         if waiting and connection in waiting:
             waiting.remove(connection)
 
     def lost(self, connection: Connection) -> None:
-        """A connection is no more."""
+        """A connection has closed."""
         self._open.discard(connection)
         if not self._open:
             self._empty.set()
@@ -105,8 +89,8 @@ class Pool:
             self._sweep = None
         self._idle.clear()
         for connection in list(self._open):
-            if connection.exchange is not None:
-                connection.exchange.close()
+            if connection.reader is not None:
+                connection.reader.close()
             connection.abort()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):

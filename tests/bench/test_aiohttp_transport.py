@@ -10,6 +10,7 @@ import pytest
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.errors import UpstreamConnect, UpstreamTruncated
 from proxy.transport import Request
+from tests.support.connections import connections
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,
@@ -34,7 +35,7 @@ async def transport() -> AsyncIterator[AiohttpTransport]:
     one = AiohttpTransport()
     yield one
     await one.aclose()
-    assert one.stats().open == 0
+    assert connections(one).open == 0
 
 
 def request(upstream: ScriptedUpstream, **more: float) -> Request:
@@ -55,7 +56,7 @@ async def test_a_whole_answer_frees_its_connection_for_the_next(
         assert body.endswith(b"data: [DONE]\n\n")
         response.close()
     assert upstream.open_connections == 1
-    assert transport.stats().in_use == 0
+    assert connections(transport).in_use == 0
 
 
 @pytest.mark.parametrize("leave", [Fin(), Rst()], ids=["FIN", "RST"])
@@ -84,7 +85,7 @@ async def test_an_answer_that_is_left_closes_its_connection(transport: AiohttpTr
     response = await transport.open(request(upstream))
     assert await response.read() == b"data: 1\n\n"
     response.close()
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
 
 
 async def test_a_refused_connection_is_named(transport: AiohttpTransport, unused_tcp_port: int):

@@ -21,6 +21,7 @@ from proxy.errors import EndReason
 from proxy.server.listener import Runner
 from proxy.server.sockets import bind
 from proxy.telemetry.record import StreamRecord
+from tests.support.connections import connections
 from tests.support.quiescence import quiescent
 
 Opener = Callable[..., Awaitable["Running"]]
@@ -67,10 +68,10 @@ async def at_rest(app: App, within: float = 2.0) -> None:
     """Nothing is under way, and what is connected to an upstream is only waiting for the next request (R6)."""
     try:
         async with asyncio.timeout(within):
-            while app.active or app.transport.stats().in_use:
+            while app.active or connections(app.transport).in_use:
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        stats = app.transport.stats()
+        stats = connections(app.transport)
         raise AssertionError(f"{len(app.active)} still under way, upstream connections {stats}") from None
 
 

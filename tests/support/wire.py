@@ -9,7 +9,7 @@ from typing import Any
 from proxy.backends.base import Resources, kind
 from proxy.backends.http import HttpBackend
 from proxy.errors import ProxyError
-from proxy.events import Batch, StreamEvent, check_order
+from proxy.events import Batch, Fault, StreamEvent, check_order
 from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
 from proxy.transport.http1 import HttpTransport
@@ -56,4 +56,6 @@ async def failure(built: HttpBackend, request: ChatRequest | None = None) -> Pro
         got = await batches(built, request)
     except ProxyError as error:
         return error
+    if isinstance(end := got[-1].terminal, Fault) and not any(batch.has_content for batch in got):
+        return end.error
     raise AssertionError(f"it answered: {got}")

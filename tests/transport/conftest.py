@@ -12,6 +12,7 @@ import uvloop
 
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.transport import HttpTransport, Request, Response
+from tests.support.connections import connections
 from tests.support.upstream import ScriptedUpstream, eventually
 from tests.transport.paced import Far
 
@@ -28,7 +29,7 @@ async def transport() -> AsyncIterator[HttpTransport]:
     http = AiohttpTransport() if other else HttpTransport(proxies={})
     yield http
     await http.aclose()
-    assert http.stats().open == 0
+    assert connections(http).open == 0
     await eventually(lambda: not other_tasks())
 
 

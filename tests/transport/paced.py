@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from proxy.transport import HttpTransport
-from proxy.transport.connection import Exchange
+from proxy.transport.reader import ResponseReader
 from tests.support.upstream import Wait, chunked, eventually, sse_head
 
 LONG_S = 3600.0
@@ -29,7 +29,7 @@ class Far:
         upstream.play(sse_head(), *(step for n, go in enumerate(self._go) for step in (Wait(go), chunked(b"%d" % n))))
         self._sent = 0
 
-    async def open(self) -> Exchange:
+    async def open(self) -> ResponseReader:
         return await self._ask(tick_s=LONG_S)
 
     async def send(self) -> None:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
 from proxy.transport.address import Destination, Origin
-from proxy.transport.connection import Connection, Exchange
+from proxy.transport.connection import Connection
 from proxy.transport.pool import Pool
+from proxy.transport.reader import ResponseReader
+from tests.support.connections import connections
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,
@@ -65,7 +67,7 @@ async def test_an_answer_in_tiny_pieces_is_the_same_answer_b10(upstream, ask, tr
     response = await ask()
     assert b"".join(await pieces(response)) == TEXT * 2
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 async def test_a_length_delimited_and_a_close_delimited_answer_in_tiny_pieces(upstream, ask):
@@ -81,7 +83,7 @@ async def test_chunk_extensions_and_trailers_are_not_part_of_the_answer(upstream
     assert b"".join(await pieces(response)) == b"hi"
     assert "x-trailer" not in response.headers
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 @pytest.mark.parametrize("last", [Fin(), Rst()], ids=["fin", "rst"])
@@ -98,7 +100,7 @@ async def test_a_cut_stream_gives_all_that_came_and_then_truncated_b01(upstream,
     with pytest.raises(UpstreamTruncated):
         await response.read()
     response.close()
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
 
 
 @pytest.mark.parametrize("cut", [b"10\r\nhalf", b"10", b"0\r\n", b"0\r\nX-Trailer: 1\r\n"])
@@ -170,7 +172,7 @@ async def test_an_answer_paused_for_a_slow_reader_is_pooled_once_read(upstream, 
     await asyncio.sleep(0.02)
     assert await response.read_all(1_000_000) == b"x" * 1_000_000
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 # -- any split, without a socket (B10) ---------------------------------------------------------------------------------
@@ -204,11 +206,11 @@ async def test_a_connection_lost_before_the_request_is_sent_is_told():
     connection.connection_made(NoTransport())
     connection.connection_lost(ConnectionResetError())
     connection.pool.add(connection)
-    exchange = Exchange(connection, method="POST", head_limit=65536, high_water=262144)
+    reader = ResponseReader(connection, method="POST", head_limit=65536, high_water=262144)
     connection.send(b"POST / HTTP/1.1\r\n\r\n", b"")
     with pytest.raises(UpstreamTruncated, match="http://far closed the connection before it answered"):
-        await exchange.head()
-    assert connection.pool.stats().open == 0
+        await reader.head()
+    assert connections(connection.pool).open == 0
 
 
 ANSWERS = {
@@ -222,14 +224,14 @@ async def fed(parts):
     connection = Connection(Destination(Origin("http", "far", 80)), Pool(idle_s=9, max_idle_per_origin=1))
     connection.connection_made(NoTransport())
     connection.pool.add(connection)
-    exchange = Exchange(connection, method="POST", head_limit=65536, high_water=262144)
+    reader = ResponseReader(connection, method="POST", head_limit=65536, high_water=262144)
     for part in parts:
         connection.get_buffer(-1)[: len(part)] = part
         connection.buffer_updated(len(part))
-    await exchange.head()
-    body = await exchange.read_all(1 << 20)
-    exchange.close()
-    return exchange.status, body, connection.pool.stats().idle
+    await reader.head()
+    body = await reader.read_all(1 << 20)
+    reader.close()
+    return reader.status, body, connections(connection.pool).idle
 
 
 @pytest.mark.parametrize("name", ANSWERS)

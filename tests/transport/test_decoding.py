@@ -11,6 +11,7 @@ import pytest
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
 from proxy.transport.decoding import STEP, Inflater
+from tests.support.connections import connections
 from tests.support.upstream import LAST_CHUNK, Fin, Send, Split, Stall, Wait, chunked, head, json_reply, sse_head
 
 TEXT = b"data: hello, world\n\n" * 50
@@ -42,7 +43,7 @@ async def test_each_coding_is_undone_however_the_bytes_fall_b12(upstream, ask, t
     assert response.status == 200
     assert await response.read_all(10_000) == TEXT
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 async def test_flushed_events_are_delivered_at_once_b12(upstream, ask):
@@ -87,7 +88,7 @@ async def test_an_unknown_coding_is_malformed_and_closes_the_connection_b12(upst
     with pytest.raises(UpstreamMalformed, match="neither gzip nor deflate"):
         await ask()
     await upstream.peer_gone()
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
 
 
 async def test_an_empty_body_that_claims_gzip_is_empty(upstream, ask):

@@ -9,6 +9,7 @@ import pytest
 
 from proxy.errors import FrameTooLarge, InternalError, ProxyError, UpstreamMalformed, UpstreamTruncated
 from proxy.transport import HttpTransport, Request
+from tests.support.connections import connections
 from tests.support.upstream import (
     LAST_CHUNK,
     Fin,
@@ -147,13 +148,13 @@ async def test_the_answer_to_head_has_no_body_whatever_its_length_says(upstream,
 async def test_http_1_0_without_length_is_read_to_the_end_and_not_kept(upstream, ask, transport):
     upstream.play(b"HTTP/1.0 200 OK\r\n\r\nhel", Send(b"lo"), Fin())
     assert await whole(await ask()) == b"hello"
-    assert transport.stats().idle == 0
+    assert connections(transport).idle == 0
 
 
 async def test_http_1_0_with_length_is_not_kept(upstream, ask, transport):
     upstream.play(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi")
     assert await whole(await ask()) == b"hi"
-    assert transport.stats().idle == 0
+    assert connections(transport).idle == 0
 
 
 async def test_a_body_larger_than_the_limit_is_refused_by_read_all(upstream, ask):
@@ -188,7 +189,7 @@ async def test_an_answer_that_is_not_http_is_malformed_and_closes_the_connection
     with pytest.raises(UpstreamMalformed, match=f"http://127.0.0.1:{upstream.port}"):
         await ask()
     await upstream.peer_gone()
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
 
 
 @pytest.mark.parametrize("cut", [True, False], ids=["endless", "complete"])
@@ -227,14 +228,14 @@ async def test_an_early_answer_is_delivered_while_the_body_is_still_being_sent_a
     response = await ask(b"x" * 20_000_000)
     assert response.status == 413
     assert await whole(response) == b'{"error": "too large"}'
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
 
 
 async def test_an_early_answer_followed_by_keep_alive_is_not_pooled(upstream, ask, transport):
     upstream.play(NeverRead(), json_reply(413, {"error": "too large"}), Stall())
     response = await ask(b"x" * 20_000_000)
     assert await whole(response) == b'{"error": "too large"}'
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
 
 
 # -- keeping connections -------------------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ async def test_the_connection_is_kept_once_the_body_is_read(upstream, ask, trans
     upstream.always(openai_stream(["a", "b"]))
     for _ in range(5):
         await whole(await ask())
-        assert (transport.stats().open, transport.stats().idle, transport.stats().in_use) == (1, 1, 0)
+        assert (connections(transport).open, connections(transport).idle, connections(transport).in_use) == (1, 1, 0)
     assert upstream.connections == 1
     assert len(upstream.requests) == 5
 
@@ -253,10 +254,10 @@ async def test_concurrent_requests_have_connections_of_their_own(upstream, ask, 
     go = asyncio.Event()
     upstream.play(sse_head(), Wait(go), chunked(b"x"), LAST_CHUNK, times=8)
     responses = [await ask() for _ in range(8)]
-    assert transport.stats().in_use == 8
+    assert connections(transport).in_use == 8
     go.set()
     assert await asyncio.gather(*map(whole, responses)) == [b"x"] * 8
-    assert transport.stats().idle == 8
+    assert connections(transport).idle == 8
 
 
 async def test_closing_an_unfinished_answer_reaches_the_upstream_at_once_c01(upstream, ask, transport):
@@ -266,7 +267,7 @@ async def test_closing_an_unfinished_answer_reaches_the_upstream_at_once_c01(ups
     response.close()
     response.close()
     await upstream.peer_gone(1, within=0.25)
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
     with pytest.raises(InternalError):
         await response.read()
 
@@ -275,13 +276,13 @@ async def test_closing_a_finished_but_unread_answer_closes_the_connection(upstre
     upstream.play(OK)
     (await ask()).close()
     await upstream.peer_gone()
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
 
 
 async def test_connection_close_is_obeyed(upstream, ask, transport):
     upstream.play(json_reply(200, {}, {"connection": "close"}))
     await whole(await ask())
-    assert transport.stats().idle == 0
+    assert connections(transport).idle == 0
 
 
 @pytest.mark.parametrize("split", [False, True], ids=["same read", "own read"])
@@ -306,14 +307,14 @@ async def test_bytes_on_an_idle_connection_drop_it(upstream, ask, transport):
     await whole(await ask())
     later.set()
     await upstream.peer_gone()
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
     assert await whole(await ask()) == b'{"ok": true}'
 
 
 async def test_eof_on_an_idle_connection_drops_it(upstream, ask, transport):
     upstream.play(OK, Fin())
     await whole(await ask())
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
 
 
 # -- connections that die in the pool (A08) -------------------------------------------------------------------------
@@ -397,7 +398,7 @@ async def test_cancelling_the_wait_for_the_head_closes_the_connection(upstream, 
     with pytest.raises(asyncio.CancelledError):
         await task
     await upstream.peer_gone(1, within=0.25)
-    assert transport.stats().open == 0
+    assert connections(transport).open == 0
 
 
 async def test_aclose_ends_streams_in_use_and_refuses_new_ones(upstream):

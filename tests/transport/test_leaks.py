@@ -11,7 +11,8 @@ import pytest
 
 from proxy.errors import ProxyError
 from proxy.transport import Request
-from proxy.transport.connection import Exchange
+from proxy.transport.reader import ResponseReader
+from tests.support.connections import connections
 from tests.support.upstream import Fin, Rst, Sleep, Stall, eventually, json_reply, openai_stream
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
@@ -37,7 +38,7 @@ async def test_descriptors_and_tasks_are_flat_after_500_requests(upstream, trans
 
     before, tasks = descriptors(), len(asyncio.all_tasks())
     await asyncio.gather(*(client(number) for number in range(20)))
-    assert transport.stats().open == transport.stats().idle <= 20
+    assert connections(transport).open == connections(transport).idle <= 20
     await transport._pool.aclose()
     await eventually(lambda: descriptors() <= before and len(asyncio.all_tasks()) <= tasks)
 
@@ -84,7 +85,7 @@ async def test_500_abandoned_at_random_points_leave_nothing_and_disturb_nobody_c
         odd = [result for result in results if isinstance(result, BaseException)]
         assert [error for error in odd if not isinstance(error, TimeoutError | ProxyError)] == []
         assert results[50:] == [None] * 5
-    await eventually(lambda: transport.stats().in_use == 0)
+    await eventually(lambda: connections(transport).in_use == 0)
     await transport._pool.aclose()
     await eventually(lambda: descriptors() <= before and len(asyncio.all_tasks()) <= tasks, within=2)
 
@@ -105,4 +106,4 @@ async def test_a_finished_answer_is_freed_without_the_garbage_collector(upstream
 
 
 def exchanges():
-    return sum(type(each) is Exchange for each in gc.get_objects())
+    return sum(type(each) is ResponseReader for each in gc.get_objects())

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from proxy.transport.connection import Exchange
 from proxy.transport.pacing import AT_EASE, BUSY, LATE_S, PATIENCE, SAMPLE_S, STEPS_S, AutoTick, Load, Pacer, Pacing
+from proxy.transport.reader import ResponseReader
+from tests.support.connections import connections
 from tests.support.upstream import LAST_CHUNK, Stall, chunked, eventually, sse_head
 from tests.transport.paced import LONG_S, Far
 
 
-async def begun(far: Far) -> Exchange:
+async def begun(far: Far) -> ResponseReader:
     """An answer whose first two pieces came unhindered."""
     response = await far.open()
     await far.send()
@@ -83,7 +84,7 @@ async def test_a_held_answer_can_be_closed_and_the_tick_finds_nothing(far, trans
     reading.cancel()
     await asyncio.wait([reading])
     response.close()
-    await eventually(lambda: transport.stats().open == 0)
+    await eventually(lambda: connections(transport).open == 0)
     far.tick()
 
 
@@ -93,7 +94,7 @@ async def test_an_answer_whose_end_has_come_is_not_held(upstream, ask, transport
     response.pace(on=True)
     assert await response.read_all(10) == b"01"
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 async def test_closing_the_transport_lets_go_of_what_is_held(far, transport):

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.transport import HttpTransport, Request
+from tests.support.connections import connections
 from tests.support.upstream import LAST_CHUNK, Wait, chunked, eventually, json_reply, sse_head
 
 
@@ -26,9 +27,9 @@ async def short():
 async def test_idle_connections_are_closed_by_us_in_time(upstream, short):
     upstream.always(json_reply(200, {}))
     await ask(short, upstream)
-    assert short.stats().idle == 1
+    assert connections(short).idle == 1
     await upstream.peer_gone()
-    assert short.stats().open == 0
+    assert connections(short).open == 0
     await ask(short, upstream)
     await upstream.peer_gone(2)
 
@@ -49,7 +50,7 @@ async def test_no_more_than_so_many_idle_ones_are_kept(upstream, short):
     await upstream.received(5)
     go.set()
     await asyncio.gather(*asking)
-    assert short.stats().idle == 2
+    assert connections(short).idle == 2
     await upstream.peer_gone(3)
 
 
@@ -71,7 +72,7 @@ async def test_the_connection_used_last_goes_first(upstream, transport):
 async def test_the_upstreams_own_keep_alive_is_respected(upstream, transport, value, kept):
     upstream.play(json_reply(200, {}, {"keep-alive": value}))
     await ask(transport, upstream)
-    assert transport.stats().idle == kept
+    assert connections(transport).idle == kept
 
 
 async def test_other_origins_do_not_share_connections(upstream, transport):

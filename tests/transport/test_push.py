@@ -10,6 +10,7 @@ import pytest
 from proxy.errors import UpstreamTruncated
 from proxy.transport import HttpTransport, Request, Response
 from tests.support.certificates import client_context, server_context
+from tests.support.connections import connections
 from tests.support.upstream import LAST_CHUNK, Fin, Rst, ScriptedUpstream, Split, Stall, Wait, chunked, head, sse_head
 from tests.transport.paced import LONG_S, Far, tick
 
@@ -127,7 +128,7 @@ async def test_what_a_sink_raises_is_raised_to_who_waits_and_the_connection_is_n
     with pytest.raises(ZeroDivisionError):
         await pushing
     response.close()
-    assert transport.stats().idle == 0
+    assert connections(transport).idle == 0
 
 
 async def test_a_push_that_is_cancelled_leaves_what_comes_to_read(upstream, ask):
@@ -207,7 +208,7 @@ async def test_the_end_is_found_at_the_tick_and_the_connection_is_used_again(ups
     assert await response.read() == b"2"
     assert response.at_end
     response.close()
-    assert transport.stats().idle == 1
+    assert connections(transport).idle == 1
 
 
 @pytest.mark.parametrize("end", [Fin(), Rst()])
