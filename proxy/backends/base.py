@@ -24,15 +24,15 @@ from proxy.wire.secret_shapes import Secrets
 
 
 class BackendSettings(BaseModel):
-    """What every backend row may say. A kind's settings model extends it."""
+    """The settings of every backend row. A kind's settings model extends it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     local: ClassVar[bool] = False
-    """Built in: nothing leaves this process and no key is spent, so anybody may use it."""
+    """Whether it answers inside this process: no key is used, so everybody may ask it."""
 
     own_model: ClassVar[str] = ""
-    """What it answers with when neither the target nor the request names a model; "" when it needs to be told."""
+    """The model used when neither the target nor the request names one; "" if one has to be named."""
 
     kind: str = Field(description="Which driver answers: one of the registered kinds.")
     optional: bool = Field(
@@ -42,7 +42,7 @@ class BackendSettings(BaseModel):
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What the process lends to backends."""
+    """What a process shares with its backends."""
 
     transport: Transport
     secrets: Secrets = msgspec.field(default_factory=Secrets)  # what clients and the log must not see
@@ -51,24 +51,24 @@ class Resources(msgspec.Struct, frozen=True):
 
 
 Relay = Callable[[Batch], bool]
-"""Sends a batch on from within the callback that read it: content, no terminal event. False: not taken, yield it."""
+"""Sends a batch to the client from within the callback that read it: content, no terminal event. False: not sent, yield it."""
 
 
 class Backend(Protocol):
     """Answers requests.
 
-    `stream` is an async generator of batches. Until it has yielded content it may raise a `ProxyError`
-    (the next target is tried); after that a failure is a `Fault` event. It yields exactly one terminal
-    event, as the last. Closing the generator, or cancelling the task that awaits it, closes the upstream.
-    Once it has yielded content, it may hand what comes next to `relay` instead of yielding it, where it is given one:
-    what reads the socket then needs to wake no task. `target.model` is the model to ask for; `request.params` already carry the route's `set` and `default`.
+    `stream` is an async generator of batches. It yields exactly one terminal event, as the last. Until it has yielded
+    content it may also fail by raising a `ProxyError`; either way the pipeline tries the next target. Closing the
+    generator, or cancelling the task that awaits it, closes the upstream. Once it has yielded content, it may call
+    `relay`, where it is given one, instead of yielding a batch, from the callback that reads the socket: that wakes no
+    task. `target.model` is the model to ask for; `request.params` include the route's `set` and `default`.
     """
 
     name: str
     dialect: str  # the wire dialect it speaks; "" for none. Same dialect as the request: payloads pass untouched.
 
     async def open(self) -> None:
-        """Prepare what may be slow. Raises `ConfigError` when the backend cannot work, saying what to do."""
+        """Prepare, slowly if need be. Raises a `ConfigError` that says what to do when the backend cannot work."""
 
     def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None
@@ -102,5 +102,5 @@ def kind(name: str) -> BackendKind:
 
 
 def own_models(rows: Mapping[str, object]) -> dict[str, str]:
-    """What the router needs to know of each backend that is on, from its settings."""
+    """The default model of each backend that is on, for the router."""
     return {name: row.own_model for name, row in rows.items() if isinstance(row, BackendSettings)}

@@ -1,8 +1,8 @@
 """What all backends that speak a streaming wire dialect over HTTP share: one request, its answer, its end.
 
 The bytes go through the process's one upstream transport. Here a status becomes an error that says whether
-another target may help, and what is neither an event stream nor a whole answer goes no further. What differs
-between dialects is how a request is written and an answer is read: `_body`, `_decoder` and `_whole`.
+another target may help, and an answer that is neither an event stream nor JSON goes no further. Dialects differ
+in `_fields`, `_omissions`, `_decoder` and `_whole`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any, ClassVar, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 
 from proxy.backends.base import Relay, Resources
 from proxy.backends.redact import cleaner
-from proxy.errors import ProxyError, UpstreamConnect, UpstreamError, UpstreamFailed, UpstreamMalformed, UpstreamRedirect
-from proxy.events import Batch, Fault, Notice, Start
+from proxy.backends.streaming import Decoder, announcing, content_type, is_json, read_json, read_stream, sniff
+from proxy.errors import (
+    ProxyError,
+    Unsupported,
+    UpstreamConnect,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamMalformed,
+    UpstreamRedirect,
+)
+from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
@@ -30,22 +39,20 @@ from proxy.wire.upstream_errors import Detail, parse_error, upstream_error
 
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
 ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
-FINISHED_S = 2.0  # after every finish reason: how long usage and the end sentinel may take
-LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
 RETRY_AFTER_CAP_S = 600.0
 
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 """The ids that are passed on. A client may choose others, to which some servers answer 400 (llama-cpp-python)."""
 
-NOTHING = Batch([])
 
-_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_STEP = re.compile(r"[A-Za-z0-9._-]{1,256}")
+"""A model that may stand in an address (A7). Encoded forms of `/`, `\\` and `..` need a `%`, which is not in it."""
 
 
 class Identity(msgspec.Struct, frozen=True):
     """Where a backend's requests go and as whom. Header names are in lower case.
 
-    `{model}` in the address stands for the model, percent-encoded.
+    `{model}` in the address stands for the model.
     """
 
     url: str
@@ -56,29 +63,14 @@ class Identity(msgspec.Struct, frozen=True):
         return f"Identity({self.url.partition('?')[0]})"  # the rest is secret
 
     def address(self, model: str) -> str:
+        """The address for `model`. Raises `Unsupported` for a model that is not one step of a path, as it stands or decoded."""
         if "{model}" not in self.url:
             return self.url
-        return self.url.replace("{model}", quote(model, safe=""))
-
-
-class Decoder(Protocol):
-    """Reads one streamed answer: bytes in, batches out, however they fall. Errors come as `Fault`, never raised.
-
-    `finished`: the upstream said that the answer is complete, so no trouble from here on is one; usage and an end
-    sentinel may still come. `done`: the terminal event was given.
-    """
-
-    done: bool
-    finished: bool
-
-    def feed(self, chunk: bytes) -> Batch:
-        """What one read brought. The batch may be empty."""
-
-    def finish(self) -> Batch:
-        """The upstream has ended its body."""
-
-    def fail(self, error: UpstreamError) -> Batch:
-        """Nothing more will come, because of `error`."""
+        if not _STEP.fullmatch(model) or not model.strip("."):
+            raise Unsupported(
+                "this target's models are named by letters, digits, `.`, `-` and `_` alone", param="model"
+            )
+        return self.url.replace("{model}", model)
 
 
 class HttpBackend(ABC):
@@ -117,70 +109,37 @@ class HttpBackend(ABC):
             fields = self._fields(request, target)
             response = await self._resources.transport.open(self._outgoing(request, target, fields))
         except UpstreamError as error:
-            raise self._told(error) from error.__cause__
+            raise self._reported(error) from error.__cause__
         notices = self._omissions(request, fields, target)
         del fields  # the stream may last for an hour
-        complete = False
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
-            is_stream, first = await self._sniff(response)
-            if not is_stream:
-                try:
-                    body = first + await response.read_all(self._resources.answer_bytes)
-                except UpstreamError as error:
-                    raise self._told(error) from error.__cause__
-                yield announcing(notices, self._whole(request, body))
+            try:
+                is_stream, first = await self._sniff(response)
+                if not is_stream:
+                    first = await read_json(response, first, self._resources.answer_bytes)
+            except UpstreamError as error:
+                raise self._reported(error) from error.__cause__
+            if not is_stream and (content_type(response) != "text/event-stream" or is_json(first)):
+                yield announcing(notices, self._whole(request, first))
                 return
             decoder = self._decoder(request)
-            del request  # it may be large, and was sent
-            response.headers = {}  # were read
-            feed, read = decoder.feed, response.read
-            pushed = _Pushed(decoder, relay) if relay is not None else None
-            batch = feed(first) if first else NOTHING
-            spoken = False
-            while True:
-                if not spoken and batch.events:
-                    if notices:
-                        batch, notices = announcing(notices, batch), []
-                    if batch.has_content:
-                        spoken = True
-                        response.pace(on=True)  # from the first token on
-                if decoder.done:
-                    end = batch.terminal
-                    if isinstance(end, Fault) and not spoken:
-                        raise end.error  # nothing was said yet: another target may still be tried
-                    complete = not isinstance(end, Fault)
-                    response.pace(on=False)
+            del request  # it may be large, and has been sent
+            response.headers = {}  # have been read
+            batches = read_stream(response, first, decoder, notices=notices, relay=relay, reported=self._reported)
+            async with aclosing(batches):
+                async for batch in batches:
                     yield batch
-                    return
-                if batch.events or batch.payloads:
-                    yield batch
-                if decoder.finished:
-                    batch = await _next(response, decoder)
-                    continue
-                try:
-                    if spoken and pushed is not None:
-                        await response.push(pushed)
-                        batch, pushed.left = pushed.left, NOTHING
-                        if batch is not NOTHING:
-                            continue
-                    data = await read()
-                except UpstreamError as error:
-                    batch = decoder.fail(self._told(error))
-                else:
-                    batch = feed(data) if data else decoder.finish()
         finally:
-            if complete and not response.at_end:
-                await _read_last_bytes(response)
             response.close()
 
     def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
         """What of a request `target` is not sent, known without sending it. Raises `Unsupported` as `stream` does."""
         return self._omissions(request, self._fields(request, target), target)
 
-    def _told(self, error: UpstreamError) -> UpstreamError:
-        """The transport's error as clients may read it: with the backend's name for its address (I01)."""
+    def _reported(self, error: UpstreamError) -> UpstreamError:
+        """The transport's error in words for clients: the backend's name stands for its address (I01)."""
         who = f"backend {self.name}"
         error.detail = error.message
         error.message = (
@@ -228,25 +187,14 @@ class HttpBackend(ABC):
         )
 
     async def _sniff(self, response: Response) -> tuple[bool, bytes]:
-        """Whether the answer is an event stream (else JSON), and what had to be read to tell.
-
-        Not everybody sets the content type. What is neither, such as a login page, is never passed on (A07).
-        """
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "text/event-stream":
-            return True, b""
-        if kind == "application/json":
-            return False, b""
-        first = await response.read()
-        start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start[:1] == b"{":
-            return False, first
-        if start and any(start.startswith(field) or field.startswith(start) for field in _SSE_STARTS):
-            return True, first
-        raise UpstreamMalformed(
-            f"backend {self.name} answered with {self._clean(kind) or 'something'} that is neither an event stream "
-            "nor JSON; check its base_url"
-        )
+        """As `sniff`. What is neither an event stream nor JSON, such as a login page, is never passed on (A07)."""
+        is_stream, first = await sniff(response)
+        if is_stream is None:
+            kind = self._clean(content_type(response)) or "something"
+            raise UpstreamMalformed(
+                f"backend {self.name} answered with {kind} that is neither an event stream nor JSON; check its base_url"
+            )
+        return is_stream, first
 
     async def _refusal(self, response: Response) -> UpstreamError:
         """What a status other than 2xx means."""
@@ -256,18 +204,11 @@ class HttpBackend(ABC):
             if 300 <= status < 400:
                 return UpstreamRedirect(f"{who} answered with a redirect ({status}), which is never followed")
             return UpstreamMalformed(f"{who} answered with status {status}")
-        detail = parse_error(await _error_body(response))
+        detail = parse_error(await error_body(response))
         if detail is None and status == 404:  # a mistake in our config, not in the request
             return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
         wait = retry_after(response.headers, time())
         return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)
-
-
-def announcing(notices: Sequence[Notice], batch: Batch) -> Batch:
-    """The first batch of an answer, with what its reader should know right behind its beginning."""
-    if notices and batch.events and type(batch.events[0]) is Start:
-        batch.events[1:1] = notices
-    return batch
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -287,47 +228,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None
 
 
-class _Pushed:
-    """What body bytes are given to as they come: decodes and relays them, and keeps what is not to be relayed."""
-
-    __slots__ = ("_decoder", "_feed", "_relay", "left")
-
-    def __init__(self, decoder: Decoder, relay: Relay) -> None:
-        self._decoder = decoder
-        self._feed: Callable[[bytes], Batch] = decoder.feed
-        self._relay = relay
-        self.left = NOTHING
-
-    def __call__(self, data: bytes) -> bool:
-        batch = self._feed(data)
-        if not self._decoder.finished and (not (batch.events or batch.payloads) or self._relay(batch)):
-            return True
-        self.left = batch
-        return False
-
-
-async def _next(response: Response, decoder: Decoder) -> Batch:
-    """What the next read brings once the answer is complete: trouble is none any more, nor is silence (R3)."""
-    try:
-        async with asyncio.timeout(FINISHED_S):
-            data = await response.read()
-    except TimeoutError:
-        data = b""
-    except UpstreamError as error:
-        return decoder.fail(error)
-    return decoder.feed(data) if data else decoder.finish()
-
-
-async def _error_body(response: Response) -> bytes:
+async def error_body(response: Response) -> bytes:
+    """The body of an error, as far as it comes in time: the status alone says enough."""
     try:
         async with asyncio.timeout(ERROR_S):
             return await response.read_all(ERROR_BYTES)
     except (TimeoutError, ProxyError):
         return b""
-
-
-async def _read_last_bytes(response: Response) -> None:
-    """Meet the end of a body whose end sentinel has come, so that its connection can be used again."""
-    with suppress(TimeoutError, ProxyError):
-        async with asyncio.timeout(LAST_BYTES_S):
-            await response.read()

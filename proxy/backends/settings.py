@@ -16,7 +16,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 NEVER_FORWARDED_HEADERS = frozenset(
     {
-        # What says who the client is to us, and what belongs to one connection.
+        # What identifies the client to this proxy, and what belongs to one connection.
         "authorization",
         "proxy-authorization",
         "x-api-key",
@@ -42,6 +42,8 @@ NEVER_FORWARDED_HEADERS = frozenset(
 
 
 def _address(url: str) -> str:
+    if not url.isprintable() or any(char.isspace() or char == "\\" for char in url):
+        raise ValueError("the address has a blank, a line break or another character that no address has")
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("give an address that begins with http:// or https://")
@@ -55,10 +57,16 @@ def _address(url: str) -> str:
 def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no header name")
+            raise ValueError(f"{name!r} is not a header name")
         if not _VALUE.fullmatch(value.get_secret_value()):
-            raise ValueError(f"the value of {name} has a line break or another character no header may have")
+            raise ValueError(f"the value of {name} has a line break or another character that no header may have")
     return headers
+
+
+def _word(text: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("this has a line break or another character that no header may have")
+    return text
 
 
 def _key(key: SecretStr) -> SecretStr:
@@ -66,7 +74,7 @@ def _key(key: SecretStr) -> SecretStr:
     if not value:
         raise ValueError("the key is empty; is its variable set?")
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("the key has a space, a line break or another character no key has")
+        raise ValueError("the key has a space, a line break or another character that no key has")
     return key
 
 
@@ -75,7 +83,7 @@ def _forwardable(names: list[str]) -> list[str]:
         if name.lower() in NEVER_FORWARDED_HEADERS:
             raise ValueError(f"{name} is never forwarded")
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no header name")
+            raise ValueError(f"{name!r} is not a header name")
     return names
 
 
@@ -83,6 +91,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 ForwardedHeaders = Annotated[list[str], AfterValidator(_forwardable)]
+HeaderText = Annotated[str, AfterValidator(_word)]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 

@@ -115,6 +115,9 @@ async def outcome(backend: Backend, target: Target, request: ChatRequest | None 
         got.raised = error
     else:
         assert check_order(got.events) in {Finish, Fault}, "no terminal event"
+        end = got.events[-1]
+        if isinstance(end, Fault) and not any(batch.has_content for batch in got.batches):
+            got.raised = end.error  # before content both ways of failing mean the same
     return got
 
 

@@ -12,7 +12,7 @@ from proxy.errors import UpstreamFailed, UpstreamRefused, UpstreamTruncated
 from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.request import Message, Text, Usage
 from proxy.testing.wires import AnthropicWire, answer
-from tests.support.upstream import LAST_CHUNK, Fin, Send, Stall, chunked, json_reply, sse_head
+from tests.support.upstream import LAST_CHUNK, Fin, Send, Stall, chunked, head, json_reply, sse_head
 from tests.support.wire import backend, batches, chat, events, failure
 
 CANARY = "sk-ant-canary-1234567890abcdef"
@@ -36,6 +36,16 @@ async def seen(upstream, request=None, **more):
     async with backend(row(upstream, **more)) as far:
         await events(far, request)
     return upstream.requests[-1]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_U7_an_event_stream_labelled_as_json_is_read_as_one(upstream, stream):
+    frames = list(answer(WIRE, ["a", "b"]))[1:]
+    upstream.play(head(200, {"transfer-encoding": "chunked", "content-type": "application/json"}), *frames)
+    async with backend(row(upstream)) as far:
+        got = await events(far, chat(stream=stream))
+    assert [event.text for event in got if isinstance(event, TextDelta)] == ["a", "b"]
+    assert isinstance(got[-1], Finish)
 
 
 # what is sent
@@ -170,7 +180,7 @@ async def test_a_whole_answer_of_the_same_dialect_comes_back_as_it_is(upstream):
 
 
 async def test_an_answer_is_complete_with_its_stop_reason_even_if_the_rest_never_comes(upstream, monkeypatch):
-    monkeypatch.setattr("proxy.backends.http.FINISHED_S", 0.05)
+    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.05)
     for rest in (Stall(), Fin()):
         upstream.play(WIRE.begun(["a"]), WIRE.end()[:2], rest)
         async with backend(row(upstream)) as far:

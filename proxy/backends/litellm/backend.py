@@ -21,13 +21,13 @@ from typing import Any
 import msgspec
 
 from proxy.backends.base import Relay, Resources
-from proxy.backends.http import FINISHED_S, announcing
 from proxy.backends.litellm.chunks import last_word, payloads
 from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
 from proxy.backends.litellm.params import omissions, passed_on, refuse_untaken
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
+from proxy.backends.streaming import FINISHED_S, announcing
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError

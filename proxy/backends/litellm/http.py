@@ -16,8 +16,9 @@ from typing import Any
 
 import httpx
 
-from proxy.backends.http import ERROR_BYTES, ERROR_S, LAST_BYTES_S
+from proxy.backends.http import ERROR_BYTES, ERROR_S
 from proxy.backends.litellm.lines import LineGuard
+from proxy.backends.streaming import LAST_BYTES_S
 from proxy.errors import FrameTooLarge, ProxyError, UpstreamMalformed, UpstreamRedirect, UpstreamTruncated
 from proxy.transport import Request, Response, Transport
 from proxy.wire.upstream_errors import parse_error

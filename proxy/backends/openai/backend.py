@@ -18,7 +18,7 @@ from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import cleaner
-from proxy.backends.settings import Address, Key, OpenAIChatSettings, revealed, revealed_query
+from proxy.backends.settings import Address, HeaderText, Key, OpenAIChatSettings, revealed, revealed_query
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 from proxy.wire.secret_shapes import Secrets
@@ -40,7 +40,7 @@ class AzureSettings(BaseModel):
     api_version: str = Field(min_length=1, description="The API version, such as `2024-10-21`.")
     deployment: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         description="The deployment that answers. Default: the one named like the target's model.",
     )
     ad_token: Key | None = Field(
@@ -59,8 +59,10 @@ class OpenAISettings(OpenAIChatSettings):
         description="Another address than OpenAI's, up to and with `/v1`. Default: the SDK's own, "
         "OPENAI_BASE_URL or `https://api.openai.com/v1`.",
     )
-    organization: str | None = Field(default=None, description="Whose usage it is, for keys of several organizations.")
-    project: str | None = Field(default=None, description="The project it is booked under.")
+    organization: HeaderText | None = Field(
+        default=None, description="Whose usage it is, for keys of several organizations."
+    )
+    project: HeaderText | None = Field(default=None, description="The project it is booked under.")
     azure: AzureSettings | None = Field(default=None, description="Use Azure OpenAI: where the resource is.")
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.backend import OpenAIBackend, OpenAISettings
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, Unsupported
 from proxy.events import Finish, Start, TextDelta
 from proxy.routing.plan import Target
 from tests.support.upstream import openai_stream
@@ -91,11 +91,70 @@ async def test_azure_with_a_deployment():
 
 async def test_azure_without_one_takes_the_model_for_it():
     found = await identity(azure={**AZURE, "ad_token": CANARY}, query={"x": "1"})
-    assert found.address("gpt/4") == (
-        "https://example.openai.azure.com/openai/deployments/gpt%2F4/chat/completions?x=1&api-version=2024-10-21"
+    assert found.address("gpt-4.1_x") == (
+        "https://example.openai.azure.com/openai/deployments/gpt-4.1_x/chat/completions?x=1&api-version=2024-10-21"
     )
     assert found.headers["authorization"] == f"Bearer {CANARY}"
     assert "api-key" not in found.headers
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "..",
+        ".",
+        "...",
+        "",
+        "a/b",
+        "../x",
+        "a\\b",
+        "%2e%2e",
+        "%252e",
+        "..%2f",
+        "%5c",
+        "a?b",
+        "a#b",
+        "a;b",
+        "a\nb",
+        "a b",
+        "é",
+        "x" * 257,
+    ],
+)
+async def test_A7_a_model_never_changes_the_path_at_azure(model):
+    found = await identity(api_key=CANARY, azure=AZURE)
+    with pytest.raises(Unsupported) as caught:
+        found.address(model)
+    assert caught.value.status == 400
+    assert caught.value.param == "model"
+
+
+@pytest.mark.parametrize("deployment", ["..", "a/b", "a\r\nb", "%2e%2e", "x?y", ".hidden"])
+def test_A7_a_deployment_is_one_step_of_the_path(deployment):
+    with pytest.raises(ValidationError, match="deployment"):
+        OpenAISettings.model_validate(
+            {"kind": "openai", "api_key": CANARY, "azure": {**AZURE, "deployment": deployment}}
+        )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"base_url": "https://x.test/v1\r\nX: y"},
+        {"base_url": "https://x.test/\tv1"},
+        {"base_url": "https://x.test/v 1"},
+        {"base_url": "https://x.test\\v1"},
+        {"base_url": "https://x.test/v1\n"},
+        {"azure": {**AZURE, "endpoint": "https://x.test\r\n/"}},
+        {"organization": "a\r\nb: c"},
+        {"project": "a\nb"},
+        {"headers": {"x": "a\r\nb"}},
+        {"headers": {"x\r\ny": "a"}},
+    ],
+)
+def test_A9_line_breaks_in_a_row_are_refused_at_check(row):
+    with pytest.raises(ValidationError):
+        OpenAISettings.model_validate({"kind": "openai", "api_key": CANARY, **row})
 
 
 async def test_azure_deployments_are_found_where_the_sdk_itself_would_find_them():

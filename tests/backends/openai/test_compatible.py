@@ -4,11 +4,12 @@ import asyncio
 from contextlib import aclosing
 from email.utils import formatdate
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
 from proxy.backends.base import Resources
-from proxy.backends.http import Identity, retry_after
+from proxy.backends.http import retry_after
 from proxy.backends.openai.compatible import PRESETS, CompatibleBackend, CompatibleSettings, PresetName
 from proxy.contracts.openai.request import decode_request
 from proxy.errors import (
@@ -144,10 +145,6 @@ async def test_usage_is_not_asked_of_servers_that_refuse_to_be_asked(upstream):
     assert body["max_completion_tokens"] == 5
 
 
-def test_a_model_in_the_address_cannot_leave_its_place():
-    assert Identity("http://x/{model}/chat", {}).address("../a?b%00") == "http://x/..%2Fa%3Fb%2500/chat"
-
-
 # streams
 
 
@@ -227,7 +224,7 @@ async def test_B02_a_body_that_only_its_connection_delimits_is_no_success(upstre
 
 @pytest.mark.parametrize("end", [Fin(), Rst(), Stall()])
 async def test_B03_what_happens_after_the_finish_reason_cannot_undo_it(upstream, end, monkeypatch):
-    monkeypatch.setattr("proxy.backends.http.FINISHED_S", 0.05)
+    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.05)
     upstream.play(openai_stream(["a"], done=False)[:-1], end)
     async with backend(row(upstream)) as far:
         assert (await events(far))[-1] == Finish("stop")
@@ -295,6 +292,34 @@ async def test_B11_a_stream_or_completion_without_its_content_type_is_known_by_i
     async with backend(row(upstream)) as far:
         assert (await events(far))[1:] == [TextDelta("a"), Finish()]
         assert (await events(far))[1] == TextDelta("hi")
+
+
+ERROR = {"error": {"message": "queue full", "type": "server_error", "code": 503}}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "text/html", ""])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"\r\n\n", b": keep-alive\n\n"])
+async def test_U7_an_event_stream_is_known_whatever_its_label_says(upstream, kind, before, stream):
+    frames = b"".join(step.data for step in openai_stream(["a"])[1:])
+    headers = {"transfer-encoding": "chunked"} | ({"content-type": kind} if kind else {})
+    upstream.play(head(200, headers), *([chunked(before)] if before else []), frames)
+    async with backend(row(upstream)) as far:
+        assert (await events(far, chat(stream=stream)))[1:] == [TextDelta("a"), Finish()]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", ""])
+async def test_U7_a_whole_answer_or_error_is_known_whatever_its_label_says(upstream, kind, stream):
+    whole, error = (msgspec.json.format(msgspec.json.encode(value)) for value in (COMPLETION, ERROR))
+    headers = {"transfer-encoding": "chunked"} | ({"content-type": kind} if kind else {})
+    for body in (whole, error):
+        half = len(body) // 2
+        upstream.play(head(200, headers), chunked(body[:half]), Sleep(0.02), chunked(body[half:]), Stall())
+    async with backend(row(upstream)) as far, asyncio.timeout(2):  # the connection stays open
+        assert (await events(far, chat(stream=stream)))[1] == TextDelta("hi")
+        failed = await failure(far, chat(stream=stream))
+    assert (failed.status, failed.message) == (503, "queue full")
 
 
 @pytest.mark.parametrize(
