@@ -1,8 +1,21 @@
-"""Token counts under the camel-case names that the UI contracts share."""
+"""Token counts: those that cannot be true, and the camel-case names that the UI contracts share."""
 
 from __future__ import annotations
 
+import msgspec
+
 from proxy.request import Usage
+
+
+def believable(usage: Usage | None, pieces: int) -> Usage | None:
+    """The upstream's counts, or an estimate for output that it did not count.
+
+    `pieces` is how many pieces of content came, which is about how many tokens. Some upstreams count 0 for an answer
+    with content, or fewer tokens than they count for the reasoning in it.
+    """
+    if usage is None or usage.output_tokens >= max(usage.reasoning_tokens, min(pieces, 1)):
+        return usage
+    return msgspec.structs.replace(usage, output_tokens=max(usage.reasoning_tokens, pieces), estimated=True)
 
 
 def camel_counts(usage: Usage) -> dict[str, int]:

@@ -205,7 +205,7 @@ async def test_an_error_before_the_answer_is_a_real_one_and_inside_it_a_fault(up
         assert (type(told), told.status, told.message) == (UpstreamFailed, 529, "busy")
         end = (await events(far))[-1]
         assert isinstance(end, Fault)
-        assert (type(end.error), end.error.status, end.usage) == (UpstreamFailed, 529, Usage(11, 1))
+        assert (type(end.error), end.error.status, end.usage) == (UpstreamFailed, 529, Usage(11, 1, estimated=True))
         assert (await failure(far)).status == 529
         assert isinstance(await failure(far), UpstreamRefused)
 

@@ -1,7 +1,7 @@
 """The fields that we read of an Anthropic stream event or message, as types; the others are skipped.
 
 https://docs.anthropic.com/en/api/messages-streaming. Anthropic announces that new types of events, blocks and deltas
-will come, so an unknown type is not an error, whatever its fields hold.
+will come, so an unknown type is not an error, whatever its fields hold. Any field may be null.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Citation(msgspec.Struct, gc=False):
 class ContentBlock(msgspec.Struct, gc=False):
     """A content block: empty at its start in a stream, complete in a whole message."""
 
-    type: str = ""
+    type: str | None = ""
     text: str | None = None
     thinking: str | None = None
     signature: str | None = None
-    id: str | None = None
+    id: Any = None
     name: str | None = None
     input: Any = None
     citations: list[Citation] | None = None
@@ -39,11 +39,11 @@ class ContentBlock(msgspec.Struct, gc=False):
 class Delta(msgspec.Struct, gc=False):
     """A piece of a block, or the end of the message (in `message_delta`)."""
 
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
-    signature: str = ""
+    type: str | None = ""
+    text: str | None = ""
+    thinking: str | None = ""
+    partial_json: str | None = ""
+    signature: str | None = ""
     citation: Citation | None = None
     stop_reason: str | None = None
 
@@ -56,7 +56,7 @@ class MessageObject(msgspec.Struct, gc=False):
     content: list[ContentBlock] | None = None
     stop_reason: str | None = None
     usage: dict[str, Any] | None = None
-    type: str = ""
+    type: str | None = ""
     error: Any = None
 
 
@@ -64,55 +64,29 @@ class Event(msgspec.Struct, gc=False):
     """One event's data."""
 
     type: str
-    index: int = 0
+    index: int | None = 0
     delta: Delta | None = None
     content_block: ContentBlock | None = None
     message: MessageObject | None = None
     usage: dict[str, Any] | None = None
+    error: Any = None
 
 
 decode_event = msgspec.json.Decoder(Event).decode
 decode_message = msgspec.json.Decoder(MessageObject).decode
 
-
-class _Typed(msgspec.Struct, frozen=True):
-    type: str = ""
-
-
-class _Parts(msgspec.Struct, frozen=True):
-    delta: _Typed = _Typed()
-    content_block: _Typed = _Typed()
-
-
-_decode_type = msgspec.json.Decoder(_Typed).decode
-_decode_parts = msgspec.json.Decoder(_Parts).decode
-_KNOWN_EVENTS = frozenset({"message_start", "content_block_start", "content_block_delta", "message_delta", "error"})
-_KNOWN_PARTS = frozenset(
+KNOWN_EVENTS = frozenset(
     {
-        "",
-        "text",
-        "thinking",
-        "tool_use",
-        "text_delta",
-        "thinking_delta",
-        "input_json_delta",
-        "signature_delta",
-        "citations_delta",
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+        "error",
     }
 )
-
-
-def is_unknown(data: bytes) -> bool:
-    """Whether an event that could not be decoded has an unknown type, or a block or delta of an unknown type."""
-    try:
-        type_ = _decode_type(data).type
-        if type_ and type_ not in _KNOWN_EVENTS:
-            return True
-        parts = _decode_parts(data)
-    except (ValueError, RecursionError):
-        return False
-    return not {parts.delta.type, parts.content_block.type} <= _KNOWN_PARTS
-
+"""The types of events that say something. Others are skipped: keep-alives, and types to come."""
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -161,4 +135,6 @@ def write_usage(usage: Usage) -> dict[str, Any]:
 
 def _count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
-    return max(0, int(value)) if isinstance(value, (int, float)) else 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value)
+    return max(0, int(value)) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0

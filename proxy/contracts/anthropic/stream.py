@@ -1,8 +1,9 @@
 """Reading answers of Anthropic Messages: a stream of events, or one whole message, into our events.
 
 The upstream is not trusted. A stream has finished only if it says so (a stop reason, or `message_stop`), and data
-that is neither an event nor an error ends it as malformed. For a client of the same dialect each event is kept byte
-for byte, with its name: the official SDKs skip events without one.
+that is neither an event nor an error ends it as malformed. What is not needed to understand the answer does it no
+harm: unknown events, keep-alives, fields of an odd form. For a client of the same dialect each event is kept byte for
+byte, with its name: the official SDKs skip events without one. Only what would mislead them is written anew.
 """
 
 from __future__ import annotations
@@ -11,40 +12,37 @@ from typing import Any
 
 import msgspec
 
+from proxy.contracts.anthropic.content import BlockReader
 from proxy.contracts.anthropic.events import (
     DIALECT,
     FINISH_REASONS,
-    Citation,
-    ContentBlock,
+    KNOWN_EVENTS,
     Delta,
     Event,
     MessageObject,
     decode_event,
     decode_message,
-    is_unknown,
     read_usage,
 )
-from proxy.errors import UpstreamError, UpstreamMalformed
-from proxy.events import (
-    Batch,
-    Finish,
-    ReasoningDelta,
-    ReasoningSignature,
-    Source,
-    Start,
-    StreamEvent,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
-)
+from proxy.contracts.anthropic.lenient import lenient_event, lenient_message
+from proxy.contracts.anthropic.mending import with_empty_input, with_index, with_object_inputs
+from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed
+from proxy.events import Batch, Finish, Start, StreamEvent, TextDelta
 from proxy.request import Usage
+from proxy.wire.lenient_json import SurrogateJoiner
 from proxy.wire.sse import SSEDecoder
 from proxy.wire.stream_end import StreamEnd, error_in, text_of
 from proxy.wire.text import one_line_of
 from proxy.wire.upstream_errors import Clean
+from proxy.wire.usage import believable
 
 _EVENT_HEAD = b"event: content_block_delta\ndata: "
 _TEXT_HEAD = b'{"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":"'
+_NO_HEAD = b"\0"  # nothing begins with it
+_DELTA = b"content_block_delta"
+_TEXT_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_NO_REASONS = frozenset({"", "null", "None"})
+"""What some upstreams write for no stop reason."""
 
 _decode_string = msgspec.json.Decoder(str).decode
 
@@ -62,12 +60,17 @@ class StreamDecoder(StreamEnd):
         self._max_event_bytes = max_event_bytes
         self._keep = keep
         self._clean = clean
-        self._blocks = _Blocks()
+        self._blocks = BlockReader()
+        self._joiner = SurrogateJoiner()
+        self._half_of = ("", 0)  # the type of delta and the index of the block that the joiner's half came in
         self._started = False
-        self._reason: str | None = None
+        self._reason = ""
+        self._complete = False  # it has a stop reason, and no content after it
+        self._stops_early = False  # content has come after a stop reason
         self._usage: dict[str, Any] = {}
-        self._text_head = b"\0"  # how the data of a piece of the open text begins, as Anthropic writes it
-        self._event_head = b"\0"  # the same with the event's name before it
+        self._pieces = 0  # of text: about as many as tokens
+        self._text_head = _NO_HEAD  # how the data of a piece of the open text begins, as Anthropic writes it
+        self._event_head = _NO_HEAD  # the same with the event's name before it
 
     def feed(self, chunk: bytes) -> Batch:
         """What one read brought. The batch may be empty."""
@@ -79,6 +82,7 @@ class StreamDecoder(StreamEnd):
             # Most reads bring one event with a piece of text. Reading it here takes a third of the time of `_take`.
             text = _text_after(self._event_head, chunk, b"}\n\n")
             if text:
+                self._pieces += 1
                 batch.events.append(TextDelta(text))
                 batch.text_only = True
                 if self._keep:
@@ -101,80 +105,168 @@ class StreamDecoder(StreamEnd):
             return  # servers that also speak OpenAI's dialect send it; the official clients skip it
         text = _text_after(self._text_head, data, b"}")
         if text:
+            self._pieces += 1
             batch.events.append(TextDelta(text))
             if self._keep:
-                batch.payloads.append(_framed(name or b"content_block_delta", data))
+                batch.payloads.append(_framed(_DELTA, data))
             return
-        try:
-            event = decode_event(data)
-        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
-            if name == b"error" or not is_unknown(data):
-                raise self._no_event(data) from None
-        else:
-            if event.type == "error" or name == b"error":
-                raise self._no_event(data)
-            self._read(event, batch.events)
-            if not name:
+        event = self._decoded(name, data)
+        payloads: list[bytes] = []
+        if event is not None:
+            data = self._read(event, data, batch.events, payloads)
+            if event.type in KNOWN_EVENTS or not name:
                 name = event.type.encode()
         if self._keep:
+            batch.payloads += payloads
             batch.payloads.append(_framed(name, data))
         if self.done:
             batch.events.append(self._end())
 
-    def _read(self, event: Event, events: list[StreamEvent]) -> None:
+    def _decoded(self, name: bytes, data: bytes) -> Event | None:
+        """The event; None for one that says nothing. Raises the `UpstreamError` for anything else."""
+        try:
+            event: Event | None = decode_event(data)
+        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
+            try:
+                event = lenient_event(data)
+            except (ValueError, RecursionError):
+                if name and name != b"error" and name.decode("latin-1") not in KNOWN_EVENTS:
+                    return None  # the official clients skip events by their name, whatever is in them
+                raise self._not_an_event(name, data) from None
+            if event is None and name != b"error":
+                if error := error_in(data, self._clean):
+                    raise error from None
+                return None
+        if event is None or event.type == "error" or event.error or name == b"error":
+            raise self._not_an_event(name, data)
+        return event
+
+    def _read(self, event: Event, data: bytes, events: list[StreamEvent], payloads: list[bytes]) -> bytes:
+        """Take an event in. `payloads` gets what a client of this dialect needs before it; returns it for them."""
+        index = event.index or 0
         match event.type:
             case "content_block_delta":
                 if event.delta is not None:
-                    self._begin(events)
-                    self._blocks.delta(event.index, event.delta, events)
+                    self._continue(events)
+                    self._join(event.delta, index, events)
+                    place = self._blocks.delta(index, event.delta, events)
+                    self._pieces += 1
+                    return data if place == index else with_index(data, place)
             case "content_block_start":
-                if event.content_block is not None:
-                    self._begin(events)
-                    self._blocks.start(event.index, event.content_block, events)
-                    self._text_head = _TEXT_HEAD % event.index
-                    self._event_head = _EVENT_HEAD + self._text_head
+                if (block := event.content_block) is not None:
+                    self._continue(events)
+                    self._flush(events)
+                    self._blocks.start(index, block, events)
+                    self._learn(index)
+                    if block.type == "tool_use" and isinstance(block.input, str):
+                        return with_empty_input(data)
             case "content_block_stop":
-                self._blocks.stop(event.index, events)
+                self._flush(events)
+                place, before = self._blocks.stop(index, events)
+                payloads += before
+                return data if place == index else with_index(data, place)
             case "message_start":
                 self._begin(events, event.message)
             case "message_delta":
+                self._flush(events)
                 self._count(event.usage)
-                if event.delta is not None and event.delta.stop_reason:
-                    self._reason = event.delta.stop_reason
-                    self.finished = True
+                if event.delta is not None:
+                    self._stop(event.delta.stop_reason)
             case "message_stop":
                 self._begin(events)
+                self._flush(events)
+                payloads += self._blocks.close(events)
                 self.done = True
             case _:
                 pass  # `ping`, and types that are not known yet
+        return data
 
     def _begin(self, events: list[StreamEvent], message: MessageObject | None = None) -> None:
         if not self._started:
             self._started = True
             frame = message or MessageObject()
-            self._count(frame.usage)
+            self._count({**(frame.usage or {}), "output_tokens": None})  # it has not been counted by then
             events.append(Start(text_of(frame.id), text_of(frame.model)))
+
+    def _continue(self, events: list[StreamEvent]) -> None:
+        """Content comes. After a stop reason it shows that such reasons are not the end at this upstream."""
+        self._begin(events)
+        if self._complete:
+            self._stops_early = True
+            self._complete = self.finished = False
+
+    def _stop(self, reason: str | None) -> None:
+        if reason is None or reason in _NO_REASONS:
+            return
+        self._reason = reason
+        self._complete = True
+        self.finished = not self._stops_early
+        self._text_head = self._event_head = _NO_HEAD  # content after it has to be noticed
+
+    def _learn(self, index: int) -> None:
+        self._text_head = _TEXT_HEAD % index
+        self._event_head = _EVENT_HEAD + self._text_head
+
+    def _join(self, delta: Delta, index: int, events: list[StreamEvent]) -> None:
+        """Join surrogate halves that an upstream cut into two deltas."""
+        name = _TEXT_FIELDS.get(delta.type or "")
+        joiner = self._joiner
+        if name is None or (not joiner.half and (getattr(delta, name) or "").isascii()):
+            return
+        if joiner.half and self._half_of != (delta.type, index):
+            self._flush(events)
+        setattr(delta, name, joiner.join(getattr(delta, name) or ""))
+        self._half_of = (delta.type or "", index)
+        self._text_head = self._event_head = _NO_HEAD
+        if not joiner.half:
+            self._learn(index)
+
+    def _flush(self, events: list[StreamEvent]) -> None:
+        """A half that waits has no other half."""
+        if self._joiner.half:
+            type_, index = self._half_of
+            delta = Delta(type_)
+            setattr(delta, _TEXT_FIELDS[type_], self._joiner.flush())
+            self._blocks.delta(index, delta, events)
 
     def _count(self, usage: dict[str, Any] | None) -> None:
         """Counts are cumulative: each one replaces the one before."""
         if usage:
             self._usage.update((name, value) for name, value in usage.items() if value is not None)
 
+    def finish(self) -> Batch:
+        """The upstream has ended its body."""
+        rest = self._sse.pending.strip()
+        if rest[:1] == b"{" and not self._complete and (error := error_in(bytes(rest), self._clean)):
+            return self.fail(error)  # a bare JSON error, as gateways send it in the middle of an event stream
+        return super().finish()
+
+    def fail(self, error: UpstreamError) -> Batch:
+        """Nothing more will come, because of `error`. An answer with its stop reason is complete all the same."""
+        self.finished = self.finished or self._complete
+        return super().fail(error)
+
     def _finish(self, batch: Batch) -> None:
         self._begin(batch.events)
+        self._flush(batch.events)
+        frames = self._blocks.close(batch.events)
+        if self._keep:
+            batch.payloads += frames
         batch.events.append(self._end())
         self.done = True
 
     def _end(self) -> Finish:
-        return Finish(_finish_reason(self._reason), read_usage(self._usage), noted=self.finished)
+        return Finish(_finish_reason(self._reason), self._counted(), noted=bool(self._reason))
 
     def _counted(self) -> Usage | None:
-        return read_usage(self._usage)
+        return believable(read_usage(self._usage), self._pieces)
 
-    def _no_event(self, data: bytes) -> UpstreamError:
-        return error_in(data, self._clean) or UpstreamMalformed(
-            "the upstream sent data that is neither an event of its dialect nor an error"
-        )
+    def _not_an_event(self, name: bytes, data: bytes) -> UpstreamError:
+        if error := error_in(data, self._clean):
+            return error
+        if name == b"error" and data[:1] not in b"{[":
+            return UpstreamFailed(self._clean(data.decode(errors="replace")), status=502)
+        return UpstreamMalformed("the upstream sent data that is neither an event of its dialect nor an error")
 
 
 def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batch:
@@ -186,85 +278,27 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batc
     try:
         message = decode_message(body)
     except (ValueError, RecursionError):
-        message = MessageObject()
+        try:
+            message = lenient_message(body)
+        except (ValueError, RecursionError):
+            message = MessageObject()
     if message.error or message.content is None:
         raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is not a message of its dialect")
     events: list[StreamEvent] = [Start(text_of(message.id), text_of(message.model))]
-    blocks = _Blocks()
+    blocks = BlockReader()
     for index, block in enumerate(message.content):
         blocks.start(index, block, events)
         blocks.stop(index, events)
-    noted = message.stop_reason is not None
-    events.append(Finish(_finish_reason(message.stop_reason), read_usage(message.usage), noted=noted))
-    return Batch(events, DIALECT, whole=body) if keep else Batch(events)
-
-
-class _Blocks:
-    """Turns content blocks into events.
-
-    Tools that the upstream runs (`server_tool_use` and their results) become no events: a client would run them
-    again. Each page is reported once, however often the text cites it.
-    """
-
-    def __init__(self) -> None:
-        self._calls: dict[int, _ToolUse] = {}  # those that are open, by the index of their block
-        self._count = 0
-        self._cited: set[str] = set()
-
-    def start(self, index: int, block: ContentBlock, events: list[StreamEvent]) -> None:
-        if block.type == "tool_use":
-            call = _ToolUse(self._count, block.input)
-            self._calls[index] = call
-            self._count += 1
-            events.append(ToolCallStart(call.index, block.id or f"toolu_{call.index}", block.name or ""))
-            return
-        if block.thinking:
-            events.append(ReasoningDelta(block.thinking))
-        if block.signature:
-            events.append(ReasoningSignature(block.signature))
-        if block.text and block.type == "text":
-            events.append(TextDelta(block.text))
-        for citation in block.citations or ():
-            self._cite(citation, events)
-
-    def delta(self, index: int, delta: Delta, events: list[StreamEvent]) -> None:
-        match delta.type:
-            case "text_delta":
-                if delta.text:
-                    events.append(TextDelta(delta.text))
-            case "thinking_delta":
-                if delta.thinking:
-                    events.append(ReasoningDelta(delta.thinking))
-            case "input_json_delta":
-                call = self._calls.get(index)
-                if call is not None and delta.partial_json:
-                    call.has_deltas = True
-                    events.append(ToolCallDelta(call.index, delta.partial_json))
-            case "signature_delta":
-                if delta.signature:
-                    events.append(ReasoningSignature(delta.signature))
-            case "citations_delta":
-                if delta.citation is not None:
-                    self._cite(delta.citation, events)
-            case _:
-                pass
-
-    def stop(self, index: int, events: list[StreamEvent]) -> None:
-        """A call without deltas has its arguments in the start of the block, or none, which is an empty object."""
-        call = self._calls.pop(index, None)
-        if call is not None and not call.has_deltas:
-            events.append(ToolCallDelta(call.index, msgspec.json.encode(call.input or {}).decode()))
-
-    def _cite(self, citation: Citation, events: list[StreamEvent]) -> None:
-        if citation.url and citation.url not in self._cited:
-            self._cited.add(citation.url)
-            events.append(Source(citation.url, citation.title or ""))
-
-
-class _ToolUse(msgspec.Struct):
-    index: int
-    input: Any
-    has_deltas: bool = False
+    reason = message.stop_reason or ""
+    if reason in _NO_REASONS:
+        reason = ""
+    characters = sum(len(block.text or "") + len(block.thinking or "") for block in message.content)
+    usage = believable(read_usage(message.usage), -(-characters // 4))
+    events.append(Finish(_finish_reason(reason), usage, noted=bool(reason)))
+    if not keep:
+        return Batch(events)
+    mislead = any(block.type == "tool_use" and isinstance(block.input, str) for block in message.content)
+    return Batch(events, DIALECT, whole=with_object_inputs(body) if mislead else body)
 
 
 def _text_after(head: bytes, data: bytes, tail: bytes) -> str | None:
@@ -286,8 +320,8 @@ def _text_after(head: bytes, data: bytes, tail: bytes) -> str | None:
 def _framed(name: bytes, data: bytes) -> bytes:
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
-    return b"event: %b\ndata: %b\n\n" % (name, data)
+    return b"event: %b\ndata: %b\n\n" % (name, data) if name else b"data: %b\n\n" % data
 
 
-def _finish_reason(reason: str | None) -> Any:
+def _finish_reason(reason: str) -> Any:
     return FINISH_REASONS.get(reason or "end_turn", "stop")
