@@ -37,14 +37,14 @@ def serve(path: str, *, host: str | None = None, port: int | None = None) -> Non
     run(Process(App(path, host=host, port=port)).run())
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run a process's `main` on the faster loop, where there is one."""
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run a process's `main` on the faster loop, where there is one, and return its result."""
     try:
         import uvloop  # noqa: PLC0415 - absent on some platforms; asyncio serves as well, slower
     except ImportError:
-        asyncio.run(main)
+        return asyncio.run(main)
     else:
-        uvloop.run(main)
+        return uvloop.run(main)
 
 
 def _settle() -> None:

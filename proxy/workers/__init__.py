@@ -1,27 +1,28 @@
 """Several processes on one address: `chat-proxy serve --workers N`.
 
-    parent ── socket pair ── worker 1        each listens on the same address (SO_REUSEPORT): the kernel
-       ├───── socket pair ── worker 2        hands every new connection to one of them
+    parent ── socket pair ── worker 1        Each worker listens on the same address (SO_REUSEPORT). The kernel
+       ├───── socket pair ── worker 2        gives every new connection to one of them.
        └───── socket pair ── worker N
 
-The parent serves nothing and knows nothing of HTTP, YAML or models: it starts workers, asks them, tells them,
-and starts the one again that died. While nothing happens it sleeps in `select`. So this half (`parent`, `child`,
-`reload`, `gathering`, `loop`, `channel`, `board`, `address`) imports the standard library and little else, and
-the parent stays below 20 MB. The other half (`worker`, `app`) is imported after the fork.
+The parent serves nothing. It starts the workers (`python -m proxy.workers`), replaces those that die or hang,
+passes a changed config to all of them, adds up their metrics, and stops them together. The modules of the parent
+(`parent`, `handle`, `reload`, `gather`) import the standard library and little else, so it stays small.
 
-| said to a worker | and by one |
+| the parent says | the worker answers or says |
 |---|---|
-| `listen` on these addresses | `ready`: built its first config · `refused` it |
-| `prepare` this config | `prepared` it · `refused` it |
-| `commit` it · `reject` it | `serving` · `changed`: the file is not what it was |
-| `collect` your counts | `counts` |
-| `gathered`: the counts of all | `gather` the counts of all: somebody asks for `/metrics` |
-| `say` this in the log · `drain` · `now` | `failed`, and why |
+| `start`: build this config | its address and `drain_s`, or the errors of the config |
+| `listen` on these addresses | the banner, or why it cannot |
+| `prepare` this config | `drain_s`, or the errors |
+| `commit` it · `reject` it | |
+| `collect` your metrics | the metrics |
+| `ping` | an empty answer |
+| `say` this in the log · `drain` · `now` | |
+| rows and metrics of all workers | `gather`: a client asks for `/metrics` or `/status` |
+| | `changed`: the config file differs · `counts`: the last metrics before the end |
 """
 
 from __future__ import annotations
 
-import os
 import socket
 
 from proxy.errors import WorkersFailed
@@ -32,11 +33,13 @@ def serve(path: str, *, host: str | None, port: int | None, workers: int) -> Non
 
     Raises `ConfigErrors`, `OSError` when the address is taken, `WorkersFailed`.
     """
-    if not hasattr(socket, "SO_REUSEPORT") or not hasattr(os, "fork"):
+    if not hasattr(socket, "SO_REUSEPORT"):
         raise WorkersFailed(
             "this system cannot share a port between processes (SO_REUSEPORT); leave --workers out, "
-            "or run several proxies on ports of their own behind a balancer"
+            "or run several proxies on different ports behind a load balancer"
         )
-    from proxy.workers.parent import Parent  # noqa: PLC0415 - what it needs is not there on every system
+    import asyncio  # noqa: PLC0415 - not needed to refuse
 
-    Parent(path, host, port, workers).run()
+    from proxy.workers.parent import Parent  # noqa: PLC0415 - imports modules that not every system has
+
+    asyncio.run(Parent(path, host=host, port=port, workers=workers).run())

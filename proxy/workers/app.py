@@ -1,4 +1,4 @@
-"""The app of a worker: one of several that look like one from outside."""
+"""The app of a worker. From outside, all workers look like one process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from proxy.config.models import LimitSettings
 from proxy.contracts.base import Reply
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
-from proxy.workers.child import WorkerSpec
+from proxy.workers.spec import SharedState, WorkerSpec
 
-NOBODY = b"The parent of the workers, which knows the counts of all, is gone or does not answer.\n"
+UNAVAILABLE = b"The parent process, which adds up the metrics of all workers, is gone or does not answer.\n"
 
 
 class Gathered(NamedTuple):
-    """What all workers told of themselves. One that told nothing yet has only its row."""
+    """What all workers told: a row of `/status` each, and their metrics."""
 
     rows: list[dict[str, Any]]
     metrics: list[list[sums.Family]]
@@ -28,100 +28,100 @@ class Gathered(NamedTuple):
 
 
 class WorkerApp(App):
-    """Takes up a config when all have it, shares the limit on connections, and shows the sums of all."""
+    """Takes up a config when all workers have it, has a share of the connection limit, and shows the sums of all."""
 
-    def __init__(self, birth: WorkerSpec, gather: Callable[[], Awaitable[Gathered]]) -> None:
-        self._board = birth.board
-        super().__init__(birth.path, host=birth.host, port=birth.port)
-        self._birth = birth
-        self._gather = gather
+    def __init__(self, spec: WorkerSpec, state: SharedState, gather: Callable[[], Awaitable[Gathered]]) -> None:
+        self._state = state
+        super().__init__(spec.path, host=spec.host, port=spec.port)
+        self._spec, self._gather = spec, gather
         self._prepared: ConfigSnapshot | None = None
+        self._preparing: object = None
         self._limits: tuple[int, LimitSettings] | None = None
 
-    # -- generations -------------------------------------------------------------------------------------------
+    # -- configs -----------------------------------------------------------------------------------------------
 
     @property
     def generation(self) -> ConfigSnapshot:
-        """The one in force: the one prepared, from the moment that the board says so."""
+        """The snapshot in force: the prepared one from the moment the shared state names it."""
         prepared = self._prepared
-        if prepared is not None and prepared.number == self._board.generation:
+        if prepared is not None and prepared.number == self._state.generation:
             self._prepared = None
             self._take_up(prepared)
         return super().generation
 
     def load(self) -> Config:
-        return self._checked(self._birth.content)
+        """The config in force, whatever the file holds by now."""
+        return self._checked(self._spec.content)
 
     async def start(self, config: Config | None = None) -> None:
-        """Build the config that is in force, whatever the file holds by now."""
-        birth = self._birth
-        generation = await self._build(config or self.load(), birth.generation, loaded_at=birth.loaded_at)
-        self._install(generation)
-        if birth.first and birth.number == 1:  # what all would say, one says
-            self._warn(generation)
+        spec = self._spec
+        snapshot = await self._build(config or self.load(), spec.generation, loaded_at=spec.loaded_at)
+        self._install(snapshot)
+        if spec.first and spec.number == 1:  # one worker warns for all
+            self._warn(snapshot)
 
-    async def build_beside(self, content: bytes, number: int, loaded_at: int) -> ConfigSnapshot:
-        """Build what may come next. Raises `ConfigErrors`."""
-        return await self._attempt(lambda: self._checked(content), number, loaded_at=loaded_at)
+    async def prepare(self, content: bytes, *, generation: int, loaded_at: int) -> ConfigSnapshot:
+        """Build what may come next, and keep it ready. Raises `ConfigErrors`."""
+        token = self._preparing = object()
+        snapshot = await self._attempt(lambda: self._checked(content), generation, loaded_at=loaded_at)
+        if self._preparing is token:
+            self._discard_prepared()
+            self._prepared = snapshot
+        else:  # it took too long: the parent has given it up
+            self._retire(snapshot)
+        return snapshot
 
-    def hold(self, generation: ConfigSnapshot) -> None:
-        """Keep it ready."""
-        self.let_go()
-        self._prepared = generation
+    def commit(self, *, log: bool) -> None:
+        """Take up what is prepared. The first request after the commit may have done so before."""
+        snapshot = self.generation
+        if log:
+            self._tell_taken_up(snapshot)
 
-    def let_go(self, generation: ConfigSnapshot | None = None) -> None:
-        """What is ready, or was to be, is not wanted any more."""
-        if generation is None:
-            generation, self._prepared = self._prepared, None
-        if generation is not None:
-            self._retire(generation)
-
-    def commit(self, *, tell: bool) -> None:
-        generation = self.generation
-        if tell:
-            self._tell_taken_up(generation)
-
-    def reject(self, errors: list[str], *, tell: bool) -> None:
-        self.let_go()
+    def reject(self, errors: list[str], *, log: bool) -> None:
+        self._preparing = None
+        self._discard_prepared()
         self._reject(errors)
-        if tell:
+        if log:
             self._tell_rejected()
 
     def recall(self, rejected: list[str]) -> None:
-        """What was turned down before this worker came."""
+        """Show the errors of a file that was rejected before this worker started."""
         self._reject(rejected)
 
     async def aclose(self) -> None:
-        self.let_go()
+        self._discard_prepared()
         await super().aclose()
+
+    def _discard_prepared(self) -> None:
+        snapshot, self._prepared = self._prepared, None
+        if snapshot is not None:
+            self._retire(snapshot)
 
     def _checked(self, content: bytes) -> Config:
         return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
 
-    # -- limits ------------------------------------------------------------------------------------------------
-
     def connection_limits(self) -> LimitSettings:
-        """This worker's share. A client's own limit is not divided: the kernel does not deal evenly by client."""
-        generation = self.generation
-        if self._limits is None or self._limits[0] != generation.number:
-            limits = generation.config.settings.server.limits
-            share = -(-limits.connections // self._birth.workers)
-            self._limits = generation.number, limits.model_copy(update={"connections": share})
+        """This worker's share. The limit per client is not divided: the kernel may give all its connections to one."""
+        snapshot = self.generation
+        if self._limits is None or self._limits[0] != snapshot.number:
+            limits = snapshot.config.settings.server.limits
+            share = -(-limits.connections // self._spec.workers)
+            self._limits = snapshot.number, limits.model_copy(update={"connections": share})
         return self._limits[1]
 
     # -- pages for operators -----------------------------------------------------------------------------------
 
     @property
     def draining(self) -> bool:
-        """Also from the moment that the parent is told to stop: no worker says ready after another has said no."""
-        return self._draining or self._board.draining
+        """The parent's word counts for all at once: no worker says ready after another has said no."""
+        return self._draining or bool(self._state.draining)
 
     @draining.setter
     def draining(self, draining: bool) -> None:
         self._draining = draining
 
     def counts(self) -> bytes:
-        """What this worker tells when somebody asks another one for the sums."""
+        """What this worker adds to the sums of all."""
         told = super()._told()
         row = {name: told[name] for name in ("active", "circuits_open")} | {"generation": told["config"]["generation"]}
         return msgspec.json.encode({"row": row, "metrics": self.metrics.snapshot()})
@@ -129,11 +129,11 @@ class WorkerApp(App):
     async def _metrics(self) -> Reply:
         try:
             gathered = await self._gather()
-        except OSError:  # what this one alone has counted would look as if the rest had been undone
-            return Reply(503, NOBODY, {"Content-Type": "text/plain; charset=utf-8"})
-        families = sums.total(gathered.metrics, gathered.dead)
+        except OSError:  # this worker's own counts alone would look as if counters had gone back
+            return Reply(503, UNAVAILABLE, {"Content-Type": "text/plain; charset=utf-8"})
         serving = sum(row["state"] == "serving" for row in gathered.rows)
-        body, content_type = exposition([*families, *_of_workers(serving, gathered.restarts)])
+        families = [*sums.total(gathered.metrics, gathered.dead), *_of_workers(serving, gathered.restarts)]
+        body, content_type = exposition(families)
         return Reply(200, body, {"Content-Type": content_type})
 
     async def _status(self) -> Reply:
@@ -147,9 +147,7 @@ class WorkerApp(App):
             for name, left in row.pop("circuits_open", {}).items():
                 circuits[name] = max(left, circuits.get(name, 0.0))
         told["active"] = sum(row.get("active", 0) for row in gathered.rows)
-        told["circuits_open"] = circuits
-        told["workers"] = gathered.rows
-        told["worker_restarts"] = gathered.restarts
+        told |= {"circuits_open": circuits, "workers": gathered.rows, "worker_restarts": gathered.restarts}
         return Reply(200, msgspec.json.encode(told), JSON)
 
 

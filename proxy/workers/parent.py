@@ -1,150 +1,166 @@
-"""The process that workers belong to: it starts them, stops them, and starts again the one that died.
+"""The parent process: starts the workers, replaces those that die or hang, and stops them together.
 
-SIGTERM and SIGINT drain all of them at once; a second signal ends them now. SIGHUP reloads. As PID 1 of a
-container it also reaps what others leave behind. Should it die itself, each worker sees its socket close,
-and drains.
+SIGTERM and SIGINT drain all workers at once; a second signal ends them now. SIGHUP reloads. As PID 1 of a
+container the parent also reaps processes that others left behind. If the parent itself dies, each worker sees its
+channel close, and drains.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Coroutine
 from typing import Any
 
 from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.server.sockets import addresses, reserve
-from proxy.workers.board import SharedState, Turn
-from proxy.workers.channel import Message
-from proxy.workers.child import WorkerHandle, WorkerSpec, described, fork
-from proxy.workers.gathering import MetricsGather
-from proxy.workers.loop import Loop, reaped
-from proxy.workers.reload import Reload
+from proxy.workers.channel import ChannelClosed, Message
+from proxy.workers.gather import MetricsGather
+from proxy.workers.handle import WorkerHandle, described
+from proxy.workers.reload import Rejected, Reload
+from proxy.workers.spec import INTERVALS, Intervals, SharedState, WorkerSpec
 
 MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER = 5, 10
-"""How often in a row a worker may die before it serves. Later there are others that serve, and what keeps it
-from starting, such as too little memory, may pass within the half minute that ten times take."""
-
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
-"""How long a place stays empty after its worker died: doubled each time it did so within `GOOD_LIFE_S`."""
-
-GOOD_LIFE_S = 10.0
-
-STUCK_S = 5.0
-"""How long after the end of a drain a worker that is still there is killed."""
-
-STUCK_NOW_S = 2.0
-"""The same after a second signal; it takes a second at most."""
+"""How often in a row a worker may die before it serves. Later, others serve meanwhile, and the reason, such as too
+little memory, may pass within the half minute that ten starts take."""
 
 
 class _Place:
-    """One of the N places, whoever fills it."""
+    """One of the N places for a worker."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.child: WorkerHandle | None = None
-        self.filled = 0  # how often
-        self.failed_starts = 0
-        self.pause_s = FIRST_PAUSE_S
+    def __init__(self, number: int, pause_s: float) -> None:
+        self.number, self.pause_s = number, pause_s
+        self.worker: WorkerHandle | None = None
+        self.starts = self.failed_starts = 0
 
 
 class Parent:
-    """Runs in one loop, and waits for nobody."""
+    """Keeps each place filled: one task per place."""
 
-    def __init__(self, path: str, host: str | None, port: int | None, workers: int) -> None:
-        self._path, self._host, self._port = path, host, port
-        self._places = [_Place(number) for number in range(1, workers + 1)]
-        self._board, self._turn = SharedState(), Turn()
-        self._loop = Loop()
-        self._reload = Reload(path, self._board, self._loop, voters=self._serving, over=self._admit_ready)
-        self._gathering = MetricsGather(self._loop, self._children)
+    def __init__(
+        self, path: str, *, host: str | None, port: int | None, workers: int, intervals: Intervals = INTERVALS
+    ) -> None:
+        """Read the config file `path`. Raises `ConfigErrors`."""
+        self._path, self._host, self._port, self._intervals = path, host, port, intervals
+        self._places = [_Place(number, intervals.first_pause) for number in range(1, workers + 1)]
+        self._state = SharedState()
+        self._reload = Reload(path, self._state, self._serving, within=intervals.build)
+        self._metrics = MetricsGather(self._workers, within=intervals.counts)
         self._reserved: list[tuple[str, list[socket.socket]]] = []  # by the prefix of what is served there
-        self._drain_s = 0.0
         self._announced = False
-        self._stopping = False
+        self._stop = asyncio.Event()
         self._failure: Exception | None = None
         self._unsaid: list[dict[str, Any]] = []
-        self._hears: dict[str, Callable[[WorkerHandle, Message], None]] = {
-            "ready": self._ready,
-            "refused": self._refused,
-            "prepared": self._prepared,
-            "serving": self._serves,
-            "failed": self._failed,
-            "changed": lambda _child, _message: self._reload.look(forced=False),
-            "gather": lambda child, message: self._gathering.begin(child, message.values["round"]),
-            "counts": lambda child, message: self._gathering.counted(child, message.values["round"], message.load),
-        }
 
-    def run(self) -> None:
-        self._loop.on_signal(signal.SIGTERM, self._signalled)
-        self._loop.on_signal(signal.SIGINT, self._signalled)
-        self._loop.on_signal(signal.SIGHUP, self._hung_up)
-        self._loop.on_signal(signal.SIGCHLD, self._child_ended)
-        for place in self._places:
-            self._fill(place)
-        self._loop.run(until=lambda: self._stopping and not self._children())
+    async def run(self) -> None:
+        """Serve until a signal. Raises `ConfigErrors`, `PortTaken`, `OSError`, `WorkersFailed`."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._signalled)
+        loop.add_signal_handler(signal.SIGINT, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
+        async with asyncio.TaskGroup() as group:
+            reloading = group.create_task(self._reload.run())
+            await asyncio.wait([group.create_task(self._keep_filled(place)) for place in self._places])
+            reloading.cancel()
         if self._failure is not None:
             raise self._failure
 
-    def _children(self) -> list[WorkerHandle]:
-        return [place.child for place in self._places if place.child is not None]
+    def _workers(self) -> list[WorkerHandle]:
+        return [place.worker for place in self._places if place.worker is not None]
 
     def _serving(self) -> list[WorkerHandle]:
-        return [child for child in self._children() if child.state == "serving"]
+        return [worker for worker in self._workers() if worker.state == "serving" and not worker.closed]
 
-    # -- a worker's way to its place ----------------------------------------------------------------------------
+    # -- one place ---------------------------------------------------------------------------------------------
 
-    def _fill(self, place: _Place) -> None:
-        if self._stopping:
-            return
-        birth = WorkerSpec(
+    async def _keep_filled(self, place: _Place) -> None:
+        while not self._stop.is_set():
+            try:
+                worker = WorkerHandle(place.number, self._state)
+            except OSError as error:  # too many processes, too little memory: it may pass
+                place.failed_starts += 1
+                self._died(place, f"cannot be started: {error.strerror}", pid=None)
+            else:
+                await self._accompany(place, worker)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(place.pause_s):
+                    await self._stop.wait()
+            place.pause_s = min(2 * place.pause_s, self._intervals.longest_pause)
+
+    async def _accompany(self, place: _Place, worker: WorkerHandle) -> None:
+        """Be there for a worker from its start to its end."""
+        place.worker = worker
+        place.starts += 1
+        await worker.open()
+        async with asyncio.TaskGroup() as group:
+            tending = group.create_task(self._tend(place, worker))
+            exit_code = await worker.live(lambda message: self._hear(worker, message))
+            tending.cancel()
+        place.worker = None
+        self._metrics.lost(worker)
+        if worker.serving_since is None:
+            place.failed_starts += 1
+        elif time.monotonic() - worker.serving_since >= self._intervals.good_life:
+            place.pause_s = self._intervals.first_pause
+        how = worker.why or described(exit_code)
+        if not self._stop.is_set():
+            self._died(place, how, worker.pid)
+        elif exit_code and worker.state == "serving" and self._failure is None:
+            self._failure = WorkersFailed(f"worker {place.number} did not stop as it should have: {how}")
+
+    async def _tend(self, place: _Place, worker: WorkerHandle) -> None:
+        """Bring a worker to serve, watch it, and kill it when it cannot or does not answer."""
+        try:
+            await self._admit(place, worker)
+            await worker.ping(self._intervals.ping, self._intervals.pings)
+        except TimeoutError:
+            worker.why = "did not answer: stopped or stuck"
+        except Rejected as rejected:
+            if not self._announced and not self._stop.is_set():
+                self._give_up(ConfigErrors([ConfigError(error) for error in rejected.errors]))
+            worker.why = "; ".join(rejected.errors)  # what other workers could build
+        except ChannelClosed:
+            await asyncio.sleep(self._intervals.stuck)  # it is leaving
+        worker.kill()
+
+    async def _admit(self, place: _Place, worker: WorkerHandle) -> None:
+        """Have a worker build the config in force, then listen. Raises `Rejected`, `ChannelClosed`."""
+        reload = self._reload
+        spec = WorkerSpec(
             number=place.number,
             workers=len(self._places),
-            first=not place.filled,
+            first=place.starts == 1,
             path=self._path,
             host=self._host,
             port=self._port,
-            generation=self._reload.number,
-            content=self._reload.content,
-            loaded_at=self._reload.loaded_at,
-            board=self._board,
-            turn=self._turn,
+            generation=reload.number,
+            loaded_at=reload.loaded_at,
+            content=reload.content,
         )
-        place.filled += 1
-        try:
-            place.child = fork(birth, self._loop, self._hear, self._leave)
-        except OSError as error:  # too many processes, too little memory: it may pass
-            place.failed_starts += 1
-            self._fill_later(place, f"cannot be started: {error.strerror}", pid=None)
-
-    def _leave(self) -> None:
-        """In a child: close what is the parent's alone."""
-        self._loop.leave()
-        for child in self._children():
-            child.let_go()
-        for _, sockets in self._reserved:
-            for sock in sockets:
-                sock.close()
-
-    def _hear(self, child: WorkerHandle, message: Message) -> None:
-        self._hears[message.word](child, message)
-
-    def _ready(self, child: WorkerHandle, message: Message) -> None:
-        """It has built its config. The first to say so tells the address, too: the parent reads no YAML."""
-        if self._stopping:
-            return
-        child.state, child.generation = "ready", message.values["generation"]
-        self._drain_s = max(self._drain_s, message.values["drain_s"])
-        if not self._reserved:
+        built = await reload.build(worker, "start", spec.content, **spec.values())
+        if not self._reserved:  # the first worker tells the address: the parent reads no YAML
             try:
-                self._reserve(host=message.values["host"], listen=message.values["listen"])
+                self._reserve(built["host"], built["listen"])
             except (OSError, PortTaken) as error:
                 self._give_up(error)
                 return
-        self._admit(child)
+        async with reload.lock:
+            await reload.catch_up(worker)
+            worker.state = "serving"
+        places = [(prefix, address) for prefix, sockets in self._reserved for address in addresses(sockets)]
+        listening = await worker.ask("listen", places=places, rejected=reload.rejected, within=self._intervals.build)
+        if "why" in listening.values:
+            worker.why = listening.values["why"]
+        else:
+            self._serves(place, worker, listening.values["banner"])
 
-    def _reserve(self, *, host: str, listen: list[tuple[int, str, str]]) -> None:
+    def _reserve(self, host: str, listen: list[tuple[int, str, str]]) -> None:
         for port, prefix, key in listen:
             try:
                 self._reserved.append((prefix, reserve(host, port)))
@@ -153,146 +169,88 @@ class Parent:
                     raise
                 raise PortTaken(key, port, error, file=self._path) from None
 
-    def _admit(self, child: WorkerHandle) -> None:
-        if self._reload.busy:
-            return  # it would miss the commit; it has its turn when that is over
-        if child.generation != self._reload.number:
-            self._reload.give(child)
-            return
-        child.send("commit", generation=child.generation, tell=False)
-        places = [(prefix, address) for prefix, sockets in self._reserved for address in addresses(sockets)]
-        child.send("listen", places=places, rejected=self._reload.rejected)
-        child.state = "serving"
-
-    def _admit_ready(self) -> None:
-        for child in self._children():
-            if child.state == "ready":
-                self._admit(child)
-
-    def _serves(self, child: WorkerHandle, message: Message) -> None:
-        self._place_of(child).failed_starts = 0
-        child.begin_to_serve()
-        if (
-            not self._announced
-            and not self._stopping
-            and all(one.serving_since for one in self._children())
-            and not self._vacant()
-        ):
+    def _serves(self, place: _Place, worker: WorkerHandle, banner: str) -> None:
+        place.failed_starts = 0
+        worker.serving_since = time.monotonic()
+        self._reload.staffed.set()
+        if not self._announced and all(one.worker and one.worker.serving_since for one in self._places):
             self._announced = True
-            print(message.values["banner"], flush=True)  # noqa: T201 - for the person who started it
+            print(banner, flush=True)  # noqa: T201 - for the person who started it
         for line in self._unsaid:
-            child.send("say", **line)
+            worker.tell("say", **line)
         self._unsaid.clear()
-        self._reload.look_later()
 
-    def _prepared(self, child: WorkerHandle, message: Message) -> None:
-        self._drain_s = max(self._drain_s, message.values["drain_s"])  # it may yet be rejected
-        if child.state == "ready":
-            child.generation = message.values["generation"]
-            self._admit(child)
-        else:
-            self._reload.prepared(child, message.values["proposal"])
+    def _hear(self, worker: WorkerHandle, message: Message) -> Coroutine[Any, Any, None] | None:
+        match message.word:
+            case "changed":
+                self._reload.look(forced=False)
+            case "counts":
+                worker.counts = message.load
+            case "gather":
+                return self._gather(worker, message)
+            case word:
+                raise ValueError(word)
+        return None
 
-    def _refused(self, child: WorkerHandle, message: Message) -> None:
-        errors: list[str] = message.values["errors"]
-        if child.state == "serving":
-            self._reload.refused(child, message.values["proposal"], errors)
-        elif not self._announced and not self._stopping:
-            self._give_up(ConfigErrors([ConfigError(error) for error in errors]))
-        else:  # in force elsewhere, and refused here
-            child.said_why = "; ".join(errors)
-            child.kill()
+    async def _gather(self, worker: WorkerHandle, question: Message) -> None:
+        rows, metrics = await self._metrics.gather()
+        worker.answer(question, metrics, rows=rows, restarts=self._metrics.restarts)
 
-    def _failed(self, child: WorkerHandle, message: Message) -> None:
-        child.said_why = message.values["why"]
-
-    # -- a worker's end -----------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------
 
     def _child_ended(self) -> None:
-        codes = dict(reaped())
-        ended = [(place, place.child) for place in self._places if place.child and place.child.pid in codes]
-        for _, child in ended:
-            child.exit_code = codes[child.pid]  # of all, before anything is done: their pids are no longer theirs
-        for place, child in ended:
-            child.hear_out()
-            place.child = None
-            self._lost(place, child)
+        """Reap every child that ended: as PID 1 also those of others."""
+        workers = {worker.pid: worker for worker in self._workers()}
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if worker := workers.get(ended[0]):
+                    worker.ended(os.waitstatus_to_exitcode(ended[1]))
 
-    def _lost(self, place: _Place, child: WorkerHandle) -> None:
-        self._gathering.lost(child)
-        self._reload.lost(child)
-        assert child.exit_code is not None
-        how = child.said_why or described(child.exit_code)
-        if self._stopping:
-            if child.exit_code and child.state == "serving" and self._failure is None:
-                self._failure = WorkersFailed(f"worker {place.number} did not stop as it should have: {how}")
-            return
-        if child.serving_since is None:
-            place.failed_starts += 1
-        if child.served_for >= GOOD_LIFE_S:
-            place.pause_s = FIRST_PAUSE_S
-        self._fill_later(place, how, child.pid)
-
-    def _fill_later(self, place: _Place, how: str, pid: int | None) -> None:
+    def _died(self, place: _Place, how: str, pid: int | None) -> None:
         if place.failed_starts >= (MOST_FAILED_STARTS_LATER if self._announced else MOST_FAILED_STARTS):
-            self._give_up(
-                WorkersFailed(
-                    f"worker {place.number} died {place.failed_starts} times in a row before it served: {how}"
-                )
-            )
+            times = f"{place.failed_starts} times in a row"
+            self._give_up(WorkersFailed(f"worker {place.number} died {times} before it served: {how}"))
             return
-        self._say("error", "worker_died", worker=place.number, pid=pid, how=how, again_in_s=place.pause_s)
-        self._gathering.restarts += 1
-        self._loop.after(place.pause_s, lambda: self._fill(place))
-        place.pause_s = min(2 * place.pause_s, LONGEST_PAUSE_S)
-
-    def _say(self, level: str, event: str, **fields: Any) -> None:
-        """A line in the log. A worker writes it: the parent has no log, and must not wait for who reads it."""
-        line = {"level": level, "event": event, "fields": fields}
-        speaker = next((child for child in self._serving() if child.serving_since), None)
+        self._metrics.restarts += 1
+        fields = {"worker": place.number, "pid": pid, "how": how, "again_in_s": place.pause_s}
+        line = {"level": "error", "event": "worker_died", "fields": fields}
+        # A worker writes it: the parent has no log, and must not wait for whoever reads the log.
+        speaker = next((worker for worker in self._serving() if worker.serving_since), None)
         if speaker is None:
             self._unsaid.append(line)
         else:
-            speaker.send("say", **line)
-
-    # -- signals ------------------------------------------------------------------------------------------------
+            speaker.tell("say", **line)
 
     def _hung_up(self) -> None:
-        if self._announced and not self._stopping:
+        if self._announced and not self._stop.is_set():
             self._reload.look(forced=True)
 
     def _signalled(self) -> None:
-        if not self._stopping:
+        if not self._stop.is_set():
             self._drain()
         else:
-            for child in self._children():
-                child.send("now")
-            self._kill_stuck_after(STUCK_NOW_S)
-
-    def _drain(self) -> None:
-        self._stopping = True
-        self._board.draining = True
-        for child in self._children():
-            if child.state == "serving":
-                child.send("drain")
-            else:
-                child.kill()  # nobody is being answered
-        self._kill_stuck_after(self._drain_s + STUCK_S)
+            for worker in self._workers():
+                worker.tell("now")
+            self._kill_stuck_after(self._intervals.stuck_now)
 
     def _give_up(self, why: Exception) -> None:
-        self._failure = why
+        self._failure = self._failure or why
         self._drain()
+
+    def _drain(self) -> None:
+        self._stop.set()
+        self._state.draining = 1
+        for worker in self._workers():
+            if worker.state == "serving":
+                worker.tell("drain")
+            else:
+                worker.kill()  # it answers nobody
+        self._kill_stuck_after(self._reload.drain_s + self._intervals.stuck)
 
     def _kill_stuck_after(self, seconds: float) -> None:
         def kill() -> None:
-            for child in self._children():
-                print(f"worker {child.number} does not stop; killed", file=sys.stderr)  # noqa: T201
-                child.kill()
+            for worker in self._workers():
+                print(f"worker {worker.number} does not stop; killed", file=sys.stderr)  # noqa: T201
+                worker.kill()
 
-        self._loop.after(seconds, kill)
-
-    def _place_of(self, child: WorkerHandle) -> _Place:
-        return self._places[child.number - 1]
-
-    def _vacant(self) -> bool:
-        return any(place.child is None for place in self._places)
+        asyncio.get_running_loop().call_later(seconds, kill)

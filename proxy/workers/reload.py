@@ -1,158 +1,134 @@
-"""A changed config, taken up by all workers or by none.
+"""A changed config, taken up by all workers at one moment or by none.
 
-Two steps. *Prepare*: one worker is asked to build it, then all others; they go on serving the old one meanwhile,
-and a file that is bad, or kills whoever loads it, troubles one of them at most. *Commit*: once all have it
-ready its number is written on the board, and every request that begins after that moment, in any worker, is
-answered by it; the messages that follow are for those that have no requests. The parent keeps the content in
-force: a worker that is started again gets that, whatever the file holds by then.
+Two steps. *Prepare*: one worker builds the new config, then all others do, while they go on serving the old one.
+So a bad file, or one that kills the process that loads it, costs one worker at most. *Commit*: once all have it
+ready, its number is written to the shared state, and every request that begins after that, in any worker, uses it.
+The message `commit` that follows is for workers without requests. The parent keeps the content in force: a worker
+that starts later builds that, whatever the file holds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from proxy.config.file import read
 from proxy.errors import ConfigErrors
-from proxy.workers.board import SharedState
-from proxy.workers.child import WorkerHandle
-from proxy.workers.loop import Loop, Timer
-
-PATIENCE_S = 60.0
-"""How long a worker may take to build a config; importing litellm takes six seconds on a slow machine."""
+from proxy.workers.channel import ChannelClosed
+from proxy.workers.handle import WorkerHandle
+from proxy.workers.spec import SharedState
 
 MOST_LOST = 2
-"""Workers that may die while they load a file for the first time; one may have been a coincidence."""
+"""Workers that may die while they load a file for the first time; one death may be a coincidence."""
+
+
+class Rejected(Exception):
+    """A config that a worker did not build, and its errors."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(errors)
+        self.errors = errors
 
 
 class Reload:
-    """The config in force, and the one that may be next."""
+    """The config in force, and the way to the next one."""
 
     def __init__(
-        self,
-        path: str,
-        board: SharedState,
-        loop: Loop,
-        *,
-        voters: Callable[[], list[WorkerHandle]],
-        over: Callable[[], None],
+        self, path: str, state: SharedState, serving: Callable[[], list[WorkerHandle]], *, within: float
     ) -> None:
-        self.number = 1
-        self.content = read(path)
+        """Read the first config. `within`: seconds a worker may take to build one. Raises `ConfigErrors`."""
+        self.content = self._last_read = read(path)
+        self.number = state.generation = 1
         self.loaded_at = int(time.time())
         self.rejected: list[str] = []
-        self._path, self._board, self._loop = path, board, loop
-        self._voters, self._over = voters, over
-        self._seen = self.content  # what was read last, whatever became of it
-        self._proposal = 0  # counts them: an answer to one that was given up is none to the next
-        self._proposed_at = 0
-        self._asked: set[WorkerHandle] = set()
-        self._willing: list[WorkerHandle] = []
-        self._lost = 0
-        self._timer: Timer | None = None
-        self._later: bool | None = None  # asked for meanwhile, and whether by force
-        board.generation = self.number
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._asked)
+        self.drain_s = 0.0  # the longest of all that workers have built
+        self.lock = asyncio.Lock()
+        """Held during a reload, and by a worker while it begins to serve: it must not miss a commit."""
+        self.staffed = asyncio.Event()
+        """Set when a worker begins to serve; there is somebody to load the file."""
+        self._path, self._state, self._serving, self._within = path, state, serving, within
+        self._wanted = asyncio.Event()
+        self._forced = False
 
     def look(self, *, forced: bool) -> None:
-        """Read the file, and see whether all can take it up. Unless `forced`, only if it is another than the last."""
-        if self.busy or not self._voters():
-            self._later = forced or bool(self._later)
-            return
+        """Have the file read. Unless `forced`, it is taken up only if it differs from what was read last."""
+        self._forced |= forced
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Do what `look` asks for, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await self.staffed.wait()
+            async with self.lock:
+                if not self._serving():
+                    self.staffed.clear()
+                    continue
+                self._wanted.clear()
+                forced, self._forced = self._forced, False
+                try:
+                    await self._read(forced=forced)
+                except Rejected as rejected:
+                    self._reject(rejected.errors)
+
+    async def build(self, worker: WorkerHandle, word: str, content: bytes, **values: Any) -> dict[str, Any]:
+        """Have a worker build a config; returns its answer. Raises `Rejected`, `ChannelClosed`."""
+        try:
+            answer = (await worker.ask(word, content, within=self._within, **values)).values
+        except TimeoutError:
+            late = f"{self._path}: worker {worker.number} did not load this file within {self._within:.0f} s"
+            raise Rejected([late]) from None
+        if errors := answer.get("errors"):
+            raise Rejected(errors)
+        worker.generation = values["generation"]
+        self.drain_s = max(self.drain_s, answer["drain_s"])
+        return answer
+
+    async def catch_up(self, worker: WorkerHandle) -> None:
+        """Have a worker that is not serving yet build the config in force. Raises as `build` does."""
+        if worker.generation != self.number:
+            await self.build(worker, "prepare", self.content, generation=self.number, loaded_at=self.loaded_at)
+
+    async def _read(self, *, forced: bool) -> None:
         try:
             content = read(self._path)
         except ConfigErrors as errors:
-            if forced:  # a file that is gone is waited for
-                self._reject([str(error) for error in errors.errors])
+            if forced:  # otherwise wait until the file is there again
+                raise Rejected([str(error) for error in errors.errors]) from errors
             return
-        if content == self._seen and not forced:
-            return
-        self._seen, self._proposed_at = content, int(time.time())
-        self._proposal += 1
-        self._lost = 0
-        self._ask(self._voters()[:1])
+        if content != self._last_read or forced:
+            self._last_read = content
+            await self._take_up(content, int(time.time()))
 
-    def look_later(self) -> None:
-        """Somebody is there to be asked: is there something that had to wait?"""
-        if self._later is not None and not self.busy and self._voters():
-            forced, self._later = self._later, None
-            self.look(forced=forced)
-
-    def give(self, child: WorkerHandle) -> None:
-        """Have a worker build the config in force."""
-        child.send("prepare", self.content, proposal=0, generation=self.number, loaded_at=self.loaded_at)
-
-    def prepared(self, child: WorkerHandle, proposal: int) -> None:
-        if child in self._asked and proposal == self._proposal:
-            self._asked.discard(child)
-            self._willing.append(child)
-            self._go_on()
-
-    def refused(self, child: WorkerHandle, proposal: int, errors: list[str]) -> None:
-        if child in self._asked and proposal == self._proposal:
-            self._reject(errors)
-
-    def lost(self, child: WorkerHandle) -> None:
-        """A worker died."""
-        if child in self._willing:
-            self._willing.remove(child)
-        if child not in self._asked:
-            return
-        self._asked.discard(child)
-        self._lost += not self._willing
-        if self._lost >= MOST_LOST or not self._voters():
-            self._reject([f"{self._path}: whoever loaded this file died of it; the log says how"])
-        else:
-            self._go_on()
-
-    def _ask(self, children: list[WorkerHandle]) -> None:
-        if self._timer is None:
-            self._timer = self._loop.after(PATIENCE_S, self._too_late)
-        for child in children:
-            self._asked.add(child)
-            child.send(
-                "prepare",
-                self._seen,
-                proposal=self._proposal,
-                generation=self.number + 1,
-                loaded_at=self._proposed_at,
+    async def _take_up(self, content: bytes, loaded_at: int) -> None:
+        """Have one worker prepare the config, then all others, then commit it."""
+        number = self.number + 1
+        ready: list[WorkerHandle] = []
+        lost = 0
+        while others := [worker for worker in self._serving() if worker not in ready]:
+            asked = others if ready else others[:1]
+            preparing = (
+                self.build(worker, "prepare", content, generation=number, loaded_at=loaded_at) for worker in asked
             )
-
-    def _go_on(self) -> None:
-        if self._asked:
-            return
-        others = [child for child in self._voters() if child not in self._willing]
-        if others:
-            self._ask(others if self._willing else others[:1])
-        else:
-            self._commit()
-
-    def _commit(self) -> None:
-        self.number += 1
-        self.content, self.loaded_at, self.rejected = self._seen, self._proposed_at, []
-        self._board.generation = self.number  # from this moment on
-        for index, child in enumerate(self._willing):
-            child.send("commit", generation=self.number, tell=index == 0)
-        self._end()
+            for worker, result in zip(asked, await asyncio.gather(*preparing, return_exceptions=True), strict=True):
+                if isinstance(result, ChannelClosed):
+                    lost += 1
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    ready.append(worker)
+            if not ready and lost == MOST_LOST:
+                break
+        if not ready:
+            raise Rejected([f"{self._path}: {lost} workers died while they loaded this file; the log says how"])
+        self.number = self._state.generation = number
+        self.content, self.loaded_at, self.rejected = content, loaded_at, []
+        for index, worker in enumerate(self._serving()):
+            worker.tell("commit", log=index == 0)
 
     def _reject(self, errors: list[str]) -> None:
         self.rejected = errors
-        for index, child in enumerate(self._voters()):
-            child.send("reject", errors=errors, tell=index == 0)
-        self._end()
-
-    def _too_late(self) -> None:
-        late = ", ".join(str(child.number) for child in sorted(self._asked, key=lambda child: child.number))
-        self._reject([f"{self._path}: worker {late} did not get it ready within {PATIENCE_S:.0f} s"])
-
-    def _end(self) -> None:
-        self._asked.clear()
-        self._willing.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._over()
-        self.look_later()
+        for index, worker in enumerate(self._serving()):
+            worker.tell("reject", errors=errors, log=index == 0)

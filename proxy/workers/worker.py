@@ -1,13 +1,12 @@
-"""One of several processes that serve together: it takes orders from its parent, and reports to it."""
+"""A worker: one of several processes that serve together. It takes orders from its parent and reports to it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import signal
 import socket
-from collections.abc import Sequence
-from itertools import accumulate, count, pairwise
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -16,207 +15,151 @@ import structlog
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.errors import ConfigErrors
 from proxy.server.listener import Listening, Runner
-from proxy.server.sockets import Address, join
+from proxy.server.sockets import join
 from proxy.serving import Process, background, run
 from proxy.telemetry import log as logs
 from proxy.workers.app import Gathered, WorkerApp
-from proxy.workers.channel import Decoder, Message, encode
-from proxy.workers.child import WorkerSpec
+from proxy.workers.channel import Channel, Message
+from proxy.workers.spec import LogTurn, SharedState, WorkerSpec
 
 log = structlog.get_logger("proxy.workers")
 
 GATHER_S = 3.0
-"""How long the parent may take to bring the counts of all; it waits for a worker for a second."""
+"""How long the parent may take to bring the metrics of all workers; it waits one second for each of them."""
 
 
-def work(birth: WorkerSpec, sock: socket.socket) -> int:
-    """Be a worker; returns the exit code."""
-    worker = Worker(birth, sock)
-    run(worker.run())
-    return worker.exit_code
+def main(channel: int, state: int) -> int:
+    """Be a worker on two inherited descriptors; returns the exit code."""
+    sock, shared = socket.socket(fileno=channel), SharedState(state)
+    for descriptor in (channel, state):
+        os.set_inheritable(descriptor, False)  # not for programs that this process starts
+    code: int = run(work(Channel(sock), shared))
+    return code
+
+
+async def work(channel: Channel, state: SharedState) -> int:
+    await channel.open()
+    start = await channel.receive()
+    return await Worker(channel, start, state).live()
 
 
 class Worker(Process):
     """A serving process with a parent."""
 
-    def __init__(self, birth: WorkerSpec, sock: socket.socket) -> None:
-        self._shared = WorkerApp(birth, self._gather)
-        super().__init__(self._shared)
-        self.exit_code = 1
-        self._birth = birth
-        self._sock = sock
-        self._orphan = False
-        self._where: asyncio.Event = asyncio.Event()
-        self._places: list[tuple[str, Address]] = []
-        self._proposal: object = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._rounds = count(1)
-        self._waiting: dict[int, asyncio.Future[Gathered]] = {}
+    def __init__(self, channel: Channel, start: Message, state: SharedState) -> None:
+        self._spec = WorkerSpec(**start.values, content=start.load)
+        self._workers_app = WorkerApp(self._spec, state, self._gather)
+        super().__init__(self._workers_app)
+        self._channel, self._start, self._turn = channel, start, LogTurn(state)
+        self._ordered = asyncio.Event()
+        self._listen_order: Message | None = None
 
-    async def run(self) -> None:
-        reader, self._writer = await asyncio.open_unix_connection(sock=self._sock)
-        try:
-            async with background(self._take_orders(reader)):
-                await self._live()
-        finally:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+    async def live(self) -> int:
+        """Serve until the parent, or its end, says otherwise; returns the exit code."""
+        async with background(self._take_orders()):
+            try:
+                await self.run()
+            except ConfigErrors as errors:
+                self._channel.answer(self._start, errors=_lines(errors))
+                return 1
+            finally:
+                if self._app.started:
+                    self._channel.tell("counts", self._workers_app.counts())  # the last ones
+                await self._channel.aclose()
+        return 0
 
-    async def _live(self) -> None:
-        try:
-            await super().run()
-            self.exit_code = 0
-        except ConfigErrors as errors:
-            self._refuse(0, errors)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            if self._shared.started:
-                self._tell("counts", self._shared.counts(), round=0)  # the last ones
-
-    # -- where a single process does otherwise ------------------------------------------------------------------
+    # -- what a single process does otherwise ------------------------------------------------------------------
 
     def _catch_signals(self) -> None:
-        """Signals are the parent's business."""
+        """The parent takes the signals."""
 
     def _configure_log(self, settings: LogSettings) -> logs.Log:
-        birth, redactor = self._birth, self._shared.redactor
-        return logs.configure(settings.format, settings.level, redactor=redactor, worker=birth.number, turn=birth.turn)
+        redactor, worker = self._app.redactor, self._spec.number
+        return logs.configure(settings.format, settings.level, redactor=redactor, worker=worker, turn=self._turn)
 
     async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[Listening]:
-        number = self._shared.generation.number
-        self._tell("ready", generation=number, host=server.host, listen=server.listen, drain_s=server.drain_s)
-        await self._where.wait()
+        self._channel.answer(self._start, host=server.host, listen=server.listen, drain_s=server.drain_s)
+        await self._ordered.wait()
         sites: list[Listening] = []
+        if (order := self._listen_order) is None:  # told to stop instead
+            return sites
         try:
-            for prefix, address in self._places:
+            for prefix, address in order.values["places"]:
                 sites.append(await runner.listen(join(address), prefix))
         except OSError as error:
-            self._tell("failed", why=f"cannot listen: {error.strerror or error}")
+            self._channel.answer(order, why=f"cannot listen: {error.strerror or error}")
             return []
         return sites
 
     def _announce(self, served: str) -> None:
-        self._tell("serving", banner=served)
+        assert self._listen_order is not None
+        self._channel.answer(self._listen_order, banner=served)
 
     async def _reload_on_change(self) -> None:
-        await self._watch(lambda: self._tell("changed"))
+        await self._watch(lambda: self._channel.tell("changed"))
 
-    # -- orders -------------------------------------------------------------------------------------------------
+    # -- orders ------------------------------------------------------------------------------------------------
 
-    async def _take_orders(self, reader: asyncio.StreamReader) -> None:
-        decoder = Decoder()
+    async def _take_orders(self) -> None:
         try:
-            while data := await reader.read(256 * 1024):
-                for message in decoder.feed(data):
-                    self._obey(message)
-        except ConnectionError:
-            pass
+            await self._channel.run(self._obey)
         except Exception:
             log.exception("order_failed")
-        self._be_an_orphan()
-
-    def _obey(self, message: Message) -> None:
-        app, values = self._shared, message.values
-        match message.word:
-            case "listen":
-                app.recall(values["rejected"])
-                self._places = values["places"]
-                self._where.set()
-            case "prepare":
-                self._prepare(message.load, **values)
-            case "commit":
-                app.commit(tell=values["tell"])
-            case "reject":
-                self._proposal = None
-                app.reject(values["errors"], tell=values["tell"])
-            case "collect":
-                self._tell("counts", app.counts(), round=values["round"])
-            case "gathered":
-                self._gathered(message.load, **values)
-            case "say":
-                getattr(log, values["level"])(values["event"], **values["fields"])
-            case "drain":
-                self._drain_once()
-            case "now":
-                self._stop.set()
-                self._stop_now.set()
-                self._where.set()
-            case word:
-                raise ValueError(word)
-
-    def _drain_once(self) -> None:
-        self._stop.set()
-        self._where.set()  # to nowhere
-
-    def _be_an_orphan(self) -> None:
-        """The parent is gone: nobody will start this worker again, so it leaves as if told to."""
-        self._orphan = True
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(ConnectionResetError())
         if not self._stop.is_set():
+            # The parent is gone. Nobody would replace this worker, and from now on it takes signals itself.
             log.error("parent_gone")
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self._signalled)
-            self._drain_once()
+            self._stop_soon()
 
-    # -- the next config ----------------------------------------------------------------------------------------
+    def _obey(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        app, values = self._workers_app, message.values
+        match message.word:
+            case "listen":
+                app.recall(values["rejected"])
+                self._listen_order = message
+                self._ordered.set()
+            case "prepare":
+                return self._prepare(message)
+            case "commit":
+                app.commit(log=values["log"])
+            case "reject":
+                app.reject(values["errors"], log=values["log"])
+            case "collect":
+                self._channel.answer(message, app.counts())
+            case "ping":
+                self._channel.answer(message)
+            case "say":
+                getattr(log, values["level"])(values["event"], **values["fields"])
+            case "drain":
+                self._stop_soon()
+            case "now":
+                self._stop_soon()
+                self._stop_now.set()
+            case word:
+                raise ValueError(word)
+        return None
 
-    def _prepare(self, content: bytes, *, proposal: int, generation: int, loaded_at: int) -> None:
-        token = self._proposal = object()
+    def _stop_soon(self) -> None:
+        self._stop.set()
+        self._ordered.set()
 
-        async def prepare() -> None:
-            try:
-                built = await self._shared.build_beside(content, generation, loaded_at)
-            except ConfigErrors as errors:
-                if self._proposal is token:
-                    self._refuse(proposal, errors)
-                return
-            if self._proposal is not token:  # it took too long, and nobody waits for it any more
-                self._shared.let_go(built)
-                return
-            self._log.adopt()
-            self._shared.hold(built)
-            drain_s = built.config.settings.server.drain_s
-            self._tell("prepared", proposal=proposal, generation=generation, drain_s=drain_s)
-
-        task = asyncio.create_task(prepare())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _refuse(self, proposal: int, errors: ConfigErrors) -> None:
-        self._tell("refused", proposal=proposal, errors=[str(error) for error in errors.errors])
-
-    # -- counts -------------------------------------------------------------------------------------------------
+    async def _prepare(self, order: Message) -> None:
+        try:
+            built = await self._workers_app.prepare(order.load, **order.values)
+        except ConfigErrors as errors:
+            self._channel.answer(order, errors=_lines(errors))
+            return
+        self._log.adopt()
+        self._channel.answer(order, drain_s=built.config.settings.server.drain_s)
 
     async def _gather(self) -> Gathered:
-        """The counts of all workers. Raises `OSError` when there is nobody to bring them."""
-        if self._orphan:
-            raise ConnectionResetError
-        number = next(self._rounds)
-        waiting: asyncio.Future[Gathered] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = waiting
-        try:
-            self._tell("gather", round=number)
-            async with asyncio.timeout(GATHER_S):
-                return await waiting
-        finally:
-            del self._waiting[number]
+        """The metrics of all workers. Raises `OSError` when the parent does not bring them."""
+        answer = await self._channel.ask("gather", within=GATHER_S)
+        dead, *counts = msgspec.json.decode(answer.load)
+        rows = [row | one["row"] if one else row for row, one in zip(answer.values["rows"], counts, strict=True)]
+        return Gathered(rows, [one["metrics"] for one in counts if one], dead, answer.values["restarts"])
 
-    def _gathered(
-        self, load: bytes, *, round: int, rows: list[dict[str, Any]], sizes: list[int], restarts: int
-    ) -> None:
-        waiting = self._waiting.get(round)
-        if waiting is None or waiting.done():
-            return
-        dead, *parts = (load[start:end] for start, end in pairwise(accumulate(sizes, initial=0)))
-        told = [msgspec.json.decode(part) if part else {"row": {}, "metrics": []} for part in parts]
-        rows = [row | counts["row"] for row, counts in zip(rows, told, strict=True)]
-        metrics = [counts["metrics"] for counts in told]
-        waiting.set_result(Gathered(rows, metrics, msgspec.json.decode(dead), restarts))
 
-    def _tell(self, word: str, load: bytes = b"", /, **values: Any) -> None:
-        if not self._orphan and not self._writer.is_closing():
-            self._writer.write(encode(word, load, **values))
+def _lines(errors: ConfigErrors) -> list[str]:
+    return [str(error) for error in errors.errors]

@@ -79,13 +79,14 @@ async def test_the_parent_is_small_and_sleeps(serve: Serve, upstream: ScriptedUp
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2")
     upstream.always(*openai_stream(["hi"]))
     await ask(proxy)
-    before = woken(proxy.process.pid)
-    for _ in range(20):
+    before, began = woken(proxy.process.pid), time.monotonic()
+    for _ in range(100):
         await ask(proxy)
-    await asyncio.sleep(2.5)  # longer than anybody's timer
-    assert woken(proxy.process.pid) == before, "requests are none of its business, nor is the time of day"
+    await asyncio.sleep(2)
+    # A ping a second to each of two workers: one wake-up to send, one for each answer. Requests cause none.
+    assert woken(proxy.process.pid) - before <= 5 * (time.monotonic() - began) + 5
     resident_kb = int(field(proxy.process.pid, "VmRSS").split()[0])
-    assert resident_kb < 25_000
+    assert resident_kb < 35_000
     maps = Path(f"/proc/{proxy.process.pid}/maps").read_text()
     assert "msgspec" not in maps, "application code"
     assert "uvloop" not in maps
@@ -118,10 +119,10 @@ async def test_an_address_in_use_is_said_even_if_whoever_has_it_would_share(
 
 async def test_a_bad_config_is_said_once_and_nobody_listens(serve: Serve) -> None:
     proxy = await serve("backends: {}\nroute: []\n", *WORKERS, "3", wait=False)
-    assert await proxy.exit_code() == 1
+    assert await proxy.exit_code(within=60) == 1
     await proxy.read_output()
     alone = await serve("backends: {}\nroute: []\n", wait=False)
-    await alone.exit_code()
+    await alone.exit_code(within=60)
     await alone.read_output()
     assert "".join(proxy.logged) == "".join(alone.logged).replace(alone.config.name, proxy.config.name)
     assert "unknown key `route`" in "".join(proxy.logged)
@@ -400,7 +401,7 @@ async def test_F06_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
 async def test_F06_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
     serve: Serve, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    code = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(7))\n"
+    code = "import os, sys\nif 'proxy.workers' in sys.orig_argv:\n    os._exit(7)\n"
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code), wait=False)
     assert await proxy.exit_code(within=20) == 1
     await proxy.read_output()
@@ -414,13 +415,13 @@ async def test_F06_a_machine_without_room_for_another_process_is_waited_for(
 ) -> None:
     full = tmp_path / "full"
     code = (
-        "import errno, os\n"
-        "fork = os.fork\n"
-        "def fork_if_there_is_room():\n"
+        "import errno, os, subprocess\n"
+        "fork = subprocess._fork_exec\n"
+        "def fork_if_there_is_room(*args):\n"
         f"    if os.path.exists({str(full)!r}):\n"
         "        raise BlockingIOError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
-        "    return fork()\n"
-        "os.fork = fork_if_there_is_room\n"
+        "    return fork(*args)\n"
+        "subprocess._fork_exec = fork_if_there_is_room\n"
     )
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code))
     await logged(proxy, "listening", 2)  # one that is killed before its line is written is not counted below
@@ -442,8 +443,9 @@ async def test_F06_a_successor_that_cannot_start_is_tried_for_half_a_minute_whil
 ) -> None:
     no_more = tmp_path / "no-more"
     code = (
-        "import os\n"
-        f"os.register_at_fork(after_in_child=lambda: os.path.exists({str(no_more)!r}) and os.kill(os.getpid(), 9))\n"
+        "import os, sys\n"
+        f"if 'proxy.workers' in sys.orig_argv and os.path.exists({str(no_more)!r}):\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
     upstream.always(*openai_stream(["hi"]))
     proxy = await serve(openai_config(upstream.url), *WORKERS, "2", env=customized(tmp_path, code))
@@ -477,7 +479,7 @@ async def test_F07_a_worker_without_a_parent_ends_at_a_signal_of_its_own(
     for client in running:
         assert b"event: error\ndata:The server is stopping" in await client.read_body(within=1)
         client.fin()
-    await until_gone(*workers, within=2)
+    await until_gone(*workers, within=10)  # the drain alone would take 30 s
 
 
 # -- surroundings

@@ -144,7 +144,7 @@ class Process:
         self.logged: list[str] = []
         self.keeping: asyncio.Task[None]
 
-    async def wait_until_listening(self, within: float = 15.0) -> None:
+    async def wait_until_listening(self, within: float = 60.0) -> None:
         assert self.process.stdout is not None
         async with asyncio.timeout(within):
             while not self.port:

@@ -1,11 +1,17 @@
 """What a parent and its workers say to each other arrives as it was said, however the bytes fall."""
 
-import itertools
+from __future__ import annotations
 
+import asyncio
+import itertools
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.workers.channel import Decoder, Message, encode
+from proxy.workers.channel import Channel, ChannelClosed, Message, encode
 
 MESSAGES = st.lists(
     st.builds(
@@ -18,17 +24,85 @@ MESSAGES = st.lists(
 )
 
 
+async def heard_over_a_socket(pieces: list[bytes]) -> list[Message]:
+    ours, theirs = socket.socketpair()
+    channel = Channel(theirs)
+    await channel.open()
+    heard: list[Message] = []
+    hearing = asyncio.create_task(channel.run(heard.append))
+    for piece in pieces:
+        ours.sendall(piece)
+        await asyncio.sleep(0)
+    ours.close()
+    await hearing
+    await channel.aclose()
+    return heard
+
+
 @given(messages=MESSAGES, cuts=st.lists(st.integers(0, 400)))
 def test_messages_arrive_however_the_bytes_fall(messages: list[Message], cuts: list[int]) -> None:
-    wire = b"".join(encode(one.word, one.load, **one.values) for one in messages)
+    wire = b"".join(map(encode, messages))
     edges = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
-    decoder = Decoder()
-    heard = [one for start, end in itertools.pairwise(edges) for one in decoder.feed(wire[start:end])]
-    assert heard == messages
+    assert asyncio.run(heard_over_a_socket([wire[a:b] for a, b in itertools.pairwise(edges)])) == messages
 
 
-def test_byte_by_byte() -> None:
-    decoder = Decoder()
-    wire = encode("prepare", b"routes: []\n", generation=7) + encode("drain")
-    heard = [one for byte in wire for one in decoder.feed(bytes([byte]))]
-    assert heard == [Message("prepare", {"generation": 7}, b"routes: []\n"), Message("drain", {}, b"")]
+async def test_byte_by_byte() -> None:
+    messages = [Message("prepare", {"generation": 7}, b"routes: []\n"), Message("drain", {})]
+    wire = b"".join(map(encode, messages))
+    assert await heard_over_a_socket([bytes([byte]) for byte in wire]) == messages
+
+
+class Ends:
+    """Two ends of a channel. The far one answers what `answers` says, in the order of its list."""
+
+    def __init__(self) -> None:
+        self.near, self.far = map(Channel, socket.socketpair())
+        self.asked: list[Message] = []
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[Ends]:
+    ends = Ends()
+    await ends.near.open()
+    await ends.far.open()
+    tasks = [asyncio.create_task(ends.near.run(print)), asyncio.create_task(ends.far.run(ends.asked.append))]
+    yield ends
+    await ends.near.aclose()
+    await ends.far.aclose()
+    await asyncio.wait(tasks)
+
+
+async def until_asked(ends: Ends, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(ends.asked) < count:
+            await asyncio.sleep(0.001)
+
+
+async def test_each_question_gets_its_own_answer(ends: Ends) -> None:
+    questions = [asyncio.create_task(ends.near.ask("collect", within=10, number=number)) for number in range(3)]
+    await until_asked(ends, 3)
+    for question in reversed(ends.asked):
+        ends.far.answer(question, b"counts", number=question.values["number"])
+    assert [(await question).values for question in questions] == [{"number": number} for number in range(3)]
+
+
+async def test_an_answer_that_comes_too_late_is_dropped(ends: Ends) -> None:
+    with pytest.raises(TimeoutError):
+        await ends.near.ask("ping", within=0.001)
+    await until_asked(ends, 1)
+    ends.far.answer(ends.asked[0], number=1)
+    question = asyncio.create_task(ends.near.ask("ping", within=10))
+    await until_asked(ends, 2)
+    ends.far.answer(ends.asked[1], number=2)
+    assert (await question).values == {"number": 2}
+
+
+async def test_a_question_ends_when_the_other_end_closes_and_later_ones_fail_at_once(ends: Ends) -> None:
+    question = asyncio.create_task(ends.near.ask("ping", within=10))
+    await until_asked(ends, 1)
+    await ends.far.aclose()
+    with pytest.raises(ChannelClosed):
+        await question
+    with pytest.raises(ChannelClosed):
+        await ends.near.ask("ping", within=10)
+    ends.near.tell("drain")  # to nobody

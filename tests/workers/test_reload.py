@@ -2,231 +2,246 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.errors import ConfigErrors
-from proxy.workers.board import SharedState
-from proxy.workers.reload import PATIENCE_S, Reload
-
-
-class Clock:
-    """In place of the parent's loop: its timers ring when told to."""
-
-    def __init__(self) -> None:
-        self.timers: list[tuple[float, Callable[[], None], Clock]] = []
-        self.cancelled = False
-
-    def after(self, seconds: float, call: Callable[[], None]) -> Clock:
-        timer = Clock()
-        self.timers.append((seconds, call, timer))
-        return timer
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def ring(self) -> None:
-        for _, call, timer in self.timers:
-            if not timer.cancelled:
-                call()
+from proxy.workers.channel import ChannelClosed, Message
+from proxy.workers.reload import Rejected, Reload
+from proxy.workers.spec import SharedState
 
 
 class Worker:
-    """In place of a process: remembers what it was told."""
+    """In place of a process: remembers what it was told, and answers when the test says so."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.number, self.generation = number, 1
         self.told: list[tuple[str, bytes, dict[str, Any]]] = []
+        self.asked: asyncio.Future[Message] | None = None
 
-    def send(self, word: str, load: bytes = b"", /, **values: Any) -> None:
+    def tell(self, word: str, load: bytes = b"", /, **values: Any) -> None:
         self.told.append((word, load, values))
+
+    async def ask(self, word: str, load: bytes = b"", /, *, within: float, **values: Any) -> Message:
+        assert within == 60
+        self.told.append((word, load, values))
+        self.asked = asyncio.get_running_loop().create_future()
+        return await self.asked
 
     @property
     def heard(self) -> list[str]:
         return [word for word, _, _ in self.told]
-
-    @property
-    def proposal(self) -> int:
-        proposal: int = [values for word, _, values in self.told if word == "prepare"][-1]["proposal"]
-        return proposal
 
 
 class Stage:
     def __init__(self, file: Path, count: int = 3) -> None:
         self.file = file
         file.write_text("one")
-        self.board, self.clock = SharedState(), Clock()
+        self.state = SharedState()
         self.workers = [Worker(number) for number in range(1, count + 1)]
-        self.overs = 0
-        self.reload = Reload(str(file), self.board, self.clock, voters=lambda: list(self.workers), over=self.over)
+        self.reload = Reload(str(file), self.state, lambda: list(self.workers), within=60)
+        self.reload.staffed.set()
 
-    def over(self) -> None:
-        self.overs += 1
-
-    def change(self, text: str, *, forced: bool = False) -> None:
+    async def change(self, text: str, *, forced: bool = False) -> None:
         self.file.write_text(text)
+        await self.look(forced=forced)
+
+    async def look(self, *, forced: bool) -> None:
         self.reload.look(forced=forced)
+        await self.settle()
 
-    def prepared(self, *workers: Worker) -> None:
+    async def answer(self, *workers: Worker, errors: list[str] | None = None, raised: Exception | None = None) -> None:
         for worker in workers:
-            self.reload.prepared(worker, worker.proposal)
+            assert worker.asked is not None
+            if raised:
+                worker.asked.set_exception(raised)
+            else:
+                worker.asked.set_result(Message("answer", {"errors": errors, "drain_s": 30.0}))
+        await self.settle()
 
-    def refused(self, worker: Worker, *errors: str) -> None:
-        self.reload.refused(worker, worker.proposal, list(errors))
-
-    def die(self, worker: Worker) -> None:
+    async def die(self, worker: Worker) -> None:
         self.workers.remove(worker)
-        self.reload.lost(worker)
+        if worker.asked is not None and not worker.asked.done():
+            await self.answer(worker, raised=ChannelClosed())
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path / "config.yaml")
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage(tmp_path / "config.yaml")
+    running = asyncio.create_task(stage.reload.run())
+    yield stage
+    running.cancel()
+    await asyncio.wait([running])
 
 
-def test_one_is_asked_first_then_all_others_and_when_all_have_it_it_is_in_force(stage: Stage) -> None:
+async def test_one_is_asked_first_then_all_others_and_when_all_have_it_it_is_in_force(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
+    await stage.change("two")
     assert [one.heard for one in (a, b, c)] == [["prepare"], [], []]
     assert a.told[0][1] == b"two"
-    stage.prepared(a)
+    await stage.answer(a)
     assert [one.heard for one in (a, b, c)] == [["prepare"]] * 3
-    stage.prepared(c)
-    assert (stage.board.generation, stage.reload.content) == (1, b"one")
-    stage.prepared(b)
-    assert (stage.board.generation, stage.reload.number, stage.reload.content) == (2, 2, b"two")
+    await stage.answer(c)
+    assert (stage.state.generation, stage.reload.content) == (1, b"one")
+    await stage.answer(b)
+    assert (stage.state.generation, stage.reload.number, stage.reload.content) == (2, 2, b"two")
     assert [one.heard for one in (a, b, c)] == [["prepare", "commit"]] * 3
-    assert [one.told[-1][2]["tell"] for one in (a, b, c)] == [True, False, False], "one of them says so in the log"
-    assert not stage.reload.busy
-    assert stage.overs == 1
+    assert [one.told[-1][2]["log"] for one in (a, b, c)] == [True, False, False], "one of them says so in the log"
+    assert not stage.reload.lock.locked()
 
 
-def test_a_bad_file_troubles_one_worker_and_all_are_told_why(stage: Stage) -> None:
+async def test_a_bad_file_troubles_one_worker_and_all_are_told_why(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("bad")
-    stage.refused(a, "config.yaml:1:1: bad")
+    await stage.change("bad")
+    await stage.answer(a, errors=["config.yaml:1:1: bad"])
     assert [one.heard for one in (a, b, c)] == [["prepare", "reject"], ["reject"], ["reject"]]
     assert stage.reload.rejected == ["config.yaml:1:1: bad"]
-    assert (stage.board.generation, stage.reload.content) == (1, b"one")
-    stage.change("two")
-    stage.prepared(a)
-    stage.prepared(b, c)
-    assert (stage.board.generation, stage.reload.rejected) == (2, [])
+    assert (stage.state.generation, stage.reload.content) == (1, b"one")
+    await stage.change("two")
+    await stage.answer(a)
+    await stage.answer(b, c)
+    assert (stage.state.generation, stage.reload.rejected) == (2, [])
 
 
-def test_one_that_refuses_what_others_have_ready_keeps_it_from_all(stage: Stage) -> None:
+async def test_one_that_refuses_what_others_have_ready_keeps_it_from_all(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
-    stage.prepared(a)
-    stage.prepared(b)
-    stage.refused(c, "no such variable")
-    assert stage.board.generation == 1
+    await stage.change("two")
+    await stage.answer(a)
+    await stage.answer(b)
+    await stage.answer(c, errors=["no such variable"])
+    assert stage.state.generation == 1
     assert [one.heard[-1] for one in (a, b, c)] == ["reject"] * 3
 
 
-def test_a_look_at_what_was_seen_before_asks_nobody_unless_it_is_forced(stage: Stage) -> None:
+async def test_a_look_at_what_was_seen_before_asks_nobody_unless_it_is_forced(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("one")
-    stage.change("bad")
-    stage.refused(a, "bad")
-    stage.reload.look(forced=False)
+    await stage.change("one")
+    await stage.change("bad")
+    await stage.answer(a, errors=["bad"])
+    await stage.look(forced=False)
     assert a.heard == ["prepare", "reject"], "it was rejected before, and is no news"
-    stage.reload.look(forced=True)
+    await stage.look(forced=True)
     assert a.heard == ["prepare", "reject", "prepare"]
-    stage.prepared(a)
-    stage.prepared(b, c)
-    assert stage.board.generation == 2
+    await stage.answer(a)
+    await stage.answer(b, c)
+    assert stage.state.generation == 2
 
 
-def test_changes_that_come_meanwhile_are_looked_at_afterwards_and_once(stage: Stage) -> None:
+async def test_changes_that_come_meanwhile_are_looked_at_afterwards_and_once(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
+    await stage.change("two")
     for _ in range(3):  # each worker tells of the same change
-        stage.reload.look(forced=False)
-    stage.prepared(a)
-    stage.prepared(b, c)
+        await stage.look(forced=False)
+    await stage.answer(a)
+    await stage.answer(b, c)
     assert a.heard == ["prepare", "commit"], "the file is what is in force"
-    stage.change("three")
-    stage.change("four")
-    stage.prepared(a)
-    stage.prepared(b, c)
+    await stage.change("three")
+    await stage.change("four")
+    await stage.answer(a)
+    await stage.answer(b, c)
     assert [load for word, load, _ in a.told if word == "prepare"] == [b"two", b"three", b"four"]
-    assert stage.board.generation == 3
+    assert stage.state.generation == 3
 
 
-def test_one_that_dies_meanwhile_has_no_say(stage: Stage) -> None:
+async def test_one_that_dies_meanwhile_has_no_say(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
-    stage.die(a)
+    await stage.change("two")
+    await stage.die(a)
     assert b.heard == ["prepare"], "another one is asked first"
-    stage.prepared(b)
-    stage.die(c)
-    assert stage.board.generation == 2
+    await stage.answer(b)
+    await stage.die(c)
+    assert stage.state.generation == 2
     assert b.heard == ["prepare", "commit"]
 
 
-def test_the_first_may_die_while_the_others_get_ready(stage: Stage) -> None:
+async def test_the_first_may_die_while_the_others_get_ready(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
-    stage.prepared(a)
-    stage.die(a)
-    stage.prepared(b, c)
-    assert stage.board.generation == 2
+    await stage.change("two")
+    await stage.answer(a)
+    await stage.die(a)
+    await stage.answer(b, c)
+    assert stage.state.generation == 2
 
 
-def test_a_file_that_two_have_died_of_is_rejected(stage: Stage) -> None:
+async def test_a_file_that_two_have_died_of_is_rejected(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("deadly")
-    stage.die(a)
-    stage.die(b)
+    await stage.change("deadly")
+    await stage.die(a)
+    await stage.die(b)
     assert c.heard == ["reject"]
-    assert "whoever loaded this file died of it" in stage.reload.rejected[0]
-    assert not stage.reload.busy
+    assert "2 workers died while they loaded this file" in stage.reload.rejected[0]
+    assert not stage.reload.lock.locked()
 
 
-def test_with_nobody_there_it_waits_for_somebody(stage: Stage) -> None:
+async def test_with_nobody_there_it_waits_for_somebody(stage: Stage) -> None:
     workers, stage.workers = stage.workers, []
-    stage.change("two", forced=True)
-    assert not stage.reload.busy
+    await stage.change("two", forced=True)
+    assert not stage.reload.lock.locked()
     stage.workers = workers[:1]
-    stage.reload.look_later()
+    stage.reload.staffed.set()
+    await stage.settle()
     assert workers[0].heard == ["prepare"]
 
 
-def test_one_that_never_answers_keeps_it_from_all_for_a_minute_and_is_named(stage: Stage) -> None:
+async def test_one_that_never_answers_keeps_it_from_all_and_is_named(stage: Stage) -> None:
     a, b, c = stage.workers
-    stage.change("two")
-    stage.prepared(a)
-    stage.prepared(b)
-    late = c.proposal
-    assert [seconds for seconds, _, timer in stage.clock.timers if not timer.cancelled] == [PATIENCE_S]
-    stage.clock.ring()
-    assert "worker 3 did not get it ready" in stage.reload.rejected[0]
-    assert stage.board.generation == 1
-    stage.change("three")
-    stage.prepared(a)
-    stage.prepared(b)
-    stage.reload.prepared(c, late)
-    assert stage.board.generation == 1, "that was for the proposal before"
-    stage.prepared(c)
-    assert (stage.board.generation, stage.reload.content) == (2, b"three")
+    await stage.change("two")
+    await stage.answer(a)
+    await stage.answer(b)
+    await stage.answer(c, raised=TimeoutError())
+    assert "worker 3 did not load this file within 60 s" in stage.reload.rejected[0]
+    assert stage.state.generation == 1
+    await stage.change("three")
+    await stage.answer(a)
+    await stage.answer(b, c)
+    assert (stage.state.generation, stage.reload.content) == (2, b"three")
 
 
-def test_a_file_that_is_gone_is_waited_for_and_missed_only_on_demand(stage: Stage) -> None:
+async def test_a_file_that_is_gone_is_waited_for_and_missed_only_on_demand(stage: Stage) -> None:
     a = stage.workers[0]
     stage.file.unlink()
-    stage.reload.look(forced=False)
+    await stage.look(forced=False)
     assert a.heard == []
-    stage.reload.look(forced=True)
+    await stage.look(forced=True)
     assert a.heard == ["reject"]
     assert "no such file" in stage.reload.rejected[0]
-    stage.change("one")
+    await stage.change("one")
     assert stage.reload.rejected, "what is in force came back; nothing to take up"
+
+
+async def test_one_that_starts_during_a_reload_builds_what_is_in_force_afterwards(stage: Stage) -> None:
+    a, b, c = stage.workers
+    await stage.change("two")
+    await stage.answer(a)
+    await stage.answer(b, c)
+    late = Worker(2)
+    catching_up = asyncio.create_task(stage.reload.catch_up(late))
+    await stage.settle()
+    assert late.told[0][:2] == ("prepare", b"two")
+    await stage.answer(late)
+    await catching_up
+    assert late.generation == 2
+    await stage.reload.catch_up(late)
+    assert late.heard == ["prepare"]
+
+
+async def test_what_a_worker_cannot_build_is_told_to_whoever_asked(stage: Stage) -> None:
+    late = Worker(2)
+    starting = asyncio.create_task(stage.reload.build(late, "start", b"bad", generation=1))
+    await stage.settle()
+    await stage.answer(late, errors=["bad"])
+    with pytest.raises(Rejected):
+        await starting
 
 
 def test_without_a_file_there_is_nothing_to_start_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors, match="no such file"):
-        Reload(str(tmp_path / "none"), SharedState(), Clock(), voters=list, over=lambda: None)
+        Reload(str(tmp_path / "none"), SharedState(), list, within=60)

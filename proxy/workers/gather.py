@@ -1,0 +1,52 @@
+"""The metrics of all workers, for the one that is asked for `/metrics` or `/status`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from proxy.telemetry import sums
+from proxy.workers.channel import ChannelClosed
+from proxy.workers.handle import WorkerHandle
+
+
+class MetricsGather:
+    """Asks all workers for their metrics, and keeps what the dead have counted.
+
+    What a worker counted after it was last asked is lost with it, as it would be with a single process.
+    """
+
+    def __init__(self, workers: Callable[[], list[WorkerHandle]], *, within: float) -> None:
+        self.restarts = 0
+        self._workers, self._within = workers, within
+        self._dead: list[sums.Family] = []
+
+    async def gather(self) -> tuple[list[dict[str, Any]], bytes]:
+        """A row for each worker, and a JSON list: the metrics of the dead, then of each row's worker (or null).
+
+        The last known metrics stand in for a worker that does not answer: they are old, but no counter goes back.
+        """
+        silent: set[WorkerHandle] = set()
+
+        async def collect(worker: WorkerHandle) -> None:
+            try:
+                worker.counts = (await worker.ask("collect", within=self._within)).load
+            except TimeoutError:
+                silent.add(worker)
+            except ChannelClosed:
+                pass
+
+        await asyncio.gather(*(collect(worker) for worker in self._workers() if worker.state == "serving"))
+        rows = [
+            {"worker": one.number, "pid": one.pid, "state": "silent" if one in silent else one.state}
+            for one in self._workers()
+        ]
+        counts = [json.dumps(self._dead).encode(), *(one.counts or b"null" for one in self._workers())]
+        return rows, b"[" + b",".join(counts) + b"]"
+
+    def lost(self, worker: WorkerHandle) -> None:
+        """A worker is gone. Keep its counters."""
+        if worker.counts:
+            self._dead = sums.bury(self._dead, json.loads(worker.counts)["metrics"])
