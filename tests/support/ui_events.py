@@ -32,6 +32,11 @@ TEXTS = st.text(min_size=1)
 ARGUMENTS = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-9, 9) | st.text(), max_size=3)
 
 
+def _usage(fresh, said, cached, thought):
+    """Counts that can be: what was thought is part of the output, what was cached part of the input."""
+    return Usage(fresh + cached, said + thought, cached, thought)
+
+
 @st.composite
 def answers(draw):
     """Events in an order that a backend may bring: parts of all kinds, calls interleaved, and an end."""
@@ -61,7 +66,7 @@ def answers(draw):
             waiting += [ToolCallDelta(index, piece) for piece in (arguments[:cut], arguments[cut:]) if piece]
         elif waiting:
             events.append(waiting.pop(0))
-    usage = draw(st.none() | st.builds(Usage, *[st.integers(0, 10**9)] * 4))
+    usage = draw(st.none() | st.builds(_usage, *[st.integers(0, 10**8)] * 4))
     if draw(st.booleans()):
         events += [*waiting, Finish(draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"])), usage)]
     else:
