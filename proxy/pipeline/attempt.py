@@ -175,7 +175,7 @@ class Attempt:
     async def _send_all(self, client: Client) -> Finish | Fault:
         now, record, clock = self._now, self._record, self._clock
         longest = self._answer_bytes
-        clock.begun()
+        clock.commit()
         clock.sending = True
         last = await self._send_held(client)
         if (end := last.terminal) is not None:
@@ -257,7 +257,7 @@ class Attempt:
         if isinstance(raised, ProxyError):
             return raised
         if isinstance(raised, asyncio.CancelledError):
-            return self._clock.caught()
+            return self._clock.cancelled_for()
         if isinstance(raised, ClientGone) or not isinstance(raised, Exception):
             return None
         record, backend = self._record, self.target.backend

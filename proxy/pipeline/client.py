@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.events import (
-    Batch,
-    Notice,
-)
+from proxy.events import Batch, Notice
 
 
 class ClientGone(Exception):
-    """The client has left. Nobody is there to be told."""
+    """The client has left, so nobody reads an answer or an error."""
 
 
 class ClientSlow(ClientGone):
-    """The client has taken nothing for `write_stall_s`, which is as good as gone."""
+    """The client has read nothing for `write_stall_s`, which counts as gone."""
 
 
 class Client(Protocol):
@@ -27,17 +24,17 @@ class Client(Protocol):
 
     bytes_out: int
 
-    async def send(self, batch: Batch) -> None:
-        """Write a batch, and wait for a client that is behind. Raises `ClientGone` when nobody takes it."""
-
     def announce(self, notices: Sequence[Notice]) -> None:
-        """Say beside the answer what its events say too, where the contract has no place for it. Before the first `send`."""
+        """Show notices beside the answer, for contracts whose streams have no place for them. Before the first `send`."""
+
+    async def send(self, batch: Batch) -> None:
+        """Write a batch, and wait while the client is behind. Raises `ClientGone` when nobody reads it."""
 
     def write(self, batch: Batch) -> bool:
-        """The same once something was sent, without waiting: true if `caught_up` is to be awaited."""
+        """Write a batch after the first, without waiting. True: await `caught_up` before the next."""
 
     async def caught_up(self) -> None:
         """Wait for a client that is behind. Raises `ClientGone` when it stays behind for too long."""
 
     def heartbeat(self) -> None:
-        """Say on silence that the answer is still being worked on. Never waits."""
+        """Show on silence that the answer is still coming. Never waits."""

@@ -67,7 +67,8 @@ class Exchange:
         try:
             with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._clock:
                 winner = await self._select.first(self._attempts(client.streaming, self._clock), self._clock)
-                self._committed()
+                if client.streaming and not self.plan.keeps_request:
+                    self._free_request()
                 await winner.flow(client)
         except ProxyError as error:
             record.finish(error.end, now(), error_code=error.code)
@@ -83,7 +84,7 @@ class Exchange:
         finally:
             self._clock = None
             if record.usage is None and record.first_content_at is not None:
-                record.usage = Usage(self._tokens_asked, record.content_events, estimated=True)
+                record.usage = self._estimated_usage()
 
     def _attempts(self, streaming: bool, clock: RequestClock) -> Iterator[Attempt]:
         """An attempt at each target that may be tried now, begun when it is asked for.
@@ -102,7 +103,7 @@ class Exchange:
             tried = True
             backend = pipeline.backends[target.backend]
             record.backend, record.upstream_model = target.backend, target.model
-            clock.share(self._first_timer(backend), len(plan.targets) - position)
+            clock.start_attempt(self._first_timer(backend), len(plan.targets) - position)
             yield Attempt(
                 backend,
                 target,
@@ -126,8 +127,11 @@ class Exchange:
         """
         return "whole_s" if not self.request.stream and backend.dialect else "first_token_s"
 
-    def _committed(self) -> None:
-        """No other target will be asked. The request may be megabytes, and is freed for as long as the answer takes."""
+    def _free_request(self) -> None:
+        """Keep of the request only how long it was: it may be megabytes, and the answer may take minutes."""
         self._tokens_asked = self.request.estimated_tokens()
-        if not self.plan.keeps_request:
-            self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, wire=None)
+        self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, wire=None)
+
+    def _estimated_usage(self) -> Usage:
+        """For an answer whose upstream counted nothing, or that broke off before it did."""
+        return Usage(self._tokens_asked or self.request.estimated_tokens(), self.record.content_events, estimated=True)
