@@ -40,7 +40,8 @@ from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.endpoints import EndpointTable
 from proxy.server.handler import Handler, Operation
 from proxy.server.listener import HANDLER
-from proxy.telemetry.log import log_request_end
+from proxy.telemetry.base import RecordSink
+from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.redact import Redactor, secrets_of
@@ -127,8 +128,8 @@ class RequestContext:
             record.finish("client_gone" if gone else "internal", self._clock())
         if record.status or record.end:  # pages for operators and lists leave no line
             record.finish("internal" if record.status >= 500 else "done", self._clock())
-            self._app.metrics.request_ended(record)
-            log_request_end(record)
+            for sink in self._app.sinks:
+                sink.ended(record)
 
     @property
     def limits(self) -> LimitSettings:
@@ -198,6 +199,7 @@ class App:
             "/status": Operation(self._status),
         }
         self.metrics = Metrics()
+        self.sinks: list[RecordSink] = [self.metrics, RequestLog()]
         self.redactor = Redactor()
         self.transport: Transport = HttpTransport(high_water=READ_AHEAD)
         self.metrics.watch_tick(lambda: self.transport.auto_tick_s)

@@ -161,10 +161,22 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     bytes: int = 0
 
 
-def log_request_end(record: StreamRecord) -> None:
-    """The one line that every request leaves behind (docs/reliability.md R7)."""
+class RequestLog:
+    """The record sink that writes one line for each request (docs/reliability.md R7)."""
+
+    def ended(self, record: StreamRecord) -> None:
+        """See `RecordSink`."""
+        line = _line(record)
+        level = _LEVEL_OF_END.get(record.end, "info")
+        if _request_end is None or structlog.contextvars.get_contextvars():
+            getattr(_log, level)("request_end", **msgspec.to_builtins(line))
+        else:
+            _request_end(level, line)
+
+
+def _line(record: StreamRecord) -> _RequestEnd:
     usage = record.usage
-    line = _RequestEnd(
+    return _RequestEnd(
         request_id=record.request_id,
         contract=record.contract,
         path=record.path,
@@ -188,11 +200,6 @@ def log_request_end(record: StreamRecord) -> None:
         duration_ms=_ms(record.duration_s),
         bytes=record.bytes_out,
     )
-    level = _LEVEL_OF_END.get(record.end, "info")
-    if _request_end is None or structlog.contextvars.get_contextvars():
-        getattr(_log, level)("request_end", **msgspec.to_builtins(line))
-    else:
-        _request_end(level, line)
 
 
 _request_end: Callable[[str, _RequestEnd], None] | None = None

@@ -145,8 +145,8 @@ class Metrics:
         """It is under way no more."""
         self._streams -= 1
 
-    def request_ended(self, record: StreamRecord) -> None:
-        """Account for a request that is over, also one that never became a stream."""
+    def ended(self, record: StreamRecord) -> None:
+        """See `RecordSink`. Counts requests that never became a stream too."""
         route, backend = self._routes.label(record.route), self._backends.label(record.backend)
         contract, status = self._contracts.label(record.contract), _status(record.final_status)
         self._requests.add(contract, route, backend, status)

@@ -98,7 +98,7 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
         await runner.listen(sock, prefix)
     running = Running(app, runner, ports[0], config)
     running.ollama_port = ports[-1] if len(ports) > 1 else 0
-    app.metrics = _Listening(app.metrics, running.records)
+    app.sinks.append(_Records(running.records))
     try:
         yield running
         await at_rest(app)
@@ -106,18 +106,14 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
         await runner.cleanup()
 
 
-class _Listening:
-    """The app's metrics, with an ear at every request's end."""
+class _Records:
+    """A record sink that keeps all."""
 
-    def __init__(self, metrics: object, records: list[StreamRecord]) -> None:
-        self._metrics, self._records = metrics, records
+    def __init__(self, records: list[StreamRecord]) -> None:
+        self._records = records
 
-    def request_ended(self, record: StreamRecord) -> None:
-        self._metrics.request_ended(record)
+    def ended(self, record: StreamRecord) -> None:
         self._records.append(record)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._metrics, name)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import structlog
 
 from proxy.events import Notice
 from proxy.request import Usage
-from proxy.telemetry.log import configure, log_request_end
+from proxy.telemetry.log import RequestLog, configure
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.redact import Redactor
 from proxy.wire.secret_shapes import Secrets
@@ -93,7 +93,7 @@ def test_r7_one_line_tells_the_whole_request(written):
     record.content(100.25, 1)
     record.content(101.0, 1)
     record.finish("upstream_truncated", 102.5, error_code="upstream_truncated")
-    log_request_end(record)
+    RequestLog().ended(record)
     line = written.last
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -129,13 +129,13 @@ def test_r7_one_line_tells_the_whole_request(written):
 def test_c01_the_level_and_status_follow_the_end(written, end, level, status):
     record = StreamRecord(request_id="r", started_at=0.0, status=200)
     record.finish(end, 1.0)
-    log_request_end(record)
+    RequestLog().ended(record)
     assert (written.last["level"], written.last["status"], written.last["end"]) == (level, status, end)
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=range(len(FORGERIES)))
 def test_h09_a_hostile_name_stays_one_json_object_on_one_line(written, forgery):
-    log_request_end(ended(model=forgery, path=forgery))
+    RequestLog().ended(ended(model=forgery, path=forgery))
     written.foreign("saw %s", forgery)
     structlog.get_logger().info(forgery, extra={forgery: [forgery]})
     assert len(written.lines) == 3
@@ -145,7 +145,7 @@ def test_h09_a_hostile_name_stays_one_json_object_on_one_line(written, forgery):
 
 
 def test_what_was_left_out_of_a_request_is_told_by_its_name(written):
-    log_request_end(ended(notices=[Notice("ignored_setting", "seed was left out", "seed"), Notice("x\n{}", "y")]))
+    RequestLog().ended(ended(notices=[Notice("ignored_setting", "seed was left out", "seed"), Notice("x\n{}", "y")]))
     assert written.last["notices"][0] == "ignored_setting: seed"
     assert "\n" not in written.last["notices"][1]
 
@@ -153,7 +153,7 @@ def test_what_was_left_out_of_a_request_is_told_by_its_name(written):
 @pytest.mark.parametrize("written", ["console"], indirect=True)
 @pytest.mark.parametrize("forgery", FORGERIES, ids=range(len(FORGERIES)))
 def test_h09_on_a_terminal_too(written, forgery):
-    log_request_end(ended(model=forgery))
+    RequestLog().ended(ended(model=forgery))
     structlog.get_logger().info(forgery)
     assert written.text.count("\n") == 2
     assert written.text.replace("\n", "").isprintable()
@@ -189,7 +189,7 @@ def test_i01_a_secret_is_masked_in_messages_fields_tracebacks_and_foreign_lines(
         log.exception("failed")
         logging.getLogger("litellm").exception("Error with %s", SECRET)
     warnings.showwarning(f"careful with {SECRET}", UserWarning, "f.py", 1)
-    log_request_end(ended(model=SECRET))
+    RequestLog().ended(ended(model=SECRET))
     assert SECRET[:12] not in written.text
     assert len(written.lines) == 5
     assert "ValueError" in written.lines[1]["exception"]

@@ -44,7 +44,7 @@ def samples(metrics: Metrics) -> dict[tuple, float]:
 
 def account(metrics: Metrics, record: StreamRecord) -> None:
     metrics.stream_started()
-    metrics.request_ended(record)
+    metrics.ended(record)
     metrics.stream_left()
 
 

@@ -21,7 +21,7 @@ def counted(requests: int, *, generation: int = 3, route: str = "default", secon
         record = StreamRecord(request_id=str(number), started_at=0.0, contract="chat", route=route, backend="far")
         record.status = 200
         record.finish("done", seconds)
-        metrics.request_ended(record)
+        metrics.ended(record)
     return metrics
 
 
@@ -63,7 +63,7 @@ def test_two_that_shared_the_requests_count_as_one_that_had_them_all() -> None:
     record = StreamRecord(request_id="x", started_at=0.0, contract="chat", route="default", backend="far", status=200)
     record.finish("done", 50.0)
     for _ in range(3):
-        one.request_ended(record)
+        one.ended(record)
     assert mine(sums.total(both, [])) == mine(sums.total([over_the_wire(one)], []))
 
 
