@@ -33,8 +33,8 @@ from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
 from proxy.policy.peers import FailedLogins, client_address
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Principal
 from proxy.routing.plan import Plan
+from proxy.routing.principal import Principal
 from proxy.routing.router import Router
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.endpoints import EndpointTable

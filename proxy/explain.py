@@ -16,12 +16,11 @@ from proxy.config.wording import nearest
 from proxy.contracts.base import Frontend, Head, registered
 from proxy.contracts.declared.frontend import DeclaredFrontend, declared
 from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsupported
-from proxy.policy.keys import ANONYMOUS
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Principal
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
 from proxy.routing.plan import Plan
+from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.routing.router import Router
 from proxy.server.endpoints import Binding, EndpointTable, RouteMatch, choose
 from proxy.transport import Request, Response
@@ -64,7 +63,7 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
         return None if keys else ANONYMOUS
     if name not in keys:
         raise Unauthorized(f"no key `{name}`{nearest(name, keys) if keys else ': the config lists none'}")
-    return Principal(name, tuple(keys[name].routes), tuple(keys[name].models))
+    return Principal.of(keys[name])
 
 
 class Judge:
@@ -182,9 +181,9 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "heartbeat_s": plan.heartbeat_s if plan else None,
         "delivery": {"tick_ms": _tick_ms(plan)} if plan else None,
         "on_cut": plan.on_cut if plan else None,
-        "dialect": plan.dialect if plan else None,
-        "errors": plan.errors if plan else None,
-        "reasoning_field": plan.reasoning_field if plan else None,
+        "dialect": plan.options.get("dialect") if plan else None,
+        "errors": plan.options.get("errors") if plan else None,
+        "reasoning_field": plan.options.get("reasoning_field") if plan else None,
         "parameters": {
             parameter.name: {"value": parameter.value, "origin": parameter.origin}
             for parameter in explanation.parameters
@@ -212,10 +211,10 @@ def as_text(explanation: Explanation) -> str:
         lines.append(("delivery", _delivery(plan)))
         lines.append(("when cut", plan.on_cut))
         if explanation.contract == "chat":
-            lines.append(("dialect", plan.dialect or "as the client asks"))
-            lines.append(("errors", plan.errors))
-        if plan.reasoning_field:
-            lines.append(("reasoning", plan.reasoning_field))
+            lines.append(("dialect", plan.options.get("dialect") or "as the client asks"))
+            lines.append(("errors", plan.options["errors"]))
+        if field := plan.options.get("reasoning_field"):
+            lines.append(("reasoning", field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
         lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.omissions])
     if error := explanation.error:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
+from proxy.routing.principal import SECRET_HEADERS
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -17,11 +18,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 NEVER_FORWARDED_HEADERS = frozenset(
     {
         # What identifies the client to this proxy, and what belongs to one connection.
-        "authorization",
-        "proxy-authorization",
-        "x-api-key",
-        "api-key",
-        "cookie",
+        *SECRET_HEADERS,
         "host",
         "accept",
         "accept-encoding",

@@ -229,6 +229,12 @@ class RouteSettings(Model):
         "backend of this dialect wrote it, else `reasoning_content`.",
     )
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the route says to the contract that is spoken: see `route_settings` of each frontend."""
+        said = {"dialect": self.dialect, "errors": self.errors, "reasoning_field": self.reasoning_field}
+        return {name: value for name, value in said.items() if value is not None}
+
     _name = field_validator("name")(check_name)
     _parameters = field_validator("set", "default")(check_parameters)
 

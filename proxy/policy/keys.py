@@ -15,12 +15,7 @@ from collections.abc import Mapping, Sequence
 from proxy.config.models import AuthSettings, KeySettings
 from proxy.errors import RateLimited, Unauthorized
 from proxy.policy.peers import FailedLogins
-from proxy.routing.conditions import Principal
-
-ANONYMOUS = Principal("anonymous")
-
-KEY_HEADERS = ("authorization", "x-api-key", "api-key")
-"""Where clients put keys: the OpenAI way, the Anthropic way, the Azure way."""
+from proxy.routing.principal import ANONYMOUS, KEY_HEADERS, Principal
 
 LONGEST_KEY = 4096
 
@@ -34,7 +29,7 @@ class KeyRing:
         self._known: dict[bytes, tuple[bytes, Principal]] = {}
         for key in live_keys(auth):
             digest = bytes.fromhex(key.digest)
-            self._known[digest] = (digest, Principal(key.name, tuple(key.routes), tuple(key.models)))
+            self._known[digest] = (digest, Principal.of(key))
 
     def identify(self, headers: Mapping[str, str], peer: str) -> Principal:
         """Who sent these headers. Raises `Unauthorized`, or `RateLimited` for a peer that keeps failing.

@@ -10,24 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import msgspec
-
 from proxy.config.models import MatchSettings, TokenRange
 from proxy.config.regex import linear_regex
 from proxy.request import Audio, ChatRequest, File, Image
+from proxy.routing.principal import SECRET_HEADERS, Principal
 
 Matcher = Callable[[str], bool]
 
 _SHOWN = 80  # characters of a request's value in a message
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
-
-
-class Principal(msgspec.Struct, frozen=True):
-    """Who asks: the key's name and what it may reach. Empty lists mean everything."""
-
-    name: str
-    routes: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
 
 
 class Facts:
@@ -176,7 +166,7 @@ def _key_name(facts: Facts) -> str | None:
 
 def _header(name: str, patterns: Sequence[str]) -> Condition:
     condition = _named(f"header {name}", patterns, lambda facts: facts.request.headers.get(name), public=False)
-    if name not in _SECRET_HEADERS:
+    if name not in SECRET_HEADERS:
         return condition
     return condition._replace(got=lambda facts: "(not shown)" if name in facts.request.headers else "nothing")
 

@@ -48,6 +48,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
     keeps_request: bool = False  # after the commit point, for whoever may ask again; it may be megabytes, for minutes
-    errors: str = "frame"  # contract chat: frame | frame+text | frame+abort
-    dialect: str | None = None  # contract chat: the route's choice of dialect
-    reasoning_field: str | None = None  # OpenAI Chat Completions: reasoning_content | reasoning | both
+    options: Mapping[str, Any] = {}  # what the route says to the contract that is spoken; the router does not read it

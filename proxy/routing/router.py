@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import structs
 
 from proxy.config.models import RouteSettings, ServerSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Condition, Facts, Matcher, Principal, any_of, conditions, is_glob, shown
+from proxy.routing.conditions import Condition, Facts, Matcher, any_of, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
+from proxy.routing.pick import PICKERS, Weighted
 from proxy.routing.plan import Plan, Target, Timers
+from proxy.routing.principal import Principal
+
+
+class _Candidate(NamedTuple):
+    """A target that is on, with the model it would be asked for. `problem` says why it may not be used, if so."""
+
+    target: Target
+    weight: float
+    problem: str
 
 
 class _Rule:
     """A route, compiled: its conditions, the targets that are on, and all of a plan that does not change."""
 
     __slots__ = (
-        "_draw_value",
+        "_constant",
         "_names_model",
         "_own_models",
+        "_picker",
+        "_targets",
+        "_weights",
         "conditions",
-        "fixed",
         "name",
         "off",
         "settings",
-        "targets",
         "template",
-        "weights",
     )
 
     def __init__(
@@ -38,77 +48,75 @@ class _Rule:
     ) -> None:
         timers = Timers(**settings.timeouts.over(defaults.timeouts).model_dump())
         on = [target for target in settings.to if target.backend in live]
+        tick_s = (settings.delivery or defaults.delivery).tick_s
         self.settings = settings
         self.name = settings.name
-        self._own_models = live
-        tick_s = (settings.delivery or defaults.delivery).tick_s
-        self.targets = tuple(Target(target.backend, target.model, timers.connect_s, tick_s) for target in on)
-        self.weights = tuple(target.weight for target in on) if settings.pick == "weighted" else ()
-        self.fixed = all(target.model for target in self.targets)
         self.off = {
             target.target: off.get(target.backend, "it is off") for target in settings.to if target.backend not in live
         }
-        self.conditions = (*self._live_condition(), *conditions(settings.match), self._key_condition())
+        self._own_models = live
+        self._targets = tuple(Target(target.backend, target.model, timers.connect_s, tick_s) for target in on)
+        self._weights = tuple(target.weight for target in on)
+        self._picker = PICKERS[settings.pick](settings)
+        self._constant = self._picker.constant and all(target.model for target in self._targets)
         self._names_model = _naming(settings.match.model or ())
-        self._draw_value = _draw_value(settings.sticky)
+        self.conditions = (*self._live_condition(), *conditions(settings.match), self._key_condition())
         self.template = Plan(
             route=settings.name,
-            targets=(),
+            targets=self._targets,
             timers=timers,
             set=settings.set,
             default=settings.default,
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
             tick_s=tick_s,
             on_cut=settings.on_cut,
-            errors=settings.errors,
-            dialect=settings.dialect,
-            reasoning_field=settings.reasoning_field,
+            options=settings.options,
         )
 
+    @property
+    def is_on(self) -> bool:
+        return bool(self._targets)
+
     def failing(self, facts: Facts) -> Condition | None:
-        """The first condition that does not hold; None when the rule takes the request."""
+        """The first condition that does not hold; `None` when the rule takes the request."""
         for condition in self.conditions:
             if not condition.holds(facts):
                 return condition
         return None
 
-    def candidates(self, facts: Facts) -> Iterator[tuple[Target, float, str]]:
-        """Each target that is on, resolved, with its weight and why it may not be used (empty: it may)."""
+    def plan(self, facts: Facts) -> Plan:
+        """What a request does that the rule takes. Raises `BadRequest` or `Forbidden` when no target is left."""
+        if self._constant and not (facts.principal and facts.principal.models):
+            return self.template
+        candidates = list(self.candidates(facts))
+        usable = [Weighted(target, weight) for target, weight, problem in candidates if not problem]
+        if not usable:
+            raise self._nothing_left(facts, [candidate.problem for candidate in candidates])
+        return structs.replace(self.template, targets=self._picker.order(usable, facts))
+
+    def candidates(self, facts: Facts) -> Iterator[_Candidate]:
+        """Each target that is on, in the order of the config."""
         asked, principal = facts.request.model, facts.principal
         permitted = any_of(principal.models) if principal is not None and principal.models else None
         tied = permitted is not None and asked is not None and permitted(asked) and self._names_model(asked)
-        for index, target in enumerate(self.targets):
-            weight = self.weights[index] if self.weights else 0.0
+        for target, weight in zip(self._targets, self._weights, strict=True):
             model = asked or self._own_models[target.backend]
             if not target.model and not model:
-                yield target, weight, _NO_MODEL
+                yield _Candidate(target, weight, _NO_MODEL)
                 continue
             resolved = target if target.model else structs.replace(target, model=model, asked=bool(asked))
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
-            yield resolved, weight, "" if allowed else _NOT_ALLOWED
+            yield _Candidate(resolved, weight, "" if allowed else _NOT_ALLOWED)
 
-    def chosen(self, facts: Facts) -> tuple[Target, ...]:
-        """The targets in the order they are tried. Raises `BadRequest` or `Forbidden` when none is left."""
-        if self.fixed and not self.weights and not (facts.principal and facts.principal.models):
-            return self.targets
+    def choices(self, facts: Facts) -> tuple[Choice, ...]:
+        """All targets of the rule in the order of the config, also those that are not used."""
         candidates = list(self.candidates(facts))
-        usable = [(target, weight) for target, weight, problem in candidates if not problem]
-        if not usable:
-            raise self._nothing_left(facts, [problem for _, _, problem in candidates])
-        first = self._drawn([weight for _, weight in usable], facts) if self.weights else 0
-        ordered = [usable[first], *usable[:first], *usable[first + 1 :]]
-        return tuple(target for target, _ in ordered)
-
-    def _drawn(self, weights: Sequence[float], facts: Facts) -> int:
-        """Which one the request draws: a pure hash, so it is the same on every replica and in `explain`."""
-        value = self._draw_value(facts) or facts.request.id
-        digest = blake2b(f"{self.name}\0{value}".encode("utf-8", "replace"), digest_size=8).digest()
-        point = int.from_bytes(digest) / 2**64 * sum(weights)
-        for index, weight in enumerate(weights):
-            point -= weight
-            if point < 0:
-                return index
-        return 0  # all weights left are 0
+        usable = [Weighted(target, weight) for target, weight, problem in candidates if not problem]
+        shares = iter(self._picker.shares(usable))
+        return (
+            *(Choice(str(target), 0.0 if problem else next(shares), problem) for target, _, problem in candidates),
+            *(Choice(name, 0.0, f"off: {why}") for name, why in self.off.items()),
+        )
 
     def _nothing_left(self, facts: Facts, problems: Sequence[str]) -> ProxyError:
         if _NOT_ALLOWED in problems:
@@ -119,8 +127,8 @@ class _Rule:
         )
 
     def _live_condition(self) -> tuple[Condition, ...]:
-        """None of the targets on: the rule matches nothing, and says so."""
-        if self.targets:
+        """A rule whose targets are all off matches nothing, and says so."""
+        if self._targets:
             return ()
         why = ", ".join(dict.fromkeys(f"backend {name.partition('/')[0]}: {why}" for name, why in self.off.items()))
         return (Condition("off", "a backend that is on", lambda _: False, lambda _: why, public=False),)
@@ -141,7 +149,7 @@ class Router:
     """The routes of one config.
 
     `live` are the backends that are on, each with the model it answers with when neither target nor request
-    names one ("" when it needs to be told); `off` says why the others are not.
+    names one ("" if it has none); `off` says why the others are not.
     """
 
     def __init__(
@@ -158,7 +166,7 @@ class Router:
     def plan(self, request: ChatRequest, principal: Principal | None = None) -> Plan:
         """What this request does. Raises `NoRoute`, `Forbidden` or `BadRequest`, each saying what would help."""
         facts = Facts(request, principal)
-        return self._planned(self._rule(facts), facts)
+        return self._rule(facts).plan(facts)
 
     def explain(self, request: ChatRequest, principal: Principal | None = None) -> Explanation:
         """The same decision as `plan`, by the same code, with its reasons."""
@@ -169,7 +177,7 @@ class Router:
         error: ProxyError | None = None
         try:
             rule = self._rule(facts, skipped)
-            plan = self._planned(rule, facts)
+            plan = rule.plan(facts)
         except ProxyError as reason:
             error = reason
         return Explanation(
@@ -179,7 +187,7 @@ class Router:
             key=principal.name if principal else None,
             skipped=tuple(skipped),
             route=rule.name if rule else None,
-            choices=_choices(rule, facts) if rule else (),
+            choices=rule.choices(facts) if rule else (),
             plan=plan,
             parameters=tuple(parameters(plan, request)) if plan else (),
             error=error,
@@ -189,7 +197,7 @@ class Router:
         """The models that `principal` may name, in the order of the rules."""
         found: dict[str, None] = {}
         for rule in self._rules:
-            if not rule.targets or (principal and principal.routes and rule.name not in principal.routes):
+            if not rule.is_on or (principal and principal.routes and rule.name not in principal.routes):
                 continue
             found |= dict.fromkeys(_models(rule, principal))
         return list(found)
@@ -203,25 +211,8 @@ class Router:
                 skipped.append(Skipped(rule.name, condition.name, condition.wanted, condition.got(facts)))
         raise self._no_route(facts)
 
-    @staticmethod
-    def _planned(rule: _Rule, facts: Facts) -> Plan:
-        plan = rule.template
-        return Plan(
-            route=plan.route,
-            targets=rule.chosen(facts),
-            timers=plan.timers,
-            set=plan.set,
-            default=plan.default,
-            heartbeat_s=plan.heartbeat_s,
-            tick_s=plan.tick_s,
-            on_cut=plan.on_cut,
-            errors=plan.errors,
-            dialect=plan.dialect,
-            reasoning_field=plan.reasoning_field,
-        )
-
     def _no_route(self, facts: Facts) -> ProxyError:
-        """Names the rule that came closest, and what it misses, as far as that is a client's business."""
+        """Names the rule that came closest, and what it misses, as far as a client may know that."""
         request = facts.request
         what = (
             f"model `{shown(request.model)}`" if request.model else f"{request.path or 'this request'} without a model"
@@ -252,34 +243,17 @@ def _misses(condition: Condition, facts: Facts) -> str:
     return f"which wants {condition.name} {condition.wanted} and got {condition.got(facts)}"
 
 
-def _choices(rule: _Rule, facts: Facts) -> tuple[Choice, ...]:
-    """All targets of the rule as the file lists them, also those not used."""
-    candidates = list(rule.candidates(facts))
-    total = sum(weight for _, weight, problem in candidates if not problem)
-    usable = [target for target, _, problem in candidates if not problem]
-    found = []
-    for target, weight, problem in candidates:
-        if problem:
-            share = 0.0
-        elif rule.weights and total:
-            share = weight / total
-        else:
-            share = 1.0 if target is usable[0] else 0.0
-        found.append(Choice(str(target), share, problem))
-    return (*found, *(Choice(name, 0.0, f"off: {why}") for name, why in rule.off.items()))
-
-
 def _models(rule: _Rule, principal: Principal | None) -> Iterator[str]:
     """What a client can ask this rule for: the names it matches, else those of its targets."""
     names = [pattern for pattern in rule.settings.match.model or () if not is_glob(pattern)]
     for name in names:
         request = ChatRequest(id="", contract="", dialect="", messages=(), model=name)
-        if any(not problem for _, _, problem in rule.candidates(Facts(request, principal))):
+        if any(not candidate.problem for candidate in rule.candidates(Facts(request, principal))):
             yield name
     if names:
         return
-    nobody_asked = ChatRequest(id="", contract="", dialect="", messages=())
-    for target, _, problem in rule.candidates(Facts(nobody_asked, principal)):
+    without_model = ChatRequest(id="", contract="", dialect="", messages=())
+    for target, _, problem in rule.candidates(Facts(without_model, principal)):
         if not problem:
             yield target.model
             yield str(target)
@@ -294,27 +268,3 @@ def _named(route: RouteSettings) -> Iterator[str]:
 def _naming(patterns: Sequence[str]) -> Matcher:
     """Whether the rule's author named this model. A bare `*` takes every model and names none."""
     return any_of(tuple(pattern for pattern in patterns if pattern.strip("*?")))
-
-
-def _draw_value(sticky: str | None) -> Callable[[Facts], str | None]:
-    """What decides a weighted draw; without a value it is the request's id."""
-    match sticky:
-        case None:
-            return lambda _: None
-        case "key":
-            return lambda facts: facts.principal.name if facts.principal else None
-        case "user":
-            return lambda facts: facts.request.user
-        case "conversation":
-            return lambda facts: _conversation(facts.request)
-        case _:
-            header = sticky.removeprefix("header:").lower()
-            return lambda facts: facts.request.headers.get(header)
-
-
-def _conversation(request: ChatRequest) -> str | None:
-    """What stays the same from turn to turn: an id the client gives, else how the conversation began."""
-    for name in ("conversation_id", "thread_id", "session_id", "chat_id"):
-        if isinstance(found := request.metadata.get(name), str) and found:
-            return found
-    return next((message.text[:4096] for message in request.messages if message.role == "user"), None)

@@ -37,8 +37,8 @@ from proxy.errors import (
 from proxy.events import Batch, Fault
 from proxy.pipeline.client import ClientGone
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Principal
 from proxy.routing.plan import Plan
+from proxy.routing.principal import Principal
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.endpoints import Binding, EndpointTable, RouteMatch, choose, guess_from_head
 from proxy.server.listener import SERVER
@@ -234,8 +234,7 @@ class _Call:
         request = frontend.decode(body, head)
         visit.describe(contract=frontend.name, path=self._path, request=request)
         plan = visit.plan(request)
-        options = {"dialect": plan.dialect, "errors": plan.errors, "reasoning_field": plan.reasoning_field}
-        head = msgspec.structs.replace(head, options=options)
+        head = msgspec.structs.replace(head, options=plan.options)
         encoder = frontend.encoder(request, head)
         if isinstance(encoder, Reply):
             return self._reply(encoder)

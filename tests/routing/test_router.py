@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from proxy.config.models import RouteSettings, ServerSettings, TimeoutSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool
-from proxy.routing.conditions import Principal, any_of
+from proxy.routing.conditions import any_of
 from proxy.routing.plan import Plan, Timers
+from proxy.routing.principal import Principal
 from proxy.routing.router import Router
 
 LIVE = {"a": "", "b": "", "any": "", "echo": "echo"}  # the last needs no model named
@@ -145,7 +146,7 @@ def test_a_plan_carries_all_that_the_route_and_the_server_say():
     plan = app.plan(request())
     assert plan == Plan(
         route="r", targets=plan.targets, timers=Timers(connect_s=2, token_gap_s=9), set={"temperature": 0.7},
-        default={"top_p": 1}, heartbeat_s=3.0, on_cut="error", errors="frame+text", dialect="json",
+        default={"top_p": 1}, heartbeat_s=3.0, on_cut="error", options={"errors": "frame+text", "dialect": "json"},
     )  # fmt: skip
     assert [(t.backend, t.model, t.connect_s) for t in plan.targets] == [
         ("a", "m", 2.0),

@@ -1,0 +1,32 @@
+"""Who asks, and the headers that say so."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+from proxy.config.models import KeySettings
+
+KEY_HEADERS = ("authorization", "x-api-key", "api-key")
+"""Where clients put keys: as OpenAI, Anthropic and Azure do."""
+
+SECRET_HEADERS = frozenset({*KEY_HEADERS, "proxy-authorization", "cookie"})
+"""Request headers whose values are never shown and never forwarded."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks: the key's name and what it may reach. Empty means everything."""
+
+    name: str
+    routes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, key: KeySettings) -> Self:
+        """Whoever presents this key."""
+        return cls(key.name, tuple(key.routes), tuple(key.models))
+
+
+ANONYMOUS = Principal("anonymous")
+"""Whoever asks where no keys are asked for."""
