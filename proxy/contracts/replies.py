@@ -18,6 +18,7 @@ LIVE: Mapping[str, str] = {"Cache-Control": "no-cache, no-transform", "X-Accel-B
 
 EVENT_STREAM: Mapping[str, str] = {"Content-Type": "text/event-stream; charset=utf-8", **LIVE}
 JSON: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+TEXT: Mapping[str, str] = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 
 
 def error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[str, str]:

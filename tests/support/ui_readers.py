@@ -147,6 +147,7 @@ class RunReader(_Reader):
         self.calls = {}
         self.open_calls = []
         self.run = None
+        self.messages = None  # of a snapshot
 
     def chunk(self, kind, chunk):
         assert self.run or kind in ("RUN_STARTED", "RUN_ERROR"), "the first event starts the run"
@@ -196,6 +197,10 @@ class RunReader(_Reader):
                 reason = chunk.get("metadata", {}).get("finishReason", "stop")
                 self.events.append(Finish(reason, _usage((chunk.get("usage") or [None])[0])))
                 self.ended = True
+            case "MESSAGES_SNAPSHOT":  # the reducer replaces its messages, calls and all
+                assert self.text is None
+                assert self.span is None
+                self.messages = chunk["messages"]
             case "RUN_ERROR":
                 assert self.text is None
                 self.events.append(Fault(ProxyError(chunk["message"], code=chunk["code"])))

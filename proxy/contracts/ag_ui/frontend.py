@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import msgspec
+
 from proxy.contracts.ag_ui.request import decode_request
 from proxy.contracts.ag_ui.writer import AGUIWriter, Run, failure
 from proxy.contracts.base import Encoder, Endpoint, Head, Reply
@@ -25,17 +27,19 @@ class AgUiFrontend(NoModels):
     def encoder(self, request: ChatRequest, head: Head) -> Encoder:
         """The writer for a run. Clients of 0.0.x name their version in the query: `?protocolVersion=0.0.59`."""
         named = request.wire or {}
+        messages = named.get("messages")
         run = Run(
             thread_id=named.get("threadId") or str(uuid4()),
             run_id=named.get("runId") or str(uuid4()),
             parent_run_id=named.get("parentRunId"),
             version=named.get("protocolVersion") or head.query.get("protocolVersion"),
+            messages=msgspec.json.encode(messages) if messages else b"",
         )
-        # A client may repeat the request's id, and would then append this answer to an earlier one.
-        return AGUIWriter(run, message_id=str(uuid4()), request_id=request.id)
+        # Not the request's id: a client may repeat that, and would then append this answer to an earlier one.
+        return AGUIWriter(run, message_id=str(uuid4()))
 
-    def failure(self, error: ProxyError, head: Head) -> Reply:
-        return failure(error, head.id)
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
+        return failure(error)
 
 
 FRONTEND = AgUiFrontend()

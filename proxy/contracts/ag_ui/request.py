@@ -38,7 +38,8 @@ _MEDIA = {"image": "image/*", "audio": "audio/*", "video": "video/*", "document"
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
     """Read a run's input. Raises `BadRequest` that says what is wrong and where. Unknown fields are ignored.
 
-    `wire` keeps the fields that the answer needs: the ids of thread and run, and the client's protocol version.
+    `wire` keeps the fields that the answer needs: the ids of thread and run, the client's protocol version, and the
+    messages.
     """
     fields = parse_object(body)
     props = fields.get("forwardedProps")
@@ -67,7 +68,8 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
             name: value
             for name in ("threadId", "runId", "parentRunId", "protocolVersion")
             if (value := get_string(fields, name)) is not None
-        },
+        }
+        | {"messages": messages},
     )
 
 

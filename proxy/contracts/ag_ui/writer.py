@@ -4,6 +4,10 @@ https://docs.ag-ui.com/concepts/events. Each event is one JSON object without nu
 the end, not even `[DONE]`, which clients take for broken JSON. A client fails its whole run at an event that it does
 not know, and clients of 0.0.x do not name their version: they get the events that all versions since 0.0.37 know, and
 a client that names its version gets more.
+
+A client may run the tools of all calls in its messages as soon as a run has ended, also after `RUN_ERROR` and without
+`TOOL_CALL_END` (CopilotKit does). So a run that fails with calls sends `MESSAGES_SNAPSHOT` first: the conversation
+without these calls. Versions 0.0.37 to 1.0 of the client then drop them (tried: 0.0.37, 0.0.40, 0.0.45, 0.0.52, 0.0.59, 1.0).
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import Any, assert_never
 import msgspec
 
 from proxy.contracts.base import Reply
-from proxy.contracts.replies import EVENT_STREAM, encode_error, error_headers
+from proxy.contracts.replies import EVENT_STREAM, TEXT, error_headers
 from proxy.errors import BrokenToolCall, InternalError, ProxyError
 from proxy.events import (
     Batch,
@@ -37,7 +41,7 @@ from proxy.request import Answer, Usage
 from proxy.wire.json_text import json_line, json_string
 from proxy.wire.omissions import notice_json
 from proxy.wire.sse import PING
-from proxy.wire.text import error_line
+from proxy.wire.text import error_line, mended
 from proxy.wire.usage import camel_counts
 
 PROTOCOL_VERSION = "1.0"
@@ -50,12 +54,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a request that its answer repeats. `version` is the client's protocol version, if it names one."""
+    """The fields of a request that its answer repeats. `version` is the client's protocol version, if it names one.
+
+    `messages` are the request's messages as a JSON array; empty if they are not known.
+    """
 
     thread_id: str
     run_id: str
     parent_run_id: str | None = None
     version: str | None = None
+    messages: bytes = b""
 
 
 class _Call:
@@ -90,9 +98,8 @@ class AGUIWriter:
     early = False
     abort_on_fault = False
 
-    def __init__(self, run: Run, *, message_id: str, request_id: str = "") -> None:
+    def __init__(self, run: Run, *, message_id: str) -> None:
         self._run = run
-        self._request_id = request_id
         version = _numbers(run.version)
         self._is_v1 = version >= (1, 0)
         self._reasoning = _reasoning_events(version)
@@ -107,6 +114,9 @@ class AGUIWriter:
         self._thought = b""  # the id of the open reasoning
         self._thought_head = b""  # the beginning of each of its delta events
         self._signature = ""
+        self._written: list[dict[str, Any]] = []  # the messages of this answer, for a snapshot
+        self._text: list[str] = []  # the pieces of its text
+        self._thought_text: list[str] = []  # and of the open reasoning
         self._calls: dict[int, _Call] = {}
         self._unsent = b""
 
@@ -129,13 +139,14 @@ class AGUIWriter:
         return self.failure(InternalError("a run is always streamed"))
 
     def failure(self, error: ProxyError) -> Reply:
-        return failure(error, self._request_id)
+        return failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
             case TextDelta(text) | RefusalDelta(text):  # the protocol has no refusals, so a refusal is text
                 if not text:
                     return b""
+                self._text.append(text)
                 if self._open == "text":
                     return b"%b%b%b" % (self._text_head, json_string(text), _TAIL)
                 return b"%b%b%b%b" % (self._begin_text(), self._text_head, json_string(text), _TAIL)
@@ -143,6 +154,7 @@ class AGUIWriter:
                 if not text or not self._reasoning:
                     return b""
                 begin = b"" if self._open == "reasoning" and not self._signature else self._begin_reasoning()
+                self._thought_text.append(text)
                 return b"%b%b%b%b" % (begin, self._thought_head, json_string(text), _TAIL)
             case ToolCallDelta(index, arguments):
                 call = self._calls.get(index)
@@ -184,16 +196,21 @@ class AGUIWriter:
     def _begin_text(self) -> bytes:
         closed = self._close()
         self._open = "text"
+        if len(self._text) == 1:
+            self._written.append({"id": self._id, "role": "assistant", "content": self._text})
         return b'%bdata: {"type":"TEXT_MESSAGE_START","messageId":%b,"role":"assistant"}\n\n' % (closed, self._message)
 
     def _begin_reasoning(self) -> bytes:
         closed = self._close()
         self._open = "reasoning"
         self._thoughts += 1
-        self._thought = json_string(f"{self._id}-reasoning-{self._thoughts}")
+        self._thought_text = []
+        id_ = f"{self._id}-reasoning-{self._thoughts}"
+        self._thought = json_string(id_)
         if self._reasoning == "THINKING":
             self._thought_head = b'data: {"type":"THINKING_TEXT_MESSAGE_CONTENT","delta":'
             return closed + b'data: {"type":"THINKING_START"}\n\ndata: {"type":"THINKING_TEXT_MESSAGE_START"}\n\n'
+        self._written.append({"id": id_, "role": "reasoning", "content": self._thought_text})
         self._thought_head = b'data: {"type":"REASONING_MESSAGE_CONTENT","messageId":%b,"delta":' % self._thought
         return (
             b'%bdata: {"type":"REASONING_START","messageId":%b}\n\n'
@@ -224,6 +241,7 @@ class AGUIWriter:
             signature = (
                 b'data: {"type":"REASONING_ENCRYPTED_VALUE","subtype":"message","entityId":%b,"encryptedValue":%b}\n\n'
             ) % (self._thought, json_string(self._signature))
+            self._written[-1]["encryptedValue"] = self._signature
             self._signature = ""
         return (
             b'data: {"type":"REASONING_MESSAGE_END","messageId":%b}\n\n'
@@ -272,7 +290,15 @@ class AGUIWriter:
         end: dict[str, Any] = {"type": "RUN_ERROR", "message": error_line(error), "code": error.code}
         if self._is_v1:
             end |= self._usage(usage)
-        return self._unsent + self._close() + _frame(end)
+        return b"".join([self._unsent, self._close(), self._without_calls(), _frame(end)])
+
+    def _without_calls(self) -> bytes:
+        """The conversation and this answer without its calls, so that no client runs them; nothing if it has none."""
+        if not self._calls or not self._run.messages:
+            return b""
+        written = [{**message, "content": mended("".join(message["content"]))} for message in self._written]
+        messages = self._run.messages if not written else b"%b,%b" % (self._run.messages[:-1], _encode(written)[1:])
+        return b'data: {"type":"MESSAGES_SNAPSHOT","messages":%b}\n\n' % messages
 
     def _usage(self, usage: Usage | None) -> dict[str, Any]:
         if usage is None:
@@ -295,9 +321,9 @@ def _reasoning_events(version: tuple[int, ...]) -> str:
     return "THINKING" if version >= (0, 0, 37) else ""
 
 
-def failure(error: ProxyError, request_id: str) -> Reply:
-    """An error instead of a run. The client raises `HTTP <status>: <body>` and keeps the body's JSON as `payload`."""
-    return Reply(error.status, encode_error(error, request_id), error_headers(error))
+def failure(error: ProxyError) -> Reply:
+    """An error instead of a run. Pages show the client's `HTTP <status>: <body>`, so the body is a sentence, not JSON."""
+    return Reply(error.status, error_line(error).encode(), error_headers(error, TEXT))
 
 
 def _custom(name: bytes, fields: bytes) -> bytes:

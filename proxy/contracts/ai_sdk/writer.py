@@ -15,7 +15,7 @@ import msgspec
 
 from proxy.contracts.ai_sdk.request import SIGNATURE_KEY
 from proxy.contracts.base import Reply
-from proxy.contracts.replies import EVENT_STREAM, JSON, error_headers
+from proxy.contracts.replies import EVENT_STREAM, JSON, TEXT, error_headers
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -46,8 +46,6 @@ PING = b": keep-alive\n\n"
 """The heartbeat that the SDK's own server sends."""
 
 NOT_JSON = "The model wrote arguments that are no JSON."
-
-_TEXT = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 
 _START = b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\n'
 _STEP_END = b'data: {"type":"finish-step"}\n\n'
@@ -262,4 +260,4 @@ def _metadata(model: str, usage: Usage | None) -> dict[str, Any]:
 
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer. The hooks show the body as `error.message`, so it is a sentence and not JSON."""
-    return Reply(error.status, error_line(error).encode(), error_headers(error, _TEXT))
+    return Reply(error.status, error_line(error).encode(), error_headers(error, TEXT))

@@ -8,8 +8,8 @@ import pytest
 
 from proxy.contracts.ag_ui.frontend import FRONTEND
 from proxy.contracts.base import Endpoint, Head
-from proxy.errors import RateLimited, Unauthorized
-from proxy.events import Batch, Finish, ReasoningDelta, Start, TextDelta
+from proxy.errors import RateLimited, Unauthorized, UpstreamTruncated
+from proxy.events import Batch, Fault, Finish, ReasoningDelta, Start, TextDelta, ToolCallDelta, ToolCallStart
 from proxy.request import Answer
 from tests.support.ui_readers import RunReader
 
@@ -74,23 +74,26 @@ def test_a_client_may_say_its_version_in_the_query(fields, query, event):
     assert types[1] == (event or "RUN_FINISHED")
 
 
-def test_a_failure_is_a_status_with_a_json_body():
+def test_C5_a_failure_before_the_run_is_a_status_and_a_sentence():
+    """Pages show the client's `HTTP 429: <body>` as it is."""
     for reply in (
-        FRONTEND.failure(RateLimited("slow", retry_after=1.2), head()),
-        encoder().failure(RateLimited("slow", retry_after=1.2)),
+        FRONTEND.failure(RateLimited("slow\n", retry_after=1.2), head()),
+        encoder().failure(RateLimited("slow\n", retry_after=1.2)),
     ):
         assert reply.status == 429
-        assert reply.headers == {"Content-Type": "application/json", "Cache-Control": "no-store", "Retry-After": "2"}
-        assert json.loads(reply.body)["error"] == {
-            "message": "slow",
-            "type": "rate_limit_error",
-            "code": "rate_limited",
-            "retryable": True,
-            "request_id": "req-1",
-        }
+        assert reply.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert (reply.headers["Cache-Control"], reply.headers["Retry-After"]) == ("no-store", "2")
+        assert reply.body == b"slow"
     assert FRONTEND.failure(Unauthorized("no key"), head()).headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_run_is_never_unstreamed():
     assert FRONTEND.decode(json.dumps({**INPUT, "stream": False}).encode(), head()).stream
     assert encoder().whole(Answer()).status == 500
+
+
+def test_C3_a_failed_run_gives_back_the_conversation_of_its_request():
+    calls = Batch(
+        [Start("", ""), ToolCallStart(0, "c", "pay"), ToolCallDelta(0, "{}"), Fault(UpstreamTruncated("cut"))]
+    )
+    assert RunReader().read(encoder().feed(calls)).messages == INPUT["messages"]

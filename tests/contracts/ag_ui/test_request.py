@@ -53,7 +53,8 @@ def test_what_an_http_agent_sends_is_read():
     assert (request.model, request.params) == ("m", {"temperature": 0.5, "tool_choice": "auto"})
     assert (request.user, request.metadata, request.headers) == ("u", {"b": 2}, {"x-team": "a"})
     assert request.tools == (Tool("f", "d", {"type": "object"}), Tool("g"))
-    assert request.wire == {"threadId": "t", "runId": "r", "parentRunId": "p", "protocolVersion": "1.0"}
+    names = {"threadId": "t", "runId": "r", "parentRunId": "p", "protocolVersion": "1.0"}
+    assert request.wire == {**names, "messages": [HI]}
     assert request.stream
 
 

@@ -82,6 +82,62 @@ def test_a_call_whose_arguments_are_no_json_is_never_ended(version, before):
     assert "TOOL_CALL_END" not in reader.types
 
 
+ASKED = [{"id": "1", "role": "user", "content": "hi"}]
+SAID_THEN_CALLED = [
+    Start("", ""),
+    ReasoningDelta("hm"),
+    TextDelta("a"),
+    TextDelta("b\ud83d"),
+    ToolCallStart(0, "c", "pay"),
+]
+ANSWER = {"id": "msg-1", "role": "assistant", "content": "ab\ufffd"}
+
+
+def failed(events, version="1.0", messages=ASKED):
+    run = Run(thread_id="t", run_id="r", version=version, messages=json.dumps(messages).encode() if messages else b"")
+    return RunReader(version).read(AGUIWriter(run, message_id="msg-1").feed(Batch([*events, Fault(CUT)])))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("arguments", [["{}"], ['{"a":', "1}"], ['{"a":'], []])
+def test_C3_a_failed_run_takes_its_calls_back_before_it_says_so(version, arguments):
+    """Clients run a call of a run that has ended once its arguments are JSON, `TOOL_CALL_END` or not."""
+    reader = failed([*SAID_THEN_CALLED, *[ToolCallDelta(0, piece) for piece in arguments]], version)
+    thought = {"id": "msg-1-reasoning-1", "role": "reasoning", "content": "hm"}
+    assert reader.messages == [*ASKED, *([thought] if version in ("1.0", "0.0.59") else []), ANSWER]
+    assert reader.types[-2:] == ["MESSAGES_SNAPSHOT", "RUN_ERROR"]
+    assert "TOOL_CALL_END" not in reader.types
+
+
+def test_C3_a_failed_run_keeps_the_signature_of_its_reasoning():
+    events = [Start("", ""), ReasoningDelta("hm"), ReasoningSignature("s"), ToolCallStart(0, "c", "pay")]
+    assert failed(events).messages[1:] == [
+        {"id": "msg-1-reasoning-1", "role": "reasoning", "content": "hm", "encryptedValue": "s"}
+    ]
+
+
+def test_C3_a_failed_run_of_nothing_but_calls_leaves_what_was_asked():
+    assert failed([Start("", ""), ToolCallStart(0, "c", "pay"), ToolCallDelta(0, "{}")]).messages == ASKED
+
+
+@pytest.mark.parametrize("events", [SAID_THEN_CALLED[:-1], [Start("", "")], []])
+def test_C3_a_failed_run_without_calls_has_nothing_to_take_back(events):
+    assert failed(events).messages is None
+
+
+def test_C3_a_call_that_was_no_json_is_taken_back_too():
+    run = Run(thread_id="t", run_id="r", messages=json.dumps(ASKED).encode())
+    writer = AGUIWriter(run, message_id="msg-1")
+    events = [*SAID_THEN_CALLED, ToolCallDelta(0, '{"a":')]
+    with pytest.raises(BrokenToolCall) as broken:
+        writer.feed(Batch([*events, Finish("length")]))
+    assert RunReader().read(writer.feed(Batch([Fault(broken.value)]))).messages == [*ASKED, ANSWER]
+
+
+def test_C3_a_run_that_ended_well_keeps_its_calls():
+    assert b"SNAPSHOT" not in written([*SAID_THEN_CALLED, ToolCallDelta(0, "{}"), Finish("tool_calls")])
+
+
 def test_a_message_and_its_calls_are_one_message():
     events = [Start("", ""), ToolCallStart(0, "c", "f"), TextDelta("after"), Finish("tool_calls")]
     frames = [json.loads(frame[6:]) for frame in written(events).decode().split("\n\n") if frame]

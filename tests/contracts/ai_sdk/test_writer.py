@@ -8,6 +8,7 @@ from proxy.contracts.ai_sdk.writer import PING, AISDKWriter, failure, whole_mess
 from proxy.errors import UpstreamFailed
 from proxy.events import (
     Batch,
+    Fault,
     Finish,
     ReasoningDelta,
     ReasoningSignature,
@@ -17,7 +18,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer, ToolCall, Usage
-from tests.support.ui_events import EXAMPLES, carried
+from tests.support.ui_events import CUT, EXAMPLES, carried
 from tests.support.ui_readers import UiMessageReader
 
 
@@ -148,3 +149,12 @@ def test_a_whole_answer_is_one_ui_message():
 
 def test_an_error_before_the_stream_is_a_sentence():
     assert failure(UpstreamFailed("slow\ndown", status=429)).body == b"slow down"
+
+
+@pytest.mark.parametrize("pieces", [["{}"], ['{"a":', "1}"], ['{"a":'], []])
+def test_C3_an_answer_that_fails_makes_no_call_available(pieces):
+    """The client runs a tool at `tool-input-available`; until then its part is one that is still streaming."""
+    calls = [ToolCallStart(0, "c", "pay"), *[ToolCallDelta(0, piece) for piece in pieces]]
+    reader = UiMessageReader().read(written([Start("", ""), TextDelta("a"), *calls, Fault(CUT)]))
+    assert reader.types[-1] == "error"
+    assert not {"tool-input-available", "tool-input-error", "finish"} & set(reader.types)

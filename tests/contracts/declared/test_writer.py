@@ -603,3 +603,9 @@ def test_every_template_of_a_stream_is_written_by_something():
     """A template that the settings know and the writer does not would be silently left out."""
     declared = CONTRACTS["events"]
     assert set(declared.frames) == set(STREAM_TEMPLATES)
+
+
+def test_C3_an_answer_that_fails_tells_no_whole_call():
+    declared = response("token: {t: $text}\ntool_call: {run: $name, a: $arguments}\nerror: {e: $message}")
+    calls = [ToolCallStart(0, "c", "pay"), ToolCallDelta(0, "{}")]
+    assert written(declared, *calls, Fault(UpstreamTruncated("cut"))) == b'data: {"e":"cut"}\n\n'

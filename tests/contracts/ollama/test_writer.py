@@ -379,3 +379,11 @@ def test_what_lines_have_in_common_is_encoded_once_a_second():
     for _ in range(100):
         out.feed(Batch([TextDelta("a")]))
     assert out._until_second is common
+
+
+@pytest.mark.parametrize("pieces", [["{}"], ['{"a":', "1}"], ['{"a":'], []])
+def test_C3_an_answer_that_fails_tells_no_call(pieces):
+    calls = [ToolCallStart(0, "c", "pay"), *[ToolCallDelta(0, piece) for piece in pieces]]
+    stream = written([Start("", "m"), TextDelta("a"), *calls, Fault(CUT)])
+    assert b"tool_calls" not in stream
+    assert stream.splitlines()[-1].startswith(b'{"error":')
