@@ -69,7 +69,7 @@ def test_check_says_what_is_on_and_what_is_off():
     assert result.exit_code == 0
     assert result.stderr == ""
     assert result.stdout.splitlines() == [
-        "config.yaml:6:55: warning: `tempreature` is no usual parameter and is sent as it is; did you mean `temperature`?",
+        "config.yaml:6:55: warning: `tempreature` is not a known parameter and is sent unchanged; did you mean `temperature`?",
         "off: backend far: OPENAI_API_KEY is not set",
         "off: route far, as its backends are",
         "config.yaml: ok, 1 backend on, 1 off, 2 routes",

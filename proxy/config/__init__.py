@@ -1,1 +1,1 @@
-"""The settings: YAML with marks in, checked values out; and reload."""
+"""The config file: YAML to checked settings, with the line of every mistake; and watching it for changes."""

@@ -1,4 +1,4 @@
-"""What all settings share: strictness, names, patterns and durations."""
+"""Base class and field types that all settings share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 
 def as_list(value: Any) -> Any:
-    """One entry may be written without the list around it."""
+    """A single entry may be written without a list around it."""
     return value if value is None or isinstance(value, list) else [value]
 
 
@@ -26,6 +26,6 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
 class Model(BaseModel):
-    """Base of all settings: closed, strict, read-only, and silent about values in errors."""
+    """Base of all settings: no unknown keys, no type conversion, read-only, and no values in error messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)

@@ -1,4 +1,4 @@
-"""What one place of a config says about another: names that must exist, rules that nothing can reach, weak keys."""
+"""Checks over several places of a config: names that must exist, rules that no request reaches, weak keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from proxy.errors import ConfigError, ConfigWarning
 
 SHORTEST_KEY = 16
 
-# Keys that documents and templates show and people keep; refused also as digests.
+# Example keys from documentation and templates, which people forget to replace. Refused as digests, too.
 _WELL_KNOWN = (
     "", "admin", "changeme", "change-me", "changeme12345678", "changemechangeme", "default", "example", "hello",
     "hunter2", "key", "letmein", "master-key", "my-api-key", "my-secret-key", "password", "password123", "placeholder",
@@ -35,24 +35,24 @@ _WELL_KNOWN_DIGESTS = frozenset(hashlib.sha256(key.encode()).hexdigest() for key
 
 @dataclass(frozen=True)
 class Context:
-    """All that the checks look at."""
+    """Everything the checks read."""
 
     document: Document
     read: Readable
     backends: Mapping[str, BaseModel]  # those that are on
     off: Mapping[str, str]
     contracts: frozenset[str]  # built in
-    served: Callable[[], Served]  # what is built in, and where
+    served: Callable[[], Served]  # the built-in contracts and their paths
 
     @property
     def declared(self) -> frozenset[str]:
-        """Names of contracts that the file declares."""
+        """Names of the contracts that the file declares."""
         rows = self.document.data.get("frontends")
         return frozenset(rows) if isinstance(rows, dict) else frozenset()
 
 
 def errors(context: Context) -> Iterator[ConfigError]:
-    """Everything that makes the config unusable."""
+    """The mistakes because of which the config cannot be used."""
     yield from _names(context)
     yield from _targets(context)
     yield from _unreachable(context)
@@ -67,7 +67,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
 
 
 def warnings(context: Context) -> Iterator[ConfigWarning]:
-    """What works and may not be meant."""
+    """What works, and is probably not intended."""
     document, auth, server = context.document, context.read.auth, context.read.server
 
     def warning(message: str, path: Path) -> ConfigWarning:
@@ -95,13 +95,13 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
 
 def _unusual(name: str) -> str:
     hint = nearest(name, KIND_OF_PARAMETER)
-    return f"`{name}` is no usual parameter and is sent as it is" + (hint if hint.startswith("; did") else "")
+    return f"`{name}` is not a known parameter and is sent unchanged" + (hint if hint.startswith("; did") else "")
 
 
 def _exposure(host: str, backends: Mapping[str, BaseModel]) -> str:
-    """Why the proxy may not listen on `host` while nothing is said about keys; empty when it may.
+    """Why the proxy must not listen on `host` without `auth`; empty if it may.
 
-    What other machines could use up is any backend but a built-in one (`BackendSettings.local`).
+    Other machines could spend money at every backend except the local ones (`BackendSettings.local`).
     """
     costly = [name for name, row in backends.items() if not getattr(row, "local", False)]
     if is_loopback(host) or not costly:
@@ -123,7 +123,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _names(context: Context) -> Iterator[ConfigError]:
-    """Names that cannot be used, and names used twice."""
+    """Names with characters that are not allowed, and names given twice."""
     document = context.document
     for name in context.read.rows:
         if not NAME.fullmatch(name):
@@ -153,14 +153,14 @@ def _targets(context: Context) -> Iterator[ConfigError]:
 
 
 def _written(document: Document, path: Path) -> Path:
-    """The part of `path` that stands in the file; a lone target stands for a list of mappings."""
+    """The part of `path` that is written in the file: `to: echo` is short for a list of mappings."""
     while path and path not in document.values:
         path = path[:-1]
     return path
 
 
 def _unreachable(context: Context) -> Iterator[ConfigError]:
-    """A rule below one that takes everything it could take is never asked."""
+    """No request reaches a rule below one that matches all of its requests."""
     shadows: list[RouteSettings] = []
     for index, route, whole in context.read.routes:
         shadow = next((above for above in shadows if _shadows(above, route, whole, context.read.keys)), None)
@@ -173,20 +173,20 @@ def _unreachable(context: Context) -> Iterator[ConfigError]:
 
 
 def _never_off(route: RouteSettings, rows: Mapping[str, Any]) -> bool:
-    """Whether the rule holds whatever variables are set."""
+    """True if a backend of the rule is on whichever variables are set."""
     targets = [rows.get(target.backend) for target in route.to]
     return any(isinstance(row, dict) and row.get("optional") is not True for row in targets)
 
 
 def _shadows(above: RouteSettings, below: RouteSettings, whole: bool, keys: list[tuple[int, KeySettings]]) -> bool:
-    """Whether no request gets past `above` to `below`. A key that may use only `below` gets past."""
+    """True if `above` takes every request that `below` could. A key that may use only `below` is an exception."""
     if not above.match.always and not (whole and above.match == below.match):
         return False
     return not any(below.name in key.routes and above.name not in key.routes for _, key in keys)
 
 
 def _matches(context: Context) -> Iterator[ConfigError]:
-    """Literal names in `match` that nothing bears."""
+    """Contracts and keys named in `match` must exist."""
     keys = {key.name for _, key in context.read.keys}
     for index, route, _ in context.read.routes:
         contracts = context.contracts | context.declared
@@ -203,7 +203,7 @@ def _matches(context: Context) -> Iterator[ConfigError]:
 
 
 def _keys(context: Context) -> Iterator[ConfigError]:
-    """Keys must be there, be hard to guess, be told apart and name routes that exist."""
+    """Keys must exist, be hard to guess, differ from each other, and name routes that exist."""
     auth, document = context.read.auth, context.document
     if auth is None or auth.off:
         if auth and auth.keys:
@@ -237,7 +237,7 @@ def _keys(context: Context) -> Iterator[ConfigError]:
 
 
 def _weakness(key: KeySettings) -> str:
-    """Why this key could be guessed; empty when it is fine or off."""
+    """Why this key could be guessed; empty if it is fine or off."""
     if key.off:
         return ""
     new = "use one that `chat-proxy key new` makes"
@@ -247,7 +247,7 @@ def _weakness(key: KeySettings) -> str:
         return f"has a digest of one repeated digit; {new}" if len(set(key.digest)) == 1 else ""
     secret = key.key.get_secret_value()
     if not secret.isascii() or not secret.isprintable() or " " in secret:
-        return f"holds characters that no header can carry, such as blanks or line ends; {new}"
+        return f"holds characters that no header can carry, such as spaces or line ends; {new}"
     if len(secret) < SHORTEST_KEY:
         return f"is shorter than {SHORTEST_KEY} characters; {new}"
     if len(set(secret.lower())) < 6:
@@ -256,22 +256,22 @@ def _weakness(key: KeySettings) -> str:
 
 
 def _ports(context: Context) -> Iterator[ConfigError]:
-    """The second port must be another one."""
+    """The second port must differ from the first."""
     server = context.read.server
     if server and server.ollama_port and server.ollama_port == server.port:
-        message = f"port {server.port} is the one of `server.port` already; choose another, or leave it out"
+        message = f"port {server.port} is already `server.port`; choose another, or leave it out"
         yield context.document.error(message, ("server", "ollama_port"))
 
 
 def _loops(context: Context) -> Iterator[ConfigError]:
-    """A backend must not be this proxy itself: a request would go round for ever."""
+    """A backend must not be this proxy itself: a request would never end."""
     for name, row in context.backends.items():
         address = getattr(row, "address", None) or getattr(row, "base_url", None)
         if address and context.read.server and _is_us(str(address), context.read.server):
             which = "base_url" if getattr(row, "base_url", None) else "preset"
             path = _written(context.document, ("backends", name, which))
-            what = "its base_url" if which == "base_url" else f"{address}, where its preset is,"
-            message = f"backend `{name}`: {what} is this proxy's own address; a request would go round for ever"
+            what = "its base_url" if which == "base_url" else f"{address}, the address of its preset,"
+            message = f"backend `{name}`: {what} is this proxy's own address; a request would loop for ever"
             yield context.document.error(message, path)
 
 

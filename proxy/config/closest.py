@@ -1,4 +1,4 @@
-"""What somebody may have meant who wrote what there is not."""
+"""The known name that is most like an unknown one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
-    """The one of `known` that is most like `name`, if any is like it; only its first 64 characters are looked at."""
-    from difflib import get_close_matches  # noqa: PLC0415 - nearly nobody is ever wrong, and it takes 0.2 MB
+    """The most similar of `known`, or None if none is similar. Compares the first 64 characters."""
+    from difflib import get_close_matches  # noqa: PLC0415 - 0.2 MB, needed only after a mistake
 
     near = get_close_matches(name[:64], known, n=1, cutoff=0.6)
     return near[0] if near else None

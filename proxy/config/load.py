@@ -1,4 +1,4 @@
-"""A config file to checked settings, or to every error in it at once."""
+"""Load a config file: all of its settings, checked, or all of its errors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from proxy.config.source import Document, Path, parse
 from proxy.config.wording import nearest, validation_errors
 from proxy.errors import ConfigError, ConfigErrors, ConfigWarning
 
-# Words that YAML 1.1 reads as false and that are values here.
+# YAML 1.1 reads these words as false. Here they are values.
 _WORDS: Mapping[Path, Collection[str]] = {("auth",): {"off"}, ("server", "reload"): {"off"}}
 _MOST_ERRORS = 100
 
 
 @dataclass(frozen=True)
 class Config:
-    """A valid config. `backends` are the rows that are on, `off` says why the others are not.
+    """A valid config. `backends` are the rows that are on; `off` says why each of the others is off.
 
-    `settings.backends` keeps only `kind` and `optional` of each row: secrets are in `backends`, wrapped.
+    `settings.backends` keeps only `kind` and `optional` of each row. Secrets are in `backends`, as `SecretStr`.
     """
 
     path: str
@@ -56,11 +56,11 @@ def load_config(
     host: str | None = None,
     port: int | None = None,
 ) -> Config:
-    """Read, substitute and check the file `path`. Raises `ConfigErrors` with all errors, in the order of the file.
+    """Read the file `path`, replace its variables and check it. Raises `ConfigErrors` with all errors, in file order.
 
-    `content` is checked in place of what the file holds now. `settings_for` gives the settings model of a
-    backend kind, or raises `ConfigError`. `kinds` and `contracts` are the names there are, by default those
-    registered. `host` and `port` replace the file's before anything is checked, as the command line's do.
+    `content`, if given, is checked instead of the file's content. `settings_for` returns the settings model of a
+    backend kind, or raises `ConfigError`. `kinds` and `contracts` are the known names, by default the registered
+    ones. `host` and `port` come from the command line and replace the file's before the checks.
     """
     file = os.fspath(path)
     if content is None:
@@ -104,7 +104,7 @@ def _registered(group: str) -> frozenset[str]:
 
 
 def _paths_served() -> dict[str, str]:
-    """The paths of registered contracts, and whose they are. Loads the contracts."""
+    """Path to contract, for all registered contracts. Loads them."""
     points = entry_points(group="proxy.frontends")
     return {endpoint.path: point.name for point in points for endpoint in point.load().endpoints}
 
@@ -115,7 +115,7 @@ def _rows(document: Document) -> dict[str, Any]:
 
 
 def _rows_off(document: Document) -> dict[str, str]:
-    """Optional backends with an unset variable, and which one it is."""
+    """Optional backends with an unset variable, and its name."""
     off: dict[str, str] = {}
     for path, names in document.unset.items():
         if len(path) > 2 and path[0] == "backends":
@@ -147,13 +147,13 @@ def _backends(
     settings_for: Callable[[str], type[BaseModel]],
     kinds: Collection[str],
 ) -> tuple[dict[str, BaseModel], list[ConfigError]]:
-    """Each row that is on, validated by its kind's own model."""
+    """The rows that are on, each validated by the model of its kind, and the errors of all rows."""
     backends: dict[str, BaseModel] = {}
     errors: list[ConfigError] = []
     for name, row in _rows(document).items():
         path: Path = ("backends", name)
         if not isinstance(row, dict) or path in document.faulty:
-            continue  # reported with the other settings, or before
+            continue  # reported elsewhere
         kind = row.get("kind")
         if not isinstance(kind, str):
             if (*path, "kind") not in document.faulty:
@@ -176,13 +176,13 @@ def _backends(
             backends[name] = model.model_validate(row)
         except ValidationError as error:
             errors += validation_errors(error, document, model, path)
-        if name in off:  # validated for its other mistakes
+        if name in off:  # it was validated only to find its other mistakes
             backends.pop(name, None)
     return backends, errors
 
 
 def _override(data: dict[str, Any], **given: str | int | None) -> None:
-    """Put what the command line says over what the file says about the server."""
+    """Let the command line replace settings of the server."""
     server = data.get("server", {})
     if isinstance(server, dict) and (said := {key: value for key, value in given.items() if value is not None}):
         data["server"] = server | said

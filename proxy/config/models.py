@@ -1,8 +1,8 @@
-"""The settings: every key of the config file, what it means, its default, and what it may be.
+"""The settings: every key of the config file, its meaning, its default and its allowed values.
 
-These models are strict (`"5"` is no number, `yes` is no boolean) and closed (an unknown key is an
-error). Field descriptions are the reference manual: `chat-proxy schema` hands them to editors. What
-depends on more than one place in the file is checked in `proxy.config.checks`.
+These models are strict (`"5"` is not a number, `yes` is not a boolean), and an unknown key is an error.
+The field descriptions are the reference manual: `chat-proxy schema` gives them to editors.
+`proxy.config.checks` checks what depends on more than one place in the file.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ class CorsSettings(Model):
     def _origins(cls, origins: list[str]) -> list[str]:
         for origin in origins:
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", origin):
-                raise ValueError(f'{origin!r} is no origin: write scheme://host[:port] without a path, or "*"')
+                raise ValueError(f'{origin!r} is not an origin: write scheme://host[:port] without a path, or "*"')
         return origins
 
     @model_validator(mode="after")
     def _no_credentials_for_all(self) -> CorsSettings:
         if self.credentials and "*" in self.origins:
-            raise ValueError('credentials cannot go with origin "*": name the origins')
+            raise ValueError('`credentials` needs named origins: replace "*"')
         return self
 
 
 class LimitSettings(Model):
-    """Bounds that keep one client or one answer from hurting all others."""
+    """Bounds that keep one client or one answer from harming the others."""
 
     body_mb: Megabytes = Field(default=20.0, description="Largest request body, in MB; more is a 413.")
     header_s: Seconds = Field(default=10.0, description="Time a client has to send its request headers.")
@@ -92,7 +92,7 @@ class LimitSettings(Model):
 
 
 class BreakerSettings(Model):
-    """When a target that keeps failing is left alone, so that nobody waits for it in vain."""
+    """When a target that keeps failing is left alone, so that no client waits for it."""
 
     failures: int = Field(
         default=5, ge=0, description="Failures in a row after which a target is left alone; 0 is never."
@@ -104,7 +104,7 @@ class BreakerSettings(Model):
 
 
 class LogSettings(Model):
-    """What is logged, and how."""
+    """The log."""
 
     format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto`: coloured lines on a terminal, JSON lines elsewhere."
@@ -116,12 +116,12 @@ class Listen(NamedTuple):
     """A port to listen on."""
 
     port: int
-    prefix: str  # paths under it are served at the root of this port, all others where they always are
+    prefix: str  # paths under it are also served at the root of this port
     key: str  # the key of the config that asks for it
 
 
 class ServerSettings(Model):
-    """Where and how the proxy listens, and what holds for all routes."""
+    """Where the proxy listens, and settings of all routes."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -175,7 +175,7 @@ class ServerSettings(Model):
             try:
                 ipaddress.ip_network(network)
             except ValueError:
-                raise ValueError(f"{network!r} is no network: write it as 10.0.0.0/8 or 192.0.2.7/32") from None
+                raise ValueError(f"{network!r} is not a network: write it as 10.0.0.0/8 or 192.0.2.7/32") from None
         return networks
 
 
@@ -211,12 +211,12 @@ class KeySettings(Model):
 
     @property
     def off(self) -> bool:
-        """Whether the value came out empty, as from `${VAR:-}`: nobody can present this key."""
+        """True if the value is empty, as from `${VAR:-}`: nobody can present this key."""
         return not self.digest
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the key in lower-case hex; empty when the key is off."""
+        """SHA-256 of the key in lower-case hex; empty if the key is off."""
         if self.key is None:
             return self.sha256 or ""
         secret = self.key.get_secret_value()
@@ -224,7 +224,7 @@ class KeySettings(Model):
 
 
 class AuthSettings(Model):
-    """Who may ask. In YAML either `off` or a mapping with `keys`."""
+    """Who may ask. In YAML `off`, or a mapping with `keys`."""
 
     off: bool = Field(default=False, description="Nobody is asked for a key. Written as `auth: off`.")
     keys: list[KeySettings] = Field(default_factory=list, description="The keys that clients may present.")
@@ -245,7 +245,7 @@ class Settings(Model):
     )
     backends: dict[str, dict[str, Any]] = Field(
         description="Named destinations. `kind` picks the driver; the other keys are the kind's own.",
-        repr=False,  # rows hold keys until their kind has wrapped them
+        repr=False,  # rows hold secrets until the model of their kind has wrapped them
     )
     frontends: dict[str, FrontendSettings] = Field(
         default_factory=dict,

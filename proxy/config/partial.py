@@ -1,7 +1,7 @@
-"""What can be read of a config with mistakes in it, so that one run finds the mistakes in all of it.
+"""The readable part of a config with mistakes, so that one run finds the mistakes in all of it.
 
-Every route and key is validated on its own; of a faulty one the faulty keys are left out. Nothing
-that comes from here is ever served: it is only looked at by `proxy.config.checks`.
+Each route and key is validated separately, without its faulty fields. The result is only for
+`proxy.config.checks`; it is never served.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class ReadRoute(NamedTuple):
-    """A route and its place in the list. `whole` is false when faulty keys were left out."""
+    """A route and its index in the list. `whole` is False if faulty fields were left out."""
 
     at: int
     route: RouteSettings
@@ -25,20 +25,20 @@ class ReadRoute(NamedTuple):
 
 
 class Readable(NamedTuple):
-    """What the checks look at. A section that cannot be read at all is None."""
+    """Input of the checks. A section that cannot be read at all is None."""
 
     server: ServerSettings | None
     auth: AuthSettings | None
-    asks: bool  # whether `auth` says something, readable or not
+    asks: bool  # True if the file has `auth`, readable or not
     keys: list[tuple[int, KeySettings]]
-    all_keys: bool  # whether none is missing from `keys`
+    all_keys: bool  # True if none is missing from `keys`
     routes: list[ReadRoute]
     route_names: frozenset[str]
-    rows: dict[str, Any]  # backends as they stand
+    rows: dict[str, Any]  # backends, not validated
 
 
 def readable(document: Document) -> Readable:
-    """As much of the document as makes sense."""
+    """The part of the document that can be read."""
     data = document.data
     raw_auth, raw_routes, raw_rows = data.get("auth"), _list(data.get("routes")), data.get("backends")
     raw_keys = _list(raw_auth.get("keys")) if isinstance(raw_auth, dict) else []
@@ -71,7 +71,7 @@ def _faulty_below(document: Document, path: tuple[str | int, ...]) -> bool:
 
 
 def _read(model: type[AnyModel], raw: Any) -> tuple[AnyModel, bool] | None:
-    """`raw` as `model` without its faulty keys, and whether there were none; None when too little is left."""
+    """`raw` as `model` without its faulty fields, and True if there were none. None if too little is left."""
     whole = True
     while True:
         try:

@@ -1,7 +1,7 @@
 """Regular expressions that cannot hang: RE2 syntax, time linear in the text.
 
-Python's `re` needs seconds for `(a+)+$` on 26 characters; a rule is tried on every prompt, so only an
-engine with a bound will do. RE2 is an extra, wanted only by configs with a `content` rule.
+Python's `re` needs seconds for `(a+)+$` on 26 characters, and a rule is tried on every prompt, so an engine with
+a bound is needed. RE2 is an extra; only configs with a `content` rule need it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_LENGTH = 1000
 
 @lru_cache(maxsize=256)
 def linear_regex(pattern: str) -> Any:
-    """The compiled pattern (it has `search`). Raises `ValueError` saying what is wrong, and where in the pattern."""
+    """The compiled pattern, which has `search`. Raises `ValueError` that says what is wrong, and where in the pattern."""
     try:
         import re2  # noqa: PLC0415 - an extra
     except ImportError:
@@ -30,7 +30,7 @@ def linear_regex(pattern: str) -> Any:
 
 
 def _explain(pattern: str, error: Exception) -> str:
-    """RE2 says `what: fragment`; add where the fragment stands."""
+    """RE2 says `what: fragment`. Add the position of the fragment."""
     said = error.args[0] if error.args else b""
     text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
     what, _, fragment = text.partition(": ")

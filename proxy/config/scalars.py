@@ -1,8 +1,7 @@
-"""What a word without quotes means: text, null, true, false or a plain decimal number, and nothing clever.
+"""The value of a word without quotes: text, null, true, false or a plain decimal number.
 
-YAML 1.1, which Python's parser speaks, reads `NO` as false, `0123` as 83 and `22:22` as 1342; YAML 1.2
-reads some of them otherwise. A word on which the two differ, or that surprises, is refused with what
-YAML 1.1 would have made of it.
+YAML 1.1, which Python's parser implements, reads `NO` as false, `0123` as 83 and `22:22` as 1342; YAML 1.2
+reads some of them as text. A word with a surprising or disputed meaning is an error that names the meaning.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ _LONGEST_NUMBER = 18  # digits; longer ones fit no field and lose precision as f
 
 
 class TrapError(ValueError):
-    """The word would not be what it looks like."""
+    """The word has another meaning in YAML 1.1 than it seems to have."""
 
 
 def plain_scalar(word: str) -> Scalar:
-    """The value of an unquoted word; raises `TrapError` for one that YAML 1.1 would twist."""
+    """The value of an unquoted word. Raises `TrapError` for one with a surprising meaning in YAML 1.1."""
     if word in _LITERALS:
         return _LITERALS[word]
     if word[0] not in _STARTS_A_TRAP:
@@ -107,7 +106,7 @@ _TRAPS: tuple[tuple[re.Pattern[str], Callable[[str], tuple[str, str]]], ...] = (
     (re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"), _sexagesimal),
     (re.compile(r"[0-9]{4}-[0-9][0-9]?-[0-9][0-9]?(?:[Tt \t].*)?"), _says("a date")),
     (re.compile(r"[-+]?[0-9]+(?:_+[0-9]+)+_*(?:\.[0-9]+)?"), _underscored),
-    (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), _says("no finite number")),
+    (re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"), _says("not a finite number")),
     (re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"), _odd_float),
     (re.compile(r"="), _says("a special value")),
     (re.compile(r"<<"), _says("a merge")),

@@ -1,4 +1,4 @@
-"""JSON Schema of a config file, for editors: the settings with every registered kind's rows in place."""
+"""JSON Schema of a config file, for editors: the settings, with a row type for each registered backend kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REFERENCE = "#/$defs/{model}"
 
 
 def json_schema(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
-    """The schema of a file whose backends may be of these `kinds`."""
+    """The schema of a file whose backends are of these `kinds`."""
     schema = Settings.model_json_schema(ref_template=_REFERENCE)
     definitions: dict[str, Any] = schema["$defs"]
     rows = []
@@ -25,7 +25,7 @@ def json_schema(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
         definitions[f"backend-{kind}"] = row
         rows.append({"$ref": f"#/$defs/backend-{kind}"})
     schema["properties"]["backends"]["additionalProperties"] = {"oneOf": rows}
-    _say_auth_as_it_is_written(schema)
+    _describe_auth(schema)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
@@ -34,8 +34,8 @@ def json_schema(kinds: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     }
 
 
-def _say_auth_as_it_is_written(schema: dict[str, Any]) -> None:
-    """In the file it is the word `off` (which editors that speak YAML 1.1 see as false) or a mapping with keys."""
+def _describe_auth(schema: dict[str, Any]) -> None:
+    """In the file `auth` is the word `off`, which editors with YAML 1.1 read as false, or a mapping with `keys`."""
     keys = schema["$defs"]["AuthSettings"]
     keys["properties"].pop("off")
     keys["required"] = ["keys"]

@@ -1,9 +1,9 @@
-"""YAML text to plain data, remembering the line and column of everything.
+"""YAML text to plain data, with the line and column of every value.
 
-PyYAML splits the text into events; composing and construction are our own, so that a key given twice,
-a tag, a merge and a word that YAML 1.1 would twist are errors with a place, and nothing else than
-mappings with text keys, lists, text, numbers, booleans and null can come out. Size, depth and what
-aliases add up to are bounded before anything is built.
+PyYAML splits the text into events. This module composes and constructs the data itself, so that a duplicate key,
+a tag, a merge and a word with a surprising meaning in YAML 1.1 are errors with a line, and the result holds only
+mappings with text keys, lists, text, numbers, booleans and null. Size, depth and the expansion of aliases are
+bounded before anything is built.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from proxy.config.variables import substitute
 from proxy.errors import ConfigError, ConfigErrors
 
 MAX_DEPTH = 100
-MAX_NODES = 50_000  # with every alias counted as often as it is used
+MAX_NODES = 50_000  # an alias counts as often as it is used
 
-_SHORTEST_SECRET = 6  # characters; masking shorter values would only make messages unreadable
+_SHORTEST_SECRET = 6  # characters; masking shorter values would make messages unreadable
 
 Path = tuple[str | int, ...]
 
 
 class Place(NamedTuple):
-    """Line and column, counted from 1, and for an unquoted scalar the word as it stands there."""
+    """Line and column, counted from 1, and for an unquoted scalar the word as written."""
 
     line: int
     column: int
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Document:
-    """A file's data and where its parts stand. `unset` lists variables without a value by place of use."""
+    """A file's data and the place of every part. `unset` lists the variables without a value, by path of use."""
 
     file: str
     data: Any = None
@@ -47,11 +47,11 @@ class Document:
     unset: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     from_environment: dict[Path, tuple[str, ...]] = field(default_factory=dict, repr=False)
     errors: list[ConfigError] = field(default_factory=list)
-    faulty: set[Path] = field(default_factory=set)  # values with an error: nothing more is said about them
+    faulty: set[Path] = field(default_factory=set)  # values with an error; no further error is reported for them
     incomplete: set[Path] = field(default_factory=set)  # mappings that lost a key to an error
 
     def place(self, path: Path, *, key: bool = False) -> Place:
-        """Where `path`, or the nearest thing around it that is written in the file, stands."""
+        """The place of `path`, or of the innermost part of it that is written in the file."""
         if key and path in self.keys:
             return self.keys[path]
         for length in range(len(path), -1, -1):
@@ -64,7 +64,7 @@ class Document:
         return ConfigError(self.masked(message), file=self.file, line=place.line, column=place.column)
 
     def masked(self, message: str) -> str:
-        """The message without any value that came from the environment: it may be a secret in the wrong place."""
+        """The message without values from the environment: any of them may be a secret in the wrong place."""
         for value in {value for values in self.from_environment.values() for value in values}:
             if len(value) >= _SHORTEST_SECRET:
                 message = message.replace(value, "…").replace(repr(value)[1:-1], "…")
@@ -78,9 +78,9 @@ def parse(
     environment: Mapping[str, str],
     words: Mapping[Path, Collection[str]] | None = None,
 ) -> Document:
-    """Read a file's content. Raises `ConfigErrors` when there is nothing to go on with; lesser errors are in the result.
+    """Read a file's content. Raises `ConfigErrors` if nothing can be read; other errors are in the result.
 
-    `words` says which otherwise refused words, such as `off`, are meant as text at which places.
+    `words` lists, by path, words that are text there and refused elsewhere, such as `off`.
     """
     text = _decode(content, file)
     try:
@@ -114,7 +114,7 @@ def _decode(content: bytes, file: str) -> str:
         raise ConfigErrors([_at(before, "this is not UTF-8; save the file as UTF-8", file)]) from None
     if found := _FORBIDDEN.search(text):
         character = f"U+{ord(found[0]):04X}"
-        message = f"the character {character} may not stand in YAML; remove it, or write it as an escape in quotes"
+        message = f"the character {character} is not allowed in YAML; remove it, or write it as an escape in quotes"
         raise ConfigErrors([_at(text[: found.start()], message, file)])
     return text
 
@@ -126,7 +126,7 @@ def _at(before: str, message: str, file: str) -> ConfigError:
 
 
 class _Node:
-    """A scalar, list or mapping as it stands in the text. `size` and `height` count through aliases."""
+    """A scalar, list or mapping of the text. `size` and `height` include what aliases refer to."""
 
     __slots__ = ("children", "height", "kind", "place", "plain", "size", "text")
 
@@ -146,7 +146,7 @@ class _Node:
 
 
 class _Composer:
-    """Events to nodes. The pure parser has the better messages and positions; libyaml is for long files."""
+    """Events to nodes. Uses the pure parser, which has better messages and positions; libyaml for long files."""
 
     _LONG = 64 << 10
 
@@ -161,7 +161,7 @@ class _Composer:
             return self._document()
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error) from None
-        except (yaml.YAMLError, ValueError, OverflowError):  # such as an escape that is no character
+        except (yaml.YAMLError, ValueError, OverflowError):  # such as an escape without a character
             raise ConfigError("this is not YAML", file=self._file, line=1, column=1) from None
 
     def _document(self) -> _Node | None:
@@ -169,7 +169,7 @@ class _Composer:
         for event in self._events:
             match event:
                 case yaml.DocumentStartEvent() if root is not None:
-                    raise self._error("a second document starts here; a config is one", event.start_mark)
+                    raise self._error("a second document starts here; a config is a single one", event.start_mark)
                 case yaml.NodeEvent():
                     root = self._node(event, 1)
                 case _:
@@ -184,10 +184,10 @@ class _Composer:
             return self._alias(event, depth)
         if event.tag is not None:
             raise self._error(
-                "tags (`!name`, `!!type`) are not read here; remove it, or quote text that starts with !", mark
+                "tags (`!name`, `!!type`) are not allowed here; remove it, or quote text that starts with !", mark
             )
         if event.anchor is not None:
-            self._anchors[event.anchor] = None  # being composed: an alias to it now would be endless
+            self._anchors[event.anchor] = None  # not complete: an alias to it would be endless
         node = self._content(event, depth)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
@@ -197,7 +197,7 @@ class _Composer:
         if isinstance(event, yaml.ScalarEvent):
             node = _Node("scalar", event.start_mark)
             node.text = event.value
-            node.plain = not event.style  # None, or of libyaml the empty text
+            node.plain = not event.style  # None; libyaml: the empty text
             node.size += len(event.value) >> 6  # a long text costs as much as many short ones
             return node
         node = _Node("list" if isinstance(event, yaml.SequenceStartEvent) else "mapping", event.start_mark)
@@ -215,7 +215,7 @@ class _Composer:
             raise self._error("this alias has no anchor (`&name`) above it; quote text that starts with *", mark)
         node = self._anchors[name]
         if node is None:
-            raise self._error("this alias refers to what it stands in", mark)
+            raise self._error("this alias refers to a value that contains it", mark)
         if depth + node.height > MAX_DEPTH:
             raise self._error(f"nested more than {MAX_DEPTH} deep", mark)
         return node
@@ -236,7 +236,7 @@ class _Composer:
 _UNCLOSED = "a bracket or brace opened here is never closed"
 _UNQUOTED = "a quote opened here is never closed"
 _NO_COLON = "a `:` is missing after this key, or the line belongs to the one above; check its indentation"
-_BEGUN_BEFORE = frozenset({_UNCLOSED, _UNQUOTED, _NO_COLON})  # told where it begins, not where it was noticed
+_BEGUN_BEFORE = frozenset({_UNCLOSED, _UNQUOTED, _NO_COLON})  # reported where it begins, not where it was noticed
 _SYNTAX = (
     ("'\\t' that cannot start", "a tab cannot indent YAML; use spaces"),
     ("mapping values are not allowed", "a second `: ` in this line; quote the text that holds it, or start a new line"),
@@ -254,13 +254,13 @@ _SYNTAX = (
 
 
 class _Builder:
-    """Nodes to data, with places, words judged and variables replaced."""
+    """Nodes to data: checks words, replaces variables, records places."""
 
     def __init__(self, file: str, environment: Mapping[str, str], words: Mapping[Path, Collection[str]]) -> None:
         self.document = Document(file)
         self._environment = environment
         self._words = words
-        self._reported: set[tuple[int, int, str]] = set()  # an alias brings the same place up again
+        self._reported: set[tuple[int, int, str]] = set()  # an alias leads to the same place again
 
     def build(self, node: _Node, path: Path) -> Any:
         self.document.values[path] = node.place
@@ -280,7 +280,7 @@ class _Builder:
             if key is None:
                 continue
             if key in lines:
-                self._fault(f"`{_short(key)}` was given before, in line {lines[key]}; keep one", key_node)
+                self._fault(f"`{_short(key)}` is already in line {lines[key]}; keep one of the two", key_node)
                 continue
             lines[key] = key_node.place.line
             self.document.keys[*path, key] = key_node.place
@@ -288,14 +288,14 @@ class _Builder:
         return data
 
     def _key(self, node: _Node, path: Path) -> str | None:
-        """A key as text; None when it is none, which is noted."""
+        """A key as text; None if it is not text, which is reported."""
         if node.kind == "scalar" and not node.plain:
             return node.text
         try:
             key = plain_scalar(node.text) if node.kind == "scalar" else None
         except TrapError as trap:
             merge = node.text == "<<"
-            message = "`<<` merges are not read here; write the keys out" if merge else f"the key {trap}"
+            message = "`<<` merges are not allowed here; write the keys out" if merge else f"the key {trap}"
         else:
             if isinstance(key, str):
                 return key
@@ -315,7 +315,7 @@ class _Builder:
                 text = plain_scalar(text)
             except TrapError as trap:
                 secret = bool(path) and looks_secret(path[-1])
-                message = "without quotes this is no text in YAML 1.1; quote it" if secret else str(trap)
+                message = "without quotes this is not text in YAML 1.1; quote it" if secret else str(trap)
                 return self._fault(message, node, path)
             if not isinstance(text, str):
                 return text
@@ -330,7 +330,7 @@ class _Builder:
         return result.text
 
     def _fault(self, message: str, node: _Node, path: Path | None = None) -> None:
-        """Note an error, of the value at `path` if that is given."""
+        """Record an error, of the value at `path` if that is given."""
         line, column, _ = node.place
         if path is not None:
             self.document.faulty.add(path)
@@ -343,7 +343,7 @@ _SECRET = re.compile(r"key|secret|token|password|sha256|authorization|credential
 
 
 def looks_secret(key: str | int) -> bool:
-    """Whether a value under this key should not be repeated in a message."""
+    """True if a message must not repeat the value of this key."""
     return isinstance(key, str) and bool(_SECRET.search(key))
 
 

@@ -1,4 +1,4 @@
-"""`${VAR}` and `${VAR:-default}` in text: replaced once, never parsed again, never shown."""
+"""`${VAR}` and `${VAR:-default}` in text. Values are inserted after parsing, once, and never shown in messages."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 
 import msgspec
 
-# `$$` is a dollar sign. A default ends at the first `}`. A dollar sign before anything else is itself.
+# `$$` is a dollar sign. A default ends at the first `}`. Any other dollar sign stays as it is.
 _REFERENCE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|(\{))")
 
 
 class Substituted(msgspec.Struct, frozen=True):
-    """Text with its references replaced; `unset` names variables without value and default."""
+    """Text with its references replaced. `unset` names the variables that have neither a value nor a default."""
 
     text: str
     unset: tuple[str, ...] = ()
-    values: tuple[str, ...] = ()  # those that came from the environment
+    values: tuple[str, ...] = ()  # that came from the environment
 
 
 def substitute(text: str, environment: Mapping[str, str]) -> Substituted:
-    """Replace every reference. A variable that is empty counts as unset. Raises `ValueError` for a broken one."""
+    """Replace every reference. An empty variable counts as unset. Raises `ValueError` for a broken reference."""
     if "$" not in text:
         return Substituted(text)
     unset: list[str] = []

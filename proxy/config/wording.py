@@ -1,4 +1,4 @@
-"""Validation errors in plain words: where, what is wrong, and the nearest thing that would be right."""
+"""Validation errors in plain words: where, what is wrong, and the closest correct name or value."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from proxy.config.closest import closest
 from proxy.config.source import Document, Path, looks_secret
 from proxy.errors import ConfigError
 
-# Keys that the design has and this version has not: saying so beats "unknown key".
+# Keys of planned features. "Not available yet" helps more than "unknown key".
 _NOT_YET = frozenset({"hedge", "shadow", "retry", "resume", "limits", "budget"})
 
 
 def validation_errors(
     error: ValidationError, document: Document, model: type[BaseModel], at: Path = ()
 ) -> Iterator[ConfigError]:
-    """Each problem of `error` as a `ConfigError`. `at` is where the validated data stands in the document."""
+    """Each problem of `error` as a `ConfigError`. `at` is the path of the validated data in the document."""
     for problem in error.errors(include_url=False):
         inner = written_path(problem["loc"], document, at)
         path = at + inner
-        if _already_said(path, problem["type"], document):
+        if _already_reported(path, problem["type"], document):
             continue
         is_key = problem["type"] == "extra_forbidden"
         yield document.error(_message(problem, path, inner, document, model), path, key=is_key)
 
 
 def written_path(loc: tuple[str | int, ...], document: Document, at: Path) -> Path:
-    """Where in the file a validated place stands: a lone `to: x` was validated as `to: [{target: x}]`."""
+    """The path in the file of a validated value: `to: x` is validated as `to: [{target: x}]`."""
     path: Path = ()
     for step in loc:
         around = _value_at(document.data, at + path)
         if isinstance(around, dict) or (isinstance(around, list) and isinstance(step, int)):
             path = (*path, step)
-        # else: a step that validation added to what is written as one value
+        # else: validation added this step
     return path
 
 
@@ -49,14 +49,14 @@ def _value_at(data: Any, path: Path) -> Any:
     return data
 
 
-def _already_said(path: Path, kind: str, document: Document) -> bool:
+def _already_reported(path: Path, kind: str, document: Document) -> bool:
     if any(path[:length] in document.faulty for length in range(len(path) + 1)):
         return True
     return kind in {"missing", "value_error"} and path[: -1 if kind == "missing" else None] in document.incomplete
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """`; did you mean …?` or the list of what there is."""
+    """`; did you mean …?`, or the list of the known names."""
     if not known:
         return ""
     near = closest(name, known)
@@ -82,13 +82,13 @@ def _message(problem: Any, path: Path, inner: Path, document: Document, model: t
         said = str(context.get("error", problem["msg"]))
         return said if not path else f"{name}: {said}"
     if path in document.unset:
-        return f"{name}: no value"  # only where an unset variable was not an error already
+        return f"{name}: no value"  # an unset variable that is not reported elsewhere
     if kind == "literal_error":
         return f"{name}: {_wrong_choice(problem['input'], path, document, model, inner)}"
     if bound := _BOUNDS.get(kind):
         return f"{name} must be {bound.format(**context)}"
     if wanted := _WANTED.get(kind):
-        return f"{name} takes {wanted}, not {_what_stands_there(problem['input'], path, document, wanted)}"
+        return f"{name} takes {wanted}, not {_described(problem['input'], path, document, wanted)}"
     return f"{name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
@@ -116,7 +116,7 @@ _WANTED = {
 }
 
 
-def _what_stands_there(value: Any, path: Path, document: Document, wanted: str) -> str:
+def _described(value: Any, path: Path, document: Document, wanted: str) -> str:
     word = document.place(path).word if not looks_secret(path[-1] if path else "") else ""
     match value:
         case None:
@@ -144,7 +144,7 @@ def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseMo
         return "not one of " + ", ".join(choices) if choices else "not one of the allowed values"
     near = closest(value, choices)
     hint = f"did you mean `{near}`?" if near else f"there is: {', '.join(choices)}"
-    return f"`{value}` is none of its values; {hint}"
+    return f"`{value}` is not one of its values; {hint}"
 
 
 def _unknown_key(path: Path, inner: Path, model: type[BaseModel]) -> str:
@@ -159,7 +159,7 @@ def _unknown_key(path: Path, inner: Path, model: type[BaseModel]) -> str:
 
 
 def _annotation_at(annotation: Any, path: Path) -> Any:
-    """The type that the models give to what stands at `path`; None when they do not say."""
+    """The declared type at `path`; None if the models declare none."""
     annotation = _bare(annotation)
     for step in path:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -183,7 +183,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _choices(model: type[BaseModel], path: Path) -> tuple[Any, ...]:
-    """The values of a Literal, also where one value stands for a list of them."""
+    """The values of a Literal, or of a list of Literals."""
     found = _annotation_at(model, path)
     if get_origin(found) is list:
         found = _bare(get_args(found)[0])

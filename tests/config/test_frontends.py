@@ -186,7 +186,7 @@ REQUESTS = [
     ("{stream: $acept}", ["6:23: frontends.own.request.stream: `$acept` is no field"]),
     (
         "{roles: {ai: asistant}}",
-        ["6:27: frontends.own.request.roles.ai: `asistant` is none of its values; did you mean `assistant`?"],
+        ["6:27: frontends.own.request.roles.ai: `asistant` is not one of its values; did you mean `assistant`?"],
     ),
     (
         "{parameters: {temprature: t, max_tokens: a.}}",
@@ -252,7 +252,7 @@ RESPONSES = [
         "tokn: $text",
         ["7:7: `token` is missing", "7:7: unknown key `tokn` in frontends.own.response; did you mean `token`?"],
     ),
-    ("framing: xml\ntoken: $text", ["7:16: frontends.own.response.framing: `xml` is none of its values"]),
+    ("framing: xml\ntoken: $text", ["7:16: frontends.own.response.framing: `xml` is not one of its values"]),
     ("token: $text\ncontent_type: html", ["8:21: frontends.own.response.content_type: write a content type as"]),
     (
         'token: $text\ncontent_type: "a/b\\nX: y"',

@@ -117,7 +117,7 @@ def test_warnings_say_what_is_probably_not_meant(load):
     assert [str(warning) for warning in config.warnings] == [
         "config.yaml:2:7: warning: `auth: off` on 0.0.0.0: whoever can reach this port can use it",
         "config.yaml:6:3: warning: every backend that a route names is off, so nothing is answered (far: FAR_KEY is not set)",
-        "config.yaml:8:39: warning: `temprature` is no usual parameter and is sent as it is; did you mean `temperature`?",
+        "config.yaml:8:39: warning: `temprature` is not a known parameter and is sent unchanged; did you mean `temperature`?",
         "config.yaml:9:28: warning: `temperature` is in `set` and in `default`; `set` wins",
     ]
 
@@ -130,10 +130,10 @@ def test_a_second_port_must_be_another_one_and_is_our_own_address_too(load, prob
     assert load(text("{ollama_port: 11434}")).settings.server.ollama_port == 11434
     assert load(text("{port: 0, ollama_port: 0}")).settings.server.ollama_port == 0
     assert problems(text("{port: 9000, ollama_port: 9000}")) == [
-        "1:35: port 9000 is the one of `server.port` already; choose another, or leave it out"
+        "1:35: port 9000 is already `server.port`; choose another, or leave it out"
     ]
     assert problems(text("{ollama_port: 11434}", local)) == [
-        "3:33: backend `local`: its base_url is this proxy's own address; a request would go round for ever"
+        "3:33: backend `local`: its base_url is this proxy's own address; a request would loop for ever"
     ]
 
 
@@ -142,14 +142,16 @@ def test_a_preset_may_be_our_own_address_as_well(load, problems):
     settings_for = {"settings_for": lambda name: kind(name).settings, "kinds": kinds()}
     assert load(text % 11435, **settings_for)
     (problem,) = problems(text % 11434, **settings_for)
-    assert problem.startswith("3:40: backend `o`: http://127.0.0.1:11434/v1, where its preset is, is this proxy's own")
+    assert problem.startswith(
+        "3:40: backend `o`: http://127.0.0.1:11434/v1, the address of its preset, is this proxy's own"
+    )
 
 
 def test_the_command_lines_host_and_port_are_checked_instead_of_the_files(load, problems):
     text = GOOD.replace("routes:", "  far: {kind: wire, base_url: 'http://localhost:9000/v1'}\nroutes:")
     assert load(text, port=0).settings.server.port == 0
     assert problems(text, port=9000) == [
-        "3:31: backend `far`: its base_url is this proxy's own address; a request would go round for ever"
+        "3:31: backend `far`: its base_url is this proxy's own address; a request would loop for ever"
     ]
     (problem,) = problems(text, host="0.0.0.0")
     assert "0.0.0.0 is open to other machines" in problem
@@ -168,12 +170,12 @@ MISTAKES = [
     ("server: {timeouts: {connect_s: 0}}", "1:32: server.timeouts.connect_s must be above 0"),
     ("server: {hots: x}", "1:10: unknown key `hots` in server; did you mean `host`?"),
     ("server: [a]", "1:9: server takes a mapping, not a list"),
-    ("server: {log: {level: warn}}", "1:23: server.log.level: `warn` is none of its values; did you mean `warning`?"),
-    ("server: {log: {format: xml}}", "1:24: server.log.format: `xml` is none of its values; there is: auto, json, console"),
-    ("server: {cors: {origins: ['http://a/b']}}", "1:26: server.cors.origins: 'http://a/b' is no origin: write scheme://host[:port] without a path, or \"*\""),
-    ("server: {cors: {origins: ['*'], credentials: true}}", '1:16: server.cors: credentials cannot go with origin "*": name the origins'),
+    ("server: {log: {level: warn}}", "1:23: server.log.level: `warn` is not one of its values; did you mean `warning`?"),
+    ("server: {log: {format: xml}}", "1:24: server.log.format: `xml` is not one of its values; there is: auto, json, console"),
+    ("server: {cors: {origins: ['http://a/b']}}", "1:26: server.cors.origins: 'http://a/b' is not an origin: write scheme://host[:port] without a path, or \"*\""),
+    ("server: {cors: {origins: ['*'], credentials: true}}", '1:16: server.cors: `credentials` needs named origins: replace "*"'),
     ("server: {cors: {}}", "1:16: `origins` is missing in server.cors"),
-    ("server: {trusted_proxies: [10.0.0.1/8]}", "1:27: server.trusted_proxies: '10.0.0.1/8' is no network: write it as 10.0.0.0/8 or 192.0.2.7/32"),
+    ("server: {trusted_proxies: [10.0.0.1/8]}", "1:27: server.trusted_proxies: '10.0.0.1/8' is not a network: write it as 10.0.0.0/8 or 192.0.2.7/32"),
     ("serer: {}", "1:1: unknown key `serer`; did you mean `server`?"),
     ("budget: {}", "1:1: `budget` is not available yet; remove it"),
     ("auth:", "1:6: auth: `auth` is empty: list `keys` under it, or write `auth: off` to ask nobody for a key"),
@@ -198,7 +200,7 @@ ROUTE_MISTAKES = [
     ({"name": "a b"}, "4:11: routes[0].name: a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit"),
     ({"name": "1.10"}, '4:11: routes[0].name takes text, not a number; quote it: "1.10"'),
     ({"pick": "cheapest"}, "6:11: routes[0].pick: `cheapest` is not available yet; these are: in-order, weighted"),
-    ({"pick": "wighted"}, "6:11: routes[0].pick: `wighted` is none of its values; did you mean `weighted`?"),
+    ({"pick": "wighted"}, "6:11: routes[0].pick: `wighted` is not one of its values; did you mean `weighted`?"),
     ({"on_cut": "continue"}, "6:13: routes[0].on_cut: `continue` is not available yet; this is: error"),
     ({"hedge": "{after_ms: 5}"}, "6:5: `hedge` in routes[0] is not available yet; remove it"),
     ({"to": "[{target: echo/a, weight: 2}]"}, "4:5: routes[0]: `weight` means something only with `pick: weighted`"),
@@ -211,8 +213,8 @@ ROUTE_MISTAKES = [
     ({"set": "{temperature: hot}"}, "6:10: routes[0].set: `temperature` takes a number"),
     ({"default": "{max_tokens: true}"}, "6:14: routes[0].default: `max_tokens` takes a whole number"),
     ({"timeouts": "{first_token: 5}"}, "6:16: unknown key `first_token` in routes[0].timeouts; did you mean `first_token_s`?"),
-    ({"dialect": "xml"}, "6:14: routes[0].dialect: `xml` is none of its values; there is: text, sse, both, json"),
-    ({"match": "{}", "errors": "frame+txt"}, "7:13: routes[0].errors: `frame+txt` is none of its values; did you mean `frame+text`?"),
+    ({"dialect": "xml"}, "6:14: routes[0].dialect: `xml` is not one of its values; there is: text, sse, both, json"),
+    ({"match": "{}", "errors": "frame+txt"}, "7:13: routes[0].errors: `frame+txt` is not one of its values; did you mean `frame+text`?"),
     ({"match": "{modle: x}"}, "6:13: unknown key `modle` in routes[0].match; did you mean `model`?"),
     ({"match": "{model: []}"}, "6:20: routes[0].match.model: an empty list matches nothing: name something or leave the key out"),
     ({"match": "{model: 4.10}"}, '6:20: routes[0].match.model takes text, not a number; quote it: "4.10"'),
@@ -220,7 +222,7 @@ ROUTE_MISTAKES = [
     ({"match": "{header: {x-a: 5}}"}, '6:27: routes[0].match.header.x-a takes text, not a number; quote it: "5"'),
     ({"match": "{contract: chatt}"}, "6:23: route `default`: no contract `chatt`; did you mean `chat`?"),
     ({"match": "{key: web}"}, "6:18: route `default`: no key `web`; `auth` lists no keys"),
-    ({"match": "{has: image}"}, "6:18: routes[0].match.has: `image` is none of its values; did you mean `images`?"),
+    ({"match": "{has: image}"}, "6:18: routes[0].match.has: `image` is not one of its values; did you mean `images`?"),
     ({"match": "{tokens: {min: 9, max: 3}}"}, "6:21: routes[0].match.tokens: min 9 is above max 3: nothing can match"),
     ({"match": "{tokens: {}}"}, "6:21: routes[0].match.tokens: say `min`, `max` or both"),
 ]  # fmt: skip
@@ -241,7 +243,7 @@ BACKEND_MISTAKES = [
     ("echo: {kind: echo, delay_ms: fast}", "2:32: backends.echo.delay_ms takes a number, not text"),
     ("echo: {kind: wire, api_key: 12345678}", "2:31: backends.echo.api_key takes text, not a number; quote it"),
     ("echo: {kind: wire, api_key: '${NOPE}'}", "2:31: the variable NOPE is not set; set it, write ${NOPE:-default}, or mark the backend `optional: true`"),
-    ("echo: {kind: wire, base_url: 'http://localhost:8080/v1'}", "2:32: backend `echo`: its base_url is this proxy's own address; a request would go round for ever"),
+    ("echo: {kind: wire, base_url: 'http://localhost:8080/v1'}", "2:32: backend `echo`: its base_url is this proxy's own address; a request would loop for ever"),
 ]  # fmt: skip
 
 
@@ -287,7 +289,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(problems):
         "4:16: backend `echo`: no such kind; did you mean `echo`?",
         "5:21: unknown key `api` in backends.two; did you mean `api_key`?",
         '5:39: NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"',
-        "6:3: `two` was given before, in line 5; keep one",
+        "6:3: `two` is already in line 5; keep one of the two",
         "8:19: route `a`: no backend `nowhere`; there is: echo, two",
         "8:35: routes[0].set: `temperature` takes a number",
         "8:63: unknown key `modle` in routes[0].match; did you mean `model`?",
