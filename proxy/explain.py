@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from proxy.backends.base import BackendSettings, Resources, kind, own_models
+from proxy.backends.base import BackendSettings, Resources, kind
 from proxy.backends.http import HttpBackend
 from proxy.config.load import Config
 from proxy.config.wording import nearest
-from proxy.contracts.base import Frontend, Head, registered
-from proxy.contracts.declared.frontend import DeclaredFrontend, declared
+from proxy.contracts.base import Head, built_in_frontends
+from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsupported
+from proxy.pipeline.targets import TargetStates
+from proxy.policy.peers import FailedLogins
 from proxy.request import ChatRequest
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
 from proxy.routing.plan import Plan
 from proxy.routing.principal import ANONYMOUS, Principal
-from proxy.routing.router import Router
-from proxy.server.endpoints import Binding, EndpointTable, RouteMatch, choose
+from proxy.server.endpoints import Binding, RouteMatch, resolve
+from proxy.server.snapshot import ConfigSnapshot
 from proxy.transport import Request, Response
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
@@ -50,11 +53,6 @@ _ORIGIN = {
 }
 
 
-def router_of(config: Config) -> Router:
-    """The router that serves this config."""
-    return Router(config.settings.routes, own_models(config.backends), config.off, config.settings.server)
-
-
 def principal_of(config: Config, name: str | None) -> Principal | None:
     """Who asks: the key of that name, or nobody in particular. Raises `Unauthorized` for an unknown name."""
     auth = config.settings.auth
@@ -71,9 +69,17 @@ class Judge:
 
     def __init__(self, config: Config, key: str | None = None) -> None:
         """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not."""
-        built_in: list[Frontend] = [point.load() for point in registered().values()]
-        self._table = EndpointTable([*built_in, *declared(config.settings.frontends)])
-        self._router = router_of(config)
+        snapshot = ConfigSnapshot(
+            0,
+            config,
+            {},
+            built_in=built_in_frontends(),
+            states=TargetStates(time.monotonic),
+            failed_logins=FailedLogins(),
+            loaded_at=0,
+        )
+        self._table = snapshot.table
+        self._router = snapshot.router
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
 
@@ -112,7 +118,7 @@ class Judge:
             headers={"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}},
             models=self._router.named,
         )
-        frontend = choose(served, head, body or SMALLEST_BODY).frontend
+        frontend = resolve(served, head, body or SMALLEST_BODY).frontend
         if body is None:
             body = frontend.smallest_body if isinstance(frontend, DeclaredFrontend) else SMALLEST_BODY
         return frontend.decode(body, head)

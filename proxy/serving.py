@@ -93,7 +93,7 @@ class Process:
             if sites:
                 port = runner.addresses[0][1]
                 self._announce(banner(app, server.host, port, runner.limited_server.prefixes))
-                log.info("listening", host=server.host, port=port, generation=app.generation.number)
+                log.info("listening", host=server.host, port=port, generation=app.snapshot.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
                 await self._drain(runner, sites)
@@ -130,7 +130,7 @@ class Process:
 
     async def _watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` whenever the file is no longer what was loaded, or was there at the last call."""
-        config = self._app.generation.config
+        config = self._app.snapshot.config
         if config.settings.server.reload != "off":
             async for _ in watch(config.path, known=config.digest):
                 changed()
@@ -150,7 +150,7 @@ class Process:
 
     async def _drain(self, runner: Runner, sites: Sequence[Listening]) -> None:
         app = self._app
-        drain_s = app.generation.config.settings.server.drain_s
+        drain_s = app.snapshot.config.settings.server.drain_s
         log.info("draining", active=len(app.active), drain_s=drain_s)
         app.draining = True
         deadline = asyncio.get_running_loop().time() + drain_s
@@ -201,20 +201,20 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
 
 def banner(app: App, host: str, port: int, prefixes: Mapping[int, str] = {}) -> str:
     """What is served, for the person who started it."""
-    generation = app.generation
+    snapshot = app.snapshot
     shown = "[" + host + "]" if ":" in host else host
     lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {app.path})"]
     lines += [f"and on http://{shown}:{own}, with {prefix} at the root" for own, prefix in prefixes.items()]
     lines += ["", "routes, first match wins:"]
-    width = max(len(route.name) for route in generation.config.settings.routes)
-    for route in generation.config.settings.routes:
+    width = max(len(route.name) for route in snapshot.config.settings.routes)
+    for route in snapshot.config.settings.routes:
         targets = ", ".join(target.target for target in route.to)
-        off = all(target.backend in generation.config.off for target in route.to)
+        off = all(target.backend in snapshot.config.off for target in route.to)
         lines.append(f"  {route.name:<{width}}  -> {targets}{'   (off)' if off else ''}")
-    if declared := generation.config.settings.frontends:
+    if declared := snapshot.config.settings.frontends:
         lines += ["", "contracts declared:"]
         lines += [f"  {name}: POST {', '.join(frontend.path)}" for name, frontend in declared.items()]
     lines += ["", "backends:"]
-    lines += [f"  {name}: on" for name in generation.backends]
-    lines += [f"  {name}: off, {why}" for name, why in generation.config.off.items()]
+    lines += [f"  {name}: on" for name in snapshot.backends]
+    lines += [f"  {name}: off, {why}" for name, why in snapshot.config.off.items()]
     return "\n".join(lines) + "\n"

@@ -14,16 +14,20 @@ from proxy.events import Batch
 from proxy.request import Answer, ChatRequest
 
 
-class Head(msgspec.Struct, frozen=True):
-    """What a frontend may know of a request besides its body. Header names are in lower case."""
+class Head(msgspec.Struct):
+    """What a frontend may know of a request besides its body. Header names are in lower case.
+
+    `options` is what the matching route says to the contract, such as `dialect`. It is set between `decode` and
+    `encoder`, when the route is known.
+    """
 
     id: str
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
-    options: Mapping[str, Any] = {}  # what the matching route says to its contract, such as `dialect`
-    models: Container[str] = ()  # those that the config names
+    options: Mapping[str, Any] = {}
+    models: Container[str] = ()  # that the config names
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -130,3 +134,8 @@ def _accepts(accept: str, media_type: str) -> bool:
 def registered() -> Mapping[str, Any]:
     """Entry points of all frontends by name, ours and plug-ins'."""
     return {point.name: point for point in entry_points(group="proxy.frontends")}
+
+
+def built_in_frontends() -> tuple[Frontend, ...]:
+    """The contracts that every config has: ours and plug-ins'."""
+    return tuple([point.load() for point in registered().values()])

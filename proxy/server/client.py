@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11, StreamWriter
 
 try:
     from fcntl import ioctl
     from termios import TIOCOUTQ
-except ImportError:  # no Unix: only our own buffer is seen to shrink
+except ImportError:  # not on Unix: only our own buffer can be seen
     ioctl = None  # type: ignore[assignment]  # a function, where there is one
 
 from proxy.contracts.base import Encoder, Reply
@@ -24,48 +23,35 @@ from proxy.contracts.notices import NOTICE_HEADER, notice_header
 from proxy.errors import ProxyError
 from proxy.events import Batch, Collector, Fault, Finish, Notice
 from proxy.pipeline.client import ClientGone, ClientSlow
+from proxy.server.aiohttp_internals import DirectResponse
+from proxy.server.context import RequestContext
 
 
-class StreamingClient:
+class StreamingClient(DirectResponse):
     """Writes an answer as it comes: one write per batch, the head with the first of them.
 
-    A client that reads slowly makes `send` wait, and so the upstream: what is in hand for it is one read of the
-    upstream, decoded and encoded, and what the transport buffers. One that reads nothing for `stall_s` is given up.
+    A client that reads slowly makes `send` wait, and so the upstream. At most one read of the upstream, decoded and
+    encoded, and the transport's buffer wait for it. A client that reads nothing for `write_stall_s` is cut.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_encoder",
-        "_protocol",
-        "_request",
-        "_stall_s",
-        "_writer",
-        "bytes_out",
-        "faulted",
-        "response",
-    )
+    __slots__ = ("_request", "_stall_s", "faulted", "response")
 
     streaming = True
 
-    def __init__(
-        self, request: web.BaseRequest, encoder: Encoder, headers: Mapping[str, str], *, stall_s: float, close: bool
-    ) -> None:
-        self._request = request
-        self._encoder = encoder
-        self._stall_s = stall_s
-        self.response = web.StreamResponse(status=200, headers={**headers, **encoder.headers})
-        if close or request.version < HttpVersion11:  # HTTP/1.0 knows no chunks: its stream ends with the connection
+    def __init__(self, context: RequestContext, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self._request = request = context.http
+        self._stall_s = context.snapshot.limits.write_stall_s
+        self.response = web.StreamResponse(status=200, headers={**context.headers, **encoder.headers})
+        # HTTP/1.0 has no chunks: there a stream ends with its connection.
+        if context.app.draining or request.version < HttpVersion11:
             self.response.headers["Connection"] = "close"
             self.response.force_close()
-        self._writer: StreamWriter | None = None
-        self._protocol: BaseProtocol
-        self._chunked = False
-        self.bytes_out = 0
         self.faulted = False
 
     @property
     def begun(self) -> bool:
-        """Whether the client has had a status: from then on errors are told inside the answer."""
+        """Whether the client has been sent a status. From then on an error is part of the answer."""
         return self._writer is not None
 
     async def begin(self, *, flush: bool) -> None:
@@ -74,14 +60,14 @@ class StreamingClient:
             writer = await self.response.prepare(self._request)
             assert isinstance(writer, StreamWriter)
             self._writer, self._protocol, self._chunked = writer, writer.protocol, writer.chunked
-            self.response.headers.clear()  # they are written or in the writer's hands: 1.6 KB of an open stream
+            self.response.headers.clear()  # aiohttp's writer has them now; a second copy is 1.6 KB of an open stream
             if flush:
                 writer.send_headers()
         except ConnectionError:
             raise ClientGone from None
 
     def announce(self, notices: Sequence[Notice]) -> None:
-        """Tell in the head what was left out; a head that has gone already is past that."""
+        """Say in the head what was left out of the request, unless the head is sent already."""
         if self._writer is None:
             self.response.headers[NOTICE_HEADER] = notice_header(notices)
 
@@ -97,30 +83,13 @@ class StreamingClient:
         elif data:
             await self._write(data)
 
-    def write(self, batch: Batch) -> bool:
-        """Write a batch of an answer that has begun and goes on; true if the client is behind: see `caught_up`.
-
-        It goes past aiohttp's writer, which would ask for each token again what was settled with the head.
-        """
-        data = self._encoder.feed(batch)
-        if not data:
-            return False
-        size = len(data)
-        self.bytes_out += size
-        protocol = self._protocol
-        transport = protocol.transport
-        if transport is None or transport.is_closing():
-            raise ClientGone
-        transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
-        return protocol._paused  # noqa: SLF001 - a property is a call more
-
     async def caught_up(self) -> None:
         """Wait until the client has read most of what was written. Raises `ClientSlow` when it reads nothing."""
         assert self._writer is not None
         await self._caught_up(self._writer)
 
     def heartbeat(self) -> None:
-        """Say that the answer is still coming; nothing before the head, and nothing to a client that is behind."""
+        """Show that the answer is still coming. Does nothing before the head, or for a client that is behind."""
         writer = self._writer
         if writer is None or writer.transport is None or writer.protocol.writing_paused:
             return
@@ -135,15 +104,15 @@ class StreamingClient:
                 write.close()
 
     async def end(self) -> None:
-        """Close the answer: cleanly, or after a fault without the final chunk where the contract asks for that."""
+        """End the answer: cleanly, or after a fault without the final chunk where `abort_on_fault` says so."""
         if self.faulted and self._encoder.abort_on_fault:
             self.response.force_close()
             transport = self._request.transport
             if transport is not None and not self._chunked:
                 await self._taken(transport)
-                self.abort()  # over HTTP/1.0 a close is the end of the answer: only a reset tells that it was cut
+                self.abort()  # in HTTP/1.0 a close is the end of an answer: only a reset shows that it was cut
             elif transport is not None:
-                transport.close()  # what is buffered still goes out, but no final chunk
+                transport.close()  # what is buffered is still sent, without a final chunk
             return
         writer = self._writer
         assert writer is not None
@@ -156,14 +125,14 @@ class StreamingClient:
         await self.response.write_eof()
 
     async def _taken(self, transport: asyncio.Transport) -> None:
-        """Wait, not for long, until the client's side has all that was written, which a reset would throw away."""
+        """Wait up to `TAKEN_WITHIN_S` until the client's host has all that was written: a reset discards the rest."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(self._stall_s, TAKEN_WITHIN_S)):
                 while _unread(transport) and not transport.is_closing():  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)  # the kernel tells nobody
+                    await asyncio.sleep(0.01)  # the kernel has no event for an empty send buffer
 
     def abort(self) -> None:
-        """Cut the connection, dropping what is buffered, here and in the kernel."""
+        """Cut the connection, and discard what is buffered here and in the kernel."""
         transport = self._request.transport
         if transport is not None:
             with contextlib.suppress(OSError, AttributeError):
@@ -171,21 +140,15 @@ class StreamingClient:
             transport.abort()
 
     async def _write_last(self, data: bytes) -> None:
-        """Write the answer's last bytes and its end as one: a write of its own for the end costs 20 µs (measured)."""
-        writer, transport = self._writer, self._protocol.transport
+        """Write the answer's last bytes, with its end if there is one to write."""
+        writer = self._writer
         assert writer is not None
-        if not writer.output_size or not writer.chunked:  # the head is still to be written, or there is no end
-            if data:
-                await self._write(data)
-            return
-        self.bytes_out += len(data)
-        if transport is None or transport.is_closing():
-            raise ClientGone
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        transport.write(chunk + LAST_CHUNK)
-        writer._eof = True  # noqa: SLF001 - so that aiohttp writes no second one
-        if self._protocol.writing_paused:
-            await self._caught_up(writer)
+        if writer.output_size and writer.chunked:
+            self._write_with_end(data)
+            if self._protocol.writing_paused:
+                await self._caught_up(writer)
+        elif data:  # the head is still to be written, or the end of the connection is the end of the answer
+            await self._write(data)
 
     async def _write(self, data: bytes) -> None:
         writer = self._writer
@@ -203,9 +166,7 @@ class StreamingClient:
         while True:
             transport = writer.transport
             behind = _unread(transport)
-            protocol = writer.protocol
-            if protocol._drain_waiter is not None and protocol._drain_waiter.cancelled():  # noqa: SLF001
-                protocol._drain_waiter = None  # noqa: SLF001 - aiohttp keeps it; waiting on it again ends at once
+            self._forget_cancelled_drain(writer.protocol)
             try:
                 async with asyncio.timeout(self._stall_s):
                     await writer.drain()
@@ -218,17 +179,16 @@ class StreamingClient:
                 return
 
 
-LAST_CHUNK = b"0\r\n\r\n"
 TAKEN_WITHIN_S = 5.0
 
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def _unread(transport: asyncio.Transport | None) -> int:
-    """Bytes the client has yet to take, the kernel's included.
+    """Bytes that the client has not received yet, the kernel's included.
 
-    Our own buffer alone would not do: the kernel asks for more only when a third of its own is free, which
-    a client at 1 kB/s, reading all the time, takes minutes for.
+    Our own buffer is not enough: the kernel takes more from it only when a third of its own is free. A client that
+    reads 1 kB/s without pause takes minutes for that.
     """
     if transport is None:
         return 0
@@ -240,7 +200,7 @@ def _unread(transport: asyncio.Transport | None) -> int:
 
 
 class CollectingClient:
-    """Adds up an answer for a client that wants it whole."""
+    """Collects an answer for a client that wants it whole."""
 
     streaming = False
     bytes_out = 0
@@ -256,7 +216,7 @@ class CollectingClient:
         self._notices = notices
 
     async def send(self, batch: Batch) -> None:
-        """Take a batch. An answer that the contract cannot carry fails here, before anybody counts it as done."""
+        """Take a batch. An answer that the contract cannot carry fails here, before it is recorded as done."""
         match self._collector.add(batch):
             case Finish():
                 reply = self._encoder.whole(self._collector.answer())
@@ -274,7 +234,7 @@ class CollectingClient:
         return False
 
     async def caught_up(self) -> None:
-        """It is always."""
+        """Nothing is written before the end."""
 
     def heartbeat(self) -> None:
-        """Nothing can be said before the answer is whole."""
+        """Nothing can be sent before the answer is whole."""

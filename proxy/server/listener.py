@@ -18,9 +18,9 @@ from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.config.models import LimitSettings
-
-SERVER = "chat-proxy"
-"""The `Server` header: aiohttp's own would tell its version and Python's."""
+from proxy.server import aiohttp_internals
+from proxy.server.aiohttp_internals import ObservedConnection
+from proxy.server.context import SERVER
 
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
 TOO_SLOW_BODY = b'{"error":{"message":"The request headers took too long.","type":"invalid_request_error","code":"request_timeout"}}'
@@ -33,23 +33,13 @@ SEND_BUFFER = 256 * 1024
 about 4 MB of an answer before anybody notices (measured)."""
 
 
-class _Waiting(list[Any]):
-    """Requests whose heads have come, as aiohttp's `deque` of them; that takes 0.8 KB though it is empty."""
-
-    __slots__ = ()
-
-    def popleft(self) -> Any:
-        return self.pop(0)
-
-
-class Connection(RequestHandler):
+class Connection(ObservedConnection):
     """One client connection."""
 
     __slots__ = ("_body", "_head_timer", "_limits", "_peer", "_prefix", "_server")
 
     def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
-        self._messages = _Waiting()  # type: ignore[assignment]  # does all that aiohttp asks of a deque here
         self._server = server
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
@@ -80,19 +70,19 @@ class Connection(RequestHandler):
         if self._peer is not None:
             self._server.forget(self._peer)
             self._peer = None
-        self._body = None  # it refers back to us, as the timer does: nothing of a connection is left to the collector
+        self._body = None  # it refers back to the connection: a cycle for the collector, as a timer is
         super().connection_lost(exc)
-        self._keepalive_handle = None
+        self.forget_timer()
 
     def data_received(self, data: bytes) -> None:
-        heads = self._request_count
-        asked = self._body is None or self._body.is_eof()  # the last request has come whole: this begins the next one
+        heads = self.heads
+        complete = self._body is None or self._body.is_eof()  # the last request is: this begins the next one
         super().data_received(data)
-        if self._request_count != heads:
+        if self.heads != heads:
             self._stop_head_timer()
-            self._body = self._messages[-1][1] if self._messages else None
-        elif data and self._head_timer is None and (self.idle or asked):  # aiohttp itself feeds nothing, to go on
-            self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
+            self._body = self.last_body
+        elif data and self._head_timer is None and (self.idle or complete):  # aiohttp calls this with b"" to go on
+            self._head_timer = asyncio.get_running_loop().call_later(self._limits.header_s, self._head_too_slow)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -127,11 +117,6 @@ class Connection(RequestHandler):
         return self._prefix
 
     @property
-    def idle(self) -> bool:
-        """Whether it waits for the head of a request, its first or the next."""
-        return not self._request_count or (self._waiter is not None and not self._waiter.done())
-
-    @property
     def reads_head(self) -> bool:
         """Whether the head of a request has begun to come."""
         return self._head_timer is not None
@@ -139,7 +124,7 @@ class Connection(RequestHandler):
     def _head_too_slow(self) -> None:
         self._head_timer = None
         if not self.idle:  # the answer before it is still under way, and decides how long this connection lives
-            self._head_timer = self._loop.call_later(self._limits.header_s, self._head_too_slow)
+            self._head_timer = asyncio.get_running_loop().call_later(self._limits.header_s, self._head_too_slow)
         elif self.transport is not None:
             self.transport.write(TOO_SLOW % (len(TOO_SLOW_BODY), TOO_SLOW_BODY))
             self.force_close()
@@ -163,6 +148,8 @@ class Server(web.Server):
         limits: Callable[[], LimitSettings],
         **options: Any,
     ) -> None:
+        # A client that leaves cancels its handler, and with it the request to the upstream, at once (R4). Without
+        # this aiohttp lets the handler run until its next write fails, and the upstream goes on generating.
         super().__init__(handler, handler_cancellation=True, **options)
         self._limits = limits
         self._open: Counter[str] = Counter()
@@ -173,7 +160,7 @@ class Server(web.Server):
         limits = self._limits()
         return Connection(
             self,
-            loop=self._loop,
+            loop=asyncio.get_running_loop(),
             limits=limits,
             keepalive_timeout=limits.idle_s,
             lingering_time=2.0,  # after an early answer, how long the rest of a body is read and thrown away
@@ -224,6 +211,7 @@ class Runner(web.AppRunner):
     """
 
     def __init__(self, app: web.Application, *, limits: Callable[[], LimitSettings]) -> None:
+        aiohttp_internals.check()
         super().__init__(app, access_log=None, shutdown_timeout=0.2)  # `serving` has drained by then
         self._limits = limits
 

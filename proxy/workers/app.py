@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.app import JSON, App, ConfigSnapshot, settings_for
+from proxy.app import App, settings_for
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Reply
+from proxy.server.operator_pages import JSON, TEXT, OperatorPages
+from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.workers.spec import SharedState, WorkerSpec
@@ -33,7 +35,8 @@ class WorkerApp(App):
     def __init__(self, spec: WorkerSpec, state: SharedState, gather: Callable[[], Awaitable[Gathered]]) -> None:
         self._state = state
         super().__init__(spec.path, host=spec.host, port=spec.port)
-        self._spec, self._gather = spec, gather
+        self._spec = spec
+        self.operations = WorkerPages(self, gather).by_path()
         self._prepared: ConfigSnapshot | None = None
         self._preparing: object = None
         self._limits: tuple[int, LimitSettings] | None = None
@@ -41,13 +44,13 @@ class WorkerApp(App):
     # -- configs -----------------------------------------------------------------------------------------------
 
     @property
-    def generation(self) -> ConfigSnapshot:
+    def snapshot(self) -> ConfigSnapshot:
         """The snapshot in force: the prepared one from the moment the shared state names it."""
         prepared = self._prepared
         if prepared is not None and prepared.number == self._state.generation:
             self._prepared = None
-            self._take_up(prepared)
-        return super().generation
+            self._replace(prepared)
+        return super().snapshot
 
     def load(self) -> Config:
         """The config in force, whatever the file holds by now."""
@@ -56,37 +59,37 @@ class WorkerApp(App):
     async def start(self, config: Config | None = None) -> None:
         spec = self._spec
         snapshot = await self._build(config or self.load(), spec.generation, loaded_at=spec.loaded_at)
-        self._install(snapshot)
+        self._put_in_force(snapshot)
         if spec.first and spec.number == 1:  # one worker warns for all
-            self._warn(snapshot)
+            self._log_warnings(snapshot)
 
     async def prepare(self, content: bytes, *, generation: int, loaded_at: int) -> ConfigSnapshot:
         """Build what may come next, and keep it ready. Raises `ConfigErrors`."""
         token = self._preparing = object()
-        snapshot = await self._attempt(lambda: self._checked(content), generation, loaded_at=loaded_at)
+        snapshot = await self._load_and_build(lambda: self._checked(content), generation, loaded_at=loaded_at)
         if self._preparing is token:
             self._discard_prepared()
             self._prepared = snapshot
         else:  # it took too long: the parent has given it up
-            self._retire(snapshot)
+            self._close_later(snapshot)
         return snapshot
 
     def commit(self, *, log: bool) -> None:
         """Take up what is prepared. The first request after the commit may have done so before."""
-        snapshot = self.generation
+        snapshot = self.snapshot
         if log:
-            self._tell_taken_up(snapshot)
+            self._report_accepted(snapshot)
 
     def reject(self, errors: list[str], *, log: bool) -> None:
         self._preparing = None
         self._discard_prepared()
-        self._reject(errors)
+        self.rejected = errors
         if log:
-            self._tell_rejected()
+            self._report_rejected()
 
     def recall(self, rejected: list[str]) -> None:
         """Show the errors of a file that was rejected before this worker started."""
-        self._reject(rejected)
+        self.rejected = rejected
 
     async def aclose(self) -> None:
         self._discard_prepared()
@@ -95,16 +98,16 @@ class WorkerApp(App):
     def _discard_prepared(self) -> None:
         snapshot, self._prepared = self._prepared, None
         if snapshot is not None:
-            self._retire(snapshot)
+            self._close_later(snapshot)
 
     def _checked(self, content: bytes) -> Config:
         return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
 
     def connection_limits(self) -> LimitSettings:
         """This worker's share. The limit per client is not divided: the kernel may give all its connections to one."""
-        snapshot = self.generation
+        snapshot = self.snapshot
         if self._limits is None or self._limits[0] != snapshot.number:
-            limits = snapshot.config.settings.server.limits
+            limits = snapshot.limits
             share = -(-limits.connections // self._spec.workers)
             self._limits = snapshot.number, limits.model_copy(update={"connections": share})
         return self._limits[1]
@@ -122,22 +125,30 @@ class WorkerApp(App):
 
     def counts(self) -> bytes:
         """What this worker adds to the sums of all."""
-        told = super()._told()
+        told = OperatorPages(self).state()
         row = {name: told[name] for name in ("active", "circuits_open")} | {"generation": told["config"]["generation"]}
         return msgspec.json.encode({"row": row, "metrics": self.metrics.snapshot()})
 
-    async def _metrics(self) -> Reply:
+
+class WorkerPages(OperatorPages):
+    """The pages of a worker, with the sums of all."""
+
+    def __init__(self, app: WorkerApp, gather: Callable[[], Awaitable[Gathered]]) -> None:
+        super().__init__(app)
+        self._gather = gather
+
+    async def metrics(self) -> Reply:
         try:
             gathered = await self._gather()
         except OSError:  # this worker's own counts alone would look as if counters had gone back
-            return Reply(503, UNAVAILABLE, {"Content-Type": "text/plain; charset=utf-8"})
+            return Reply(503, UNAVAILABLE, TEXT)
         serving = sum(row["state"] == "serving" for row in gathered.rows)
         families = [*sums.total(gathered.metrics, gathered.dead), *_of_workers(serving, gathered.restarts)]
         body, content_type = exposition(families)
         return Reply(200, body, {"Content-Type": content_type})
 
-    async def _status(self) -> Reply:
-        told = self._told()
+    async def status(self) -> Reply:
+        told = self.state()
         try:
             gathered = await self._gather()
         except OSError:

@@ -171,7 +171,7 @@ async def test_G03_nothing_but_the_front_door_and_the_health_pages_is_served_wit
 ) -> None:
     proxy = await open_house(config(upstream.url, server="{ollama_port: 0}"))
     app = proxy.app
-    tables = [path.replace("{id}", "openai/m") for path in (*app.generation.table, *app.operations)]
+    tables = [path.replace("{id}", "openai/m") for path in (*app.snapshot.table, *app.operations)]
     assert len(tables) >= 10
     legacy = ["/admin", "/config", "/reload", "/docs", "/openapi.json", "/debug", "/v1", "/v1/completions", "*"]
     places = [(proxy.port, path) for path in (*tables, *legacy)]

@@ -90,7 +90,7 @@ async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_t
     with monkeypatch.context() as patched:
         patched.setattr(CompatibleBackend, "open", broken)
         assert not await proxy.app.reload()
-    assert proxy.app.generation.number == 1
+    assert proxy.app.snapshot.number == 1
     assert await proxy.app.reload()
 
 
@@ -125,7 +125,7 @@ async def test_E03_running_streams_finish_on_their_own_generation(
     assert torn(upstream.requests) == []
     assert len({one.json()["seed"] for one in upstream.requests}) > 5, "requests ran on several generations"
     async with asyncio.timeout(2):
-        while len(proxy.app._retiring):
+        while len(proxy.app._closing):
             await asyncio.sleep(0.01)
     assert upstream.connections <= 60, "connections are kept over reloads"
     assert len(os.listdir("/proc/self/fd")) - files <= 2 * upstream.open_connections + 4

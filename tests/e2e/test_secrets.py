@@ -143,10 +143,10 @@ async def test_I01_nothing_in_the_house_shows_a_key_when_it_is_printed(
     open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
     app: App = (await open_house(config(upstream, unused_tcp_port))).app
-    generation = app.generation
-    seen = [app, generation, generation.config, generation.config.settings, generation.config.backends]
-    seen += [generation.keys, generation.router, generation.pipeline, app.redactor, app.transport]
-    for backend in generation.backends.values():
+    snapshot = app.snapshot
+    seen = [app, snapshot, snapshot.config, snapshot.config.settings, snapshot.config.backends]
+    seen += [snapshot.keys, snapshot.router, snapshot.pipeline, app.redactor, app.transport]
+    for backend in snapshot.backends.values():
         seen += [backend, vars(backend)]
     for thing in seen:
         assert_no_canary(type(thing).__name__, repr(thing) + str(thing))

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.contracts.base import Endpoint, Frontend, Head
 from proxy.errors import BadRequest
-from proxy.server.endpoints import EndpointTable, choose, guess_from_head
+from proxy.server.endpoints import EndpointTable, guess_from_head, resolve
 
 
 class Contract:
@@ -25,7 +25,7 @@ def head(**query: str) -> Head:
 def chosen(where: EndpointTable, body: bytes = b"", **query: str) -> str:
     place = where.find("/chat")
     assert place is not None
-    return choose(place.served("POST"), head(**query), body).frontend.name
+    return resolve(place.served("POST"), head(**query), body).frontend.name
 
 
 def strength(*words: bytes) -> Any:
@@ -68,7 +68,7 @@ def test_before_the_body_is_read_the_head_says_whom_errors_are_told_by() -> None
 
 
 def test_two_contracts_cannot_both_take_what_nobody_claims() -> None:
-    with pytest.raises(ValueError, match="POST /chat is claimed by one and by two"):
+    with pytest.raises(ValueError, match="POST /chat is served by one and two without `detects`"):
         table(Contract("one", Endpoint("POST", "/chat")), Contract("two", Endpoint("POST", "/chat")))
 
 
@@ -118,7 +118,7 @@ def test_where_a_prefix_goes_without_saying_what_is_under_it_comes_first(prefix:
         Contract("under", Endpoint("POST", "/o/chat"), Endpoint("GET", "/o/"), Endpoint("GET", "/o/chat/{id}")),
         Contract("beside", Endpoint("POST", "/chat"), Endpoint("GET", "/models")),
     )
-    assert where.resolve(prefix, path) == meant
+    assert where.full_path(prefix, path) == meant
 
 
 def test_a_method_that_nobody_serves_is_told_by_somebody_of_that_path() -> None:

@@ -89,10 +89,10 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
     if os.environ.get("TRANSPORT") == "aiohttp":  # which of these tests would another transport pass?
         app.transport = AiohttpTransport(high_water=READ_AHEAD)
     await app.start()
-    runner = Runner(create_app(config, app=app), limits=lambda: app.generation.config.settings.server.limits)
+    runner = Runner(create_app(config, app=app), limits=lambda: app.snapshot.config.settings.server.limits)
     await runner.setup()
     ports = []
-    for port, prefix, _ in app.generation.config.settings.server.listen:
+    for port, prefix, _ in app.snapshot.config.settings.server.listen:
         (sock,) = bind("127.0.0.1", port)
         ports.append(sock.getsockname()[1])
         await runner.listen(sock, prefix)

@@ -44,7 +44,7 @@ class Pair:
 
     @property
     def served(self) -> list[str]:
-        return [app.generation.config.settings.routes[0].to[0].target for app in self.apps]
+        return [app.snapshot.config.settings.routes[0].to[0].target for app in self.apps]
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ async def test_all_take_up_a_config_at_the_moment_the_state_says_so_without_bein
     assert pair.served == ["echo/m1"] * 2
     pair.state.generation = 2
     assert pair.served == ["echo/m2"] * 2
-    assert [app.generation.number for app in pair.apps] == [2, 2]
-    assert [app.generation.loaded_at for app in pair.apps] == [2000, 2000], "also what `/v1/models` shows of it"
+    assert [app.snapshot.number for app in pair.apps] == [2, 2]
+    assert [app.snapshot.loaded_at for app in pair.apps] == [2000, 2000], "also what `/v1/models` shows of it"
 
 
 async def test_what_is_rejected_is_let_go_and_the_next_may_have_its_number(pair: Pair) -> None:
@@ -84,14 +84,14 @@ async def test_the_limit_on_connections_is_shared_and_a_clients_own_is_not(pair:
 
 
 async def test_none_is_ready_once_the_state_says_draining(pair: Pair) -> None:
-    assert [(await app._readyz()).status for app in pair.apps] == [200, 200]
+    assert [(await app.operations["/readyz"].answer()).status for app in pair.apps] == [200, 200]
     pair.state.draining = 1
-    assert [(await app._readyz()).status for app in pair.apps] == [503, 503]
+    assert [(await app.operations["/readyz"].answer()).status for app in pair.apps] == [503, 503]
 
 
 async def test_without_a_parent_there_are_no_sums(pair: Pair) -> None:
-    assert (await pair.apps[0]._metrics()).status == 503
-    assert (await pair.apps[0]._status()).status == 200
+    assert (await pair.apps[0].operations["/metrics"].answer()).status == 503
+    assert (await pair.apps[0].operations["/status"].answer()).status == 200
 
 
 async def test_a_config_that_was_rejected_while_it_was_built_is_not_kept(pair: Pair) -> None:

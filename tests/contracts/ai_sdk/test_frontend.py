@@ -13,7 +13,7 @@ from proxy.contracts.chat import frontend as chat
 from proxy.errors import BadRequest, Draining, Forbidden, RateLimited, Unauthorized, Unsupported
 from proxy.events import Batch, Fault, Finish, Source, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import EndpointTable, choose
+from proxy.server.endpoints import EndpointTable, resolve
 from tests.support.ui_events import CUT
 
 UI = (
@@ -31,7 +31,7 @@ def head(path="/api/chat", **query):
 
 def chosen(path, body, **query):
     place = TABLE.find(path)
-    return choose(place.served("POST"), head(path, **query), body).frontend.name
+    return resolve(place.served("POST"), head(path, **query), body).frontend.name
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_failure_is_a_sentence_for_the_hooks_show_it_as_it_is(which, error, he
 def test_there_is_nothing_to_resume(path, query):
     """Transports ask below the address they send to, and keep its query."""
     place = TABLE.find(path)
-    found = choose(place.served("GET"), head(path, **query), b"")
+    found = resolve(place.served("GET"), head(path, **query), b"")
     assert found.frontend.name == query.get("contract", "ai-text" if path.startswith("/ai-text") else "ai-sdk")
     reply = found.endpoint.answer(b"", head(path, **query), Offer([], 0))
     assert (reply.status, reply.body) == (204, b"")

@@ -21,7 +21,7 @@ from proxy.errors import (
 )
 from proxy.events import Batch, Finish, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import EndpointTable, choose
+from proxy.server.endpoints import EndpointTable, resolve
 
 HEAD = Head(id="r1", method="POST", path="/v1/messages", query={"beta": "true"}, headers={"x-team": "a"})
 BODY = b'{"model":"asked","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":true}'
@@ -48,7 +48,7 @@ def test_a_list_of_models_is_anthropics_for_who_names_a_version_of_its_api(path)
         ({}, "openai"),
     ):
         head = Head(id="r1", method="GET", path=path, query={}, headers=headers)
-        assert choose(served, head, b"").frontend.name == contract
+        assert resolve(served, head, b"").frontend.name == contract
 
 
 def test_an_answer_bears_the_requests_id_and_says_which_model_answered():

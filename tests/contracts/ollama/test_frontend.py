@@ -6,13 +6,12 @@ import tracemalloc
 import msgspec
 import pytest
 
-from proxy.app import App
-from proxy.contracts.base import Head, Offer, Reply
+from proxy.contracts.base import Head, Offer, Reply, built_in_frontends
 from proxy.contracts.ollama.frontend import FRONTEND, speaks_ollama
 from proxy.errors import BadRequest, Draining, NotFound, RequestError, Unauthorized, UpstreamFailed
 from proxy.events import Batch, Finish, Start, TextDelta
 from proxy.request import Answer
-from proxy.server.endpoints import EndpointTable, choose
+from proxy.server.endpoints import EndpointTable, resolve
 
 BODY = b'{"model":"asked","messages":[{"role":"user","content":"hi"}]}'
 
@@ -171,12 +170,12 @@ OLLAMA_HEADER = {"user-agent": "ollama-js/0.6.4 (x64 linux Node.js/v24)"}
     ],
 )
 def test_the_chat_contract_keeps_what_is_not_clearly_anothers(body, headers, contract):
-    served = EndpointTable(App("config.yaml").frontends.values()).find("/api/chat")
+    served = EndpointTable(built_in_frontends()).find("/api/chat")
     assert served is not None
     asked = msgspec.structs.replace(head("/api/chat"), headers=headers)
-    assert choose(served.served("POST"), asked, body).frontend.name == contract
+    assert resolve(served.served("POST"), asked, body).frontend.name == contract
     named = msgspec.structs.replace(asked, query={"contract": "ollama"})
-    assert choose(served.served("POST"), named, body).frontend.name == "ollama"
+    assert resolve(served.served("POST"), named, body).frontend.name == "ollama"
 
 
 # -- what it answers by itself

@@ -1,0 +1,218 @@
+"""One HTTP request, from its head to the record of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from proxy.contracts.base import Encoder, Head, Reply
+from proxy.errors import Draining, MethodNotAllowed, ProxyError
+from proxy.pipeline.client import Client
+from proxy.pipeline.exchange import Exchange
+from proxy.policy.peers import client_address
+from proxy.routing.principal import Principal
+from proxy.server.endpoints import Binding, RouteMatch, guess_from_head
+from proxy.server.operator_pages import Operation
+from proxy.server.snapshot import ConfigSnapshot
+from proxy.telemetry.base import RecordSink
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.record import StreamRecord
+
+SERVER = "chat-proxy"
+"""The `Server` header: aiohttp's own names its version and Python's."""
+
+CLOSE = {"Connection": "close"}
+
+STOPPING = "This server is stopping. Try again: another one answers."
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NO_HEAD = Head(id="", method="", path="", query={}, headers={})
+
+
+class App(Protocol):
+    """What a request needs from the composition root."""
+
+    operations: Mapping[str, Operation]
+    metrics: Metrics
+    sinks: list[RecordSink]
+    active: set[Exchange]
+
+    @property
+    def snapshot(self) -> ConfigSnapshot: ...
+
+    @property
+    def draining(self) -> bool:
+        """Connections are to be closed after their answer."""
+
+    @property
+    def closed(self) -> bool:
+        """No request is begun any more."""
+
+
+class RequestContext:
+    """One HTTP request: who asks for what, by which config it is answered, and how it ends.
+
+    It keeps the config snapshot that it began with, whatever is reloaded meanwhile. It is in use as long as the
+    answer takes, so `begin_answer` frees what was only needed to get there.
+    """
+
+    __slots__ = (
+        "_now",
+        "app",
+        "awaits_continue",
+        "begun",
+        "binding",
+        "encoder",
+        "head",
+        "headers",
+        "http",
+        "match",
+        "path",
+        "peer",
+        "principal",
+        "record",
+        "snapshot",
+    )
+
+    def __init__(self, app: App, http: web.BaseRequest) -> None:
+        received = http.headers
+        id = received.get("X-Request-Id", "")
+        if not _REQUEST_ID.fullmatch(id):
+            id = secrets.token_hex(16)  # has the form of a UUID: llama-cpp-python answers 400 to any other id
+        self.app = app
+        self.http = http
+        self.snapshot = snapshot = app.snapshot
+        trusted = snapshot.config.settings.server.trusted_proxies
+        self.peer = client_address(http.remote, received, trusted) if trusted else http.remote or ""
+        self.path = path = snapshot.table.full_path(getattr(http.protocol, "prefix", ""), http.rel_url.raw_path)
+        self.match: RouteMatch | None = snapshot.table.find(path)
+        self.head = Head(
+            id=id,
+            method=http.method,
+            path=path,
+            query=http.query,
+            headers={name.lower(): value for name, value in received.items()},
+            models=snapshot.router.named,
+        )
+        self.headers = {
+            "Server": SERVER,
+            "X-Request-Id": id,
+            **snapshot.cors.headers(received.get("Origin")),
+        }
+        self.awaits_continue = received.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
+        self.binding: Binding | None = None  # known when the body was read
+        self.principal: Principal | None = None  # known when the key was checked
+        self.encoder: Encoder | None = None  # known when the answer begins
+        self.begun = False  # the client has been sent a status
+        self._now = asyncio.get_running_loop().time
+        self.record = StreamRecord(request_id=id, started_at=self._now(), stream=False)
+
+    def __enter__(self) -> Self:
+        self.snapshot.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.snapshot.leave()
+        record = self.record
+        if kind is not None:
+            gone = issubclass(kind, (asyncio.CancelledError, ConnectionError))
+            record.finish("client_gone" if gone else "internal", self._now())
+        if record.status or record.end:  # pages for operators and lists of models are not recorded
+            record.finish("internal" if record.status >= 500 else "done", self._now())
+            self._name_contract()
+            for sink in self.app.sinks:
+                sink.ended(record)
+
+    # -- who asks, and for what --------------------------------------------------------------------------------
+
+    def identify(self) -> None:
+        """Find out whose key the request has. Raises `Unauthorized` or `RateLimited`."""
+        self.principal = self.snapshot.keys.identify(self.http.headers, self.peer)
+        self.record.key = self.principal.name
+
+    def allow_only(self, *methods: str) -> None:
+        """Raises `MethodNotAllowed` for any other method. Who may `GET` may `HEAD`."""
+        method = self.head.method
+        if method not in methods and not (method == "HEAD" and "GET" in methods):
+            allowed = ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+            raise MethodNotAllowed(f"{self.path} is served with {allowed}.", headers={"Allow": allowed})
+
+    def begin_answer(self, encoder: Encoder) -> None:
+        """From now on `encoder` writes the answer, errors included. What the client sent is not kept."""
+        self.encoder = encoder
+        self.head = _NO_HEAD
+
+    # -- answering ---------------------------------------------------------------------------------------------
+
+    async def run(self, exchange: Exchange, client: Client) -> None:
+        """Answer `client`, counted as under way meanwhile, so that a drain can wait for it or end it."""
+        app = self.app
+        if app.closed:
+            raise Draining(STOPPING, retry_after=1)
+        app.active.add(exchange)
+        app.metrics.stream_started()
+        try:
+            await exchange.run(client)
+        finally:
+            app.active.discard(exchange)
+            app.metrics.stream_left()
+
+    def reply(self, reply: Reply, *, error: ProxyError | None = None, record: bool = True) -> web.Response:
+        """A complete answer, as aiohttp wants it. With `record`, the request's end is recorded."""
+        headers = {"Cache-Control": "no-store", **self.headers, **reply.headers, **(error.headers if error else {})}
+        response = web.Response(status=reply.status, body=reply.body, headers=headers)
+        # A client that waits for `100 Continue` may send its body all the same, or not: what comes next on this
+        # connection could be either.
+        if self.app.draining or self.awaits_continue or headers.get("Connection") == "close":
+            response.force_close()
+        if record:
+            self.ended(reply.status, len(reply.body), error)
+        return response
+
+    def refuse(self, error: ProxyError) -> web.Response:
+        """Answer with an error, in the form of the contract that was called, as long as nothing was sent."""
+        if self.encoder is not None:
+            return self.reply(self.encoder.failure(error), error=error)
+        self._name_contract()
+        binding = self.binding
+        reply = binding.frontend.failure(error, self.head) if binding else _plain_failure(error, self.head.id)
+        return self.reply(reply, error=error)
+
+    def preflight(self) -> web.Response:
+        """The answer to `OPTIONS`. Browsers ask before they send a key, so none is needed. Without CORS it is empty."""
+        headers = {**self.headers, **(self.snapshot.cors.preflight(self.head.headers) or {})}
+        return web.Response(status=204, headers=headers)
+
+    def ended(self, status: int, bytes_out: int, error: ProxyError | None = None) -> None:
+        record = self.record
+        record.status, record.bytes_out = status, bytes_out
+        if error is not None:
+            record.finish(error.end, self._now(), error_code=error.code)
+
+    def _name_contract(self) -> None:
+        """Before the body is read, the head tells well enough which contract is meant."""
+        if self.binding is None and self.match is not None:
+            self.binding = guess_from_head(self.match.served(self.head.method), self.head)
+        if self.binding is not None:
+            self.record.contract = self.binding.frontend.name
+        if self.match is not None or self.path in self.app.operations:
+            self.record.path = self.path
+
+
+def _plain_failure(error: ProxyError, id: str) -> Reply:
+    """An error where no contract is served: the form that most clients read."""
+    body = {"message": error.message, "type": error.type, "code": error.code, "request_id": id}
+    headers = {"Content-Type": "application/json", **error.headers}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    return Reply(error.status, msgspec.json.encode({"error": body}), headers)

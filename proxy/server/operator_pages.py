@@ -1,0 +1,109 @@
+"""Pages for operators: health, readiness, metrics, status, and what is at the root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from proxy import __version__
+from proxy.contracts.base import Reply
+from proxy.pipeline.targets import TargetStates
+from proxy.server.snapshot import ConfigSnapshot
+from proxy.telemetry.metrics import Metrics
+from proxy.transport import Transport
+
+JSON = {"Content-Type": "application/json"}
+TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """A page for operators. `open` pages ask for no key."""
+
+    answer: Callable[[], Awaitable[Reply]]
+    open: bool = False
+
+
+class App(Protocol):
+    """What the pages show."""
+
+    path: str
+    metrics: Metrics
+    states: TargetStates
+    transport: Transport
+
+    @property
+    def snapshot(self) -> ConfigSnapshot: ...
+    @property
+    def draining(self) -> bool: ...
+    @property
+    def active(self) -> Collection[object]: ...
+    @property
+    def rejected(self) -> Sequence[str]: ...
+
+
+class OperatorPages:
+    """The pages of one process. Several processes that serve together override what they show in common."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def by_path(self) -> Mapping[str, Operation]:
+        return {
+            "/": Operation(self.root, open=True),
+            "/healthz": Operation(self.healthz, open=True),
+            "/readyz": Operation(self.readyz, open=True),
+            "/metrics": Operation(self.metrics),
+            "/status": Operation(self.status),
+        }
+
+    async def root(self) -> Reply:
+        """Claude Code asks for it (`HEAD /`) before its first request, without a key."""
+        return Reply(200, b"chat-proxy\n", TEXT)
+
+    async def healthz(self) -> Reply:
+        return Reply(200, b'{"status":"ok"}', JSON)
+
+    async def readyz(self) -> Reply:
+        if self._app.draining:
+            return Reply(503, b'{"status":"draining"}', JSON)
+        return Reply(200, b'{"status":"ready"}', JSON)
+
+    async def metrics(self) -> Reply:
+        body, content_type = self._app.metrics.exposition()
+        return Reply(200, body, {"Content-Type": content_type})
+
+    async def status(self) -> Reply:
+        return Reply(200, msgspec.json.encode(self.state()), JSON)
+
+    def state(self) -> dict[str, Any]:
+        """What `/status` shows."""
+        app, snapshot = self._app, self._app.snapshot
+        config = snapshot.config
+        return {
+            "version": __version__,
+            "status": "draining" if app.draining else "serving",
+            "config": {
+                "file": Path(app.path).name,
+                "generation": snapshot.number,
+                "digest": config.digest,
+                "loaded_at": snapshot.loaded_at,
+                "rejected": app.rejected or None,
+            },
+            "active": len(app.active),
+            "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},
+            "circuits_open": {name: round(left, 1) for name, left in app.states.open_circuits().items()},
+            "frontends": {
+                frontend.name: sorted({endpoint.path for endpoint in frontend.endpoints})
+                for frontend in snapshot.frontends
+            },
+            "backends": {
+                **{name: {"on": True} for name in snapshot.backends},
+                **{name: {"on": False, "why": why} for name, why in config.off.items()},
+            },
+            "routes": [
+                {"name": route.name, "to": [target.target for target in route.to]} for route in config.settings.routes
+            ],
+        }

@@ -1,0 +1,79 @@
+"""A config snapshot: one valid config and all that was built from it.
+
+A request keeps the snapshot that it began with until it is over, its fallbacks included. A reload puts a new
+snapshot in force, and the old one is closed after its last request (E02, E03).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from proxy.backends.base import Backend, own_models
+from proxy.config.load import Config
+from proxy.config.models import LimitSettings
+from proxy.contracts.base import Frontend
+from proxy.contracts.declared.frontend import declared
+from proxy.pipeline.exchange import Pipeline
+from proxy.pipeline.targets import TargetStates
+from proxy.policy.cors import Cors
+from proxy.policy.keys import KeyRing
+from proxy.policy.peers import FailedLogins
+from proxy.routing.router import Router
+from proxy.server.endpoints import EndpointTable
+
+
+class ConfigSnapshot:
+    """One valid config and what was built from it.
+
+    `number` counts the configs that were in force; `loaded_at` is a Unix time. `built_in` are the contracts that
+    every config has. `states` and `failed_logins` are shared with the snapshots before and after.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        config: Config,
+        backends: Mapping[str, Backend],
+        *,
+        built_in: Iterable[Frontend],
+        states: TargetStates,
+        failed_logins: FailedLogins,
+        loaded_at: int,
+    ) -> None:
+        settings = config.settings
+        self.number = number
+        self.config = config
+        self.backends = backends
+        self.loaded_at = loaded_at
+        self.keys = KeyRing(settings.auth, failed_logins)
+        self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
+        self.table = EndpointTable(self.frontends)
+        self.cors = Cors(settings.server.cors)
+        self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
+        self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states)
+        self._requests = 0
+        self._retired = False
+        self._unused = asyncio.Event()
+
+    @property
+    def limits(self) -> LimitSettings:
+        return self.config.settings.server.limits
+
+    def enter(self) -> None:
+        """A request begins with this snapshot."""
+        self._requests += 1
+
+    def leave(self) -> None:
+        """A request that began with it is over."""
+        self._requests -= 1
+        if self._retired and not self._requests:
+            self._unused.set()
+
+    async def close(self) -> None:
+        """Wait for the last request that began here, then close the backends."""
+        self._retired = True
+        if self._requests:
+            await self._unused.wait()
+        for backend in self.backends.values():
+            await backend.aclose()
