@@ -1,0 +1,255 @@
+"""One shape for every conversation that is translated for an upstream of another dialect. No I/O.
+
+Contracts allow different things: results that come before a note or much later, calls without a result, ids that
+repeat, one answer in several messages. Upstreams refuse most of that, each in its own way. `arranged` gives a
+conversation the properties that all of them take, whatever contract it comes from:
+
+- the system text at the head is one message; later system text stays in place where the target takes it, and goes
+  into the user's turn elsewhere;
+- an answer with calls is one message, and each of its calls is followed at once by its one result, in the order of
+  the calls. A result that is missing is made and says so. A result without a call becomes the user's text;
+- the ids of calls are unique in the conversation and have the target's form. They depend on nothing but what stands
+  before them, so that a longer conversation begins with the same ids: prompt caches and replicas agree;
+- parts stay apart, and no text is lost.
+
+A conversation that has all that is returned as it is. Readers of contracts only read, and writers only write.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.events import Notice
+from proxy.request import Message, Part, Text, ToolCall
+from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
+
+INTERRUPTED = "The tool call was interrupted. It has no result."
+ORPHAN = "The result of a tool call that is not part of this conversation:"
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+_BASE62 = WORD.rstrip("_-")
+
+
+class Arranged(msgspec.Struct, frozen=True):
+    """A conversation in a target's vocabulary, and what its client should know about the way there."""
+
+    messages: tuple[Message, ...]
+    notices: tuple[Notice, ...] = ()
+
+
+def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
+    """The conversation as `vocabulary` takes it. The same conversation always gives the same result."""
+    notices: list[Notice] = []
+    head, rest = _split(messages)
+    turns = _one_message_an_answer(_in_place(rest, vocabulary))
+    found: Iterable[Message] = _paired(turns, notices)
+    if not vocabulary.empty_turns:
+        found = [message for message in found if message.parts or message.tool_calls or message.role == "tool"]
+    found = _one_message_an_answer(found)  # what stood between two messages of an answer may have moved
+    if not vocabulary.consecutive:
+        found = _alternating(found)
+    return Arranged((*_head(head, vocabulary), *_with_ids(found, vocabulary.call_ids)), tuple(notices))
+
+
+# -- system text -----------------------------------------------------------------------------------------------
+
+
+def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
+    """The system text at the beginning, and all that follows."""
+    for index, message in enumerate(messages):
+        if message.role not in _SYSTEM_ROLES:
+            return messages[:index], messages[index:]
+    return messages, ()
+
+
+def _head(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[Message]:
+    """The system text at the head as one message. Its parts stay apart."""
+    if not messages:
+        return
+    first = _role(messages[0], vocabulary)
+    yield first if len(messages) == 1 else replace(first, parts=sum((one.parts for one in messages), ()))
+
+
+def _role(message: Message, vocabulary: Vocabulary) -> Message:
+    developer = message.role == "developer" and not vocabulary.developer
+    return replace(message, role="system") if developer else message
+
+
+def _in_place(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[Message]:
+    """System text after the head: where it stands, or as a reminder in the user's turn, as Claude Code writes it."""
+    for message in messages:
+        if message.role not in _SYSTEM_ROLES:
+            yield message
+        elif vocabulary.system == "anywhere":
+            yield _role(message, vocabulary)
+        else:
+            text = "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
+            yield Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
+
+
+# -- calls and results -----------------------------------------------------------------------------------------
+
+
+def _one_message_an_answer(messages: Iterable[Message]) -> list[Message]:
+    """Messages of one answer, up to its last call, become one message. What it says after its calls stays apart."""
+    found: list[Message] = []
+    open_answer: int | None = None  # where the answer begins that later messages may belong to
+    for message in messages:
+        if message.role != "assistant":
+            open_answer = None
+        elif open_answer is None:
+            open_answer = len(found)
+        elif message.tool_calls and not _two_signatures(found[open_answer:], message):
+            message = _joined([*found[open_answer:], message])
+            del found[open_answer:]
+        found.append(message)
+    return found
+
+
+def _two_signatures(before: Sequence[Message], message: Message) -> bool:
+    """Signed reasoning goes back as it came, a signature to its own text: such messages are not joined."""
+    return bool(message.reasoning_signature) and any(one.reasoning_signature for one in before)
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    """Several messages of one role as one."""
+    reasoning = [one.reasoning for one in messages if one.reasoning]
+    return replace(
+        messages[0],
+        parts=sum((one.parts for one in messages), ()),
+        tool_calls=sum((one.tool_calls for one in messages), ()),
+        reasoning="\n\n".join(reasoning) if reasoning else None,
+        reasoning_signature=next((one.reasoning_signature for one in messages if one.reasoning_signature), None),
+    )
+
+
+class _Call:
+    """A call in the conversation, and the result that was found for it."""
+
+    __slots__ = ("call", "result")
+
+    def __init__(self, call: ToolCall) -> None:
+        self.call = call
+        self.result: Message | None = None
+
+    def answer(self) -> Message:
+        """Its result, or one that says that there is none."""
+        return self.result or Message("tool", (Text(INTERRUPTED),), tool_call_id=self.call.id, failed=True)
+
+
+def _paired(messages: Sequence[Message], notices: list[Notice]) -> list[Message]:
+    """Each call with its one result right behind it.
+
+    A result belongs to the nearest call before it with its id that has none yet. A later answer that uses the id again
+    closes the call of the earlier one.
+    """
+    waiting: dict[str, deque[_Call]] = {}
+    calls: dict[int, list[_Call]] = {}
+    kept: list[Message] = []
+    for message in messages:
+        if message.role != "tool":
+            kept.append(message)
+            if message.tool_calls:
+                made = calls[len(kept) - 1] = [_Call(call) for call in message.tool_calls]
+                waiting |= {one.call.id: deque() for one in made}
+                for one in made:
+                    waiting[one.call.id].append(one)
+        elif queue := waiting.get(message.tool_call_id or ""):
+            queue.popleft().result = message
+        else:
+            kept.append(_orphan(message))
+            notices.append(Notice("moved_result", "a tool's result without its call was sent as text", "messages"))
+    if any(one.result is None for made in calls.values() for one in made):
+        notices.append(Notice("made_result", "a tool call without a result was sent as interrupted", "messages"))
+    return [
+        placed
+        for index, message in enumerate(kept)
+        for placed in (message, *[one.answer() for one in calls.get(index, ())])
+    ]
+
+
+def _orphan(message: Message) -> Message:
+    parts: tuple[Part, ...] = (Text(ORPHAN), *message.parts)
+    return Message("user", parts)
+
+
+def _alternating(messages: Iterable[Message]) -> list[Message]:
+    """Messages of one role that follow each other become one. Answers with calls have their results between them."""
+    found: list[Message] = []
+    for message in messages:
+        before = found[-1] if found else None
+        if (
+            before is not None
+            and before.role == message.role != "tool"
+            and not before.tool_calls
+            and not _two_signatures([before], message)
+        ):
+            message = _joined([found.pop(), message])
+        found.append(message)
+    return found
+
+
+# -- ids -------------------------------------------------------------------------------------------------------
+
+
+def _with_ids(messages: Iterable[Message], form: IdForm) -> Iterator[Message]:
+    """The ids of calls, each with its result's, unique and in the target's form."""
+    used: set[str] = set()
+    ids: Iterator[str] = iter(())
+    for message in messages:
+        if message.tool_calls:
+            fresh = [_id(call.id, form, used) for call in message.tool_calls]
+            ids = iter(fresh)
+            if any(new != call.id for new, call in zip(fresh, message.tool_calls, strict=True)):
+                calls = zip(fresh, message.tool_calls, strict=True)
+                message = replace(message, tool_calls=tuple(replace(call, id=new) for new, call in calls))
+        elif message.role == "tool" and (new := next(ids, None)) != message.tool_call_id:
+            message = replace(message, tool_call_id=new)
+        yield message
+
+
+def _id(id_: str, form: IdForm, used: set[str]) -> str:
+    """The id itself where it can stay, else one made from it."""
+    count = 0
+    found = id_
+    while found in used or not form.takes(found):
+        found = _made(f"{count}\0{id_}", form)
+        count += 1
+    used.add(found)
+    return found
+
+
+def _made(seed: str, form: IdForm) -> str:
+    digest = int.from_bytes(blake2b(seed.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+    length = min(form.longest, max(form.shortest, 24))
+    characters = ""
+    while len(characters) < length:
+        digest, index = divmod(digest, len(_BASE62))
+        characters += _BASE62[index]
+    return characters
+
+
+# -- names of tools --------------------------------------------------------------------------------------------
+
+
+def names_for(names: Iterable[str], form: NameForm) -> Mapping[str, str]:
+    """The names that a target does not take, each with the one that is sent instead.
+
+    The new name begins like the old one and ends in a digest of it, so it depends on no other name. Answers are told
+    with the old one.
+    """
+    return {name: _short(name, form) for name in names if not form.takes(name)}
+
+
+def _short(name: str, form: NameForm) -> str:
+    digest = base64.b32encode(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=5).digest()).decode().lower()
+    allowed = form.characters or WORD
+    cleaned = "".join(character if character in allowed else "_" for character in name)
+    if form.starts and cleaned[:1] not in form.starts:
+        cleaned = f"t_{cleaned}"
+    return f"{cleaned[: form.longest - len(digest) - 1]}_{digest}"

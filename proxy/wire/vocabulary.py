@@ -1,0 +1,65 @@
+"""What a target takes in a conversation: its grammar as data. No I/O.
+
+A conversation that is translated for another dialect is written in the target's vocabulary. A backend kind, a preset
+or a model has a row; what a row does not name is what most servers of OpenAI's language take.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from typing import Literal
+
+import msgspec
+
+_ANY = re.compile(r"[\x21-\x7e]+")
+WORD = string.ascii_letters + string.digits + "_-"
+
+
+class IdForm(msgspec.Struct, frozen=True):
+    """The call ids that a target takes: from `shortest` to `longest` characters.
+
+    `characters` empty: any visible ASCII.
+    """
+
+    characters: str = ""
+    shortest: int = 1
+    longest: int = 256
+
+    def takes(self, id_: str) -> bool:
+        """Whether the target takes this id as it is."""
+        if not self.shortest <= len(id_) <= self.longest:
+            return False
+        return not set(id_).difference(self.characters) if self.characters else _ANY.fullmatch(id_) is not None
+
+
+class NameForm(msgspec.Struct, frozen=True):
+    """The names of tools that a target takes: up to `longest` of `characters`; empty: any visible ASCII.
+
+    `starts` are the characters that a name may begin with; empty: any of them.
+    """
+
+    characters: str = WORD
+    longest: int = 64
+    starts: str = ""
+
+    def takes(self, name: str) -> bool:
+        """Whether the target takes this name as it is."""
+        if not 0 < len(name) <= self.longest or (self.starts and name[0] not in self.starts):
+            return False
+        return not set(name).difference(self.characters) if self.characters else _ANY.fullmatch(name) is not None
+
+
+class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target takes in a conversation."""
+
+    call_ids: IdForm = IdForm()
+    tool_names: NameForm = NameForm()
+    system: Literal["anywhere", "head"] = "head"
+    """Where system text may stand. Most chat templates of open models answer with an error to a later one."""
+    developer: bool = False
+    """Whether it knows the role `developer`. Else that text is `system`."""
+    empty_turns: bool = True
+    """Whether it takes a message without any content."""
+    consecutive: bool = True
+    """Whether two messages of one role may follow each other."""
