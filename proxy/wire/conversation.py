@@ -51,8 +51,6 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     if not vocabulary.empty_turns:
         found = [message for message in found if message.parts or message.tool_calls or message.role == "tool"]
     found = _one_message_an_answer(found)  # what stood between two messages of an answer may have moved
-    if not vocabulary.consecutive:
-        found = _alternating(found)
     return Arranged((*_head(head, vocabulary), *_with_ids(found, vocabulary.call_ids)), tuple(notices))
 
 
@@ -176,22 +174,6 @@ def _paired(messages: Sequence[Message], notices: list[Notice]) -> list[Message]
 def _orphan(message: Message) -> Message:
     parts: tuple[Part, ...] = (Text(ORPHAN), *message.parts)
     return Message("user", parts)
-
-
-def _alternating(messages: Iterable[Message]) -> list[Message]:
-    """Messages of one role that follow each other become one. Answers with calls have their results between them."""
-    found: list[Message] = []
-    for message in messages:
-        before = found[-1] if found else None
-        if (
-            before is not None
-            and before.role == message.role != "tool"
-            and not before.tool_calls
-            and not _two_signatures([before], message)
-        ):
-            message = _joined([found.pop(), message])
-        found.append(message)
-    return found
 
 
 # -- ids -------------------------------------------------------------------------------------------------------

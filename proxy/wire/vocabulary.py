@@ -61,5 +61,3 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it knows the role `developer`. Else that text is `system`."""
     empty_turns: bool = True
     """Whether it takes a message without any content."""
-    consecutive: bool = True
-    """Whether two messages of one role may follow each other."""

@@ -1,0 +1,61 @@
+"""The vocabularies of targets: one row for each kind, preset or family of models that differs from the common one.
+
+The source of each cell stands beside it: the vendor's own documentation, or the words of its refusal.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+
+from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
+
+_LETTERS = string.ascii_letters
+
+COMMON = Vocabulary()
+"""What most servers of OpenAI's language take."""
+
+OPENAI = Vocabulary(
+    # "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string with maximum length 40"
+    call_ids=IdForm(longest=40),
+    tool_names=NameForm(WORD, 64),  # API reference, `tools.function.name`
+    system="anywhere",
+    developer=True,  # API reference, `messages`: developer message
+)
+
+ANTHROPIC = Vocabulary(
+    call_ids=IdForm(WORD, 1, 64),  # "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+    tool_names=NameForm(WORD, 128),  # "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
+    empty_turns=False,  # "messages.0: all messages must have non-empty content"
+)
+
+MISTRAL = Vocabulary(
+    # "Tool call id was call_49c89af0 but must be a-z, A-Z, 0-9, with a length of 9."
+    call_ids=IdForm(_LETTERS + string.digits, 9, 9),
+    # "Function name was ... but must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64."
+    tool_names=NameForm(WORD, 64),
+    empty_turns=False,  # "Assistant message must have either content or tool_calls, but not none."
+)
+
+GEMINI = Vocabulary(
+    # "Invalid function name. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores
+    # (_), dots (.), colons (:), or dashes (-), with a maximum length of 64."
+    tool_names=NameForm(WORD + ".:", 64, _LETTERS + "_"),
+)
+
+MOONSHOT = Vocabulary(
+    # "function name is invalid, must start with a letter and can contain letters, numbers, underscores, and dashes"
+    tool_names=NameForm(WORD, 64, _LETTERS),
+    empty_turns=False,  # "Invalid request: the message at position 1 with role 'assistant' must not be empty"
+)
+
+PRESETS: Mapping[str, Vocabulary] = {"anthropic": ANTHROPIC, "gemini": GEMINI, "mistral": MISTRAL, "moonshot": MOONSHOT}
+"""By the preset of a row of kind `openai-compatible`."""
+
+PROVIDERS: Mapping[str, Vocabulary] = {
+    **PRESETS,
+    "azure": OPENAI,
+    "bedrock": ANTHROPIC,
+    "vertex_ai": GEMINI,
+}
+"""By the provider that a model of kind `litellm` begins with. `openai/` may be any server of that language."""

@@ -1,0 +1,122 @@
+"""A request in a target's vocabulary, and its answer back in the client's. No I/O.
+
+For requests that change dialect: the conversation gets its one shape (`wire.conversation`), and names of tools that
+the target refuses are sent as names that it takes. Answers tell the client its own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.errors import UpstreamError
+from proxy.events import Batch, Notice, ToolCallStart
+from proxy.request import ChatRequest, Message
+from proxy.wire.conversation import arranged, names_for
+from proxy.wire.vocabulary import Vocabulary
+
+
+class Translation(msgspec.Struct, frozen=True):
+    """A request as its target takes it, what its client should know, and the client's name for each name sent."""
+
+    request: ChatRequest
+    notices: tuple[Notice, ...] = ()
+    names: Mapping[str, str] = {}
+
+
+def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
+    """The request in `vocabulary`. One that is fine already comes back as it is."""
+    conversation = arranged(request.messages, vocabulary)
+    called = [call.name for message in conversation.messages for call in message.tool_calls]
+    names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
+    messages = conversation.messages
+    if names:
+        messages = tuple(_renamed(message, names) for message in messages)
+        request = replace(
+            request,
+            tools=tuple(replace(tool, name=names.get(tool.name, tool.name)) for tool in request.tools),
+            params=_renamed_choice(request.params, names),
+        )
+    if messages != request.messages:
+        request = replace(request, messages=messages)
+    return Translation(request, conversation.notices, {sent: name for name, sent in names.items()})
+
+
+def _renamed(message: Message, names: Mapping[str, str]) -> Message:
+    if message.role == "tool" and message.name:
+        message = replace(message, name=names.get(message.name, message.name))
+    if not any(call.name in names for call in message.tool_calls):
+        return message
+    return replace(
+        message, tool_calls=tuple(replace(call, name=names.get(call.name, call.name)) for call in message.tool_calls)
+    )
+
+
+def _renamed_choice(params: Mapping[str, Any], names: Mapping[str, str]) -> Mapping[str, Any]:
+    """`tool_choice` with the names that are sent, also in the list of `allowed_tools`."""
+    if not isinstance(params.get("tool_choice"), dict):
+        return params
+    return {**params, "tool_choice": _with_names(params["tool_choice"], names)}
+
+
+def _with_names(value: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_with_names(one, names) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: names.get(one, one) if key == "name" and isinstance(one, str) else _with_names(one, names)
+        for key, one in value.items()
+    }
+
+
+class StreamReader(Protocol):
+    """What reads a streamed answer: the decoder of a dialect."""
+
+    done: bool
+    finished: bool
+
+    def feed(self, chunk: bytes) -> Batch: ...
+
+    def finish(self) -> Batch: ...
+
+    def fail(self, error: UpstreamError) -> Batch: ...
+
+
+class NamesRestored:
+    """A decoder whose calls have the client's names. Made only for requests with names that were changed."""
+
+    __slots__ = ("_decoder", "_names")
+
+    def __init__(self, decoder: StreamReader, names: Mapping[str, str]) -> None:
+        self._decoder = decoder
+        self._names = names
+
+    @property
+    def done(self) -> bool:
+        return self._decoder.done
+
+    @property
+    def finished(self) -> bool:
+        return self._decoder.finished
+
+    def feed(self, chunk: bytes) -> Batch:
+        return restored(self._decoder.feed(chunk), self._names)
+
+    def finish(self) -> Batch:
+        return restored(self._decoder.finish(), self._names)
+
+    def fail(self, error: UpstreamError) -> Batch:
+        return restored(self._decoder.fail(error), self._names)
+
+
+def restored(batch: Batch, names: Mapping[str, str]) -> Batch:
+    """The batch with the client's names of its tools."""
+    events = batch.events
+    for index, event in enumerate(events):
+        if type(event) is ToolCallStart and event.name in names:
+            events[index] = replace(event, name=names[event.name])
+    return batch

@@ -1,0 +1,70 @@
+"""Requests in a target's vocabulary, and their answers in the client's names."""
+
+from __future__ import annotations
+
+from proxy.events import Batch, Start, TextDelta, ToolCallDelta, ToolCallStart
+from proxy.request import ChatRequest, Message, Text, Tool, ToolCall
+from proxy.wire.translation import NamesRestored, restored, translated
+from proxy.wire.vocabulary import WORD, NameForm, Vocabulary
+
+DOTS = "page.navigate"
+STRICT = Vocabulary(tool_names=NameForm(WORD, 24))
+
+
+def request(**more: object) -> ChatRequest:
+    values = {"messages": (Message("user", (Text("go"),)),), "tools": (Tool(DOTS), Tool("plain"))} | more
+    return ChatRequest(id="1", contract="ag-ui", dialect="ag-ui", **values)
+
+
+def test_a_request_that_the_target_takes_is_left_as_it_is():
+    asked = request(tools=(Tool("plain"),))
+    assert translated(asked, STRICT).request is asked
+
+
+def test_R2_a_name_is_the_same_in_tools_calls_results_and_choices_and_comes_back():
+    call = ToolCall("a", DOTS, "{}")
+    asked = request(
+        messages=(
+            Message("user", (Text("go"),)),
+            Message("assistant", tool_calls=(call,)),
+            Message("tool", (Text("done"),), tool_call_id="a", name=DOTS),
+        ),
+        params={"tool_choice": {"type": "function", "function": {"name": DOTS}}, "temperature": 0},
+    )
+    told = translated(asked, STRICT)
+    (sent,) = told.names
+    assert STRICT.tool_names.takes(sent)
+    assert [tool.name for tool in told.request.tools] == [sent, "plain"]
+    assert told.request.messages[1].tool_calls[0].name == told.request.messages[2].name == sent
+    assert told.request.params == {"tool_choice": {"type": "function", "function": {"name": sent}}, "temperature": 0}
+    batch = restored(Batch([Start("1", "m"), ToolCallStart(0, "a", sent), ToolCallDelta(0, "{}")]), told.names)
+    assert batch.events == [Start("1", "m"), ToolCallStart(0, "a", DOTS), ToolCallDelta(0, "{}")]
+
+
+def test_R2_a_list_of_allowed_tools_has_the_names_that_are_sent():
+    choice = {"type": "allowed_tools", "allowed_tools": {"tools": [{"type": "function", "function": {"name": DOTS}}]}}
+    told = translated(request(params={"tool_choice": choice}), STRICT)
+    (sent,) = told.names
+    allowed = told.request.params["tool_choice"]["allowed_tools"]["tools"]
+    assert allowed == [{"type": "function", "function": {"name": sent}}]
+
+
+class Decoder:
+    done, finished = False, True
+
+    def feed(self, chunk: bytes) -> Batch:
+        return Batch([ToolCallStart(0, "a", chunk.decode()), TextDelta("x")])
+
+    def finish(self) -> Batch:
+        return Batch([ToolCallStart(1, "b", "short")])
+
+    def fail(self, error):
+        return Batch([])
+
+
+def test_R2_a_decoder_tells_calls_by_the_client_s_names():
+    decoder = NamesRestored(Decoder(), {"short": DOTS})
+    assert decoder.feed(b"short").events == [ToolCallStart(0, "a", DOTS), TextDelta("x")]
+    assert decoder.feed(b"other").events[0] == ToolCallStart(0, "a", "other")
+    assert decoder.finish().events == [ToolCallStart(1, "b", DOTS)]
+    assert (decoder.done, decoder.finished) == (False, True)
