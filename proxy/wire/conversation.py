@@ -66,11 +66,17 @@ def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Mes
 
 
 def _head(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[Message]:
-    """The system text at the head as one message. Its parts stay apart."""
-    if not messages:
-        return
-    first = _role(messages[0], vocabulary)
-    yield first if len(messages) == 1 else replace(first, parts=sum((one.parts for one in messages), ()))
+    """The system text at the head as one message with one text, its parts a blank line apart.
+
+    Several chat templates take nothing else.
+    """
+    parts: list[Part] = [part for message in messages for part in message.parts]
+    if len(parts) > 1:
+        texts = [part.text for part in parts if isinstance(part, Text) and part.text]
+        others = [part for part in parts if not isinstance(part, Text)]
+        yield replace(_role(messages[0], vocabulary), parts=(Text("\n\n".join(texts)), *others))
+    elif messages:
+        yield replace(_role(messages[0], vocabulary), parts=tuple(parts))
 
 
 def _role(message: Message, vocabulary: Vocabulary) -> Message:

@@ -100,7 +100,7 @@ def test_a_conversation_that_every_target_takes_is_left_as_it_is():
         ),
         pytest.param(
             [Message("system", (Text("a"),)), Message("developer", (Text("b"),)), user("hi")],
-            [Message("system", (Text("a"), Text("b"))), user("hi")],
+            [Message("system", (Text("a\n\nb"),)), user("hi")],
             id="R5 the system text at the head is one message",
         ),
         pytest.param(
