@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from pydantic import AfterValidator, Field, model_validator
 
+from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.settings import Address, HttpSettings, Key, revealed, revealed_query
@@ -20,6 +21,7 @@ from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
+from proxy.wire.vocabulary import Vocabulary
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"
@@ -101,6 +103,9 @@ class AnthropicBackend(HttpBackend):
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
         return omissions(request, fields, model=target.model)
+
+    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - the same for all its models
+        return vocabularies.ANTHROPIC
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
         return StreamDecoder(self._resources.frame_bytes, keep=request.dialect == DIALECT, clean=self._clean)

@@ -21,7 +21,17 @@ import msgspec
 
 from proxy.backends.base import Relay, Resources
 from proxy.backends.redact import cleaner
-from proxy.backends.streaming import Decoder, announcing, content_type, is_json, read_json, read_stream, sniff
+from proxy.backends.streaming import (
+    Decoder,
+    NamesRestored,
+    announcing,
+    content_type,
+    is_json,
+    read_json,
+    read_stream,
+    sniff,
+)
+from proxy.backends.vocabularies import COMMON
 from proxy.errors import (
     ProxyError,
     Unsupported,
@@ -35,7 +45,9 @@ from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
+from proxy.wire.translation import Translation, restored, translated
 from proxy.wire.upstream_errors import Detail, parse_error, upstream_error
+from proxy.wire.vocabulary import Vocabulary
 
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
 ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
@@ -105,13 +117,15 @@ class HttpBackend(ABC):
         self, request: ChatRequest, target: Target, relay: Relay | None = None
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
+        told = self._translated(request, target)
+        request, names = told.request, told.names
         try:
             fields = self._fields(request, target)
             response = await self._resources.transport.open(self._outgoing(request, target, fields))
         except UpstreamError as error:
             raise self._reported(error) from error.__cause__
-        notices = self._omissions(request, fields, target)
-        del fields  # the stream may last for an hour
+        notices = [*told.notices, *self._omissions(request, fields, target)]
+        del told, fields  # the stream may last for an hour
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
@@ -122,9 +136,9 @@ class HttpBackend(ABC):
             except UpstreamError as error:
                 raise self._reported(error) from error.__cause__
             if not is_stream and (content_type(response) != "text/event-stream" or is_json(first)):
-                yield announcing(notices, self._whole(request, first))
+                yield announcing(notices, restored(self._whole(request, first), names))
                 return
-            decoder = self._decoder(request)
+            decoder = NamesRestored(self._decoder(request), names) if names else self._decoder(request)
             del request  # it may be large, and has been sent
             response.headers = {}  # have been read
             batches = read_stream(response, first, decoder, notices=notices, relay=relay, reported=self._reported)
@@ -136,7 +150,18 @@ class HttpBackend(ABC):
 
     def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
         """What of a request `target` is not sent, known without sending it. Raises `Unsupported` as `stream` does."""
-        return self._omissions(request, self._fields(request, target), target)
+        told = self._translated(request, target)
+        return [*told.notices, *self._omissions(told.request, self._fields(told.request, target), target)]
+
+    def _translated(self, request: ChatRequest, target: Target) -> Translation:
+        """The request in the target's vocabulary. One of this dialect stays the client's."""
+        if request.dialect == self.dialect:
+            return Translation(request)
+        return translated(request, self._vocabulary(target.model))
+
+    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - kinds may look at it
+        """What `model` takes in a conversation."""
+        return COMMON
 
     def _reported(self, error: UpstreamError) -> UpstreamError:
         """The transport's error in words for clients: the backend's name stands for its address (I01)."""

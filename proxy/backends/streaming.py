@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from proxy.backends.base import Relay
 from proxy.errors import FrameTooLarge, ProxyError, UpstreamError
 from proxy.events import Batch, Fault, Notice, Start
 from proxy.transport import Response
+from proxy.wire.translation import restored
 
 FINISHED_S = 2.0  # after every finish reason: how long usage and the end sentinel may take
 LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
@@ -31,8 +32,11 @@ class Decoder(Protocol):
     an end sentinel may still come. `done`: the terminal event has been returned.
     """
 
-    done: bool
-    finished: bool
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
 
     def feed(self, chunk: bytes) -> Batch:
         """The events in what one read brought. The batch may be empty."""
@@ -168,6 +172,33 @@ class _PushedBytes:
             return True
         self.left = batch
         return False
+
+
+class NamesRestored:
+    """A decoder whose calls have the client's names. Made only for requests with names that were changed."""
+
+    __slots__ = ("_decoder", "_names")
+
+    def __init__(self, decoder: Decoder, names: Mapping[str, str]) -> None:
+        self._decoder = decoder
+        self._names = names
+
+    @property
+    def done(self) -> bool:
+        return self._decoder.done
+
+    @property
+    def finished(self) -> bool:
+        return self._decoder.finished
+
+    def feed(self, chunk: bytes) -> Batch:
+        return restored(self._decoder.feed(chunk), self._names)
+
+    def finish(self) -> Batch:
+        return restored(self._decoder.finish(), self._names)
+
+    def fail(self, error: UpstreamError) -> Batch:
+        return restored(self._decoder.fail(error), self._names)
 
 
 async def _read_after_finish(response: Response, decoder: Decoder) -> Batch:

@@ -7,12 +7,11 @@ the target refuses are sent as names that it takes. Answers tell the client its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import UpstreamError
 from proxy.events import Batch, Notice, ToolCallStart
 from proxy.request import ChatRequest, Message
 from proxy.wire.conversation import arranged, names_for
@@ -71,46 +70,6 @@ def _with_names(value: Any, names: Mapping[str, str]) -> Any:
         key: names.get(one, one) if key == "name" and isinstance(one, str) else _with_names(one, names)
         for key, one in value.items()
     }
-
-
-class StreamReader(Protocol):
-    """What reads a streamed answer: the decoder of a dialect."""
-
-    done: bool
-    finished: bool
-
-    def feed(self, chunk: bytes) -> Batch: ...
-
-    def finish(self) -> Batch: ...
-
-    def fail(self, error: UpstreamError) -> Batch: ...
-
-
-class NamesRestored:
-    """A decoder whose calls have the client's names. Made only for requests with names that were changed."""
-
-    __slots__ = ("_decoder", "_names")
-
-    def __init__(self, decoder: StreamReader, names: Mapping[str, str]) -> None:
-        self._decoder = decoder
-        self._names = names
-
-    @property
-    def done(self) -> bool:
-        return self._decoder.done
-
-    @property
-    def finished(self) -> bool:
-        return self._decoder.finished
-
-    def feed(self, chunk: bytes) -> Batch:
-        return restored(self._decoder.feed(chunk), self._names)
-
-    def finish(self) -> Batch:
-        return restored(self._decoder.finish(), self._names)
-
-    def fail(self, error: UpstreamError) -> Batch:
-        return restored(self._decoder.fail(error), self._names)
 
 
 def restored(batch: Batch, names: Mapping[str, str]) -> Batch:

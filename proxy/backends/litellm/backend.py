@@ -27,7 +27,8 @@ from proxy.backends.litellm.http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
 from proxy.backends.litellm.params import omissions, passed_on, refuse_untaken
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
-from proxy.backends.streaming import FINISHED_S, announcing
+from proxy.backends.streaming import FINISHED_S, Decoder, NamesRestored, announcing
+from proxy.backends.vocabularies import COMMON, PROVIDERS
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
@@ -35,6 +36,7 @@ from proxy.events import Batch, Fault, Notice
 from proxy.request import Audio, ChatRequest, File, Image, Message
 from proxy.routing.plan import Target
 from proxy.wire.omissions import noticeable
+from proxy.wire.translation import Translation, translated
 
 OLDEST = (1, 106)
 """Never older: 1.82.7 and 1.82.8 were malicious, and what we build on looked different before."""
@@ -102,9 +104,12 @@ class LiteLLMBackend:
         relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
-        arguments = self._arguments(request, target)
-        notices = self._omissions(request, arguments, target)
-        decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
+        told = self._told(request, target)
+        arguments = self._arguments(told.request, target)
+        notices = [*told.notices, *self._omissions(told.request, arguments, target)]
+        decoder: Decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
+        if told.names:
+            decoder = NamesRestored(decoder, told.names)
         exchange = self._exchange(target)
         wrapper, spoken, complete = None, False, False
         try:
@@ -130,6 +135,10 @@ class LiteLLMBackend:
         litellm, self._litellm = self._litellm, None
         if litellm is not None:
             await LENT.take_back(litellm)
+
+    def _told(self, request: ChatRequest, target: Target) -> Translation:
+        """The request in the words of the model's provider."""
+        return translated(request, PROVIDERS.get(self._provider(target), COMMON))
 
     def _exchange(self, target: Target) -> Exchange:
         resources = self._resources
@@ -166,7 +175,7 @@ class LiteLLMBackend:
             raise self._translated(error, exchange) from None  # its own text may quote a key
 
     async def _batches(
-        self, wrapper: Any, model: str, decoder: StreamDecoder, exchange: Exchange
+        self, wrapper: Any, model: str, decoder: Decoder, exchange: Exchange
     ) -> AsyncGenerator[Batch, None]:
         """What the stream brings, to its one end: litellm's chunks are OpenAI's, so OpenAI's reader reads them."""
         failure: UpstreamError | None = None
@@ -328,7 +337,7 @@ async def _abandon(task: asyncio.Task[Any], exchange: Exchange) -> None:
             await task.result().aclose()
 
 
-def _fed(decoder: StreamDecoder, payload: bytes) -> list[Any]:
+def _fed(decoder: Decoder, payload: bytes) -> list[Any]:
     return decoder.feed(b"data: " + payload + b"\n\n").events
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
@@ -22,6 +23,7 @@ from proxy.backends.settings import Address, HeaderText, Key, OpenAIChatSettings
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 from proxy.wire.secret_shapes import Secrets
+from proxy.wire.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -103,6 +105,9 @@ class OpenAIBackend(OpenAIChatBackend):
         if self._max_tokens_name is None and request.dialect != self.dialect and self._at_openai:
             return "max_completion_tokens"
         return self._max_tokens_name
+
+    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - the same for all its models
+        return vocabularies.OPENAI
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
         # Models that can do without thinking do so unless they are told otherwise, and the others refuse `none`.

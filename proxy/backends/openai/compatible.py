@@ -9,11 +9,13 @@ from urllib.parse import urlencode
 import msgspec
 from pydantic import Field, model_validator
 
+from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.settings import Address, Key, MaxTokensName, OpenAIChatSettings, revealed, revealed_query
 from proxy.request import ChatRequest
+from proxy.wire.vocabulary import Vocabulary
 
 
 class Preset(msgspec.Struct, frozen=True):
@@ -130,7 +132,11 @@ class CompatibleBackend(OpenAIChatBackend):
             forward_headers=settings.forward_headers,
         )
         self._takes = preset.takes
+        self._words = vocabularies.PRESETS.get(settings.preset or "", vocabularies.COMMON)
         self.identify(_identity(settings, settings.address))
+
+    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - it is the server's to say
+        return self._words
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - it is the server's to say
         return self._takes

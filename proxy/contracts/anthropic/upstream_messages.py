@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -17,8 +16,6 @@ from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Text
 
 _BlockObject = dict[str, Any]
-
-_NO_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, Any]]]:
@@ -54,7 +51,7 @@ def _answer(message: Message) -> list[_BlockObject]:
         blocks.append({"type": "thinking", "thinking": message.reasoning or "", "signature": signature})
     blocks += _blocks(message.parts)
     blocks += [
-        {"type": "tool_use", "id": _id(call.id), "name": call.name, "input": arguments_object(call.arguments)}
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
         for call in message.tool_calls
     ]
     return blocks
@@ -64,7 +61,7 @@ def _input(message: Message) -> list[_BlockObject]:
     blocks = _blocks(message.parts)
     if message.role != "tool":
         return blocks
-    result: _BlockObject = {"type": "tool_result", "tool_use_id": _id(message.tool_call_id or "")}
+    result: _BlockObject = {"type": "tool_result", "tool_use_id": message.tool_call_id or ""}
     if blocks:
         result["content"] = _content(blocks)
     if message.failed:
@@ -142,8 +139,3 @@ def _trim(blocks: list[_BlockObject]) -> None:
     last = blocks[-1]
     if last["type"] == "text":
         blocks[-1] = last | {"text": last["text"].rstrip()}
-
-
-def _id(id_: str) -> str:
-    """A call's id in the characters that Anthropic takes. Other upstreams also use `.` and `:`."""
-    return _NO_ID_CHARACTER.sub("_", id_)

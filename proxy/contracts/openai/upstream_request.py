@@ -138,7 +138,7 @@ def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, 
 
 def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
     """One turn. Earlier reasoning is left out unless it is signed and `thoughts` is set: other upstreams refuse it."""
-    content = message.text if message.role == "tool" else _content(message)
+    content = _result(message) if message.role == "tool" else _content(message)
     fields: dict[str, Any] = {"role": message.role, "content": content}
     if thoughts and message.reasoning_signature:
         signed = {"thinking": message.reasoning or "", "signature": message.reasoning_signature}
@@ -153,6 +153,11 @@ def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
     return fields
+
+
+def _result(message: Message) -> str:
+    """A tool's result is text alone in this dialect. Its parts stay apart."""
+    return "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
 
 
 def _content(message: Message) -> str | list[dict[str, Any]] | None:

@@ -77,8 +77,8 @@ def test_system_and_developer_messages_are_one_prompt_and_turns_alternate():
 def test_calls_and_their_results():
     assert turns(
         *HI,
-        Message("assistant", tool_calls=(ToolCall("call.1:x", "f", '{"a":1}'), ToolCall("c2", "g", ""), ToolCall("c3", "h", "{"))),
-        Message("tool", (Text("one"),), tool_call_id="call.1:x"),
+        Message("assistant", tool_calls=(ToolCall("call-1", "f", '{"a":1}'), ToolCall("c2", "g", ""), ToolCall("c3", "h", "{"))),
+        Message("tool", (Text("one"),), tool_call_id="call-1"),
         Message("tool", (Text("no"), Image("data:image/png;base64,AA==")), tool_call_id="c2", failed=True),
         Message("tool", (Text(" "),), tool_call_id="c3"),
         Message("user", (Text("so?"),)),
@@ -86,7 +86,7 @@ def test_calls_and_their_results():
         {
             "role": "assistant",
             "content": [
-                {"type": "tool_use", "id": "call_1_x", "name": "f", "input": {"a": 1}},
+                {"type": "tool_use", "id": "call-1", "name": "f", "input": {"a": 1}},
                 {"type": "tool_use", "id": "c2", "name": "g", "input": {}},
                 {"type": "tool_use", "id": "c3", "name": "h", "input": {"arguments": "{"}},
             ],
@@ -94,7 +94,7 @@ def test_calls_and_their_results():
         {
             "role": "user",
             "content": [
-                {"type": "tool_result", "tool_use_id": "call_1_x", "content": "one"},
+                {"type": "tool_result", "tool_use_id": "call-1", "content": "one"},
                 {
                     "type": "tool_result",
                     "tool_use_id": "c2",

@@ -276,7 +276,7 @@ def test_what_a_tool_brought_besides_text_follows_its_answers_as_the_users():
     for last in ((), (Message("user", (Text("so?"),)),)):
         turns = sent(chat(call, shown, told, *last))["messages"][1:]
         assert turns[:3] == [
-            {"role": "tool", "content": "ab", "tool_call_id": "c1"},
+            {"role": "tool", "content": "a\n\nb", "tool_call_id": "c1"},
             {"role": "tool", "content": "c", "tool_call_id": "c2"},
             {"role": "user", "content": [image]},
         ]
