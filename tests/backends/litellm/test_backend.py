@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.conformance.backend import CANARY, Outcome, outcome
 
 from proxy.backends.base import Resources
 from proxy.backends.litellm import backend as driver
@@ -40,6 +39,7 @@ from proxy.events import (
 )
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.routing.plan import Target
+from proxy.testing.backend import CANARY, Outcome, outcome
 from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
 from proxy.transport import HttpTransport, Request, Response
 from proxy.wire.secret_shapes import Secrets
