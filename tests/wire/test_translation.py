@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from proxy.backends.streaming import NamesRestored
 from proxy.events import Batch, Start, TextDelta, ToolCallDelta, ToolCallStart
 from proxy.request import ChatRequest, Message, Text, Tool, ToolCall
-from proxy.wire.translation import NamesRestored, restored, translated
+from proxy.wire.translation import restored, translated
 from proxy.wire.vocabulary import WORD, NameForm, Vocabulary
 
 DOTS = "page.navigate"
