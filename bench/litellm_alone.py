@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from proxy.backends.litellm.backend import _ENVIRONMENT, _SWITCHES
+from proxy.backends.litellm.loading import _ENVIRONMENT, _SWITCHES
 
 WARM_UP_S = 1.5
 

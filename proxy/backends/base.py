@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -77,8 +78,15 @@ class Backend(Protocol):
     async def aclose(self) -> None: ...
 
 
+class KindNotInstalled(ConfigError):
+    """A kind that is registered, but whose packages are not installed. An optional backend of it is off."""
+
+
 class BackendKind(Protocol):
-    """A kind of backend: its name, its settings, and how to build one from them."""
+    """A kind of backend: its name, its settings, and how to build one from them.
+
+    `packages`, where it has them, names the packages it imports later, and `extra` the extra that installs them.
+    """
 
     kind: str
     settings: type[BackendSettings]
@@ -93,11 +101,17 @@ def kinds() -> Mapping[str, Any]:
 
 
 def kind(name: str) -> BackendKind:
-    """The registered kind `name`; raises `ConfigError` naming the known ones."""
+    """The registered kind `name`. Raises `ConfigError` for an unknown one, `KindNotInstalled` without its packages."""
+    if name not in kinds():
+        raise ConfigError(f"no backend kind {name!r}; known kinds: {', '.join(sorted(kinds()))}")
     try:
         loaded: BackendKind = kinds()[name].load()
-    except KeyError:
-        raise ConfigError(f"no backend kind {name!r}; known kinds: {', '.join(sorted(kinds()))}") from None
+    except ImportError as error:
+        raise KindNotInstalled(f"kind {name} does not load: {error}; install what its package needs") from error
+    for package in getattr(loaded, "packages", ()):
+        if find_spec(package) is None:
+            cure = f"pip install 'chat-proxy[{getattr(loaded, 'extra', name)}]'"
+            raise KindNotInstalled(f"kind {name} needs the package {package}, which is not installed: {cure}")
     return loaded
 
 

@@ -46,7 +46,7 @@ from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
 from proxy.wire.translation import Translation, restored, translated
-from proxy.wire.upstream_errors import Detail, parse_error, upstream_error
+from proxy.wire.upstream_errors import Clean, Detail, parse_error, upstream_error
 from proxy.wire.vocabulary import Vocabulary
 
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
@@ -164,15 +164,7 @@ class HttpBackend(ABC):
         return COMMON
 
     def _reported(self, error: UpstreamError) -> UpstreamError:
-        """The transport's error in words for clients: the backend's name stands for its address (I01)."""
-        who = f"backend {self.name}"
-        error.detail = error.message
-        error.message = (
-            f"{who} cannot be reached; the proxy's log says why"
-            if isinstance(error, UpstreamConnect)  # it may tell of name servers and forward proxies too
-            else self._clean(error.message.replace(self._origin, who))
-        )
-        return error
+        return reported(error, who=f"backend {self.name}", origin=self._origin, clean=self._clean)
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
         """The client's headers that go on."""
@@ -234,6 +226,17 @@ class HttpBackend(ABC):
             return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
         wait = retry_after(response.headers, time())
         return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)
+
+
+def reported(error: UpstreamError, *, who: str, origin: str, clean: Clean) -> UpstreamError:
+    """The transport's error in words for clients: `who` stands for the address (I01). `detail` keeps the log's words."""
+    error.detail = error.message
+    error.message = (
+        f"{who} cannot be reached; the proxy's log says why"
+        if isinstance(error, UpstreamConnect)  # it may name name servers and forward proxies too
+        else clean(error.message.replace(origin, who) if origin else error.message)
+    )
+    return error
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

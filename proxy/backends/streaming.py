@@ -83,7 +83,7 @@ async def read_json(response: Response, first: bytes, limit: int) -> bytes:
                 return body
             body += data
         if len(body) <= _PARSE_UP_TO:
-            await _read_last_bytes(response)
+            await read_last_bytes(response)
             return body
     body += await response.read_all(limit)
     if len(body) > limit:
@@ -152,7 +152,7 @@ async def read_stream(
                 batch = feed(data) if data else decoder.finish()
     finally:
         if complete and not response.at_end:
-            await _read_last_bytes(response)
+            await read_last_bytes(response)
 
 
 class _PushedBytes:
@@ -213,7 +213,7 @@ async def _read_after_finish(response: Response, decoder: Decoder) -> Batch:
     return decoder.feed(data) if data else decoder.finish()
 
 
-async def _read_last_bytes(response: Response) -> None:
+async def read_last_bytes(response: Response) -> None:
     """Read the end of a body whose end sentinel has come, so that its connection can be used again."""
     with suppress(TimeoutError, ProxyError):
         async with asyncio.timeout(LAST_BYTES_S):

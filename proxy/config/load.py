@@ -143,11 +143,14 @@ def _unset(document: Document, off: Mapping[str, str]) -> list[ConfigError]:
 
 def _backends(
     document: Document,
-    off: Mapping[str, str],
+    off: dict[str, str],
     settings_for: Callable[[str], type[BaseModel]],
     kinds: Collection[str],
 ) -> tuple[dict[str, BaseModel], list[ConfigError]]:
-    """The rows that are on, each validated by the model of its kind, and the errors of all rows."""
+    """The rows that are on, each validated by the model of its kind, and the errors of all rows.
+
+    Adds to `off` the optional rows whose kind does not load.
+    """
     backends: dict[str, BaseModel] = {}
     errors: list[ConfigError] = []
     for name, row in _rows(document).items():
@@ -167,7 +170,10 @@ def _backends(
         try:
             model = settings_for(kind)
         except ConfigError as error:
-            errors.append(document.error(error.message, (*path, "kind")))
+            if row.get("optional") is True:  # such as a kind whose packages are not installed
+                off.setdefault(name, error.message)
+            else:
+                errors.append(document.error(error.message, (*path, "kind")))
             continue
         except ImportError as error:
             errors.append(document.error(f"backend `{name}`: kind `{kind}` does not load: {error}", (*path, "kind")))

@@ -1,80 +1,41 @@
 """Kind `litellm`: every provider litellm reaches (https://docs.litellm.ai/docs/providers), as an extra.
 
-litellm is a large dependency with habits of its own, so it is kept on a short leash: imported in a thread and
-only when a config names it, its retries, fallbacks, callbacks and look-ups off, its arguments an allow-list
-(H08), and an answer complete only when the provider says so (see `litellm_chunks`).
+litellm is a large dependency that does much by itself, so its part is kept small: it is imported in a thread and only
+when a config names it; its retries, fallbacks, callbacks and look-ups are off; its arguments are an allow-list (H08).
+It writes the request. Answers in a wire that we read ourselves are read here (see `wires`), the others by litellm,
+and then they are complete only when the provider says so (see `chunks`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from copy import deepcopy
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import msgspec
-
 from proxy.backends.base import Relay, Resources
+from proxy.backends.http import reported
+from proxy.backends.litellm.arguments import arguments
 from proxy.backends.litellm.chunks import last_word, payloads
 from proxy.backends.litellm.errors import translate
-from proxy.backends.litellm.http import EXCHANGE, LENT, TAKES_HANDLER, Exchange
-from proxy.backends.litellm.params import omissions, passed_on, refuse_untaken
+from proxy.backends.litellm.http import CURRENT_CALL, SHARED_CLIENTS, UpstreamCall
+from proxy.backends.litellm.loading import load
+from proxy.backends.litellm.params import omissions
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
-from proxy.backends.streaming import FINISHED_S, Decoder, NamesRestored, announcing
+from proxy.backends.streaming import FINISHED_S, Decoder, NamesRestored, announcing, read_stream
 from proxy.backends.vocabularies import COMMON, PROVIDERS
 from proxy.contracts.openai.stream import StreamDecoder
-from proxy.contracts.openai.upstream_request import choices_expected, encode_request
-from proxy.errors import ConfigError, ProxyError, Unsupported, UpstreamError
-from proxy.events import Batch, Fault, Notice
-from proxy.request import Audio, ChatRequest, File, Image, Message
+from proxy.errors import ProxyError, Unsupported, UpstreamError
+from proxy.events import Batch, Notice
+from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.wire.omissions import noticeable
 from proxy.wire.translation import Translation, translated
 
-OLDEST = (1, 106)
-"""Never older: 1.82.7 and 1.82.8 were malicious, and what we build on looked different before."""
+_LEAVE_THREAD_S = 0.2  # how long to wait for litellm to leave the thread in which it prepares a request
 
-_NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport that of connecting
-_LET_GO_S = 0.2  # how long to wait for litellm to come out of the thread in which it prepares a request
-
-_ENVIRONMENT = {
-    # Read when litellm is imported: no price list or header list from the network, no `.env` of whatever directory.
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_LOCAL_BLOG_POSTS": "True",
-    "LITELLM_MODE": "PRODUCTION",
-}
-_SWITCHES = {
-    "disable_hf_tokenizer_download": True,
-    "suppress_debug_info": True,
-    "turn_off_message_logging": True,
-    "disable_streaming_logging": True,
-    "disable_token_counter": True,  # it would count every prompt, on the loop, and fetch images to do so
-    "telemetry": False,
-}
-_IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
-_LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they would log prompts and answers
-
-_TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # what Claude sealed, it wants back
-_TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: these send the address on, others make litellm fetch it
-
-_LOSES_FILES = frozenset(
-    {"anthropic"}
-)  # litellm drops sounds silently, and sends other files in forms that are refused
-
-_LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
-    # What litellm is told of a model it does not know: else it asks a server for it, on this machine, whatever
-    # the config says, and waits for the answer.
-    provider: {"litellm_provider": provider, "mode": "chat", "supports_function_calling": True}
-    for provider in ("ollama", "ollama_chat")
-}
+_STREAMS_LINES = frozenset({"ollama", "ollama_chat"})
 
 
 class LiteLLMBackend:
@@ -94,38 +55,36 @@ class LiteLLMBackend:
         self._supported: dict[str, frozenset[str] | None] = {}  # by model
 
     async def open(self) -> None:
-        """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or too old."""
-        self._litellm, self._handler = await asyncio.to_thread(_load, self.name)
+        """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or not supported."""
+        self._litellm, self._handler = await asyncio.to_thread(load, self.name)
 
     async def stream(
-        self,
-        request: ChatRequest,
-        target: Target,
-        relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
-        told = self._told(request, target)
-        arguments = self._arguments(told.request, target)
-        notices = [*told.notices, *self._omissions(told.request, arguments, target)]
-        decoder: Decoder = StreamDecoder(self._resources.frame_bytes, clean=self._clean)
-        if told.names:
-            decoder = NamesRestored(decoder, told.names)
-        exchange = self._exchange(target)
-        wrapper, spoken, complete = None, False, False
+        translation = self._translation(request, target)
+        given = self._arguments(translation.request, target)
+        notices = [*translation.notices, *self._omissions(translation.request, given, target)]
+        names = translation.names
+        call = self._call(target)
+        wrapper = None
         try:
-            wrapper = await self._begin(arguments, exchange)
-            async with aclosing(self._batches(wrapper, target.model, decoder, exchange)) as batches:
+            wrapper = await self._begin(given, call)
+            del translation, given, request  # they may be large, and have been sent
+            decoder = call.decoder()
+            ours = decoder is not None
+            decoder = decoder or StreamDecoder(self._resources.frame_bytes, clean=self._clean)
+            if names:
+                decoder = NamesRestored(decoder, names)
+            if ours:
+                answer = self._read(decoder, call, notices, relay)
+            else:
+                answer = self._read_by_litellm(wrapper, call, target.model, decoder, notices)
+            async with aclosing(answer) as batches:
                 async for batch in batches:
-                    spoken = spoken or batch.has_content
-                    end = batch.terminal
-                    if isinstance(end, Fault) and not spoken:
-                        raise end.error  # nothing was said yet: another target may still be tried
-                    complete = end is not None and not isinstance(end, Fault)
-                    yield announcing(notices, batch) if notices else batch
-                    notices = []
+                    yield batch
         finally:
-            if not complete:
-                exchange.close()
+            call.close()
             if wrapper is not None:
                 with suppress(Exception):
                     await wrapper.aclose()
@@ -134,50 +93,68 @@ class LiteLLMBackend:
         """See `Backend.aclose`."""
         litellm, self._litellm = self._litellm, None
         if litellm is not None:
-            await LENT.take_back(litellm)
+            await SHARED_CLIENTS.release(litellm)
 
-    def _told(self, request: ChatRequest, target: Target) -> Translation:
+    def _translation(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the words of the model's provider."""
         return translated(request, PROVIDERS.get(self._provider(target), COMMON))
 
-    def _exchange(self, target: Target) -> Exchange:
+    def _call(self, target: Target) -> UpstreamCall:
         resources = self._resources
-        return Exchange(
+        return UpstreamCall(
             resources.transport,
             connect_s=target.connect_s,
+            tick_s=target.tick_s,
             frame_bytes=resources.frame_bytes,
             answer_bytes=resources.answer_bytes,
+            by_lines=self._provider(target) in _STREAMS_LINES,
+            secrets=resources.secrets,
+            clean=self._clean,
         )
 
-    async def _begin(self, arguments: Mapping[str, Any], exchange: Exchange) -> Any:
-        """Call litellm; returns its stream once the answer's head is there.
+    async def _begin(self, given: Mapping[str, Any], call: UpstreamCall) -> Any:
+        """Call litellm; returns its stream once the beginning of the answer is there.
 
-        It runs in a task of its own, because cancelling it while it prepares the request in a thread would
-        leave a coroutine there that nobody awaits.
+        litellm runs in a task of its own: cancelled while it prepares the request in a thread, it would leave a
+        coroutine there that nothing awaits.
         """
 
-        async def call() -> Any:
-            EXCHANGE.set(exchange)
-            wrapper = await self._litellm.acompletion(**arguments)
-            if wrapper.completion_stream is None:  # some providers ask only when the first chunk is wanted
+        async def ask() -> Any:
+            CURRENT_CALL.set(call)
+            wrapper = await self._litellm.acompletion(**given)
+            if wrapper.completion_stream is None:  # some providers send the request only for the first chunk
                 await wrapper.fetch_stream()
             return wrapper
 
-        task = asyncio.create_task(call(), name=f"litellm {self.name}")
+        task = asyncio.create_task(ask(), name=f"litellm {self.name}")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            await _abandon(task, exchange)
+            await _abandon(task, call)
             raise
         except ProxyError:
             raise
         except Exception as error:
-            raise self._translated(error, exchange) from None  # its own text may quote a key
+            raise self._translated(error, call) from None  # its own text may quote a key
 
-    async def _batches(
-        self, wrapper: Any, model: str, decoder: Decoder, exchange: Exchange
+    def _read(
+        self, decoder: Decoder, call: UpstreamCall, notices: list[Notice], relay: Relay | None
     ) -> AsyncGenerator[Batch, None]:
-        """What the stream brings, to its one end: litellm's chunks are OpenAI's, so OpenAI's reader reads them."""
+        """The answer as our own decoder of its wire reads it."""
+        assert call.response is not None
+        return read_stream(
+            call.response,
+            call.first,
+            decoder,
+            notices=notices,
+            relay=relay,
+            reported=lambda error: self._reported(error, call),
+        )
+
+    async def _read_by_litellm(
+        self, wrapper: Any, call: UpstreamCall, model: str, decoder: Decoder, notices: list[Notice]
+    ) -> AsyncGenerator[Batch, None]:
+        """What litellm's stream brings, to its one end. Its chunks are OpenAI's, so OpenAI's decoder reads them."""
         failure: UpstreamError | None = None
         async with aclosing(payloads(wrapper, model)) as chunks:
             while not decoder.done:
@@ -185,30 +162,36 @@ class LiteLLMBackend:
                     async with asyncio.timeout(FINISHED_S if decoder.finished else None):
                         payload = await anext(chunks, None)
                 except TimeoutError as error:
-                    failure = None if decoder.finished else self._broken_off(error, exchange)
+                    failure = None if decoder.finished else self._broken_off(error, call)
                     break
                 except Exception as error:
-                    failure = self._broken_off(error, exchange)
+                    failure = self._broken_off(error, call)
                     break
                 if payload is None:
                     break
                 if events := _fed(decoder, payload):
-                    yield Batch(events)
+                    yield announcing(notices, Batch(events))
+                    notices = []
+        if failure is not None and not decoder.finished and not decoder.done:
+            yield Batch(decoder.fail(failure).events)
+            return
         if not decoder.finished and not decoder.done and (payload := last_word(wrapper)) is not None:
             yield Batch(_fed(decoder, payload))
-        if exchange.said_done:  # complete, even where no finish reason came (R3)
-            end = decoder.feed(b"data: [DONE]\n\n")
-        else:
-            end = decoder.finish() if failure is None else decoder.fail(failure)
+        # The end sentinel completes an answer even where no finish reason came (R3).
+        end = decoder.feed(b"data: [DONE]\n\n") if call.has_end_sentinel else decoder.finish()
         if end.events:
             yield Batch(end.events)
 
-    def _broken_off(self, error: Exception, exchange: Exchange) -> UpstreamError:
-        broken = self._translated(error, exchange)
+    def _broken_off(self, error: Exception, call: UpstreamCall) -> UpstreamError:
+        broken = self._translated(error, call)
         return broken if isinstance(broken, UpstreamError) else UpstreamError(broken.message)
 
-    def _translated(self, error: Exception, exchange: Exchange) -> ProxyError:
-        return translate(error, exchange, who=f"backend {self.name}", clean=self._clean)
+    def _translated(self, error: Exception, call: UpstreamCall) -> ProxyError:
+        translated = translate(error, call, who=f"backend {self.name}", clean=self._clean)
+        return self._reported(translated, call) if isinstance(translated, UpstreamError) else translated
+
+    def _reported(self, error: UpstreamError, call: UpstreamCall) -> UpstreamError:
+        return reported(error, who=f"backend {self.name}", origin=call.origin, clean=self._clean)
 
     def _provider(self, target: Target) -> str:
         """Whose model it is. Only the config names models: litellm goes by the name alone."""
@@ -228,61 +211,22 @@ class LiteLLMBackend:
             ) from None
 
     def _arguments(self, request: ChatRequest, target: Target) -> dict[str, Any]:
-        """All that litellm is given: from the config where to go and how, from the request what is listed here."""
-        if choices_expected(request) > 1:
-            raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")
-        if request.params.get("logprobs") is True:
-            raise Unsupported(f"backend {self.name} tells no log probabilities", param="logprobs")
-        provider = self._provider(target)
-        if provider not in _TAKES_ADDRESSES:
-            _refuse_addresses(request.messages)
-        if provider in _LOSES_FILES:
-            _refuse_lost(request.messages)
-        if provider in _LOOKED_UP:
-            self._litellm.model_cost.setdefault(target.model, dict(_LOOKED_UP[provider]))
-        settings, taken = self._settings, passed_on(provider)
-        if not settings.drop_params:
-            refuse_untaken(request, taken)
-        # Written and read again: litellm changes what it is given.
-        body = msgspec.json.decode(
-            encode_request(
-                msgspec.structs.replace(request, dialect="", wire=None),
-                model="",
-                hints=taken if settings.drop_params else (),
-                thoughts=provider in _TAKES_THOUGHTS,
-            )
+        return arguments(
+            self._litellm,
+            self._settings,
+            request,
+            backend=self.name,
+            model=target.model,
+            provider=self._provider(target),
+            handler=self._handler,
         )
-        arguments: dict[str, Any] = {
-            **deepcopy(settings.options),
-            **{name: value for name, value in body.items() if name in taken and value is not None},
-            "messages": body["messages"],
-            "model": target.model,
-            "stream": True,
-            "drop_params": settings.drop_params,
-            "num_retries": 0,
-            "max_retries": 0,
-            "timeout": _NO_TIMEOUT_S,
-            # Two detours that need packages litellm does not ask for: tools are the client's, and we speak chat.
-            "_skip_mcp_handler": True,
-            "_skip_responses_api_bridge": True,
-        }
-        given = {
-            "tools": body.get("tools"),
-            "user": body.get("user"),
-            "api_key": settings.api_key.get_secret_value() if settings.api_key else None,
-            "api_base": settings.api_base,
-            "api_version": settings.api_version,
-            "stream_options": {"include_usage": True} if settings.include_usage else None,
-            "client": self._handler if provider in TAKES_HANDLER else None,
-        }
-        return arguments | {name: value for name, value in given.items() if value is not None}
 
-    def _omissions(self, request: ChatRequest, arguments: Mapping[str, Any], target: Target) -> list[Notice]:
+    def _omissions(self, request: ChatRequest, given: Mapping[str, Any], target: Target) -> list[Notice]:
         model, provider = target.model, self._provider(target)
         supported = (
             self._supported_by(model, provider) if any(noticeable(request, name) for name in request.params) else None
         )
-        return omissions(request, arguments, supported=supported, provider=provider, model=model)
+        return omissions(request, given, supported=supported, provider=provider, model=model)
 
     def _supported_by(self, model: str, provider: str) -> frozenset[str] | None:
         """OpenAI's settings that litellm says a model takes; `None` where it does not say. It takes a millisecond."""
@@ -296,40 +240,11 @@ class LiteLLMBackend:
         return self._supported[model]
 
 
-def _load(backend: str) -> tuple[Any, Any]:
-    """Import litellm, switch off what it does on its own account, give it our connections."""
-    try:
-        installed = version("litellm")
-    except PackageNotFoundError:
-        raise ConfigError(
-            f"backend {backend}: kind litellm needs a package that is not installed: pip install 'chat-proxy[litellm]'"
-        ) from None
-    if tuple(int(part) for part in re.findall(r"\d+", installed)[:2]) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise ConfigError(f"backend {backend}: litellm {installed} is too old: pip install 'litellm>={oldest}'")
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    litellm = import_module("litellm")
-    for name, switch in _SWITCHES.items():
-        setattr(litellm, name, switch)
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # Half a second of imports and type building that would else come with the first request, on the loop.
-    _ = litellm.acompletion, litellm.get_llm_provider, litellm.AnthropicConfig, litellm.OllamaChatConfig
-    litellm.ModelResponse()
-    for module in _IMPORTED_LATE:
-        with suppress(ImportError):
-            import_module(module)
-    if not hasattr(litellm.CustomStreamWrapper, "chunk_creator"):
-        raise ConfigError(f"backend {backend}: litellm {installed} is newer than this version of chat-proxy knows")
-    return litellm, LENT.lend(litellm)
-
-
-async def _abandon(task: asyncio.Task[Any], exchange: Exchange) -> None:
-    """End a call nobody waits for any more: at once, or as soon as litellm is out of its thread."""
-    exchange.abandoned = True
-    if not exchange.begun:
-        await asyncio.wait({task}, timeout=_LET_GO_S)
+async def _abandon(task: asyncio.Task[Any], call: UpstreamCall) -> None:
+    """End a call that nobody waits for: at once, or as soon as litellm has left its thread."""
+    call.abandoned = True
+    if not call.sent:
+        await asyncio.wait({task}, timeout=_LEAVE_THREAD_S)
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled() and task.exception() is None:
@@ -339,40 +254,3 @@ async def _abandon(task: asyncio.Task[Any], exchange: Exchange) -> None:
 
 def _fed(decoder: Decoder, payload: bytes) -> list[Any]:
     return decoder.feed(b"data: " + payload + b"\n\n").events
-
-
-def _refuse_addresses(messages: tuple[Message, ...]) -> None:
-    """For most providers litellm fetches what a message only names, from wherever the client says (H08)."""
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Image) and not part.url.startswith("data:"):
-                raise Unsupported("this target takes images as data: URLs, not by address")
-            if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
-                raise Unsupported("this target takes files as data, not by address")
-
-
-def _refuse_lost(messages: tuple[Message, ...]) -> None:
-    """What litellm would leave out, or turn into something else, on the way to these."""
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Audio):
-                raise Unsupported("this target takes no audio")
-            if isinstance(part, File):
-                kind = (part.media_type or "application/pdf").partition(";")[0].strip().lower()
-                if part.data is None:
-                    raise Unsupported("this target takes files as data, not by id")
-                if kind != "application/pdf" and not kind.startswith("image/"):
-                    raise Unsupported(f"this target takes PDF files, not {kind[:64]}")
-
-
-class LiteLLMKind:
-    """Registers the kind."""
-
-    kind = "litellm"
-    settings = LiteLLMSettings
-
-    def build(self, name: str, settings: LiteLLMSettings, resources: Resources) -> LiteLLMBackend:
-        return LiteLLMBackend(name, settings, resources)
-
-
-KIND = LiteLLMKind()

@@ -1,9 +1,9 @@
-"""What litellm hands out, as the OpenAI chunks it means, without what it makes up.
+"""litellm's stream as OpenAI chunks, without what litellm adds to it.
 
-Iterating litellm's stream wrapper to its end is no good here: at a clean end of the connection it invents a
-finish reason, so that a cut answer looks complete (BerriAI/litellm#42140); it counts tokens nobody asked for;
-and its success handlers may call the upstream again, blocking. So we iterate the provider's own stream, which
-ends when the provider's bytes do, and use the wrapper only to translate one chunk at a time.
+Iterating litellm's stream wrapper to its end is not possible: at a clean end of the connection it invents a finish
+reason, so that a cut answer looks complete (BerriAI/litellm#42140); it counts tokens without need; and its success
+handlers may call the upstream again, blocking. So the provider's own stream is iterated, which ends when the
+provider's bytes do, and the wrapper only translates one chunk at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 _TURN = 16
-"""Chunks after which other streams get a turn: what is already buffered is handed out without waiting."""
+"""Chunks after which other streams get a turn: buffered chunks are returned without waiting."""
 
 Payload = dict[str, Any]
 
@@ -76,22 +76,12 @@ def _payload(raw: Any, chunk: Any, model: str) -> Payload | None:
     payload: Payload | None = _dumped(chunk) if chunk is not None else None
     usage = _dumped(_field(raw, "usage"))
     usage = usage if isinstance(usage, dict) else None
-    if payload is None and (refusal := _refusal(raw)):
-        payload = {"choices": [{"index": 0, "delta": {"refusal": refusal}}]}
     if payload is None:
         return {"choices": [], "usage": usage} if usage else None
     if usage:
         payload["usage"] = usage
     payload["model"] = _field(raw, "model") or model  # the wrapper puts the requested name in its place
     return payload
-
-
-def _refusal(raw: Any) -> str | None:
-    """A piece of a refusal, which litellm knows no more of than of an empty chunk: the answer would be one of nothing."""
-    choices = _field(raw, "choices")
-    delta = _field(choices[0], "delta") if isinstance(choices, list) and choices else None
-    text = _field(delta, "refusal")
-    return text if isinstance(text, str) else None
 
 
 def _field(value: Any, name: str) -> Any:

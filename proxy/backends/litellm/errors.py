@@ -1,8 +1,8 @@
 """What litellm raises, as our errors.
 
-Its own mapping is not enough: it calls a refused connection an internal server error, gives an unreadable
-event the status 400, and wraps the upstream's words in its own. So what led to the error is looked at: first
-for a broken connection, then for the upstream's answer, and only then for what litellm makes of it.
+Its own mapping is not enough: it calls a refused connection an internal server error, gives an unreadable event the
+status 400, and wraps the upstream's words in its own. So the causes of the error decide: first a broken connection,
+then the upstream's answer, and only then litellm's own class.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from proxy.backends.http import retry_after
-from proxy.backends.litellm.http import Exchange
+from proxy.backends.litellm.http import UpstreamCall
 from proxy.errors import (
     ProxyError,
     UpstreamConnect,
@@ -42,28 +42,28 @@ _AFTER = re.compile(
 )
 
 
-def translate(error: BaseException, exchange: Exchange, *, who: str, clean: Clean) -> ProxyError:
-    """The error to tell. Its message is the upstream's own, on one line, without secrets."""
+def translate(error: BaseException, call: UpstreamCall, *, who: str, clean: Clean) -> ProxyError:
+    """The error for the client. Its message is the upstream's own, on one line, without secrets."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ProxyError):
             return link
-    answered = exchange.status is not None and exchange.status >= 400
+    answered = call.status is not None and call.status >= 400
     if not answered and (broken := _broken(chain, who)):
         return broken
     detail = _detail(chain)
-    streaming = exchange.status is not None and not answered
+    streaming = call.status is not None and not answered
     if streaming and detail is None and any(isinstance(link, _UNREADABLE) for link in chain):
-        return UpstreamMalformed(f"{who}: the upstream sent what is no answer")
-    status = exchange.status if answered else _status(chain, streaming=streaming)
-    if detail is None and exchange.status is None and status in {None, 500}:  # litellm's word for anything
+        return UpstreamMalformed(f"{who}: the upstream sent something that is not an answer")
+    status = call.status if answered else _status(chain, streaming=streaming)
+    if detail is None and call.status is None and status in {None, 500}:  # which litellm uses for anything
         words = clean(_own_words(error))
         return UpstreamFailed(f"{who}: {words}" if words else f"{who} failed", status=502)
     return upstream_error(
         detail or Detail(_own_words(error)),
         clean=clean,
         status=status,
-        retry_after=retry_after(_headers(chain, exchange), time()),
+        retry_after=retry_after(_headers(chain, call), time()),
         who=who,
     )
 
@@ -129,10 +129,10 @@ def _status(chain: Sequence[BaseException], *, streaming: bool) -> int | None:
     return None
 
 
-def _headers(chain: Sequence[BaseException], exchange: Exchange) -> dict[str, str]:
+def _headers(chain: Sequence[BaseException], call: UpstreamCall) -> dict[str, str]:
     """The answer's headers, names in lower case."""
-    if exchange.response is not None:
-        return dict(exchange.headers)
+    if call.response is not None:
+        return dict(call.headers)
     for link in chain:
         headers: Any = getattr(getattr(link, "response", None), "headers", None)
         if headers:

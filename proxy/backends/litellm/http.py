@@ -1,31 +1,34 @@
-"""litellm's HTTP, over the process's one upstream transport instead of connections of its own.
+"""litellm's HTTP over the process's one upstream transport, in place of connections of its own.
 
-Its own follow redirects with the prompt and the key, lose what had arrived when a connection breaks, and are
-out of a stream's reach. What it sends through here is timed, bounded, refused and closed like any other
-backend's request. Some providers insist on connections of their own (Cohere, Cloudflare, AWS and Google's
-Vertex among them): for those, closing goes through litellm, and redirects are its affair.
+litellm's own client follows redirects with the prompt and the key, loses what had come when a connection breaks, and
+cannot be closed with the stream. Requests that go through here are timed, bounded, refused and closed like any other
+backend's. Some providers insist on connections of their own (Cohere, Cloudflare, AWS and Google's Vertex among them):
+litellm closes those, and decides about their redirects.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
+from time import time
 from typing import Any
 
 import httpx
 
-from proxy.backends.http import ERROR_BYTES, ERROR_S
+from proxy.backends.http import error_body, retry_after
 from proxy.backends.litellm.lines import LineGuard
-from proxy.backends.streaming import LAST_BYTES_S
-from proxy.errors import FrameTooLarge, ProxyError, UpstreamMalformed, UpstreamRedirect, UpstreamTruncated
+from proxy.backends.litellm.wires import DECODERS, LITELLM, wire_of
+from proxy.backends.streaming import Decoder, content_type, read_json, read_last_bytes, sniff
+from proxy.contracts.openai import stream as openai
+from proxy.errors import FrameTooLarge, UpstreamMalformed, UpstreamRedirect
 from proxy.transport import Request, Response, Transport
-from proxy.wire.upstream_errors import parse_error
+from proxy.wire.secret_shapes import Secrets
+from proxy.wire.text import one_line_of
+from proxy.wire.upstream_errors import Clean, parse_error, upstream_error
 
 TAKES_HANDLER = frozenset(
-    # Providers whose connections come from an `AsyncHTTPHandler` given as `client`. Those built on the OpenAI SDK
-    # use `litellm.aclient_session` instead, and refuse it. A test calls each of them.
+    # Providers that use an `AsyncHTTPHandler` given as `client`. Those built on the OpenAI SDK refuse it, and use
+    # `litellm.aclient_session` instead. A test calls each of them.
     {
         "anthropic",
         "azure_ai",
@@ -47,22 +50,46 @@ TAKES_HANDLER = frozenset(
 
 _OF_THE_CONNECTION = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding"})
 _UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-_BY_LINES = frozenset({"text/event-stream", "application/x-ndjson", "application/ndjson", "application/jsonl"})
+_LINES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+_TELL_WITHIN = 64 * 1024  # bytes of a stream after which its wire is left to litellm
+_JSON_TOOL = b'"json_tool_call"'
+"""A tool that litellm makes of `response_format` for some providers; it turns the call back into text."""
 
 
-class Exchange:
-    """One request's HTTP: what litellm may use for it, and what came of it."""
+class UpstreamCall:
+    """One request of litellm's, sent over the process's transport: its limits, and the answer it got."""
 
-    def __init__(self, transport: Transport, *, connect_s: float, frame_bytes: int, answer_bytes: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        connect_s: float,
+        frame_bytes: int,
+        answer_bytes: int,
+        tick_s: float | None = 0.0,
+        by_lines: bool = False,
+        secrets: Secrets | None = None,
+        clean: Clean = one_line_of,
+    ) -> None:
+        """`by_lines`: the provider streams lines of JSON, whatever their label says."""
         self.transport = transport
-        self.connect_s, self.frame_bytes, self.answer_bytes = connect_s, frame_bytes, answer_bytes
-        self.begun = False
-        self.abandoned = False  # nobody waits any more: do not even connect
+        self.connect_s, self.tick_s = connect_s, tick_s
+        self.frame_bytes, self.answer_bytes = frame_bytes, answer_bytes
+        self.by_lines = by_lines
+        self.secrets = Secrets() if secrets is None else secrets
+        self.clean = clean
+        self.sent = False
+        self.abandoned = False  # nobody waits any more, so it must not even connect
+        self.origin = ""
         self.response: Response | None = None
+        self.first = b""  # what has been read of the body
+        self.wire = LITELLM
         self.guard: LineGuard | None = None
+        self.body: _Body | None = None
 
     @property
-    def said_done(self) -> bool:
+    def has_end_sentinel(self) -> bool:
         """Whether the protocol's end sentinel has come. litellm does not pass it on."""
         return self.guard is not None and self.guard.done
 
@@ -74,61 +101,94 @@ class Exchange:
     def headers(self) -> Mapping[str, str]:
         return self.response.headers if self.response is not None else {}
 
+    def decoder(self) -> Decoder | None:
+        """What reads the answer's body from `first` on; `None` if litellm has to, or has begun to."""
+        make = DECODERS.get(self.wire)
+        if make is None or self.body is None or self.body.begun:
+            return None
+        return make(self.frame_bytes, self.clean)
+
     def close(self) -> None:
         """Close the connection, unless its answer has been read to the end. Idempotent."""
         if self.response is not None:
             self.response.close()
 
 
-EXCHANGE: ContextVar[Exchange | None] = ContextVar("litellm_exchange", default=None)
-"""Set in the context litellm runs in. A request outside of one is litellm's own idea, and is refused."""
+CURRENT_CALL: ContextVar[UpstreamCall | None] = ContextVar("litellm_call", default=None)
+"""Set in the context in which litellm runs. A request outside of one is litellm's own idea, and is refused."""
 
 
 class UpstreamTransport(httpx.AsyncBaseTransport):
-    """What httpx's clients take for a transport: hands requests on to that of the current `Exchange`."""
+    """A transport for httpx's clients: sends requests over that of the current `UpstreamCall`."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        exchange = EXCHANGE.get()
-        if exchange is None or exchange.abandoned:
-            raise httpx.ConnectError("nobody has asked for this request", request=request)
-        exchange.begun = True
-        response = exchange.response = await exchange.transport.open(await _outgoing(request, exchange))
+        call = CURRENT_CALL.get()
+        if call is None or call.abandoned:
+            raise httpx.ConnectError("no client has asked for this request", request=request)
+        call.sent = True
+        outgoing = await _outgoing(request, call)
+        call.origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+        call.secrets.learn(value for name, value in outgoing.headers.items() if name in _CREDENTIALS)
+        response = call.response = await call.transport.open(outgoing)
         try:
-            return await self._answered(request, response, exchange)
+            return await _answer(request, response, call, own_tool=_JSON_TOOL in outgoing.body)
         except BaseException:
             response.close()
             raise
 
-    async def _answered(self, request: httpx.Request, response: Response, exchange: Exchange) -> httpx.Response:
-        status = response.status
-        if 300 <= status < 400:
-            raise UpstreamRedirect(f"the upstream answered with a redirect ({status}), which is never followed")
-        headers = [(name, value) for name, value in response.headers.items() if name not in _UNDONE]
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if status >= 400:
-            return httpx.Response(status, headers=headers, content=await _error_body(response), request=request)
-        if kind == "text/html":
-            raise UpstreamMalformed("the upstream answered with a web page; check the backend's api_base")
-        if kind == "application/json" and int(response.headers.get("content-length", ERROR_BYTES)) < ERROR_BYTES:
-            body = await response.read_all(ERROR_BYTES)
-            if detail := parse_error(body):  # an error in a success's clothes (A07): litellm would see no events
-                status = detail.status or 502
-            return httpx.Response(status, headers=headers, content=body, request=request)
-        if kind in _BY_LINES:
-            exchange.guard = LineGuard(exchange.frame_bytes)
-        stream = _Body(response, exchange.guard, exchange.answer_bytes)
-        return httpx.Response(status, headers=headers, stream=stream, request=request)
+
+async def _answer(request: httpx.Request, response: Response, call: UpstreamCall, *, own_tool: bool) -> httpx.Response:
+    """The answer for litellm. Raises for redirects, web pages, and errors with a status of 2xx."""
+    status = response.status
+    if 300 <= status < 400:
+        raise UpstreamRedirect(f"the upstream answered with a redirect ({status}), which is never followed")
+    headers = [(name, value) for name, value in response.headers.items() if name not in _UNDONE]
+    if status >= 400:
+        body = await error_body(response)
+        response.close()
+        return httpx.Response(status, headers=headers, content=body, request=request)
+    kind = content_type(response)
+    is_stream, first = await sniff(response)
+    if is_stream:
+        wire, first = await _wire(response, first)
+        call.wire = LITELLM if own_tool else wire
+    elif is_stream is None and kind == "text/html":
+        raise UpstreamMalformed("the upstream answered with a web page; check the backend's api_base")
+    elif is_stream is False and not call.by_lines and kind not in _LINES:
+        body = await read_json(response, first, call.answer_bytes)
+        if detail := parse_error(body):
+            raise upstream_error(detail, clean=call.clean, retry_after=retry_after(response.headers, time()))
+        return httpx.Response(status, headers=headers, content=body, request=request)
+    call.first = first
+    if is_stream is not None:
+        call.guard = LineGuard(call.frame_bytes, call.clean)
+    call.body = _Body(response, call)
+    return httpx.Response(status, headers=headers, stream=call.body, request=request)
+
+
+async def _wire(response: Response, first: bytes) -> tuple[str, bytes]:
+    """The wire of an event stream that begins with `first`, and what had to be read to tell."""
+    while not (wire := wire_of(first)) and len(first) <= _TELL_WITHIN:
+        data = await response.read()
+        if not data:
+            return openai.DIALECT, first  # nothing but comments: its decoder calls that a cut
+        first += data
+    return wire or LITELLM, first
 
 
 class _Body(httpx.AsyncByteStream):
     """An answer's body as httpx reads one."""
 
-    def __init__(self, response: Response, guard: LineGuard | None, answer_bytes: int) -> None:
-        self._response, self._guard, self._left = response, guard, answer_bytes
+    def __init__(self, response: Response, call: UpstreamCall) -> None:
+        self._response, self._guard, self._left = response, call.guard, call.answer_bytes
+        self._call = call
+        self.begun = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
         guard = self._guard
-        while data := await self._response.read():
+        data, self._call.first = self._call.first, b""
+        while data or (data := await self._response.read()):
             if guard is not None:
                 data = guard.feed(data)
             else:
@@ -139,48 +199,40 @@ class _Body(httpx.AsyncByteStream):
                 yield data
             if guard is not None and guard.error is not None:
                 raise guard.error
-        if guard is not None and (data := guard.finish()):
-            yield data
+            data = b""
+        if guard is not None:
+            if data := guard.finish():
+                yield data
+            if guard.error is not None:
+                raise guard.error
 
     async def aclose(self) -> None:
-        """After the end sentinel, meet the body's end too, so that the connection can be used again."""
+        """Read the body's end after the end sentinel, so that the connection can be used again."""
         if self._guard is not None and self._guard.done:
-            with suppress(TimeoutError, ProxyError):
-                async with asyncio.timeout(LAST_BYTES_S):
-                    await self._response.read()
+            await read_last_bytes(self._response)
         self._response.close()
 
 
-async def _outgoing(request: httpx.Request, exchange: Exchange) -> Request:
+async def _outgoing(request: httpx.Request, call: UpstreamCall) -> Request:
     headers = {name: value for name, value in request.headers.items() if name not in _OF_THE_CONNECTION}
     return Request(
         method=request.method,
         url=str(request.url),
         headers={**headers, "accept-encoding": "identity"},
         body=await request.aread(),
-        connect_s=exchange.connect_s,
+        connect_s=call.connect_s,
+        tick_s=call.tick_s,
     )
 
 
-async def _error_body(response: Response) -> bytes:
-    """The body of an error, as far as it is worth reading; the status alone says enough."""
-    try:
-        async with asyncio.timeout(ERROR_S):
-            return await response.read_all(ERROR_BYTES)
-    except (TimeoutError, UpstreamTruncated, UpstreamMalformed):
-        return b""
-    finally:
-        response.close()
-
-
-class Lent:
-    """The clients litellm is given in place of its own. It keeps them for the whole process, so they are counted."""
+class SharedClients:
+    """The HTTP clients that litellm uses in place of its own. They live until the last backend of the kind closes."""
 
     def __init__(self) -> None:
         self._users = 0
 
-    def lend(self, litellm: Any) -> Any:
-        """Set up litellm for one more backend; returns its handler for the providers of `TAKES_HANDLER`."""
+    def set_up(self, litellm: Any) -> Any:
+        """Prepare litellm for one more backend; returns the handler for the providers of `TAKES_HANDLER`."""
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler  # noqa: PLC0415  (takes seconds at first)
 
         self._users += 1
@@ -188,12 +240,12 @@ class Lent:
             litellm.aclient_session = httpx.AsyncClient(transport=UpstreamTransport(), trust_env=False)
         return AsyncHTTPHandler(transport=UpstreamTransport(), follow_redirects=False)
 
-    async def take_back(self, litellm: Any) -> None:
-        """One backend less. With the last one goes what litellm has opened for itself."""
+    async def release(self, litellm: Any) -> None:
+        """One backend less. The last one also closes the clients that litellm opened by itself."""
         self._users -= 1
         if self._users == 0:
             await litellm.close_litellm_async_clients()
             litellm.in_memory_llm_clients_cache.flush_cache()
 
 
-LENT = Lent()
+SHARED_CLIENTS = SharedClients()

@@ -1,8 +1,8 @@
-r"""Holds a stream of JSON lines or events to what they must be, before litellm reads it.
+r"""Check a stream of JSON lines or events before litellm reads it.
 
-litellm looks for `[DONE]` anywhere in a line, so that a model which writes it ends its own answer and loses
-the words; it skips lines that are broken JSON, and it collects a line for as long as it does not end. Here the
-words are spelled so that it does not see them (`\u005b` is `[` to JSON), and the rest is an error at once.
+litellm takes `[DONE]` anywhere in a line for the end, so that a model which writes it cuts its own answer; it skips
+errors and broken JSON, and it buffers a line without end. Here such text is escaped (`\u005b` is `[` in JSON), and
+each of the others is an error at once (U1).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 
 import msgspec
 
-from proxy.errors import FrameTooLarge, UpstreamMalformed
+from proxy.errors import FrameTooLarge, UpstreamError, UpstreamMalformed
+from proxy.wire.text import one_line_of
+from proxy.wire.upstream_errors import Clean, Detail, read_error, upstream_error
 
 _DONE = b"[DONE]"
 _SPELLED = b"\\u005bDONE]"
@@ -24,14 +26,16 @@ _decode = msgspec.json.Decoder(msgspec.Raw).decode
 class LineGuard:
     """Bytes in, bytes out: whole lines only. litellm reads by lines, so that delays nothing.
 
-    `error` is set by the line that is wrong; those before it are handed out first. `done`: the end sentinel came.
+    `error` is set by the first line that is wrong or an error; the lines before it are returned first, those after it
+    never. `done`: the end sentinel has come.
     """
 
-    def __init__(self, max_line_bytes: int) -> None:
-        self.error: UpstreamMalformed | None = None
+    def __init__(self, max_line_bytes: int, clean: Clean = one_line_of) -> None:
+        self.error: UpstreamError | None = None
+        self._clean = clean
         self.done = False
         self._max = max_line_bytes
-        self._rest = bytearray()  # of a line whose end has not come
+        self._rest = bytearray()  # the beginning of a line
 
     def feed(self, data: bytes) -> bytes:
         """The lines that are complete now."""
@@ -40,18 +44,20 @@ class LineGuard:
         if end:
             self._rest.clear()
         self._rest += data[end:]
-        held = self._held(whole)
+        checked = self._checked(whole)
         if self.error is None and len(self._rest) > self._max:
             self.error = FrameTooLarge(f"the upstream sent a line of more than {self._max} bytes")
-        return held
+        return checked
 
     def finish(self) -> bytes:
-        """The last line, where it has no end. It stands only if it is whole: a cut one is dropped."""
-        held = self._held(bytes(self._rest))
-        self.error = None
-        return held
+        """The last line, if it has no line end. A cut one is dropped."""
+        line = bytes(self._rest)
+        checked = self._checked(line)
+        if isinstance(self.error, UpstreamMalformed):
+            self.error = None
+        return checked
 
-    def _held(self, lines: bytes) -> bytes:
+    def _checked(self, lines: bytes) -> bytes:
         out: list[bytes] = []
         for line in _LINES.findall(lines):
             if len(line) > self._max:
@@ -60,12 +66,27 @@ class LineGuard:
             if _DONE in line and _SENTINEL.fullmatch(line):
                 self.done = True
             elif line.removeprefix(b"data:").lstrip()[:1] in _JSON_STARTS:
-                if not _is_json(line.removeprefix(b"data:")):
+                data = line.removeprefix(b"data:")
+                if not _is_json(data):
                     self.error = UpstreamMalformed("the upstream sent an event that is not JSON")
                     break
+                if b"error" in data and (detail := _error_in(data)):
+                    self.error = upstream_error(detail, clean=self._clean)
+                    break
                 line = line.replace(_DONE, _SPELLED)
-            out.append(line)  # comments, names, ids and what else is no JSON are let through
+            out.append(line)  # also comments, names, ids and all else that is not JSON
         return b"".join(out)
+
+
+def _error_in(data: bytes) -> Detail | None:
+    try:
+        value = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return None
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(value, dict) and (value.get("error") or "error" in (value.get("object"), value.get("type"))):
+        return read_error(value) or Detail()
+    return None
 
 
 def _is_json(data: bytes) -> bool:

@@ -1,8 +1,7 @@
-"""Which settings of a request litellm passes on, and what gets lost in its hands.
+"""Which settings of a request go to litellm, and which of them do not reach the provider.
 
-litellm knows of OpenAI's settings which ones a model takes, and leaves out the others (`drop_params`). Those that
-OpenAI does not have it passes on to whatever provider there is, taken or not: so they go only where they are known
-to be.
+litellm knows which of OpenAI's settings a model takes, and leaves out the others (`drop_params`). Settings that OpenAI
+does not have it passes on to any provider, so they go only to providers that are known to take them.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ def passed_on(provider: str) -> frozenset[str]:
     return (PASSED_ON - NOT_EVERYWHERE) | _MORE.get(provider, frozenset())
 
 
-def refuse_untaken(request: ChatRequest, names: Collection[str]) -> None:
-    """Where nothing is to be dropped: what litellm would be as strict about, if it knew it. Hints are no demands."""
+def refuse_unsupported(request: ChatRequest, names: Collection[str]) -> None:
+    """Refuse settings that the target does not take, where nothing is to be dropped. Hints are not demands."""
     for name in NOT_EVERYWHERE.difference(names, request.hints, request.routed):
         if noticeable(request, name):
             raise Unsupported(f"{name}: this target does not take it", param=name)

@@ -1,4 +1,4 @@
-"""What a row of kind `litellm` may say, and what of it must not be told."""
+"""The settings of kind `litellm`, and which of them are secret."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 from proxy.backends.base import BackendSettings
 from proxy.backends.settings import Address, Key
 
-_OURS = frozenset(
+_RESERVED = frozenset(
     {
-        # Arguments of `acompletion` that are not the config's to give either: they are what this module is about.
+        # Arguments of `acompletion` that this package sets itself, or that would undo what it guarantees.
         "acompletion",
         "api_base",
         "api_key",
@@ -71,15 +71,15 @@ class LiteLLMSettings(BackendSettings):
 
     @field_validator("options")
     @classmethod
-    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+    def _not_reserved(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name in options:
-            if name in _OURS or name.startswith("_"):
+            if name in _RESERVED or name.startswith("_"):
                 raise ValueError(f"{name} cannot be given here")
         return options
 
 
 def secrets(settings: LiteLLMSettings) -> list[str]:
-    """What may not be told: the key, and every text among the options."""
+    """The secrets of a row: the key, and every text among the options."""
     key = [settings.api_key.get_secret_value()] if settings.api_key else []
     return key + list(_texts(settings.options))
 

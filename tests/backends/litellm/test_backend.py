@@ -15,10 +15,10 @@ import pytest
 from pydantic import ValidationError
 
 from proxy.backends.base import Resources
-from proxy.backends.litellm import backend as driver
+from proxy.backends.litellm import loading
 from proxy.backends.litellm.backend import LiteLLMBackend
 from proxy.backends.litellm.errors import translate
-from proxy.backends.litellm.http import TAKES_HANDLER, Exchange
+from proxy.backends.litellm.http import TAKES_HANDLER, UpstreamCall
 from proxy.backends.litellm.settings import LiteLLMSettings
 from proxy.backends.redact import cleaner
 from proxy.contracts.anthropic.request import decode_request
@@ -131,17 +131,22 @@ def test_importing_the_driver_does_not_import_litellm() -> None:
 
 @pytest.mark.parametrize(
     ("installed", "said"),
-    [(None, r"pip install 'chat-proxy\[litellm\]'"), ("1.82.8", r"litellm 1\.82\.8 is too old"), ("0.9", "too old")],
+    [
+        (None, r"pip install 'chat-proxy\[litellm\]'"),
+        ("1.82.8", r"litellm 1\.82\.8 is too old"),
+        ("0.9", "too old"),
+        ("1.107.0", r"litellm 1\.107\.0 was withdrawn"),
+    ],
 )
 async def test_a_missing_or_old_litellm_is_a_config_error(
     monkeypatch: pytest.MonkeyPatch, transport: Counting, installed: str | None, said: str
 ) -> None:
     def version(_: str) -> str:
         if installed is None:
-            raise driver.PackageNotFoundError
+            raise loading.PackageNotFoundError
         return installed
 
-    monkeypatch.setattr(driver, "version", version)
+    monkeypatch.setattr(loading, "version", version)
     backend = LiteLLMBackend("any", LiteLLMSettings(kind="litellm"), Resources(transport))
     with pytest.raises(ConfigError, match=said):
         await backend.open()
@@ -159,7 +164,7 @@ def test_nothing_but_the_destination_is_connected_to() -> None:
         sys.addaudithook(watch)
 
         from proxy.backends.base import Resources
-        from proxy.backends.litellm.backend import KIND
+        from proxy.backends.litellm.kind import KIND
         from proxy.request import ChatRequest, Message, Text, Tool
         from proxy.events import collect
         from proxy.routing.router import Target
@@ -193,7 +198,7 @@ def test_nothing_but_the_destination_is_connected_to() -> None:
     """
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", "-c", dedent(code)],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -645,7 +650,7 @@ async def test_a_line_without_end_is_cut_off(upstream: ScriptedUpstream, transpo
     ],
 )
 def test_messages_are_short_and_clean(transport: Counting, message: str, shown: str) -> None:
-    error = translate(Exception(message), _exchange(transport), who="backend any", clean=cleaner(Secrets([CANARY])))
+    error = translate(Exception(message), _call(transport), who="backend any", clean=cleaner(Secrets([CANARY])))
     assert "\n" not in error.message
     assert len(error.message) < 700
     assert shown in error.message
@@ -654,12 +659,12 @@ def test_messages_are_short_and_clean(transport: Counting, message: str, shown: 
 
 
 def test_an_unreadable_event_is_malformed_and_a_quoted_error_is_told(transport: Counting) -> None:
-    exchange = _exchange(transport)
-    exchange.response = Answered()
-    assert isinstance(translate(KeyError("message"), exchange, who="any", clean=cleaner(Secrets())), UpstreamMalformed)
+    call = _call(transport)
+    call.response = Answered()
+    assert isinstance(translate(KeyError("message"), call, who="any", clean=cleaner(Secrets())), UpstreamMalformed)
     quoted = Exception("KeyError: 'message', Got unexpected response from Ollama: {'error': 'exploded'}")
     quoted.__cause__ = KeyError("message")
-    error = translate(quoted, exchange, who="any", clean=cleaner(Secrets()))
+    error = translate(quoted, call, who="any", clean=cleaner(Secrets()))
     assert (type(error), error.message) == (UpstreamFailed, "exploded")
 
 
@@ -667,5 +672,5 @@ class Answered:
     status, headers = 200, {}
 
 
-def _exchange(transport: Counting) -> Exchange:
-    return Exchange(transport, connect_s=5, frame_bytes=1000, answer_bytes=1000)
+def _call(transport: Counting) -> UpstreamCall:
+    return UpstreamCall(transport, connect_s=5, frame_bytes=1000, answer_bytes=1000)

@@ -1,0 +1,122 @@
+"""The arguments of one `litellm.acompletion`: an allow-list (H08).
+
+The config says where to go and how; of the request only what is listed here is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import msgspec
+
+from proxy.backends.litellm.http import TAKES_HANDLER
+from proxy.backends.litellm.params import passed_on, refuse_unsupported
+from proxy.backends.litellm.settings import LiteLLMSettings
+from proxy.contracts.openai.upstream_request import choices_expected, encode_request
+from proxy.errors import Unsupported
+from proxy.request import Audio, ChatRequest, File, Image, Message
+
+_NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport the one of connecting
+
+_TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # Claude wants its signed reasoning back
+_TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: for others litellm fetches what is there
+
+_LOSES_FILES = frozenset(
+    {"anthropic"}
+)  # litellm drops sounds silently, and sends other files in forms that are refused
+
+_LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
+    # The details of a model that litellm does not know. Without them it asks a server on this machine, whatever
+    # the config says, and blocks until it answers.
+    provider: {"litellm_provider": provider, "mode": "chat", "supports_function_calling": True}
+    for provider in ("ollama", "ollama_chat")
+}
+
+
+def arguments(
+    litellm: Any,
+    settings: LiteLLMSettings,
+    request: ChatRequest,
+    *,
+    backend: str,
+    model: str,
+    provider: str,
+    handler: Any,
+) -> dict[str, Any]:
+    """All that litellm is given. Raises `Unsupported` for what would get lost or be fetched on the way."""
+    _refuse(request, provider, backend)
+    if provider in _LOOKED_UP:
+        litellm.model_cost.setdefault(model, dict(_LOOKED_UP[provider]))
+    allowed = passed_on(provider)
+    if not settings.drop_params:
+        refuse_unsupported(request, allowed)
+    # Encoded and decoded again: litellm changes what it is given.
+    body = msgspec.json.decode(
+        encode_request(
+            msgspec.structs.replace(request, dialect="", wire=None),
+            model="",
+            hints=allowed if settings.drop_params else (),
+            thoughts=provider in _TAKES_THOUGHTS,
+        )
+    )
+    fixed: dict[str, Any] = {
+        **deepcopy(settings.options),
+        **{name: value for name, value in body.items() if name in allowed and value is not None},
+        "messages": body["messages"],
+        "model": model,
+        "stream": True,
+        "drop_params": settings.drop_params,
+        "num_retries": 0,
+        "max_retries": 0,
+        "timeout": _NO_TIMEOUT_S,
+        # Two detours that need packages which litellm does not require: the client runs the tools, over chat.
+        "_skip_mcp_handler": True,
+        "_skip_responses_api_bridge": True,
+    }
+    optional = {
+        "tools": body.get("tools"),
+        "user": body.get("user"),
+        "api_key": settings.api_key.get_secret_value() if settings.api_key else None,
+        "api_base": settings.api_base,
+        "api_version": settings.api_version,
+        "stream_options": {"include_usage": True} if settings.include_usage else None,
+        "client": handler if provider in TAKES_HANDLER else None,
+    }
+    return fixed | {name: value for name, value in optional.items() if value is not None}
+
+
+def _refuse(request: ChatRequest, provider: str, backend: str) -> None:
+    if choices_expected(request) > 1:
+        raise Unsupported(f"backend {backend} gives one answer, not several (n)", param="n")
+    if request.params.get("logprobs") is True:
+        raise Unsupported(f"backend {backend} gives no log probabilities", param="logprobs")
+    if provider not in _TAKES_ADDRESSES:
+        _refuse_addresses(request.messages)
+    if provider in _LOSES_FILES:
+        _refuse_lost(request.messages)
+
+
+def _refuse_addresses(messages: tuple[Message, ...]) -> None:
+    """For most providers litellm fetches files and images from the address that the client gives (H08)."""
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Image) and not part.url.startswith("data:"):
+                raise Unsupported("this target takes images as data: URLs, not by address")
+            if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
+                raise Unsupported("this target takes files as data, not by address")
+
+
+def _refuse_lost(messages: tuple[Message, ...]) -> None:
+    """Refuse what litellm would drop, or turn into something else."""
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Audio):
+                raise Unsupported("this target takes no audio")
+            if isinstance(part, File):
+                kind = (part.media_type or "application/pdf").partition(";")[0].strip().lower()
+                if part.data is None:
+                    raise Unsupported("this target takes files as data, not by id")
+                if kind != "application/pdf" and not kind.startswith("image/"):
+                    raise Unsupported(f"this target takes PDF files, not {kind[:64]}")
