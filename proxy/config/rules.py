@@ -1,4 +1,4 @@
-"""One rule of the file: what it matches, where it sends, and what it changes on the way."""
+"""One rule of the file: which requests it takes, where they go, and what it changes in them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Tick = Annotated[int | str, PlainValidator(_check_tick, json_schema_input_type=i
 
 
 class DeliverySettings(Model):
-    """Pacing: how streams are passed on that are faster than anybody can see."""
+    """Pacing: how often streams are passed on that are faster than a person can read."""
 
     tick_ms: Tick = Field(
         default="auto",
@@ -231,7 +231,7 @@ class RouteSettings(Model):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the route says to the contract that is spoken: see `route_settings` of each frontend."""
+        """The keys that belong to the contract of a request: see `route_settings` of each frontend."""
         said = {"dialect": self.dialect, "errors": self.errors, "reasoning_field": self.reasoning_field}
         return {name: value for name, value in said.items() if value is not None}
 

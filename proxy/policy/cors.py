@@ -1,7 +1,7 @@
 """Which web pages may call from a browser: the headers of the Fetch standard's CORS protocol.
 
-Nothing is sent by default. What is allowed is named, never `*`: that word covers neither `Authorization`
-nor requests with credentials.
+Nothing is sent by default. Answers name what is allowed and never say `*`, which covers neither `Authorization` nor
+requests with credentials.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Cors:
         return granted
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str] | None:
-        """For the 204 to a preflight; `None` when it is none, or from where nobody may call.
+        """For the 204 to a preflight; `None` when the request is no preflight, or its origin may not call.
 
-        `Access-Control-Request-Private-Network` is not granted: a page on the internet has no business
-        with a proxy on somebody's own network.
+        `Access-Control-Request-Private-Network` is not granted: a page on the internet may not reach a proxy on a
+        private network.
         """
         origin = headers.get("origin")
         if origin is None or "access-control-request-method" not in headers or not self._allowed(origin):
@@ -87,7 +87,7 @@ def _normal(origin: str) -> str:
 def _matcher(pattern: str) -> Callable[[str], bool]:
     """A test for a pattern with a `*`: all origins, all subdomains, or all ports. Each is linear in the origin.
 
-    A star stands for whole labels or a whole port, so `https://*.example.com` cannot be met by
+    A star stands for whole labels or a whole port, so `https://*.example.com` does not match
     `https://evil-example.com`, `https://example.com.evil.net` or `https://evil.net/.example.com`.
     """
     before, _, after = pattern.partition("*")
@@ -98,7 +98,7 @@ def _matcher(pattern: str) -> Callable[[str], bool]:
     if before.count(":") == 2 and before.endswith(":") and not after:
         return _between(before, "", _is_port)
     raise ConfigError(
-        f"server.cors: origin {pattern!r} is too vague. A `*` may stand for all origins (`*`), for subdomains "
+        f"server.cors: origin {pattern!r} is too broad. A `*` may stand for all origins (`*`), for subdomains "
         "(`https://*.example.com`) or for the port (`http://localhost:*`)."
     )
 
@@ -121,7 +121,7 @@ def _is_port(text: str) -> bool:
 
 
 def _header_names(wanted: str) -> str:
-    """The header names a page asks to send, if every one is a name; else nothing, and the browser says no."""
+    """The header names that a page asks to send; empty if one of them is no name, and then the browser refuses."""
     if len(wanted) > _LONGEST_REQUEST_HEADERS:
         return ""
     names = [name.strip(" \t").lower() for name in wanted.split(",")]

@@ -1,8 +1,7 @@
-"""API keys: who asks, or why nobody may.
+"""API keys: who asks, or why the request is refused.
 
-Every way to present a key goes through one function, so that no header style is checked less than another.
-A ring holds SHA-256 digests only and looks up by the whole digest: the text a client sent is never compared,
-stored, logged or used as a key of anything (G01, G02).
+One function reads every header that may hold a key, so that all are checked alike. A key ring holds SHA-256 digests
+only and looks up the whole digest: the text that a client sent is never compared, stored or logged (G01, G02).
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ LONGEST_KEY = 4096
 
 
 class KeyRing:
-    """The keys of one config. Made anew at each reload; `failed` outlives it."""
+    """The keys of one config. Each reload makes a new ring; `failed` is kept."""
 
     def __init__(self, auth: AuthSettings | None, failed: FailedLogins | None = None) -> None:
-        self._open = auth is None or auth.off  # `auth` with no key that is on lets nobody in
+        self._open = auth is None or auth.off  # `auth` whose keys are all off admits nobody
         self._failed = FailedLogins() if failed is None else failed
         self._known: dict[bytes, tuple[bytes, Principal]] = {}
         for key in live_keys(auth):
@@ -34,9 +33,9 @@ class KeyRing:
     def identify(self, headers: Mapping[str, str], peer: str) -> Principal:
         """Who sent these headers. Raises `Unauthorized`, or `RateLimited` for a peer that keeps failing.
 
-        A known key is let in whatever others at its address did: one office or front proxy shares an
-        address, and locking all of it out would be the better attack. Guessing stays hopeless because
-        short keys are refused at start. A request without any key is told so and not counted.
+        A known key is admitted whatever others at its address did: a whole office may share one address, and an
+        attacker could lock it out. Guessing stays hopeless because short keys are refused at start. A request
+        without any key gets an error that says so, and is not counted.
         """
         if self._open:
             return ANONYMOUS
@@ -66,10 +65,10 @@ class KeyRing:
 
 
 def presented_key(headers: Mapping[str, str]) -> bytes:
-    """The one key that a request presents. Raises `Unauthorized` for none and for anything unclear.
+    """The one key that a request presents. Raises `Unauthorized` for no key, several keys or a malformed one.
 
-    `headers` may be a multi-mapping (one with `getall`), as aiohttp's is: only that can show that a header
-    came twice. The same key in two styles is accepted, some SDKs send both; two different keys are not.
+    `headers` may be a multi-mapping (one with `getall`), as aiohttp's is: only that shows that a header came twice.
+    The same key in two headers is accepted, as some SDKs send it; two different keys are not.
     """
     found = b""
     for name in KEY_HEADERS:
@@ -88,7 +87,7 @@ def presented_key(headers: Mapping[str, str]) -> bytes:
 
 
 def _clean(name: str, value: str) -> bytes:
-    """A header's value as a key: printable ASCII without blanks, of a sane length."""
+    """A header's value as a key: printable ASCII without blanks, no longer than `LONGEST_KEY`."""
     if len(value) > LONGEST_KEY:
         raise Unauthorized(f"The API key in `{name}` is longer than any key: over {LONGEST_KEY} characters.")
     key = value.strip(" \t")
@@ -111,11 +110,11 @@ def _all_values(headers: Mapping[str, str], name: str) -> Sequence[str]:
 
 
 def live_keys(auth: AuthSettings | None) -> list[KeySettings]:
-    """The keys that are on. One whose `${VAR:-}` came out empty is off."""
+    """The keys that are on. A key whose `${VAR:-}` is empty is off."""
     return [] if auth is None or auth.off else [key for key in auth.keys if not key.off]
 
 
 def new_key() -> tuple[str, str]:
-    """A fresh key and its digest: the first is for the client, the second for the config."""
+    """A new key, for the client, and its digest, for the config."""
     key = "cp-" + secrets.token_urlsafe(32)
     return key, hashlib.sha256(key.encode()).hexdigest()

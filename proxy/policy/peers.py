@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: addresses behind front proxies, and those that keep failing to log in."""
+"""Client addresses: which one asks behind front proxies, and which ones keep presenting wrong keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MOST_HOPS = 32
 
 
 def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies: Iterable[str] = ()) -> str:
-    """The client's address: `peer`, unless that is a trusted proxy that says for whom it asks.
+    """The client's address: `peer`, or, if that is a trusted proxy, the address that it forwards for.
 
-    `X-Forwarded-For` is read from the right, the end that our own proxies wrote: the first hop that is not
-    trusted is the client. What stands left of it is hearsay, and so is the whole header from anybody else.
-    Never raises; a hop that is no address ends the walk.
+    `X-Forwarded-For` is read from the right, the end that our own proxies wrote: the first hop that is not trusted is
+    the client. Everything left of it may be invented, and so may the whole header of a peer that is not trusted.
+    Never raises; a hop that is no address ends the search.
     """
     networks = _networks(tuple(trusted_proxies))
     address = _parse(peer or "")
@@ -36,10 +36,10 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies
 
 
 class FailedLogins:
-    """How often an address may present a wrong key: a token bucket each, filled at `per_minute`.
+    """How often an address may present a wrong key: a token bucket for each, filled at `per_minute`.
 
-    An IPv6 host owns a /64 at least, so that is what counts as one address. Room is kept for `capacity`
-    addresses; beyond that the one that failed longest ago is forgotten. `clock` is monotonic seconds.
+    An IPv6 host owns a /64 at least, so a /64 counts as one address. Up to `capacity` addresses are remembered;
+    then the one that failed longest ago is forgotten. `clock` returns monotonic seconds.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FailedLogins:
         return len(self._buckets)
 
     def failed(self, peer: str) -> float:
-        """Book a failure. Zero while the address is within its limit, else the seconds until it is again."""
+        """Count a failure. Zero while the address is within its limit, else the seconds until it is again."""
         if self.per_minute <= 0:
             return 0.0
         now = self._clock()
@@ -70,14 +70,14 @@ class FailedLogins:
 
 
 def _forwarded_for(headers: Mapping[str, str]) -> list[str]:
-    """The hops of all `X-Forwarded-For` lines, nearest first, no more than anybody needs."""
+    """The hops of all `X-Forwarded-For` lines, nearest first, at most `MOST_HOPS`."""
     getall = getattr(headers, "getall", None)
     lines = getall("x-forwarded-for", ()) if getall is not None else [headers.get("x-forwarded-for", "")]
     return [hop.strip() for hop in reversed(",".join(lines).rsplit(",", MOST_HOPS)[-MOST_HOPS:])]
 
 
 def _parse(text: str) -> _Address | None:
-    """An address, also as `1.2.3.4:567`, `[::1]:567` or `fe80::1%eth0`; an IPv4 one dressed as IPv6 is undressed."""
+    """An address, also as `1.2.3.4:567`, `[::1]:567` or `fe80::1%eth0`. Unwraps IPv4-mapped IPv6 addresses."""
     if len(text) > 64:
         return None
     if text.startswith("["):
@@ -100,7 +100,7 @@ def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
         try:
             found.append(ip_network(text, strict=False))
         except ValueError:
-            continue  # the config refuses these; trusting less is the safe reading
+            continue  # the config refuses these; to trust fewer networks is the safe reading
     return tuple(found)
 
 

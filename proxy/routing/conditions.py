@@ -1,4 +1,4 @@
-"""The conditions of a rule: compiled once, asked for every request, able to say why they failed.
+"""The conditions of a rule: compiled once, checked for every request, with the reason when one fails.
 
 Everything here takes time linear in the request for a given config: sets and prefixes for names, a
 backtracking-free glob, RE2 for text.
@@ -21,7 +21,7 @@ _SHOWN = 80  # characters of a request's value in a message
 
 
 class Facts:
-    """A request and who asks. What takes time to find out is found out once, when a rule wants it."""
+    """A request and who asks. What takes time to find out is computed once, when a rule first needs it."""
 
     __slots__ = ("_features", "_text", "_tokens", "principal", "request")
 
@@ -47,14 +47,14 @@ class Facts:
 
     @property
     def features(self) -> frozenset[str]:
-        """What the request carries, in the words of `match.has`."""
+        """What the request contains, in the words of `match.has`."""
         if self._features is None:
             self._features = _features(self.request)
         return self._features
 
 
 class Condition(NamedTuple):
-    """One thing a rule asks for. `public`: a client may be told what is wanted."""
+    """One thing that a rule requires. `public`: an error to a client may say what."""
 
     name: str
     wanted: str
@@ -91,7 +91,7 @@ def conditions(match: MatchSettings) -> tuple[Condition, ...]:
 
 @lru_cache(maxsize=1024)
 def any_of(patterns: tuple[str, ...]) -> Matcher:
-    """Whether a text fits one of these globs. Case counts."""
+    """A test whether a text matches one of these globs. Case counts."""
     literal = frozenset(pattern for pattern in patterns if not is_glob(pattern))
     globs = [_glob(pattern) for pattern in patterns if is_glob(pattern)]
     if not globs:
@@ -150,7 +150,7 @@ def _walk(pattern: str, text: str) -> bool:
 def _named(
     name: str, patterns: Sequence[str], value: Callable[[Facts], str | None], *, public: bool = True
 ) -> Condition:
-    """A condition on one text of the request; what is absent fits no pattern."""
+    """A condition on one text of the request. An absent text matches no pattern."""
     matches = any_of(tuple(patterns))
 
     def holds(facts: Facts) -> bool:
@@ -176,7 +176,7 @@ def _metadata(name: str, patterns: Sequence[str]) -> Condition:
 
 
 def _as_text(value: Any) -> str | None:
-    """A metadata value as YAML would write it; None for what is no single value."""
+    """A metadata value as YAML writes it; `None` for a list, a mapping or null."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -234,7 +234,7 @@ def _content(pattern: str) -> Condition:
 
 
 def shown(value: str | None) -> str:
-    """A request's value for a message: on one line, and not too long."""
+    """A request's value for a message: on one line, at most `_SHOWN` characters."""
     if value is None:
         return "nothing"
     text = "".join(character if character.isprintable() else "�" for character in value[: _SHOWN + 1])

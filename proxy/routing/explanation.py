@@ -1,4 +1,4 @@
-"""Why the router decided as it did. Plain values for `explain`."""
+"""What `explain` shows of a decision of the router, as plain values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What `plan` answers, and why. Without a plan, `error` says what the client is told."""
+    """The plan for a request, and why. Without a plan, `error` is what the client gets."""
 
     contract: str
     path: str
@@ -49,5 +49,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
     parameters: tuple[Parameter, ...] = ()
-    omissions: tuple[tuple[str, str], ...] = ()  # by target, what it leaves out of the request, or refuses
+    omissions: tuple[tuple[str, str], ...] = ()  # by target, what of the request it omits, or why it refuses it
     error: ProxyError | None = None

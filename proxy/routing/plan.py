@@ -15,7 +15,7 @@ class Target(msgspec.Struct, frozen=True):
     model: str = ""
     connect_s: float = 5.0
     tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
-    asked: bool = False  # the client named the model, not the config: it may not choose where a request goes
+    asked: bool = False  # True: the client named the model, not the config
 
     def __str__(self) -> str:
         return f"{self.backend}/{self.model}" if self.model else self.backend
@@ -27,13 +27,13 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Timers(msgspec.Struct, frozen=True):
-    """A route's timers, in seconds. Content moves the clock of `first_token_s` and `token_gap_s`; pings do not."""
+    """A route's timers, in seconds. Content restarts `token_gap_s`; pings do not."""
 
     connect_s: float = 5.0
     first_token_s: float = 60.0  # one deadline for the whole fallback chain
     token_gap_s: float = 60.0
     total_s: float = 1800.0
-    whole_s: float = 600.0  # an answer asked for unstreamed, which comes as one body
+    whole_s: float = 600.0  # an answer that the client wants unstreamed: it comes as one body
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,5 +47,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 15.0
     tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
-    keeps_request: bool = False  # after the commit point, for whoever may ask again; it may be megabytes, for minutes
-    options: Mapping[str, Any] = {}  # what the route says to the contract that is spoken; the router does not read it
+    keeps_request: bool = False  # after the commit point too, to ask another target again
+    options: Mapping[str, Any] = {}  # for the contract of the request; the router does not read them

@@ -1,4 +1,4 @@
-"""What is told of every request that is over, and to whom."""
+"""Record sinks: what happens with the record of every request that is over."""
 
 from __future__ import annotations
 

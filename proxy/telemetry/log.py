@@ -1,7 +1,7 @@
-"""The log: one line per thing that happened, written by nobody's request.
+"""The log: one line for each event, written by a thread of its own.
 
-Our own lines (structlog) and those of libraries (`logging`) take the same way: bound to plain values,
-cleaned of secrets and of whatever could forge a line, rendered as JSON or for a terminal, queued.
+Our own lines (structlog) and those of libraries (`logging`) go the same way: their values become plain ones, secrets
+and everything that could forge a line are masked, the line is rendered as JSON or for a terminal, and queued.
 Prompts and answers are never logged.
 """
 
@@ -28,7 +28,7 @@ Format = Literal["auto", "json", "console"]
 LONGEST_LINE = 64 * 1024
 
 _LEVEL_OF_END = {
-    None: "error",  # a request that ended without a reason is our bug
+    None: "error",  # a request without a reason for its end is our bug
     "internal": "error",
     "client_slow": "warning",
     "frame_too_large": "warning",
@@ -44,7 +44,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Log:
-    """The configured log of this process: what it wrote, dropped and must keep to itself."""
+    """The configured log of this process."""
 
     def __init__(self, handler: _Foreign, redactor: Redactor) -> None:
         self.redactor = redactor
@@ -52,7 +52,7 @@ class Log:
 
     @property
     def dropped(self) -> int:
-        """Lines lost because nobody took them off us in time."""
+        """Lines lost because whoever reads the log was too slow."""
         return self._handler.sink.dropped
 
     def flush(self, timeout_s: float = 2.0) -> bool:
@@ -60,7 +60,7 @@ class Log:
         return self._handler.sink.flush(timeout_s)
 
     def adopt(self) -> None:
-        """Take the lines of libraries that brought handlers of their own, as litellm does when it is imported."""
+        """Take over the lines of libraries that add their own handlers, as litellm does when it is imported."""
         loggers = [one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
         for logger in loggers:
             for handler in logger.handlers[:]:
@@ -69,7 +69,7 @@ class Log:
                     logger.propagate = True
 
     def close(self) -> None:
-        """Write what is left and give `logging` and structlog back as they were."""
+        """Write what is queued, and restore `logging` and structlog to what they were."""
         if self._handler in logging.root.handlers:
             logging.root.removeHandler(self._handler)
             logging.root.setLevel(self._handler.level_before)
@@ -91,7 +91,7 @@ def configure(
 ) -> Log:
     """Set up logging for the process; the last call counts. `auto` is `console` on a terminal, else `json`.
 
-    One of several processes that write to the same place says which `worker` it is, and waits for its `turn`.
+    Of several processes that write to the same place, each gives its `worker` number and the lock `turn`.
     """
     stream = sys.stderr if stream is None else stream
     redactor = Redactor() if redactor is None else redactor
@@ -105,7 +105,7 @@ def configure(
         processors=[structlog.contextvars.merge_contextvars, _stamp, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_name: _Queue(sink),
-        cache_logger_on_first_use=False,  # so that a later call counts for loggers made before it
+        cache_logger_on_first_use=False,  # so that a later call also changes loggers made before it
     )
     global _request_end  # noqa: PLW0603 - like structlog's own configuration, it is the process's
     _request_end = None
@@ -131,7 +131,7 @@ def configure(
 
 
 class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The fields of the line that every request leaves behind, in their order."""
+    """The fields of the log line of a request, in their order."""
 
     timestamp: str = ""
     level: str = ""
@@ -203,7 +203,7 @@ def _line(record: StreamRecord) -> _RequestEnd:
 
 
 _request_end: Callable[[str, _RequestEnd], None] | None = None
-"""Writes the line where it is JSON: the way through structlog, which has to expect anything, takes ten times as long."""
+"""Writes the line where it is JSON. The way through structlog, which has to accept any value, takes ten times as long."""
 
 
 def _ms(seconds: float | None) -> float | None:
@@ -221,7 +221,7 @@ def _now() -> str:
 
 
 class _Render(ABC):
-    """Ends a chain: from fields to one line, whatever the fields hold."""
+    """The last processor of a chain: makes one line of the fields, whatever they hold."""
 
     def __init__(self, redactor: Redactor, worker: int | None = None) -> None:
         self._redactor = redactor
@@ -237,14 +237,14 @@ class _Render(ABC):
         return self.write(lead, rest, self._traceback(exc_info))
 
     def line(self, level: str, event: str, **fields: Any) -> str:
-        """A whole line, for what does not come through a logger."""
+        """A whole line, for events that do not come through a logger."""
         return self(None, level, _stamp(None, level, {"event": event, **fields}))
 
     @abstractmethod
     def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str: ...
 
     def _traceback(self, exc_info: Any) -> str:
-        """Of the exception if there is one: without local variables, whose values would be secrets and prompts."""
+        """The traceback of the exception, if there is one, without local variables: they may hold secrets and prompts."""
         if isinstance(exc_info, BaseException):
             exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
         elif exc_info is True:
@@ -266,7 +266,7 @@ class _AsJson(_Render):
         return line + "\n"
 
     def request_end(self, level: str, line: _RequestEnd) -> str:
-        """What a client or an upstream chose is cleaned; the rest are names of the config and numbers."""
+        """Mask what a client or an upstream chose. All else is numbers and names from the config."""
         clean, clean_name = self._redactor.clean, self._redactor.clean_name
         line.timestamp, line.level, line.event = _now(), level, "request_end"
         line.worker = self._constant.get("worker")
@@ -279,7 +279,7 @@ class _AsJson(_Render):
 
 
 class _ForTerminals(_Render):
-    """Lines for people. Only we write more than one line per event, and those are indented."""
+    """Lines for a terminal. Tracebacks follow their line, indented."""
 
     def __init__(self, redactor: Redactor, worker: int | None = None, *, colors: bool) -> None:
         super().__init__(redactor, worker)
@@ -291,14 +291,14 @@ class _ForTerminals(_Render):
 
 
 class _Queue:
-    """What structlog takes for a logger: every level's method puts the line into the sink."""
+    """A logger for structlog: the method of every level puts the line into the sink."""
 
     def __init__(self, sink: Sink) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = sink.put
 
 
 class _Foreign(logging.Handler):
-    """Takes the records of libraries that use `logging`, whose shutdown at exit also flushes the sink."""
+    """Takes the records of libraries that use `logging`. Its shutdown at exit flushes the sink."""
 
     def __init__(self, sink: Sink, render: _Render) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Prometheus metrics: how many, how fast, how they ended.
+"""Prometheus metrics: how many requests, how fast, how they ended.
 
-Label values come from the config, from fixed sets, or are `other`: no client can make a new time series (D07).
-Timings are aggregated per stream in its record and observed once, when it is over; a token costs no metric.
+Label values come from the config, from fixed sets, or are `other`: no client can create a new time series (D07).
+The record of a stream collects its timings, which are observed once, when it is over; a token touches no metric.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.telemetry.series import Counts, Timings
 from proxy.telemetry.sums import Family
 
 OTHER = "other"
-NONE = "none"  # the request never got so far as to have one
+NONE = "none"  # the request was refused before it had one
 
 FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20, 40, 60, 120)
 GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -31,10 +31,10 @@ _STATUSES = frozenset({*(status.value for status in HTTPStatus), 499, 529})
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own, so that two apps in one process do not mix."""
+    """The metrics of one app. Their registry is their own, so two apps in one process do not mix."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, that Prometheus itself advises against
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series, and Prometheus advises against them
         self.registry = registry = CollectorRegistry()
         self._contracts = _Names()
         self._routes = _Names()
@@ -119,9 +119,9 @@ class Metrics:
         backends: Iterable[str],
         models: Iterable[str],
     ) -> None:
-        """A config is in force: let its names be label values.
+        """A config is in force: its names become label values.
 
-        Names of earlier ones stay: streams that began under one also end under it.
+        Names of earlier configs stay, for the streams that began under them.
         """
         self._generation.set(generation)
         self._contracts.update(contracts)
@@ -130,19 +130,19 @@ class Metrics:
         self._models.update(models)
 
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:
-        """Tell how many log lines were dropped, as `dropped_lines` counts them."""
+        """Show how many log lines were dropped, which `dropped_lines` returns."""
         self._dropped_lines.read = dropped_lines
 
     def watch_tick(self, tick_s: Callable[[], float]) -> None:
-        """Tell which tick `auto` amounts to, as `tick_s` says."""
+        """Show the tick that `auto` amounts to, which `tick_s` returns."""
         self._tick.set_function(tick_s)
 
     def stream_started(self) -> None:
-        """An answer is under way; to be paired with one `stream_left`."""
+        """An answer is under way. One `stream_left` must follow."""
         self._streams += 1
 
     def stream_left(self) -> None:
-        """It is under way no more."""
+        """The answer is over."""
         self._streams -= 1
 
     def ended(self, record: StreamRecord) -> None:
@@ -160,15 +160,15 @@ class Metrics:
             self._unnoted.add(backend)
 
     def config_reload(self, result: str) -> None:
-        """A changed config file was `accepted` or `rejected`."""
+        """A changed config file was accepted or rejected."""
         self._config_reloads.labels(self._reloads.label(result)).inc()
 
     def exposition(self) -> tuple[bytes, str]:
-        """All metrics as Prometheus reads them, and the content type of that."""
+        """All metrics in Prometheus's text format, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def snapshot(self) -> list[Family]:
-        """All metrics as values, to be added to those of other processes."""
+        """All metrics as plain values, which `sums` adds to those of other processes."""
         return [
             [
                 metric.name,
@@ -199,7 +199,7 @@ class Metrics:
 
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:
-    """Metrics that are values, such as sums of several processes', as `Metrics.exposition` gives its own."""
+    """Plain values, such as the sums of several processes, in Prometheus's text format."""
     return generate_latest(_Values(families)), CONTENT_TYPE_PLAIN_0_0_4
 
 

@@ -1,4 +1,4 @@
-"""What may stand in a log line: no secrets (I01), nothing that forges or hides lines (H09), nothing huge."""
+"""Cleans values for log lines: no secrets (I01), nothing that forges or hides lines (H09), nothing huge."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Redactor:
         return visible(self.secrets.mask(text), keep)
 
     def clean_name(self, text: str) -> str:
-        """As `clean`, for what comes again and again: paths, models."""
+        """As `clean`, with a cache, for values that repeat: paths, models."""
         if self._version != self.secrets.version:
             self._cleaned.clear()
             self._version = self.secrets.version

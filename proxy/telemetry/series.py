@@ -1,7 +1,7 @@
-"""Time series that cost an addition: plain numbers by label values, made into Prometheus's own when it asks.
+"""Time series as plain numbers by label values, which become Prometheus's own when it scrapes.
 
-prometheus_client's counters take a lock for each increment, and a histogram one for each bucket and sum: ten of them
-were a twentieth of what a whole request costs here. Everything happens on the event loop, so no lock is needed.
+prometheus_client takes a lock for each increment of a counter, and for each bucket and sum of a histogram: for the ten
+of them that was 5 % of a whole request here. Everything happens on the event loop, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Counts(Collector):
 
 
 class Timings(Collector):
-    """A histogram with labels. A value on a bucket's bound is in that bucket, as Prometheus has it (`le`)."""
+    """A histogram with labels. A value equal to a bucket's bound counts into that bucket, as Prometheus defines it (`le`)."""
 
     def __init__(self, name: str, what: str, labels: Sequence[str], bounds_s: Sequence[float]) -> None:
         self._name, self._what, self._labels = name, what, labels

@@ -1,4 +1,4 @@
-"""Log lines to a file descriptor by a thread of their own, so that a sink that stalls stalls nobody else (D06)."""
+"""Writes log lines by a thread of its own, so that a slow reader of the log delays no request (D06)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import IO, Any
 MOST_BYTES = 4 * 1024 * 1024
 
 GATHER_S = 0.02
-"""How long after a write the next lines wait for more of them. Under load a wake-up for each line costs a request
-more than the line itself: the thread needs the interpreter, which is busy with other requests."""
+"""How long after a write the thread waits before the next, to write several lines at once. Under load a wake-up for
+each line costs more than the line itself: the thread needs the interpreter, which is busy with requests."""
 
 
 class Sink:
-    """Takes lines without ever waiting. What does not fit while the far end is stuck is dropped and counted.
+    """Takes lines without ever waiting. Lines that do not fit, because the reader of the log is stuck, are dropped and
+    counted.
 
-    The thread writes to the descriptor itself: a daemon thread that is stuck inside `sys.stderr`'s own
-    buffer holds its lock, and the interpreter dies on that at exit.
+    The thread writes to the descriptor itself: a daemon thread that is stuck inside the buffer of `sys.stderr` holds
+    its lock, and the interpreter crashes on that at exit.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Sink:
     ) -> None:
         self._stream = stream
         self._most_bytes = most_bytes
-        self._turn = turn or contextlib.nullcontext()  # held while writing, where several processes write to one place
+        self._turn = turn or contextlib.nullcontext()  # held during a write, where several processes write to one place
         self._notice = notice  # the line that tells how many were dropped, once lines flow again
         self.dropped = 0
         self._start_afresh()
@@ -50,13 +51,13 @@ class Sink:
             os.register_at_fork(after_in_child=afresh)
 
     def _start_afresh(self) -> None:
-        """Also in a child after a fork: threads do not survive that, and neither does who holds a lock."""
+        """At start, and in a child after a fork, which has neither the thread nor the holder of a lock."""
         self._changed = threading.Condition(threading.Lock())
         self._lines: list[bytes] = []
         self._size = 0  # bytes queued and being written
-        self._untold = 0
+        self._unreported = 0
         self._closing = False
-        self._flushing = 0  # how many wait for the last line to be written
+        self._flushing = 0  # callers of `flush` that wait for the last line
         self._idle = False  # the thread waits for a first line
         self._thread: threading.Thread | None = None
 
@@ -66,7 +67,7 @@ class Sink:
         with self._changed:
             if self._closing or self._size + len(data) > self._most_bytes:
                 self.dropped += 1
-                self._untold += 1
+                self._unreported += 1
                 return
             self._lines.append(data)
             self._size += len(data)
@@ -89,7 +90,7 @@ class Sink:
                 self._flushing -= 1
 
     def close(self, timeout_s: float = 1.0) -> bool:
-        """Flush and stop. A stuck writer is left behind: it is a daemon and holds nothing that an exit needs."""
+        """Flush and stop. A stuck thread is not waited for: it is a daemon and holds nothing that an exit needs."""
         flushed = self.flush(timeout_s)
         with self._changed:
             self._closing = True
@@ -103,13 +104,13 @@ class Sink:
         while True:
             with self._changed:
                 self._idle = True
-                self._changed.wait_for(lambda: self._lines or self._untold or self._closing)
+                self._changed.wait_for(lambda: self._lines or self._unreported or self._closing)
                 self._idle = False
-                if not self._lines and not self._untold:
+                if not self._lines and not self._unreported:
                     return
                 lines, self._lines = self._lines, []
-                untold, self._untold = self._untold, 0
-            notice = self._notice(untold).encode() if untold else b""
+                unreported, self._unreported = self._unreported, 0
+            notice = self._notice(unreported).encode() if unreported else b""
             with self._turn:
                 written = self._write(b"".join((*lines, notice)))
             with self._changed:
@@ -120,7 +121,7 @@ class Sink:
                 self._changed.wait_for(lambda: self._flushing or self._closing, GATHER_S)
 
     def _write(self, data: bytes) -> bool:
-        """Write it all; False when the far end is gone."""
+        """Write it all; False when the reader is gone."""
         descriptor = _descriptor(self._stream)
         try:
             if descriptor is None:
@@ -131,7 +132,7 @@ class Sink:
             while left:
                 try:
                     left = left[os.write(descriptor, left) :]
-                except BlockingIOError:  # somebody made the terminal or pipe non-blocking
+                except BlockingIOError:  # another program made the terminal or pipe non-blocking
                     _wait_until_writable(descriptor)
         except (OSError, ValueError):  # a broken pipe, a closed file
             return False

@@ -1,8 +1,8 @@
-"""Metrics of several processes, added up. Imports nothing heavy: the parent of workers keeps the sums of the dead.
+"""Metrics of several processes, added up. Imports nothing heavy: the parent of workers keeps the sums of ended workers.
 
-Each process counts in its own memory, at the price of an addition, and is asked for all of it when somebody
-scrapes. prometheus_client's multiprocess mode writes every observation into a mapped file instead, needs a
-directory that is empty at start and a file for each process that ever was, and knows no `process_*` metrics.
+Each process counts in its own memory, which costs an addition, and hands over everything when metrics are scraped.
+prometheus_client's multiprocess mode writes every observation into a mapped file instead, needs a directory that is
+empty at start and a file for each process that ever ran, and has no `process_*` metrics.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ Family = list[Any]
 """`[name, type, documentation, [[sample name, [[label, value], …], number], …]]`: JSON as it is."""
 
 SUMMED_OF_THE_DEAD = frozenset({"counter", "histogram"})
-"""What must never go back: a worker that died has counted for good."""
+"""What must never decrease: the counts of a worker that ended stay."""
 
 NOT_SUMMED: Mapping[str, Callable[[float, float], float]] = {
-    "chat_proxy_build": max,  # 1, and the same in all
-    "chat_proxy_delivery_tick_seconds": max,  # of the busiest
-    "chat_proxy_config_generation": max,  # the same in all but for the moment of a swap
+    "chat_proxy_build": max,  # 1 in every process
+    "chat_proxy_delivery_tick_seconds": max,  # that of the busiest
+    "chat_proxy_config_generation": max,  # the same in all, except during a reload
     "process_start_time_seconds": min,
 }
 
 
 def total(living: Iterable[list[Family]], dead: list[Family]) -> list[Family]:
-    """One process's worth of metrics: those of `living` and what is left of the dead, sample by sample."""
+    """The sum, sample by sample, of the metrics of `living` processes and of `dead`, the sums of ended ones."""
     families: dict[str, Family] = {}
     for snapshot in (*living, dead):
         for family in snapshot:
@@ -34,7 +34,7 @@ def total(living: Iterable[list[Family]], dead: list[Family]) -> list[Family]:
 
 
 def bury(dead: list[Family], snapshot: list[Family]) -> list[Family]:
-    """`dead` with the last that was heard of one more process."""
+    """`dead` with the last snapshot of one more process that ended."""
     return total([[family for family in snapshot if family[1] in SUMMED_OF_THE_DEAD]], dead)
 
 
@@ -45,7 +45,7 @@ def _add(families: dict[str, Family], family: Family) -> None:
     for sample, labels, number in samples:
         key = (sample, *((label, value) for label, value in labels))
         before = known.get(key)
-        if before is None:  # in the order of coming, which keeps the buckets of a histogram together
+        if before is None:  # in order of arrival, which keeps the buckets of a histogram together
             known[key] = [sample, labels, number]
         else:
             before[2] = combine(before[2], number) if combine else before[2] + number
