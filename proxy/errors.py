@@ -25,8 +25,7 @@
     │   ├── UpstreamRedirect      502 upstream_redirect
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
     │   ├── UpstreamRefused       4xx as the upstream said: the request is at fault, no fallback
-    │   ├── UpstreamFailed        429/5xx as the upstream said
-    │   └── UpstreamUnavailable   503 upstream_unavailable (all targets are left alone for a while)
+    │   └── UpstreamFailed        429/5xx as the upstream said
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
     └── InternalError             500 internal_error
@@ -166,7 +165,7 @@ class UpstreamError(ProxyError):
     status, code, type = 502, "upstream_error", "upstream_error"
     end: ClassVar[EndReason] = "upstream_error"
     retryable, fallback = True, True
-    trips: ClassVar[bool] = True  # says that the target is not well, so that it is left alone for a while
+    trips: ClassVar[bool] = True  # says that the target does not work, so others are tried before it
 
 
 class UpstreamConnect(UpstreamError):
@@ -236,12 +235,6 @@ class UpstreamRefused(UpstreamError):
 
 class UpstreamFailed(UpstreamError):
     """The upstream is overloaded or broken, in its own words (429, 5xx)."""
-
-
-class UpstreamUnavailable(UpstreamError):
-    """Every target of the route failed so often of late that none is asked for a while."""
-
-    status, code, trips = 503, "upstream_unavailable", False
 
 
 class Limit(ProxyError):

@@ -92,13 +92,13 @@ class LimitSettings(Model):
 
 
 class BreakerSettings(Model):
-    """When a target that keeps failing is left alone, so that no client waits for it."""
+    """When a target that keeps failing is tried only after the others of its route."""
 
     failures: int = Field(
-        default=5, ge=0, description="Failures in a row after which a target is left alone; 0 is never."
+        default=5, ge=0, description="Failures in a row after which others are tried before a target; 0 is never."
     )
     open_s: Seconds = Field(
-        default=1.0, description="For how long at first; it doubles each time. Then one request may try it."
+        default=1.0, description="For how long at first; it doubles each time. Then one request may try it first again."
     )
     longest_s: Seconds = Field(default=30.0, description="For how long at most.")
 
@@ -139,7 +139,7 @@ class ServerSettings(Model):
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Bounds on clients and answers.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Timers of all routes.")
     breaker: BreakerSettings = Field(
-        default_factory=BreakerSettings, description="When a target that keeps failing is left alone."
+        default_factory=BreakerSettings, description="When a target that keeps failing is tried last."
     )
     heartbeat_s: float = Field(
         default=15.0,

@@ -71,14 +71,20 @@ class RequestClock:
     ) -> None:
         self.disarm()
 
-    def start_attempt(self, timer: Literal["first_token_s", "whole_s"], targets_left: int) -> None:
-        """Give an attempt an equal share of what is left of the one deadline that all targets share (A03)."""
+    def start_attempt(self, timer: Literal["first_token_s", "whole_s"], targets_left: int) -> bool:
+        """Give an attempt an equal share of what is left of the one deadline that all targets share (A03).
+
+        False if earlier attempts have used it up.
+        """
         now = self._loop.time()
         deadline: float = getattr(self._timers, timer)
-        share = max(0.0, self._started + deadline - now) / targets_left
+        share = (self._started + deadline - now) / targets_left
+        if share <= 0 and self._handle is not None:
+            return False
         self._silent_until = now + share
         self._attempt_s, self._attempt_timer = share, timer
         self._schedule()
+        return True
 
     def commit(self) -> None:
         """The answer has begun: from now on the pauses between content count."""

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from proxy.backends.base import Backend
-from proxy.errors import ProxyError, UpstreamUnavailable
+from proxy.errors import ProxyError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
 from proxy.pipeline.clock import RequestClock
@@ -22,7 +22,7 @@ from proxy.pipeline.select import Fallback, Select
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
 from proxy.routing.params import prepared
-from proxy.routing.plan import Plan
+from proxy.routing.plan import Plan, Target
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 
 FALLBACK = Fallback()
@@ -87,38 +87,41 @@ class Exchange:
                 record.usage = self._estimated_usage()
 
     def _attempts(self, streaming: bool, clock: RequestClock) -> Iterator[Attempt]:
-        """An attempt at each target that may be tried now, begun when it is asked for.
-
-        Raises `UpstreamUnavailable` when there is none at all.
-        """
-        pipeline, plan, record = self._pipeline, self.plan, self.record
-        tried, soonest = False, float("inf")
-        for position, target in enumerate(plan.targets):
+        """An attempt at each target, begun when it is asked for: in the order of the plan, those held back last."""
+        pipeline, record = self._pipeline, self.record
+        for target, share in self._in_order():
             if self._stopped is not None:
                 raise self._stopped
-            if wait_s := pipeline.states.wait_s(target):
-                record.attempts.append(AttemptRecord(target.backend, target.model, error_code="circuit_open"))
-                soonest = min(soonest, wait_s)
-                continue
-            tried = True
             backend = pipeline.backends[target.backend]
+            if not clock.start_attempt(self._first_timer(backend), share):
+                return
             record.backend, record.upstream_model = target.backend, target.model
-            clock.start_attempt(self._first_timer(backend), len(plan.targets) - position)
             yield Attempt(
                 backend,
                 target,
-                prepared(self.request, plan, target),
+                prepared(self.request, self.plan, target),
                 clock=clock,
                 record=record,
                 states=pipeline.states,
                 streaming=streaming,
                 answer_bytes=pipeline.answer_bytes,
             )
-        if not tried:
-            raise UpstreamUnavailable(
-                "every target of this route failed repeatedly and is left alone for a moment; try again",
-                retry_after=soonest,
-            )
+
+    def _in_order(self) -> Iterator[tuple[Target, int]]:
+        """Each target in the order they are tried, with how many share the time that is left, itself included.
+
+        Targets that are held back get what time the others leave: usually all, as most failures are quick.
+        """
+        usable, held_back = [], []
+        for target in self.plan.targets:
+            if why := self._pipeline.states.held_back(target):
+                self.record.attempts.append(AttemptRecord(target.backend, target.model, error_code=why))
+                held_back.append(target)
+            else:
+                usable.append(target)
+        for group in (usable, held_back):
+            for position, target in enumerate(group):
+                yield target, len(group) - position
 
     def _first_timer(self, backend: Backend) -> Literal["first_token_s", "whole_s"]:
         """An answer in one piece shows its first token with its last: it may take `whole_s`.

@@ -20,11 +20,6 @@ class Target(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.backend}/{self.model}" if self.model else self.backend
 
-    @property
-    def circuit(self) -> str:
-        """What its failures are counted under: the target as the config names it, so that no client adds one."""
-        return self.backend if self.asked else str(self)
-
 
 class Timers(msgspec.Struct, frozen=True):
     """A route's timers, in seconds. Content restarts `token_gap_s`; pings do not."""

@@ -40,7 +40,7 @@ class Metrics:
         self._routes = _Names()
         self._backends = _Names()
         self._models = _Names()
-        self._outcomes = _Names({"ok", "cancelled", "circuit_open", *_error_codes()})
+        self._outcomes = _Names({"ok", "client_gone", "circuit_open", "rate_limit_wait", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
         self._requests = Counts(

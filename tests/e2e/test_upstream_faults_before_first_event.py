@@ -312,47 +312,61 @@ async def test_A10_redirects_are_not_followed(open_house: Opener, upstream: Scri
         assert elsewhere.connections == 0
 
 
-async def test_A05_A11_in_an_outage_targets_are_left_alone_and_clients_told_at_once(
+async def test_A11_a_target_that_keeps_failing_is_tried_after_the_others(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
+    async with ScriptedUpstream() as other:
+        proxy = await open_house(config(upstream.url, other.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
+        upstream.always(*json_reply(503, {"error": {"message": "down"}}))
+        other.always(*HELLO)
+        assert [told((await ask(proxy))[2]) for _ in range(10)] == ["Hello"] * 10
+        assert len(upstream.requests) == 3
+        last = (await proxy.ended(10))[-1]
+        assert [(tried.backend, tried.outcome) for tried in last.attempts] == [("b0", "circuit_open"), ("b1", "ok")]
+        async with await RawClient.connect(proxy.port) as client:
+            await client.get("/status")
+            await client.read_head()
+            assert set(json.loads(await client.read_body())["circuits_open"]) == {"b0/scripted-1"}
+
+
+async def test_A05_A11_in_an_outage_every_target_is_still_tried(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream.url, upstream.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
-    upstream.always(*json_reply(503, {"error": {"message": "down"}}))
-    answers = [await ask(proxy) for _ in range(40)]
-    assert {status for status, _, _ in answers} == {503}
-    assert len(upstream.requests) == 6, "three failures for each of two targets, then nobody is asked"
-    _, headers, body = answers[-1]
-    assert error_of(body)["code"] == "upstream_unavailable"
-    assert 1 <= int(headers["retry-after"]) <= 30
-    assert [(tried.backend, tried.outcome) for tried in proxy.records[-1].attempts] == [
+    upstream.always(*json_reply(503, {"error": {"message": "down"}}, {"retry-after": "7"}))
+    answers = [await ask(proxy) for _ in range(10)]
+    assert {(status, headers["retry-after"]) for status, headers, _ in answers} == {(503, "7")}
+    assert len(upstream.requests) == 20
+    last = (await proxy.ended(10))[-1]
+    assert [(tried.backend, tried.outcome) for tried in last.attempts] == [
         ("b0", "circuit_open"),
         ("b1", "circuit_open"),
+        ("b0", "upstream_error"),
+        ("b1", "upstream_error"),
     ]
-    async with await RawClient.connect(proxy.port) as client:
-        await client.get("/status")
-        await client.read_head()
-        assert set(json.loads(await client.read_body())["circuits_open"]) == {"b0/scripted-1", "b1/scripted-1"}
 
 
-async def test_A11_one_request_probes_a_target_that_was_left_alone(
-    open_house: Opener, upstream: ScriptedUpstream
-) -> None:
-    proxy = await open_house(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
-    upstream.play(*json_reply(503, {"error": {"message": "down"}}), times=2)
-    assert [(await ask(proxy))[0] for _ in range(3)] == [503, 503, 503]
-    assert len(upstream.requests) == 2
-    await asyncio.sleep(0.35)
-    go = asyncio.Event()
-    upstream.play(Wait(go), *HELLO)
-    probe = asyncio.create_task(ask(proxy))
-    await upstream.received(3)
-    assert [(await ask(proxy))[0] for _ in range(5)] == [503] * 5, "one probe at a time"
-    go.set()
-    assert told((await probe)[2]) == "Hello"
-    upstream.play(*HELLO, times=3)
-    assert [told((await ask(proxy))[2]) for _ in range(3)] == ["Hello"] * 3
+async def test_A11_one_request_probes_a_target_that_failed(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    async with ScriptedUpstream() as other:
+        proxy = await open_house(config(upstream.url, other.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
+        upstream.play(*json_reply(503, {"error": {"message": "down"}}), times=2)
+        other.always(*HELLO)
+        for _ in range(3):
+            await ask(proxy)
+        assert len(upstream.requests) == 2
+        await asyncio.sleep(0.35)
+        go = asyncio.Event()
+        upstream.play(Wait(go), *HELLO)
+        probe = asyncio.create_task(ask(proxy))
+        await upstream.received(3)
+        assert [told((await ask(proxy))[2]) for _ in range(5)] == ["Hello"] * 5
+        assert (len(upstream.requests), len(other.requests)) == (3, 8), "one probe at a time"
+        go.set()
+        assert told((await probe)[2]) == "Hello"
+        upstream.play(*HELLO)
+        await ask(proxy)
+        assert len(upstream.requests) == 4
 
 
-async def test_A11_requests_that_are_refused_for_what_they_say_leave_the_target_alone(
+async def test_A11_requests_that_are_refused_for_what_they_say_do_not_count_against_the_target(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 30}}\n")
@@ -361,6 +375,44 @@ async def test_A11_requests_that_are_refused_for_what_they_say_leave_the_target_
         await ask(proxy)
     upstream.play(*HELLO)
     assert told((await ask(proxy))[2]) == "Hello"
+    assert proxy.app.states.open_circuits() == {}
+
+
+FAILURES = {
+    "429": json_reply(429, {"error": {"message": "slow down"}}, {"retry-after": "60"}),
+    "500": json_reply(500, {"error": {"message": "down"}}),
+    "reset": [Rst()],
+    "cut before": [Send(sse_head()), Fin()],
+    "cut after": [Send(sse_head() + event(openai_chunk({"content": "Hel"}))), Fin()],
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("next_model", ["mine", "theirs"])
+async def test_A2_the_only_target_answers_whatever_it_did_to_others(
+    open_house: Opener, upstream: ScriptedUpstream, failure: list[Step], next_model: str
+) -> None:
+    proxy = await open_house(config(upstream.url).replace("b0/scripted-1", "b0"))
+    upstream.play(*failure, times=6)
+    for _ in range(6):
+        await ask(proxy, model="theirs")
+    upstream.play(*HELLO)
+    status, _, body = await ask(proxy, model=next_model)
+    assert (status, told(body)) == (200, "Hello")
+
+
+async def test_A2_a_429_sends_others_to_the_next_target_and_is_no_failure(
+    open_house: Opener, upstream: ScriptedUpstream
+) -> None:
+    async with ScriptedUpstream() as other:
+        proxy = await open_house(config(upstream.url, other.url))
+        upstream.play(*FAILURES["429"])
+        other.always(*HELLO)
+        assert [told((await ask(proxy))[2]) for _ in range(3)] == ["Hello"] * 3
+        assert len(upstream.requests) == 1
+        last = (await proxy.ended(3))[-1]
+        assert [(tried.backend, tried.outcome) for tried in last.attempts] == [("b0", "rate_limit_wait"), ("b1", "ok")]
+        assert proxy.app.states.open_circuits() == {}
 
 
 async def test_chat_clients_get_their_error_frame_since_their_headers_are_out(

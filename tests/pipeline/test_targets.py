@@ -1,4 +1,4 @@
-"""Circuits: when a target is left alone, for how long, and what lets it back in."""
+"""Which targets are held back, for how long, and what brings them back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import pytest
 from proxy.errors import (
     BadRequest,
     FrameTooLarge,
+    ProxyError,
     UpstreamAuth,
     UpstreamConnect,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTruncated,
 )
-from proxy.pipeline.targets import TargetStates
+from proxy.pipeline.targets import MOST_NAMED_BY_CLIENTS, PROBE_S, TargetStates
 from proxy.routing.plan import Target
 
 A, B = Target("a", "m"), Target("b", "m")
 DOWN = UpstreamConnect("refused")
+OPEN, WAIT = "circuit_open", "rate_limit_wait"
 
 
 class Clock:
@@ -37,39 +39,65 @@ def states(clock: Clock) -> TargetStates:
     return TargetStates(clock, failures=3, open_s=1, longest_s=5)
 
 
+def attempt(states: TargetStates, error: ProxyError | None, target: Target = A, *, begun: bool = False) -> None:
+    states.begin(target)
+    if begun:
+        states.first_token(target, 0.1)
+    states.end(target, error)
+
+
 def fail(states: TargetStates, times: int = 1, target: Target = A) -> None:
     for _ in range(times):
-        assert states.wait_s(target) == 0
-        states.begin(target)
-        states.end(target, DOWN)
+        attempt(states, DOWN, target)
+
+
+def held_for(states: TargetStates, clock: Clock, target: Target = A) -> float:
+    """Seconds until `target` is not held back any more."""
+    started = clock.now
+    while states.held_back(target):
+        clock.now += 0.25
+        assert clock.now - started < 1000
+    waited, clock.now = clock.now - started, started
+    return waited
 
 
 def test_failures_in_a_row_open_a_circuit_for_a_while(states: TargetStates, clock: Clock) -> None:
-    fail(states, 3)
-    assert states.wait_s(A) == pytest.approx(1)
-    assert states.wait_s(B) == 0, "each target has its own"
+    fail(states, 2)
+    assert states.held_back(A) == ""
+    fail(states)
+    assert states.held_back(A) == OPEN
+    assert states.held_back(B) == "", "each target has its own"
     assert states.open_circuits() == {"a/m": pytest.approx(1)}
-    clock.now += 0.6
-    assert states.wait_s(A) == pytest.approx(0.4)
+    clock.now += 1
+    assert states.held_back(A) == ""
 
 
 def test_a_whole_answer_in_between_starts_the_count_anew(states: TargetStates) -> None:
     fail(states, 2)
-    states.begin(A)
-    states.first_token(A, 0.1)
-    states.end(A, None)
+    attempt(states, None, begun=True)
     fail(states, 2)
-    assert states.wait_s(A) == 0
+    assert states.held_back(A) == ""
 
 
 def test_after_its_time_one_attempt_is_let_through_and_the_others_wait(states: TargetStates, clock: Clock) -> None:
     fail(states, 3)
     clock.now += 1
-    assert states.wait_s(A) == 0
     states.begin(A)
-    assert states.wait_s(A) > 0
+    assert states.held_back(A) == OPEN
     states.first_token(A, 0.1)
-    assert states.wait_s(A) == 0
+    assert states.held_back(A) == ""
+
+
+def test_A2_a_probe_that_takes_long_keeps_others_away_for_two_seconds_only(states: TargetStates, clock: Clock) -> None:
+    fail(states, 3)
+    clock.now += 1
+    states.begin(A)
+    clock.now += PROBE_S - 0.1
+    assert states.held_back(A) == OPEN
+    clock.now += 0.1
+    assert states.held_back(A) == ""
+    states.begin(A)
+    assert states.held_back(A) == OPEN, "the next probe"
 
 
 def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(states: TargetStates, clock: Clock) -> None:
@@ -78,49 +106,92 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_limit(states: TargetS
     for _ in range(4):
         clock.now += 60
         fail(states)
-        waits.append(states.wait_s(A))
+        waits.append(held_for(states, clock))
     assert waits == [2, 4, 5, 5]
     clock.now += 60
-    states.begin(A)
-    states.first_token(A, 0.1)
-    states.end(A, None)
+    attempt(states, None, begun=True)
     fail(states, 3)
-    assert states.wait_s(A) == 1, "a whole answer forgives everything"
+    assert held_for(states, clock) == 1, "a whole answer forgives everything"
 
 
-def test_a_probe_that_tells_nothing_makes_room_for_the_next(states: TargetStates, clock: Clock) -> None:
+def test_an_outage_may_last_for_days(states: TargetStates, clock: Clock) -> None:
+    fail(states, 3)
+    for _ in range(3000):
+        clock.now += 60
+        fail(states)
+        attempt(states, UpstreamFailed("busy", status=429), B)
+    assert held_for(states, clock) == 5
+    assert held_for(states, clock, B) == 5
+
+
+def test_a_probe_that_shows_nothing_makes_room_for_the_next(states: TargetStates, clock: Clock) -> None:
     fail(states, 3)
     clock.now += 1
     states.begin(A)
-    assert states.wait_s(A) > 0
     states.left(A)
-    assert states.wait_s(A) == 0
+    assert states.held_back(A) == ""
 
 
 def test_answers_cut_in_the_middle_count_too(states: TargetStates) -> None:
     for _ in range(3):
-        assert states.wait_s(A) == 0
-        states.begin(A)
-        states.first_token(A, 0.1)
-        states.end(A, UpstreamTruncated("cut"))
-    assert states.wait_s(A) > 0
+        attempt(states, UpstreamTruncated("cut"), begun=True)
+    assert states.held_back(A) == OPEN
 
 
 @pytest.mark.parametrize(
     "error", [BadRequest("x"), UpstreamRefused("x"), UpstreamAuth("x"), FrameTooLarge("x")], ids=lambda e: e.code
 )
-def test_what_a_request_brings_on_itself_does_not_count(states: TargetStates, error: UpstreamFailed) -> None:
+def test_what_a_request_brings_on_itself_does_not_count(states: TargetStates, error: ProxyError) -> None:
     for _ in range(10):
-        states.end(A, error)
-    assert states.wait_s(A) == 0
+        attempt(states, error)
+    assert states.held_back(A) == ""
 
 
-def test_attempts_from_before_it_was_opened_do_not_prolong_it(states: TargetStates) -> None:
+def test_attempts_at_an_open_circuit_do_not_prolong_it(states: TargetStates, clock: Clock) -> None:
     fail(states, 3)
-    for _ in range(10):
-        states.end(A, DOWN)
-    assert states.wait_s(A) == pytest.approx(1)
+    fail(states, 10)
+    assert held_for(states, clock) == 1
 
 
 def test_it_can_be_switched_off(clock: Clock) -> None:
-    fail(TargetStates(clock, failures=0), 50)
+    states = TargetStates(clock, failures=0)
+    fail(states, 50)
+    assert states.held_back(A) == ""
+
+
+def test_A2_a_429_is_a_wait_and_no_failure(states: TargetStates, clock: Clock) -> None:
+    for _ in range(10):
+        attempt(states, UpstreamFailed("slow down", status=429, retry_after=20))
+    assert states.held_back(A) == WAIT
+    assert states.open_circuits() == {}
+    assert held_for(states, clock) == 20
+    clock.now += 20
+    assert states.held_back(A) == ""
+
+
+def test_A2_a_429_without_a_time_waits_longer_each_time(states: TargetStates, clock: Clock) -> None:
+    waits = []
+    for _ in range(4):
+        attempt(states, UpstreamFailed("slow down", status=429))
+        waits.append(held_for(states, clock))
+        clock.now += 60
+    assert waits == [1, 2, 4, 5]
+    attempt(states, UpstreamFailed("slow down", status=429))
+    states.first_token(A, 0.1)
+    assert states.held_back(A) == "", "an answer ends the wait"
+
+
+def test_A2_models_do_not_share_what_they_did(states: TargetStates) -> None:
+    named, other = Target("a", "x", asked=True), Target("a", "y", asked=True)
+    fail(states, 3, named)
+    assert states.held_back(named) == OPEN
+    assert states.held_back(other) == ""
+    assert states.held_back(A) == ""
+
+
+def test_A2_models_that_clients_name_take_limited_room(states: TargetStates) -> None:
+    fail(states, 3, A)
+    for number in range(MOST_NAMED_BY_CLIENTS * 3):
+        fail(states, 3, Target("a", f"made-up-{number}", asked=True))
+    assert len(states.open_circuits()) == MOST_NAMED_BY_CLIENTS + 1
+    assert states.held_back(A) == OPEN, "what the config names is not forgotten for them"
