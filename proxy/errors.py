@@ -25,6 +25,7 @@
     │   ├── UpstreamRedirect      502 upstream_redirect
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
     │   ├── UpstreamRefused       4xx as the upstream said: the request is at fault, no fallback
+    │   │   └── ModelRefused      no such model, or too long for it: fallback if the route chose the model
     │   └── UpstreamFailed        429/5xx as the upstream said
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
@@ -231,6 +232,13 @@ class UpstreamRefused(UpstreamError):
 
     status, code, type = 400, "invalid_request", "invalid_request_error"
     retryable, fallback, trips = False, False, False
+
+
+class ModelRefused(UpstreamRefused):
+    """The upstream has no such model, or the request is too long for it: another model may answer.
+
+    `fallback` is set where the route chose the model. A model that the client chose is not replaced by another.
+    """
 
 
 class UpstreamFailed(UpstreamError):

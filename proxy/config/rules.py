@@ -109,7 +109,9 @@ class MatchSettings(Model):
     user: Patterns | None = Field(default=None, description="The body's `user`.")
     metadata: dict[str, Patterns] | None = Field(default=None, description="Entries of the body's `metadata`.")
     content: str | None = Field(
-        default=None, min_length=1, description="RE2 regular expression, found anywhere in the last user message."
+        default=None,
+        min_length=1,
+        description="RE2 regular expression, found anywhere in the first 16,384 characters of the last user message.",
     )
     tokens: TokenRange | None = Field(default=None, description="Estimated length of the messages.")
     has: Annotated[list[Feature] | None, BeforeValidator(as_list, json_schema_input_type=Feature | list[Feature])] = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from proxy.backends.base import Backend
-from proxy.errors import InternalError, Limit, ProxyError, UpstreamTruncated
+from proxy.errors import InternalError, Limit, ModelRefused, ProxyError, UpstreamTruncated
 from proxy.events import (
     Batch,
     Fault,
@@ -103,6 +103,8 @@ class Attempt:
             if error is None:
                 self._states.left(self.target)
                 raise
+            if isinstance(error, ModelRefused) and not self.target.asked:
+                error.fallback = True
             self._ended(error)
             raise error from error.__cause__
         self._tried.committed_at = at = self._now()

@@ -7,12 +7,13 @@ SDKs raise by it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from proxy.errors import ProxyError, UpstreamAuth, UpstreamError, UpstreamFailed, UpstreamRefused
+from proxy.errors import ModelRefused, ProxyError, UpstreamAuth, UpstreamError, UpstreamFailed, UpstreamRefused
 
 Clean = Callable[[str], str]
 """Makes an upstream's text fit to be shown: one line, bounded, no secrets."""
@@ -153,7 +154,8 @@ def upstream_error(
     param = clean(detail.param) if detail.param else None
     code = clean(detail.code) if detail.code and not detail.code.isdigit() else None
     if status in _REFUSED:
-        return UpstreamRefused(message or f"{who} answered {status}", status=status, code=code, param=param)
+        refused = ModelRefused if _is_about_model(detail, status) else UpstreamRefused
+        return refused(message or f"{who} answered {status}", status=status, code=code, param=param)
     if status == 429:
         code = code or "rate_limit_exceeded"
     return UpstreamFailed(
@@ -163,6 +165,25 @@ def upstream_error(
         param=param,
         retry_after=retry_after,
     )
+
+
+_MODEL_WORDS = frozenset({"model_not_found", "context_length_exceeded", "exceed_context_size_error"})
+
+_TOO_LONG = re.compile(
+    # OpenAI, vLLM, SGLang | llama.cpp, Ollama | Anthropic | Gemini | Mistral, Bedrock
+    r"context (?:length|size|window)|prompt is too long|input token count.{0,40}exceeds|too many tokens|input is too long",
+    re.IGNORECASE,
+)
+"""What upstreams write when a request is too long for a model. Few give it a code."""
+
+
+def _is_about_model(detail: Detail, status: int) -> bool:
+    """Whether the model is refused, and not the rest of the request (N4)."""
+    if detail.code.lower() in _MODEL_WORDS or detail.type.lower() in _MODEL_WORDS:
+        return True
+    if status == 404:
+        return detail.param == "model" or "model" in detail.message.lower()
+    return status in {400, 413, 422} and _TOO_LONG.search(detail.message[:2000]) is not None
 
 
 def _status_of_words(detail: Detail) -> int:

@@ -415,6 +415,35 @@ async def test_A2_a_429_sends_others_to_the_next_target_and_is_no_failure(
         assert proxy.app.states.open_circuits() == {}
 
 
+MODEL_REFUSED = {
+    "unknown": json_reply(404, {"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}),
+    "too long for it": json_reply(400, {"error": {"message": "This model's maximum context length is 9 tokens"}}),
+}
+
+
+@pytest.mark.parametrize("refusal", MODEL_REFUSED.values(), ids=MODEL_REFUSED)
+async def test_N4_a_model_that_the_route_chose_is_followed_by_the_next_target(
+    open_house: Opener, upstream: ScriptedUpstream, refusal: list[Step]
+) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url))
+    upstream.play(*refusal)
+    upstream.play(*HELLO)
+    status, _, body = await ask(proxy)
+    assert (status, told(body)) == (200, "Hello")
+    assert proxy.app.states.open_circuits() == {}
+
+
+@pytest.mark.parametrize("refusal", MODEL_REFUSED.values(), ids=MODEL_REFUSED)
+async def test_N4_a_model_that_the_client_chose_is_replaced_by_no_other(
+    open_house: Opener, upstream: ScriptedUpstream, refusal: list[Step]
+) -> None:
+    proxy = await open_house(config(upstream.url, upstream.url).replace("b0/scripted-1", "b0"))
+    upstream.play(*refusal)
+    status, _, _ = await ask(proxy, model="mine")
+    assert status in {400, 404}
+    assert len(upstream.requests) == 1
+
+
 async def test_chat_clients_get_their_error_frame_since_their_headers_are_out(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:

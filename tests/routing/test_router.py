@@ -103,6 +103,16 @@ def test_e05_a_catastrophic_expression_costs_nothing():
     assert time.perf_counter() - started < 0.5
 
 
+def test_A8_content_looks_at_a_bounded_part_of_a_message():
+    app = router(route(match={"content": "needle"}), route("else", to="b/n"))
+    assert app.plan(request("x" * 16_378 + "needle")).route == "r"
+    assert app.plan(request("x" * 16_379 + "needle")).route == "else"
+    costly = router(route(match={"content": "(.*a){20}"}), route("else", to="b/n"))
+    started = time.process_time()
+    costly.plan(request("b" * 5_000_000))
+    assert time.process_time() - started < 0.5
+
+
 @pytest.mark.parametrize("pattern", ["*a*a*a*a*a*a*a*b", "a?*a?*a?*a?*a?*a?*b", "*" * 50 + "b", "?*" * 20 + "b"])
 def test_e05_no_glob_is_slow(pattern):
     started = time.perf_counter()

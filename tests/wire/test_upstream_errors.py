@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from proxy.errors import BadRequest, UpstreamAuth, UpstreamFailed, UpstreamRefused
+from proxy.errors import BadRequest, ModelRefused, UpstreamAuth, UpstreamFailed, UpstreamRefused
 from proxy.wire.text import one_line_of
 from proxy.wire.upstream_errors import Detail, error_body, parse_error, upstream_error
 
@@ -70,3 +70,41 @@ def test_our_errors_have_openais_form():
     assert msgspec.json.decode(error_body(BadRequest("no", param="messages"))) == {
         "error": {"message": "no", "type": "invalid_request_error", "param": "messages", "code": "invalid_request"}
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, {"error": {"message": "The model `x` does not exist", "code": "model_not_found"}}),
+        (404, {"error": {"message": "model: claude-9", "type": "not_found_error"}}),
+        (404, {"error": 'model "x" not found, try pulling it first'}),
+        (404, [{"error": {"code": 404, "message": "models/x is not found for API version v1", "status": "NOT_FOUND"}}]),
+        (404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404}),
+        (400, {"error": {"message": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"}}),
+        (400, {"error": {"message": "prompt is too long: 210000 tokens > 200000 maximum", "type": "invalid_request_error"}}),
+        (400, {"error": {"message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}),
+        (400, {"error": {"message": "The input token count (1200000) exceeds the maximum number of tokens allowed"}}),
+        (400, {"object": "error", "message": "This model's maximum context length is 4096 tokens", "code": 400}),
+        (422, {"detail": "Input is too long for requested model."}),
+    ],
+)  # fmt: skip
+def test_N4_a_model_that_is_refused_is_told_from_the_rest_of_the_request(status, body):
+    detail = parse_error(msgspec.json.encode(body))
+    assert detail is not None
+    error = upstream_error(detail, clean=one_line_of, status=status)
+    assert (type(error), error.status) == (ModelRefused, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"error": {"message": "`temperature` must be at most 2 for this model", "param": "temperature"}}),
+        (404, {"error": {"message": "No such file: file-1", "code": "not_found"}}),
+        (422, {"detail": "messages: field required"}),
+        (413, {"error": {"message": "request exceeds the maximum size", "type": "request_too_large"}}),
+    ],
+)
+def test_N4_another_mistake_in_a_request_is_not_the_models(status, body):
+    detail = parse_error(msgspec.json.encode(body))
+    assert detail is not None
+    assert type(upstream_error(detail, clean=one_line_of, status=status)) is UpstreamRefused
