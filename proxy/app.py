@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from proxy.backends.base import Resources, kind
+from proxy.config.file import FileReader
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import built_in_frontends
@@ -48,6 +49,7 @@ class App:
     def __init__(self, path: str, *, host: str | None = None, port: int | None = None) -> None:
         self.path = path
         self._host, self._port = host, port
+        self._file = FileReader(path)
         self.frontends = built_in_frontends()
         self.operations: Mapping[str, Operation] = OperatorPages(self).by_path()
         self.metrics = Metrics()
@@ -89,9 +91,9 @@ class App:
 
     # -- configs -----------------------------------------------------------------------------------------------
 
-    def load(self) -> Config:
-        """Read and check the file. Blocks. Raises `ConfigErrors`."""
-        return load_config(self.path, settings_for=settings_for, host=self._host, port=self._port)
+    def load(self, content: bytes | None = None) -> Config:
+        """Check `content`, by default that of the file. Blocks. Raises `ConfigErrors`."""
+        return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
 
     async def start(self, config: Config | None = None) -> None:
         """Build the first snapshot. Raises `ConfigErrors`."""
@@ -105,7 +107,8 @@ class App:
         """Read the file again and replace the whole config. A bad file is logged, and the old config stays in force."""
         async with self._reloading:
             try:
-                snapshot = await self._load_and_build(self.load, self._number + 1)
+                content = await self._file.read()
+                snapshot = await self._load_and_build(lambda: self.load(content), self._number + 1)
             except ConfigErrors as errors:
                 self.rejected = [str(error) for error in errors.errors]
                 self._report_rejected()

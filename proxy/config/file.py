@@ -1,21 +1,32 @@
-"""The config file's bytes, or why they cannot be had. Imports nothing: a parent of workers reads with it too."""
+"""The config file's bytes, or why they cannot be read. Imports little: the parent of workers uses it, too."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-from pathlib import Path
+import stat
+import threading
 
 from proxy.errors import ConfigError, ConfigErrors
 
 MAX_BYTES = 1 << 20
 
+READ_S = 5.0
+"""How long a file may take to be read. Only a network file system that hangs takes longer than milliseconds."""
+
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """The file's content, and of a huge file no more than is needed to see that. Raises `ConfigErrors`."""
+    """The file's content, at most a byte more than `MAX_BYTES`. Regular files only. Raises `ConfigErrors`.
+
+    A pipe would block its reader, and a device may never end.
+    """
     file = os.fspath(path)
     try:
-        with Path(file).open("rb") as opened:
-            return opened.read(MAX_BYTES + 1)
+        with open(file, "rb", opener=_at_once) as opened:
+            if stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                return opened.read(MAX_BYTES + 1)
+        message = "this is a pipe or a device; put a regular file in its place"
     except FileNotFoundError:
         message = "no such file; name one with `-c FILE`"
     except IsADirectoryError:
@@ -25,3 +36,39 @@ def read(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         message = f"cannot read this file: {getattr(error, 'strerror', None) or error}"
     raise ConfigErrors([ConfigError(message, file=file)]) from None
+
+
+def _at_once(file: str, flags: int) -> int:
+    """Open without waiting for the other end of a pipe."""
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class FileReader:
+    """Reads a file in a thread that nothing waits for, not even the end of the process."""
+
+    def __init__(self, path: str | os.PathLike[str], *, within: float = READ_S) -> None:
+        self._path, self._within = os.fspath(path), within
+        self._reading: asyncio.Future[bytes | ConfigErrors] | None = None
+
+    async def read(self) -> bytes:
+        """As `read`. Raises `ConfigErrors` also when the file does not come within the time."""
+        if self._reading is None:  # otherwise the last thread still hangs: one is enough
+            self._reading = asyncio.get_running_loop().create_future()
+            threading.Thread(target=self._read, args=(self._reading,), name="config reader", daemon=True).start()
+        done, _ = await asyncio.wait([self._reading], timeout=self._within)
+        if not done:
+            message = f"reading this file takes longer than {self._within:g} s; check its file system"
+            raise ConfigErrors([ConfigError(message, file=self._path)])
+        content, self._reading = self._reading.result(), None
+        if isinstance(content, ConfigErrors):
+            raise content
+        return content
+
+    def _read(self, reading: asyncio.Future[bytes | ConfigErrors]) -> None:
+        content: bytes | ConfigErrors
+        try:
+            content = read(self._path)
+        except ConfigErrors as errors:
+            content = errors
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            reading.get_loop().call_soon_threadsafe(reading.set_result, content)

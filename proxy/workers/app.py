@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from proxy.app import App, settings_for
-from proxy.config.load import Config, load_config
+from proxy.app import App
+from proxy.config.load import Config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Reply
 from proxy.server.operator_pages import JSON, TEXT, OperatorPages
@@ -52,9 +52,9 @@ class WorkerApp(App):
             self._replace(prepared)
         return super().snapshot
 
-    def load(self) -> Config:
-        """The config in force, whatever the file holds by now."""
-        return self._checked(self._spec.content)
+    def load(self, content: bytes | None = None) -> Config:
+        """Check `content`, by default that of the config in force, whatever the file holds by now."""
+        return super().load(self._spec.content if content is None else content)
 
     async def start(self, config: Config | None = None) -> None:
         spec = self._spec
@@ -66,7 +66,7 @@ class WorkerApp(App):
     async def prepare(self, content: bytes, *, generation: int, loaded_at: int) -> ConfigSnapshot:
         """Build what may come next, and keep it ready. Raises `ConfigErrors`."""
         token = self._preparing = object()
-        snapshot = await self._load_and_build(lambda: self._checked(content), generation, loaded_at=loaded_at)
+        snapshot = await self._load_and_build(lambda: self.load(content), generation, loaded_at=loaded_at)
         if self._preparing is token:
             self._discard_prepared()
             self._prepared = snapshot
@@ -99,9 +99,6 @@ class WorkerApp(App):
         snapshot, self._prepared = self._prepared, None
         if snapshot is not None:
             self._close_later(snapshot)
-
-    def _checked(self, content: bytes) -> Config:
-        return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
 
     def connection_limits(self) -> LimitSettings:
         """This worker's share. The limit per client is not divided: the kernel may give all its connections to one."""

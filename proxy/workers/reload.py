@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from proxy.config.file import read
+from proxy.config.file import FileReader, read
 from proxy.errors import ConfigErrors
 from proxy.workers.channel import ChannelClosed
 from proxy.workers.handle import WorkerHandle
@@ -39,7 +39,8 @@ class Reload:
         self, path: str, state: SharedState, serving: Callable[[], list[WorkerHandle]], *, within: float
     ) -> None:
         """Read the first config. `within`: seconds a worker may take to build one. Raises `ConfigErrors`."""
-        self.content = self._last_read = read(path)
+        self.content = read(path)
+        self._last_read: bytes | None = self.content  # None if it could not be read
         self.number = state.generation = 1
         self.loaded_at = int(time.time())
         self.rejected: list[str] = []
@@ -48,6 +49,7 @@ class Reload:
         """Held during a reload, and by a worker while it begins to serve: it must not miss a commit."""
         self.staffed = asyncio.Event()
         """Set when a worker begins to serve; there is somebody to load the file."""
+        self._file = FileReader(path)
         self._path, self._state, self._serving, self._within = path, state, serving, within
         self._wanted = asyncio.Event()
         self._forced = False
@@ -92,14 +94,15 @@ class Reload:
             await self.build(worker, "prepare", self.content, generation=self.number, loaded_at=self.loaded_at)
 
     async def _read(self, *, forced: bool) -> None:
+        before = self._last_read
         try:
-            content = read(self._path)
+            self._last_read = content = await self._file.read()
         except ConfigErrors as errors:
-            if forced:  # otherwise wait until the file is there again
+            self._last_read = None
+            if before is not None or forced:  # otherwise another worker has reported it
                 raise Rejected([str(error) for error in errors.errors]) from errors
             return
-        if content != self._last_read or forced:
-            self._last_read = content
+        if content != before or forced:
             await self._take_up(content, int(time.time()))
 
     async def _take_up(self, content: bytes, loaded_at: int) -> None:

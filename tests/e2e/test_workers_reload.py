@@ -6,12 +6,23 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from tests.support.app import Process
 from tests.support.clients import RawClient
 from tests.support.upstream import ScriptedUpstream, Seen, Steps, Wait, openai_stream
-from tests.support.workers import WORKERS, Serve, ask, counters, customized, logged, pids, status, streaming_in_all
+from tests.support.workers import (
+    WORKERS,
+    Serve,
+    ask,
+    counters,
+    customized,
+    logged,
+    pids,
+    status,
+    streaming_in_all,
+    until,
+)
 
 BAD = "routes: ["
 
@@ -80,15 +91,6 @@ class Watched:
             if one.value < newest:
                 found.append((one, newest))
         return found
-
-
-async def until(proxy: Process, *, generation: int, rejected: bool = False) -> dict[str, Any]:
-    async with asyncio.timeout(10):
-        while True:
-            told = await status(proxy)
-            if told["config"]["generation"] == generation and (told["config"]["rejected"] is not None) == rejected:
-                return told
-            await asyncio.sleep(0.01)
 
 
 async def test_E03_fifty_reloads_and_no_request_sees_the_old_config_after_another_saw_the_new(

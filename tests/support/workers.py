@@ -89,6 +89,15 @@ async def logged(proxy: Process, event: str, count: int = 1, within: float = 10.
     return found
 
 
+async def until(proxy: Process, *, generation: int, rejected: bool = False) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            told = await status(proxy)
+            if told["config"]["generation"] == generation and (told["config"]["rejected"] is not None) == rejected:
+                return told
+            await asyncio.sleep(0.01)
+
+
 async def until_gone(*processes: int, within: float = 5.0) -> None:
     async with asyncio.timeout(within):
         while alive := [pid for pid in processes if Path(f"/proc/{pid}").exists()]:
