@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from proxy.backends.base import Resources, kind
+from proxy.backends.order import build
 from proxy.config.file import FileReader
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings
@@ -138,10 +139,7 @@ class App:
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
         )
-        backends = {
-            name: kind(str(getattr(row, "kind", ""))).build(name, row, resources)
-            for name, row in config.backends.items()
-        }
+        backends = {name: build(row, name, resources) for name, row in config.backends.items()}
         failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
         failed = [failure for failure in failures if failure is not None]
         if failed:

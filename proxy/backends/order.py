@@ -1,0 +1,73 @@
+"""The order of events, checked while a plug-in's backend runs; the built-in kinds are held to it by their tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from pydantic import BaseModel
+
+from proxy.backends.base import Backend, Relay, Resources, kind, kinds
+from proxy.events import Batch, Fault, OrderError, check_order
+from proxy.request import ChatRequest
+from proxy.routing.plan import Target
+
+
+class OrderChecked:
+    """A backend whose events are checked. One in a wrong place ends the answer in an `OrderError`."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.name, self.dialect = backend.name, backend.dialect
+
+    def __getattr__(self, name: str) -> Any:
+        """What a backend may have besides: `omissions`."""
+        return getattr(self._backend, name)
+
+    async def open(self) -> None:
+        """See `Backend.open`."""
+        await self._backend.open()
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        await self._backend.aclose()
+
+    async def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        """See `Backend.stream`."""
+        previous: type | None = None
+        has_content = False
+
+        def checked(batch: Batch) -> bool:
+            nonlocal previous
+            try:
+                last = check_order(batch.events, previous)
+            except OrderError:
+                return False  # it is yielded then, and refused there
+            if relay is None or not relay(batch):
+                return False
+            previous = last
+            return True
+
+        async with aclosing(self._backend.stream(request, target, checked if relay else None)) as stream:
+            async for batch in stream:
+                try:
+                    previous = check_order(batch.events, previous)
+                except OrderError as error:
+                    error.detail = f"backend {self.name}: {error.message}"
+                    if not has_content:
+                        raise
+                    yield Batch([Fault(error)])
+                    return
+                has_content = has_content or batch.has_content
+                yield batch
+
+
+def build(row: BaseModel, name: str, resources: Resources) -> Backend:
+    """The backend of a config row. One whose kind is not built in is checked while it runs."""
+    which = str(getattr(row, "kind", ""))
+    backend = kind(which).build(name, row, resources)
+    ours = kinds()[which].value.startswith("proxy.")
+    return backend if ours else OrderChecked(backend)
