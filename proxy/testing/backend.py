@@ -33,7 +33,7 @@ from proxy.errors import (
 from proxy.events import Batch, Fault, Finish, StreamEvent, TextDelta, check_order, collect
 from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
-from proxy.testing.script import Fin, Rst, Send, Sleep, Stall, Step, head
+from proxy.testing.script import PATIENCE_S, Fin, Rst, Send, Sleep, Stall, Step, head
 from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
 from proxy.testing.wires import USAGE, Wire, answer
 from proxy.transport import HttpTransport
@@ -44,9 +44,6 @@ CANARY = "sk-canary-0123456789abcdef"
 CLOSE_S = 2.0
 """How soon the upstream must see that nobody wants the answer any more: far below any timer, and enough for a machine
 that is busy with other things."""
-
-PATIENCE_S = 30.0
-"""How long a test waits for what must happen, but not soon. Only a failing test waits as long."""
 
 TOKENS = [" Hello", ",", "  world", "\n\n", "data: x", "\r\n", "naïve 東京 😀", "<s>", "{", '"', "\\n", "[DONE]", " \t"]
 TEXT = "".join(TOKENS)

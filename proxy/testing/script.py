@@ -8,6 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+PATIENCE_S = 30.0
+"""How long a test waits for what must happen, on a machine that is busy with other things. Only a failing test waits as
+long."""
+
 LAST_CHUNK = b"0\r\n\r\n"
 
 

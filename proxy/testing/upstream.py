@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self, cast
 
 from proxy.testing.script import (
+    PATIENCE_S,
     Fin,
     NeverRead,
     Rst,
@@ -127,17 +128,17 @@ class ScriptedUpstream:
         """Let a function choose the script of each request that has no queued one."""
         self._standing = answer
 
-    async def peer_gone(self, count: int = 1, within: float = 1.0) -> list[Closed]:
+    async def peer_gone(self, count: int = 1, within: float = PATIENCE_S) -> list[Closed]:
         """Wait until the peer has closed `count` connections; fails the test when it does not in time."""
         await self._until(lambda: len(self.closed) >= count, within, f"{count} connection(s) closed by the peer")
         return self.closed
 
-    async def received(self, count: int = 1, within: float = 1.0) -> list[Seen]:
+    async def received(self, count: int = 1, within: float = PATIENCE_S) -> list[Seen]:
         """Wait until `count` requests have come."""
         await self._until(lambda: len(self.requests) >= count, within, f"{count} request(s)")
         return self.requests
 
-    async def stuck(self, *, still_s: float = 0.1, within: float = 3.0) -> int:
+    async def stuck(self, *, still_s: float = 0.1, within: float = PATIENCE_S) -> int:
         """Wait until a write has made no progress for `still_s`; returns the bytes written until then."""
         async with asyncio.timeout(within):
             while True:
@@ -378,7 +379,7 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
 
 
-async def eventually(true: Callable[[], bool], within: float = 1.0) -> None:
+async def eventually(true: Callable[[], bool], within: float = PATIENCE_S) -> None:
     """Wait until `true()` holds; for states that nothing announces, such as a count going back to zero."""
     try:
         async with asyncio.timeout(within):

@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_closes_the_upstream(
         await client.read_head()
         await client.read_until(b" two")
         client.rst()
-        await upstream.peer_gone(1, within=0.25)
+        await upstream.peer_gone(1)
     [record] = await proxy.ended()
     assert (record.end, record.final_status) == ("client_gone", 499)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import aiohttp
@@ -175,10 +174,8 @@ async def test_C02_a_client_that_leaves_ends_the_upstream(open_house: Opener, up
             await client.post(path, ASK)
             await client.read_head()
             await client.read_until(b"One")
-            left = time.monotonic()
             client.rst()
-            closed = await upstream.peer_gone(number)
-            assert closed[-1].at - left < 0.25
+            await upstream.peer_gone(number)
     assert [record.end for record in await proxy.ended(2)] == ["client_gone", "client_gone"]
 
 

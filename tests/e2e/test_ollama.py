@@ -73,8 +73,8 @@ class Told:
 async def ask(proxy: Running, path: str = CHAT, headers: Any = (), *, port: int = 0, **more: Any) -> Told:
     async with await RawClient.connect(port or proxy.port) as client:
         await client.post(path, {**ASK, **more}, headers)
-        answer = await client.read_head(within=8)
-        body = await client.read_body(within=8)
+        answer = await client.read_head()
+        body = await client.read_body()
         return Told(path, answer.status, body, client.end, answer["content-type"])
 
 
@@ -412,7 +412,7 @@ async def test_C01_C02_a_client_that_leaves_closes_the_upstream(
         else:
             await upstream.received()
         client.rst()
-        await upstream.peer_gone(within=0.25)
+        await upstream.peer_gone()
     assert await proxy.end_reason() == "client_gone"
 
 
@@ -428,7 +428,7 @@ async def test_breaking_out_of_the_official_clients_loop_closes_the_upstream(
         async for part in parts:
             if part.message.content == " two":
                 break
-    await upstream.peer_gone(within=1)
+    await upstream.peer_gone()
     assert await proxy.end_reason() == "client_gone"
 
 
@@ -548,12 +548,12 @@ async def test_a_process_listens_on_both_ports_and_drains_both(
         assert (await client.read_head()).status == 200
         said = await client.read_until(b" two")
         proxy.signal(signal.SIGTERM)
-        told = read(said + await client.read_body(within=4))
+        told = read(said + await client.read_body())
     assert (told.text, told.done) == ("One two", None)
     assert str(told.error).startswith("The server is stopping")
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(port)
-    assert await proxy.exit_code(within=3) == 0
+    assert await proxy.exit_code() == 0
 
 
 @pytest.mark.parametrize("workers", HOW_MANY)

@@ -212,7 +212,7 @@ async def test_the_log_has_one_json_line_per_request_and_no_client_writes_it(
 
 async def logged(proxy: Process, count: int, event: str = "request_end") -> list[dict[str, Any]]:
     """The log so far, once it has that many of these events."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while sum(f'"event":"{event}"' in line for line in proxy.logged) < count:
             await asyncio.sleep(0.01)
     return [json.loads(line) for line in proxy.logged]
@@ -239,7 +239,7 @@ async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_int
         assert await client.read_body() == b"data:One\n\n"
         assert client.end == "cut"
     assert await proxy.end_reason() == "internal"
-    await upstream.peer_gone(1, within=0.25)
+    await upstream.peer_gone(1)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ async def verdict(port: int, request: bytes) -> tuple[int, int]:
     async with await RawClient.connect(port) as client:
         await client.send(request + NEXT)
         answers = b""
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(30):
             while piece := await client.read_some(65536):
                 answers += piece
         return int(answers[9:12] or 0), answers.count(b"HTTP/")

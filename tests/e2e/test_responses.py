@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -93,8 +92,8 @@ class Told:
 async def ask(proxy: Running, body: Any = ASK, headers: Any = (), *, path: str = PATH) -> Told:
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, body, headers)
-        answer = await client.read_head(within=8)
-        return Told(answer.status, await client.read_body(within=8), client.end)
+        answer = await client.read_head()
+        return Told(answer.status, await client.read_body(), client.end)
 
 
 # the official SDK
@@ -344,10 +343,8 @@ async def test_C01_a_client_that_leaves_takes_the_upstream_along(
         async for one in stream:
             if one.type == "response.output_text.delta":
                 break
-        left = asyncio.get_running_loop().time()
         await stream.close()
-        [gone] = await upstream.peer_gone(1)
-    assert gone.at - left < 0.5
+        await upstream.peer_gone(1)
     assert await proxy.end_reason() == "client_gone"
 
 

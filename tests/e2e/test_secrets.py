@@ -124,7 +124,7 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     for path in ("/metrics", "/status"):
         assert_no_canary(path, await page(proxy.port, path))
     proxy.rewrite(config(upstream, unused_tcp_port).replace("kind: openai-compatible", "kind: openai-compatibel"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not json.loads(await page(proxy.port, "/status"))["config"]["rejected"]:
             await asyncio.sleep(0.05)
     assert_no_canary("/status of a rejected config", await page(proxy.port, "/status"))

@@ -98,9 +98,9 @@ def test_content_looks_only_at_the_last_user_message():
 
 
 def test_e05_a_catastrophic_expression_costs_nothing():
-    started = time.perf_counter()
+    started = time.process_time()
     takes({"content": "(a+)+$"}, request("a" * 50_000 + "!"))
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_A8_content_looks_at_a_bounded_part_of_a_message():
@@ -115,9 +115,9 @@ def test_A8_content_looks_at_a_bounded_part_of_a_message():
 
 @pytest.mark.parametrize("pattern", ["*a*a*a*a*a*a*a*b", "a?*a?*a?*a?*a?*a?*b", "*" * 50 + "b", "?*" * 20 + "b"])
 def test_e05_no_glob_is_slow(pattern):
-    started = time.perf_counter()
+    started = time.process_time()
     assert not any_of((pattern,))("a" * 20_000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def _reference(pattern, text):

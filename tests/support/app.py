@@ -36,14 +36,14 @@ class Running:
         self.ollama_port = 0  # where it listens as Ollama would, if it does
         self.records: list[StreamRecord] = []
 
-    async def ended(self, count: int = 1, within: float = 2.0) -> list[StreamRecord]:
+    async def ended(self, count: int = 1, within: float = 30.0) -> list[StreamRecord]:
         """Wait until `count` requests are over; returns what is known of them."""
         async with asyncio.timeout(within):
             while len(self.records) < count:
                 await asyncio.sleep(0.005)
         return self.records
 
-    async def end_reason(self, within: float = 2.0) -> EndReason | None:
+    async def end_reason(self, within: float = 30.0) -> EndReason | None:
         """The reason of the first request's end (R7)."""
         return (await self.ended(1, within))[0].end
 
@@ -64,7 +64,7 @@ def openai_config(upstream_url: str, *, server: str = "{}", **more: str) -> str:
     """
 
 
-async def at_rest(app: App, within: float = 2.0) -> None:
+async def at_rest(app: App, within: float = 30.0) -> None:
     """Nothing is under way, and what is connected to an upstream is only waiting for the next request (R6)."""
     try:
         async with asyncio.timeout(within):
@@ -156,7 +156,7 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def exit_code(self, within: float = 10.0) -> int:
+    async def exit_code(self, within: float = 60.0) -> int:
         async with asyncio.timeout(within):
             return await self.process.wait()
 

@@ -82,7 +82,7 @@ def lines(proxy: Process, event: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, proxy.logged) if line["event"] == event]
 
 
-async def logged(proxy: Process, event: str, count: int = 1, within: float = 10.0) -> list[dict[str, Any]]:
+async def logged(proxy: Process, event: str, count: int = 1, within: float = 60.0) -> list[dict[str, Any]]:
     async with asyncio.timeout(within):
         while len(found := lines(proxy, event)) < count:
             await asyncio.sleep(0.02)
@@ -98,14 +98,14 @@ async def until(proxy: Process, *, generation: int, rejected: bool = False) -> d
             await asyncio.sleep(0.01)
 
 
-async def until_gone(*processes: int, within: float = 5.0) -> None:
+async def until_gone(*processes: int, within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while alive := [pid for pid in processes if Path(f"/proc/{pid}").exists()]:
             assert alive
             await asyncio.sleep(0.02)
 
 
-async def refused(port: int, within: float = 3.0) -> None:
+async def refused(port: int, within: float = 60.0) -> None:
     async with asyncio.timeout(within):
         while True:
             try:

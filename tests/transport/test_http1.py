@@ -266,7 +266,7 @@ async def test_closing_an_unfinished_answer_reaches_the_upstream_at_once_c01(ups
     assert await response.read() == b"x"
     response.close()
     response.close()
-    await upstream.peer_gone(1, within=0.25)
+    await upstream.peer_gone(1)
     assert connections(transport).open == 0
     with pytest.raises(InternalError):
         await response.read()
@@ -397,7 +397,7 @@ async def test_cancelling_the_wait_for_the_head_closes_the_connection(upstream, 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await upstream.peer_gone(1, within=0.25)
+    await upstream.peer_gone(1)
     assert connections(transport).open == 0
 
 

@@ -87,7 +87,7 @@ async def test_500_abandoned_at_random_points_leave_nothing_and_disturb_nobody_c
         assert results[50:] == [None] * 5
     await eventually(lambda: connections(transport).in_use == 0)
     await transport._pool.aclose()
-    await eventually(lambda: descriptors() <= before and len(asyncio.all_tasks()) <= tasks, within=2)
+    await eventually(lambda: descriptors() <= before and len(asyncio.all_tasks()) <= tasks)
 
 
 async def test_a_finished_answer_is_freed_without_the_garbage_collector(upstream, transport):

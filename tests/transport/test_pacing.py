@@ -112,7 +112,7 @@ async def test_a_tick_of_zero_holds_nobody(upstream, ask):
     response = await ask(tick_s=0.0)
     response.pace(on=True)
     seen = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(seen) < 50:
             seen += await response.read()
 
@@ -132,7 +132,7 @@ async def test_held_streams_are_released_by_one_timer_on_multiples_of_the_tick()
     timer = pacer._timer
     assert timer is not None
     assert timer.when() / 0.02 == pytest.approx(round(timer.when() / 0.02), abs=0.06)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(stream.released.wait() for stream in streams))
     assert pacer._timer is None  # nothing ticks for nobody
 
@@ -174,7 +174,7 @@ async def test_auto_measures_only_while_there_are_streams_for_it(monkeypatch):
     await eventually(lambda: pacing.auto_tick_s == STEPS_S[-1])
     pacing._cpu_s = lambda: 0.0
     pacing.ended(auto)
-    await eventually(lambda: pacing._timer is None, within=5)
+    await eventually(lambda: pacing._timer is None)
     assert pacing.auto_tick_s == 0.0
     pacing.close()
 

@@ -316,7 +316,7 @@ async def test_U7_a_whole_answer_or_error_is_known_whatever_its_label_says(upstr
     for body in (whole, error):
         half = len(body) // 2
         upstream.play(head(200, headers), chunked(body[:half]), Sleep(0.02), chunked(body[half:]), Stall())
-    async with backend(row(upstream)) as far, asyncio.timeout(2):  # the connection stays open
+    async with backend(row(upstream)) as far, asyncio.timeout(30):  # the connection stays open
         assert (await events(far, chat(stream=stream)))[1] == TextDelta("hi")
         failed = await failure(far, chat(stream=stream))
     assert (failed.status, failed.message) == (503, "queue full")
@@ -449,7 +449,7 @@ async def test_R4_closing_the_stream_closes_the_upstream(upstream):
             async for batch in stream:
                 if batch.has_content:
                     break
-        await upstream.peer_gone(1, within=0.25)
+        await upstream.peer_gone(1)
 
 
 @pytest.mark.parametrize("script", [[Stall()], [Send(sse_head()), Stall()], [*openai_stream(["a"])[:3], Stall()]])
@@ -462,7 +462,7 @@ async def test_R4_cancelling_closes_the_upstream_in_every_phase(upstream, script
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await upstream.peer_gone(1, within=0.25)
+        await upstream.peer_gone(1)
 
 
 # settings
