@@ -20,6 +20,7 @@ from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
+from proxy.policy.keys import live_keys
 from proxy.policy.peers import FailedLogins
 from proxy.server.handler import Handler
 from proxy.server.listener import HANDLER
@@ -178,6 +179,7 @@ class App:
             routes=[route.name for route in settings.routes],
             backends=list(snapshot.backends),
             models={target.model for route in settings.routes for target in route.to},
+            keys=[key.name for key in live_keys(settings.auth)],
         )
 
     def _close_later(self, snapshot: ConfigSnapshot) -> None:

@@ -94,6 +94,7 @@ class Attempt:
 
         Raises a `ProxyError` when the target failed before it. The upstream is closed then.
         """
+        self._record.attempts.append(self._tried)
         self._states.begin(self.target)
         try:
             await self._read_to_commit_point()
@@ -101,7 +102,7 @@ class Attempt:
             error = self._failure(raised)
             await self.aclose()
             if error is None:
-                self._states.left(self.target)
+                self._left()
                 raise
             if isinstance(error, ModelRefused) and not self.target.asked:
                 error.fallback = True
@@ -127,7 +128,7 @@ class Attempt:
             error = self._failure(raised)
             await self.aclose()
             if error is None:
-                self._states.left(self.target)
+                self._left()
                 raise
             self._ended(error)
             end = Fault(error)
@@ -269,10 +270,12 @@ class Attempt:
         )
 
     def _ended(self, error: ProxyError | None) -> None:
-        """Book the attempt, and say how the target did."""
         self._tried.end(self._now(), error)
-        self._record.attempts.append(self._tried)
         self._states.end(self.target, error)
+
+    def _left(self) -> None:
+        self._tried.left(self._now())
+        self._states.left(self.target)
 
 
 def _cut() -> UpstreamTruncated:

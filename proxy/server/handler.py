@@ -96,7 +96,7 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
         return context.reply(_known(context, binding, match.tail, body), record=False)
     request = frontend.decode(body, head)
     record = context.record
-    record.model, record.stream = request.model or "", request.stream
+    record.model, record.user, record.stream = request.model or "", request.user or "", request.stream
     plan = snapshot.router.plan(request, context.principal)
     record.route = plan.route
     head.options = plan.options

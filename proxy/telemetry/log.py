@@ -19,13 +19,15 @@ from typing import IO, Any, Literal
 import msgspec
 import structlog
 
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.redact import LONGEST_TRACEBACK, MOST_ITEMS, Redactor
 from proxy.telemetry.sink import Sink
 
 Format = Literal["auto", "json", "console"]
 
 LONGEST_LINE = 64 * 1024
+LONGEST_WORDS = 300  # of what an attempt's error says
+LONGEST_USER = 128
 
 _LEVEL_OF_END = {
     None: "error",  # a request without a reason for its end is our bug
@@ -130,6 +132,17 @@ def configure(
     return Log(handler, redactor)
 
 
+class _Attempt(msgspec.Struct, omit_defaults=True):
+    """One try at one target in the log line of a request."""
+
+    backend: str = ""
+    model: str = ""
+    status: int = 0
+    error_code: str = ""
+    seconds: float | None = None
+    words: str = ""
+
+
 class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The fields of the log line of a request, in their order."""
 
@@ -145,12 +158,12 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     backend: str = ""
     model: str = ""
     upstream_model: str = ""
+    user: str = ""
     stream: bool | None = None
     status: int | None = None
     end: str | None = None
     error_code: str = ""
-    attempts: list[str] = []
-    details: list[str] = []
+    attempts: list[_Attempt] = []
     notices: list[str] = []
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -174,6 +187,18 @@ class RequestLog:
             _request_end(level, line)
 
 
+def _attempt(attempt: AttemptRecord) -> _Attempt:
+    seconds = attempt.duration_s
+    return _Attempt(
+        attempt.backend,
+        attempt.model,
+        attempt.status,
+        attempt.error_code,
+        None if seconds is None else round(seconds, 3),
+        attempt.words[:LONGEST_WORDS],
+    )
+
+
 def _line(record: StreamRecord) -> _RequestEnd:
     usage = record.usage
     return _RequestEnd(
@@ -185,12 +210,12 @@ def _line(record: StreamRecord) -> _RequestEnd:
         backend=record.backend,
         model=record.model,
         upstream_model=record.upstream_model,
+        user=record.user[:LONGEST_USER],
         stream=record.stream,
         status=record.final_status,
         end=record.end,
         error_code=record.error_code,
-        attempts=[f"{attempt.backend}: {attempt.outcome}" for attempt in record.attempts],
-        details=[f"{attempt.backend}: {attempt.detail}" for attempt in record.attempts if attempt.detail],
+        attempts=[_attempt(attempt) for attempt in record.attempts],
         notices=[f"{notice.code}: {notice.param}" if notice.param else notice.code for notice in record.notices],
         tokens_in=usage.input_tokens if usage else None,
         tokens_out=usage.output_tokens if usage else None,
@@ -273,7 +298,9 @@ class _AsJson(_Render):
         line.request_id = clean(line.request_id)
         line.path, line.model = clean_name(line.path), clean_name(line.model)
         line.upstream_model = clean_name(line.upstream_model)
-        line.details = [clean(detail) for detail in line.details]
+        line.user = clean(line.user)
+        for attempt in line.attempts:
+            attempt.model, attempt.words = clean_name(attempt.model), clean(attempt.words)
         line.notices = [clean(notice) for notice in line.notices]
         return _encode(line).decode() + "\n"
 

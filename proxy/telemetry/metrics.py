@@ -16,6 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy import __version__, errors
+from proxy.routing.principal import ANONYMOUS
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.series import Counts, Timings
 from proxy.telemetry.sums import Family
@@ -40,6 +41,7 @@ class Metrics:
         self._routes = _Names()
         self._backends = _Names()
         self._models = _Names()
+        self._keys = _Names({ANONYMOUS.name})
         self._outcomes = _Names({"ok", "client_gone", "circuit_open", "rate_limit_wait", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
@@ -69,7 +71,7 @@ class Metrics:
         self._tokens = Counts(
             "chat_proxy_tokens",
             "Tokens, as the upstream counted them or else estimated; models that the config does not name are `other`.",
-            ("direction", "backend", "model"),
+            ("direction", "backend", "model", "key"),
         )
         self._attempts = Counts(
             "chat_proxy_upstream_attempts",
@@ -118,6 +120,7 @@ class Metrics:
         routes: Iterable[str],
         backends: Iterable[str],
         models: Iterable[str],
+        keys: Iterable[str],
     ) -> None:
         """A config is in force: its names become label values.
 
@@ -128,6 +131,7 @@ class Metrics:
         self._routes.update(routes)
         self._backends.update(backends)
         self._models.update(models)
+        self._keys.update(keys)
 
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:
         """Show how many log lines were dropped, which `dropped_lines` returns."""
@@ -193,9 +197,9 @@ class Metrics:
     def _count_tokens(self, record: StreamRecord, backend: str) -> None:
         if record.usage is None:
             return
-        model = self._models.label(record.upstream_model)
-        self._tokens.add("in", backend, model, count=max(0, record.usage.input_tokens))
-        self._tokens.add("out", backend, model, count=max(0, record.usage.output_tokens))
+        model, key = self._models.label(record.upstream_model), self._keys.label(record.key)
+        self._tokens.add("in", backend, model, key, count=max(0, record.usage.input_tokens))
+        self._tokens.add("out", backend, model, key, count=max(0, record.usage.output_tokens))
 
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:

@@ -19,19 +19,28 @@ class AttemptRecord(msgspec.Struct):
     ended_at: float | None = None
     status: int = 0  # HTTP status that its error alone would be answered with; 200 for a whole answer
     error_code: str = ""
-    detail: str = ""  # of an error, what only the log may show
+    words: str = ""  # what the error says, for the log: with addresses, which clients are not shown
     usage: Usage | None = None  # as the upstream counted
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""
         self.ended_at, self.status = now, 200
         if error is not None:
-            self.status, self.error_code, self.detail = error.status, error.code, error.detail
+            self.status, self.error_code, self.words = error.status, error.code, error.detail or error.message
+
+    def left(self, now: float) -> None:
+        """The attempt was given up, because the client left."""
+        self.ended_at, self.error_code = now, "client_gone"
 
     @property
     def outcome(self) -> str:
         """`ok` or the error's code."""
         return self.error_code or "ok"
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from its start to its end; `None` if the target was not asked."""
+        return None if self.ended_at is None else self.ended_at - self.started_at
 
 
 class StreamRecord(msgspec.Struct, kw_only=True):
@@ -48,10 +57,11 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     route: str = ""
     backend: str = ""  # the one that answered, or failed last
     model: str = ""  # as the client asked
+    user: str = ""  # the body's `user`, as the client says
     upstream_model: str = ""  # as the target says
     stream: bool = True
     status: int = 0
-    attempts: list[AttemptRecord] = []  # that are over, in the order tried
+    attempts: list[AttemptRecord] = []  # in the order tried, also targets that were passed over and the one under way
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)
@@ -82,6 +92,16 @@ class StreamRecord(msgspec.Struct, kw_only=True):
             return False
         self.end, self.ended_at, self.error_code = end, now, error_code
         return True
+
+    @property
+    def target(self) -> str:
+        """The backend and model that answer, or failed last; empty before one is asked."""
+        return f"{self.backend}/{self.upstream_model}" if self.upstream_model else self.backend
+
+    @property
+    def tries(self) -> int:
+        """How many attempts were begun."""
+        return sum(1 for attempt in self.attempts if attempt.started_at)
 
     @property
     def final_status(self) -> int:

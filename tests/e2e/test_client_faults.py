@@ -198,7 +198,10 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
         await upstream.peer_gone(1)
     [record] = await proxy.ended()
     assert record.end == "client_gone"
-    assert [attempt.backend for attempt in record.attempts] == ["a"]
+    assert [(tried.backend, tried.outcome) for tried in record.attempts] == [
+        ("a", "upstream_connect"),
+        ("b", "client_gone"),
+    ]
     await at_rest(proxy.app)
     assert len(upstream.requests) == 2
 

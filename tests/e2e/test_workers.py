@@ -144,7 +144,13 @@ async def test_the_counts_are_those_of_all_whoever_is_asked(serve: Serve, upstre
         durations = {key: value for key, value in samples.items() if key[0].startswith("chat_proxy_request_duration")}
         assert sum(value for key, value in durations.items() if key[0].endswith("_count")) == 200
         assert sum(value for key, value in durations.items() if ("le", "+Inf") in key) == 200
-        assert samples["chat_proxy_tokens_total", ("backend", "far"), ("direction", "out"), ("model", "scripted-1")]
+        assert samples[
+            "chat_proxy_tokens_total",
+            ("backend", "far"),
+            ("direction", "out"),
+            ("key", "anonymous"),
+            ("model", "scripted-1"),
+        ]
     upstream.play(*BEGUN, Stall(), times=9)
     clients = [await streaming(proxy) for _ in range(9)]
     for _ in range(6):

@@ -71,7 +71,7 @@ def ended(**fields) -> StreamRecord:
     return record
 
 
-def test_r7_one_line_tells_the_whole_request(written):
+def test_N6_one_line_tells_the_whole_request(written):
     record = StreamRecord(
         request_id="req-1",
         started_at=100.0,
@@ -82,13 +82,17 @@ def test_r7_one_line_tells_the_whole_request(written):
         backend="local",
         model="gpt-4o",
         upstream_model="qwen3",
+        user="u-7",
         status=200,
         usage=Usage(input_tokens=12, output_tokens=34, estimated=True),
         bytes_out=5678,
     )
     record.attempts = [
-        AttemptRecord("openai", error_code="upstream_connect"),
-        AttemptRecord("local", error_code="upstream_truncated"),
+        AttemptRecord("spare", "m", error_code="circuit_open"),
+        AttemptRecord(
+            "openai", "gpt", 100.0, ended_at=100.0625, status=502, error_code="upstream_connect", words="refused"
+        ),
+        AttemptRecord("local", "qwen3", 100.0625, 100.25, 102.5, 502, "upstream_truncated", "cut " * 200),
     ]
     record.content(100.25, 1)
     record.content(101.0, 1)
@@ -107,11 +111,30 @@ def test_r7_one_line_tells_the_whole_request(written):
         "backend": "local",
         "model": "gpt-4o",
         "upstream_model": "qwen3",
+        "user": "u-7",
         "stream": True,
         "status": 200,
         "end": "upstream_truncated",
         "error_code": "upstream_truncated",
-        "attempts": ["openai: upstream_connect", "local: upstream_truncated"],
+        "attempts": [
+            {"backend": "spare", "model": "m", "error_code": "circuit_open"},
+            {
+                "backend": "openai",
+                "model": "gpt",
+                "status": 502,
+                "error_code": "upstream_connect",
+                "seconds": 0.062,
+                "words": "refused",
+            },
+            {
+                "backend": "local",
+                "model": "qwen3",
+                "status": 502,
+                "error_code": "upstream_truncated",
+                "seconds": 2.438,
+                "words": "cut " * 75,
+            },
+        ],
         "tokens_in": 12,
         "tokens_out": 34,
         "tokens_estimated": True,

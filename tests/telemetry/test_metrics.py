@@ -22,6 +22,7 @@ def configure(metrics: Metrics, *, generation: int = 1, route: str = "default") 
         routes=[route],
         backends=["openai", "local"],
         models=["gpt-4o-mini"],
+        keys=["web"],
     )
 
 
@@ -83,13 +84,13 @@ def test_timings_are_observed_once_per_stream_not_per_token(metrics):
     assert seen["request_duration_seconds_count", *labels] == 2
 
 
-def test_tokens_and_attempts_are_counted_per_backend(metrics):
-    record = ended(usage=Usage(input_tokens=11, output_tokens=7))
+def test_N6_tokens_are_counted_per_key_and_model_and_attempts_per_backend(metrics):
+    record = ended(usage=Usage(input_tokens=11, output_tokens=7), key="web")
     record.attempts = [AttemptRecord("local", error_code="upstream_connect"), AttemptRecord("openai")]
     account(metrics, record)
     seen = samples(metrics)
-    assert seen["tokens_total", "backend=openai", "direction=in", "model=gpt-4o-mini"] == 11
-    assert seen["tokens_total", "backend=openai", "direction=out", "model=gpt-4o-mini"] == 7
+    assert seen["tokens_total", "backend=openai", "direction=in", "key=web", "model=gpt-4o-mini"] == 11
+    assert seen["tokens_total", "backend=openai", "direction=out", "key=web", "model=gpt-4o-mini"] == 7
     assert seen["upstream_attempts_total", "backend=local", "outcome=upstream_connect"] == 1
     assert seen["upstream_attempts_total", "backend=openai", "outcome=ok"] == 1
 
@@ -134,8 +135,8 @@ def test_names_of_an_earlier_config_stay_known(metrics):
 
 
 def test_negative_usage_from_a_upstream_breaks_nothing(metrics):
-    account(metrics, ended(usage=Usage(input_tokens=-5, output_tokens=3)))
-    assert samples(metrics)["tokens_total", "backend=openai", "direction=in", "model=gpt-4o-mini"] == 0
+    account(metrics, ended(usage=Usage(input_tokens=-5, output_tokens=3), key="web"))
+    assert samples(metrics)["tokens_total", "backend=openai", "direction=in", "key=web", "model=gpt-4o-mini"] == 0
 
 
 def test_e02_reloads_and_the_generation_in_force_are_told(metrics):

@@ -15,7 +15,12 @@ from proxy.telemetry.record import StreamRecord
 def counted(requests: int, *, generation: int = 3, route: str = "default", seconds: float = 1.0) -> Metrics:
     metrics = Metrics()
     metrics.configured(
-        generation=generation, contracts=["chat"], routes=["default", "other-route"], backends=["far"], models=["m"]
+        generation=generation,
+        contracts=["chat"],
+        routes=["default", "other-route"],
+        backends=["far"],
+        models=["m"],
+        keys=[],
     )
     for number in range(requests):
         record = StreamRecord(request_id=str(number), started_at=0.0, contract="chat", route=route, backend="far")
