@@ -29,7 +29,7 @@ def loads(data: bytes) -> Any:
 def text_in(value: Any) -> str:
     """A text field: null is empty, and a number or a boolean is the text that was written. Else `ValueError`."""
     if isinstance(value, str):
-        return value
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -13,6 +13,7 @@ PING = b": ping\n\n"
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 0x0A, 0x0D
+_FIELDS = frozenset({b"", b"id", b"retry"})  # those that are read over; the empty one is a comment
 
 
 class SSEDecoder:
@@ -97,12 +98,17 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
             return name, rest
     name = b""
     data: list[bytes] = []
+    bare: list[bytes] = []  # lines without a field: gateways write a JSON error so, in the middle of a stream
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
+        elif field not in _FIELDS:
+            bare.append(line)
+    if not data and bare and bare[0].lstrip()[:1] == b"{":
+        data = bare
     return (name, b"\n".join(data)) if data else None
 
 

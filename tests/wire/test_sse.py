@@ -49,8 +49,13 @@ CORPUS = {
     "NUL": (b"data: a\0b\nevent: \0\n\n", [("\0", "a\0b")]),
     "emoji and CJK": ("data: 👩‍👩‍👧‍👦 東京\n\n".encode(), [("", "👩‍👩‍👧‍👦 東京")]),
     "HTML": (b"<!doctype html>\n<html>\n\n<body>data: x</body>\n\n", []),
-    "JSON": (b'{"error": {"message": "no"}}\n\n', []),
     "nothing": (b"", []),
+}
+BARE = {
+    # The standard ignores it. Gateways write an error so in the middle of a stream, and its words are worth keeping.
+    "JSON": (b'{"error": {"message": "no"}}\n\n', [("", '{"error": {"message": "no"}}')]),
+    "JSON in lines": (b'event: error\n{\n  "error": "no"\n}\n\n', [("error", '{\n  "error": "no"\n}')]),
+    "JSON beside data": (b'data: a\n{"error": "no"}\n\n', [("", "a")]),
 }
 
 STREAM = (
@@ -82,9 +87,9 @@ EVENTS = decode(STREAM)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10_000])
-@pytest.mark.parametrize("name", CORPUS)
-def test_b11_the_corpus_reads_as_the_standard_says(name, size):
-    data, events = CORPUS[name]
+@pytest.mark.parametrize("name", [*CORPUS, *BARE])
+def test_b11_U8_the_corpus_reads_as_the_standard_says_and_bare_json_as_data(name, size):
+    data, events = {**CORPUS, **BARE}[name]
     assert decode(*pieces(data, size)) == events
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from proxy.contracts.anthropic.content import arguments_text
 from proxy.contracts.anthropic.events import KNOWN_EVENTS, Citation, ContentBlock, Delta, Event, MessageObject
 from proxy.wire.lenient_json import index_in, loads, object_in, string_in, text_in
+from proxy.wire.text import mended
 
 _DELTA_TYPES = frozenset({"text_delta", "thinking_delta", "input_json_delta", "signature_delta", "citations_delta", ""})
 _BLOCK_TYPES = frozenset({"text", "thinking", "tool_use", ""})
@@ -22,8 +23,8 @@ def lenient_event(data: bytes) -> Event | None:
     value = loads(data)
     if value is None or value == []:
         return None
-    if not isinstance(value, dict) or "choices" in value:  # a chunk of OpenAI's dialect would be lost silently
-        raise ValueError("not an event")
+    if not isinstance(value, dict) or value.get("error") or "choices" in value:
+        raise ValueError("not an event")  # an error, or a chunk of OpenAI's dialect, which would be lost silently
     type_ = string_in(value.get("type")) or ""
     if type_ not in KNOWN_EVENTS:
         return None
@@ -54,11 +55,16 @@ def lenient_message(body: bytes) -> MessageObject:
     if isinstance(content, list):
         plain = json.loads(body, strict=False)["content"]
         blocks = [_block(block, as_json) for block, as_json in zip(content, plain, strict=True)]
-        message.content = [block for block in blocks if block is not None]
+        message.content = [_mended(block) for block in blocks if block is not None]
     elif message.type == "message":
-        text = text_in(content)
+        text = mended(text_in(content))
         message.content = [ContentBlock("text", text)] if text else []
     return message
+
+
+def _mended(block: ContentBlock) -> ContentBlock:
+    block.text, block.thinking = mended(block.text or ""), mended(block.thinking or "")
+    return block
 
 
 def _frame(value: dict[str, Any]) -> MessageObject:

@@ -8,6 +8,7 @@ byte, with its name: the official SDKs skip events without one. Only what would 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -127,18 +128,22 @@ class StreamDecoder(StreamEnd):
         try:
             event: Event | None = decode_event(data)
         except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
-            try:
-                event = lenient_event(data)
-            except (ValueError, RecursionError):
-                if name and name != b"error" and name.decode("latin-1") not in KNOWN_EVENTS:
-                    return None  # the official clients skip events by their name, whatever is in them
-                raise self._not_an_event(name, data) from None
-            if event is None and name != b"error":
-                if error := error_in(data, self._clean):
-                    raise error from None
-                return None
-        if event is None or event.type == "error" or event.error or name == b"error":
+            event = self._lenient(name, data)
+        if name == b"error" or (event is not None and (event.type == "error" or event.error)):
             raise self._not_an_event(name, data)
+        return event
+
+    def _lenient(self, name: bytes, data: bytes) -> Event | None:
+        """The same for data that the typed decoder refuses."""
+        unknown = name and name != b"error" and name.decode("latin-1") not in KNOWN_EVENTS
+        try:
+            event = lenient_event(data)
+        except (ValueError, RecursionError):
+            if unknown and not error_in(data, self._clean):
+                return None  # the official clients skip such events by their name, whatever is in them
+            raise self._not_an_event(name, data) from None
+        if event is None and not unknown and (error := error_in(data, self._clean)):
+            raise error
         return event
 
     def _read(self, event: Event, data: bytes, events: list[StreamEvent], payloads: list[bytes]) -> bytes:
@@ -166,6 +171,8 @@ class StreamDecoder(StreamEnd):
                 payloads += before
                 return data if place == index else with_index(data, place)
             case "message_start":
+                if event.message is not None and (event.message.error or event.message.type == "error"):
+                    raise self._not_an_event(b"error", msgspec.json.encode(event.message))
                 self._begin(events, event.message)
             case "message_delta":
                 self._flush(events)
@@ -235,10 +242,12 @@ class StreamDecoder(StreamEnd):
             self._usage.update((name, value) for name, value in usage.items() if value is not None)
 
     def finish(self) -> Batch:
-        """The upstream has ended its body."""
-        rest = self._sse.pending.strip()
-        if rest[:1] == b"{" and not self._complete and (error := error_in(bytes(rest), self._clean)):
-            return self.fail(error)  # a bare JSON error, as gateways send it in the middle of an event stream
+        """The upstream has ended its body. An event without its blank line counts only if it is an error."""
+        if not self.done and not self._complete:
+            with suppress(UpstreamError):
+                for name, data in self._sse.feed(b"\n\n"):
+                    if name == b"error" or error_in(data, self._clean):
+                        return self.fail(self._not_an_event(name, data))
         return super().finish()
 
     def fail(self, error: UpstreamError) -> Batch:
@@ -282,6 +291,8 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batc
             message = lenient_message(body)
         except (ValueError, RecursionError):
             message = MessageObject()
+    if message.content is None and message.type == "message" and message.stop_reason:
+        message.content = []
     if message.error or message.content is None:
         raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is not a message of its dialect")
     events: list[StreamEvent] = [Start(text_of(message.id), text_of(message.model))]
