@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
+from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.routing.principal import SECRET_HEADERS
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -122,6 +123,23 @@ class OpenAIChatSettings(HttpSettings):
         description="The one name of the answer's length limit this server knows: `max_tokens` or "
         "`max_completion_tokens`. Default: as the client wrote it.",
     )
+    return_reasoning: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Send earlier reasoning of the model back with a conversation of another contract. `auto`: where "
+        "the preset is known to need it (deepseek, minimax, moonshot, openrouter, zai). `always`: as "
+        "`reasoning_content`, or as the preset wants it. A body of this contract keeps what its client wrote.",
+    )
+
+
+def reasoning_return(settings: OpenAIChatSettings, known: ReasoningReturn | None = None) -> ReasoningReturn | None:
+    """How reasoning goes back by a row's `return_reasoning`; `known` is what its preset wants."""
+    match settings.return_reasoning:
+        case "never":
+            return None
+        case "always":
+            return known or ReasoningReturn(everywhere=True)
+        case "auto":
+            return known
 
 
 def revealed_query(query: Mapping[str, SecretStr]) -> dict[str, str]:

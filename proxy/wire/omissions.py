@@ -73,6 +73,13 @@ def hosted_tools(request: ChatRequest) -> Iterator[Notice]:
         yield Notice("ignored_tool", f"{name} was left out: this target runs no such tool", name)
 
 
+def lost_reasoning(request: ChatRequest) -> Iterator[Notice]:
+    """A notice for an upstream that does not get back what the model thought before it called a tool."""
+    if any(message.reasoning and message.tool_calls for message in request.messages):
+        why = "this target is not known to take it back; `return_reasoning: always` on its backend sends it"
+        yield Notice("ignored_setting", f"the reasoning before earlier calls was left out: {why}", "messages")
+
+
 def failed_results(request: ChatRequest) -> Iterator[Notice]:
     """A notice for an upstream that has no field for a tool's failure."""
     if any(message.failed for message in request.messages):

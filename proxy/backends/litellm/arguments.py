@@ -14,13 +14,13 @@ import msgspec
 from proxy.backends.litellm.http import TAKES_HANDLER
 from proxy.backends.litellm.params import passed_on, refuse_unsupported
 from proxy.backends.litellm.settings import LiteLLMSettings
+from proxy.backends.returned_reasoning import PROVIDERS
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message
 
 _NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport the one of connecting
 
-_TAKES_THOUGHTS = frozenset({"anthropic", "bedrock", "vertex_ai"})  # Claude wants its signed reasoning back
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: for others litellm fetches what is there
 
 _LOSES_FILES = frozenset(
@@ -58,7 +58,7 @@ def arguments(
             msgspec.structs.replace(request, dialect="", wire=None),
             model="",
             hints=allowed if settings.drop_params else (),
-            thoughts=provider in _TAKES_THOUGHTS,
+            reasoning=PROVIDERS.get(provider),
         )
     )
     fixed: dict[str, Any] = {

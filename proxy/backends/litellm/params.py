@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from proxy.backends.returned_reasoning import PROVIDERS
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
 from proxy.errors import Unsupported
 from proxy.events import Notice
 from proxy.request import ChatRequest
 from proxy.wire.json_body import NOT_EVERYWHERE, PARAMETERS
-from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, noticeable
+from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, lost_reasoning, noticeable
 
 PASSED_ON = frozenset(PARAMETERS) - {"n"}
 
@@ -59,4 +60,6 @@ def omissions(
     if provider in _NO_BARE_JSON and request.params.get("response_format") == {"type": "json_object"}:
         lost.add("response_format")
     notices = ignored_settings(request, [name for name in request.params if name in lost])
+    if provider not in PROVIDERS:
+        notices += lost_reasoning(request)
     return [*notices, *hosted_tools(request), *failed_results(request)]

@@ -19,7 +19,15 @@ from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import cleaner
-from proxy.backends.settings import Address, HeaderText, Key, OpenAIChatSettings, revealed, revealed_query
+from proxy.backends.settings import (
+    Address,
+    HeaderText,
+    Key,
+    OpenAIChatSettings,
+    reasoning_return,
+    revealed,
+    revealed_query,
+)
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 from proxy.wire.secret_shapes import Secrets
@@ -85,6 +93,7 @@ class OpenAIBackend(OpenAIChatBackend):
             resources,
             include_usage=settings.include_usage is not False,
             max_tokens_name=settings.max_tokens_name,
+            reasoning=reasoning_return(settings),
             forward_headers=settings.forward_headers,
         )
         self._settings = settings

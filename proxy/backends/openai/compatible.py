@@ -13,7 +13,16 @@ from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
-from proxy.backends.settings import Address, Key, MaxTokensName, OpenAIChatSettings, revealed, revealed_query
+from proxy.backends.returned_reasoning import PRESETS as RETURNED
+from proxy.backends.settings import (
+    Address,
+    Key,
+    MaxTokensName,
+    OpenAIChatSettings,
+    reasoning_return,
+    revealed,
+    revealed_query,
+)
 from proxy.request import ChatRequest
 from proxy.wire.vocabulary import Vocabulary
 
@@ -44,6 +53,7 @@ PresetName = Literal[
     "gemini",
     "groq",
     "huggingface",
+    "minimax",
     "mistral",
     "moonshot",
     "nvidia",
@@ -51,6 +61,7 @@ PresetName = Literal[
     "perplexity",
     "together",
     "xai",
+    "zai",
 ]
 
 PRESETS: dict[str, Preset] = {
@@ -69,6 +80,7 @@ PRESETS: dict[str, Preset] = {
     "gemini": Preset("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
     "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", max_tokens_name="max_completion_tokens"),
     "huggingface": Preset("https://router.huggingface.co/v1", "HF_TOKEN", max_tokens_name="max_tokens"),
+    "minimax": Preset("https://api.minimax.io/v1", "MINIMAX_API_KEY", max_tokens_name="max_tokens"),
     # Mistral sends usage by itself and refuses fields it does not know.
     "mistral": Preset(
         "https://api.mistral.ai/v1", "MISTRAL_API_KEY", include_usage=False, max_tokens_name="max_tokens"
@@ -84,6 +96,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", max_tokens_name="max_tokens"),
     "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY"),
+    "zai": Preset("https://api.z.ai/api/paas/v4", "ZAI_API_KEY", max_tokens_name="max_tokens"),
 }
 """Vendors' rows. A server without one needs only its `base_url`."""
 
@@ -129,6 +142,7 @@ class CompatibleBackend(OpenAIChatBackend):
             resources,
             include_usage=preset.include_usage if settings.include_usage is None else settings.include_usage,
             max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
+            reasoning=reasoning_return(settings, RETURNED.get(settings.preset or "")),
             forward_headers=settings.forward_headers,
         )
         self._takes = preset.takes

@@ -8,7 +8,7 @@ from typing import Any
 from proxy.backends.base import Resources
 from proxy.backends.http import HttpBackend
 from proxy.contracts.openai.stream import DIALECT, StreamDecoder, decode_whole
-from proxy.contracts.openai.upstream_request import choices_expected, omissions, request_fields
+from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, omissions, request_fields
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
@@ -26,11 +26,13 @@ class OpenAIChatBackend(HttpBackend):
         *,
         include_usage: bool = True,
         max_tokens_name: str | None = None,
+        reasoning: ReasoningReturn | None = None,
         forward_headers: Collection[str] = (),
     ) -> None:
         super().__init__(name, resources, forward_headers=forward_headers)
         self._include_usage = include_usage
         self._max_tokens_name = max_tokens_name
+        self._reasoning = reasoning
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
         return request_fields(
@@ -39,6 +41,7 @@ class OpenAIChatBackend(HttpBackend):
             include_usage=self._include_usage,
             max_tokens_name=self._name_of_max_tokens(request),
             hints=self._hints(request, target.model),
+            reasoning=self._reasoning,
         )
 
     def _omissions(
@@ -47,7 +50,7 @@ class OpenAIChatBackend(HttpBackend):
         fields: Mapping[str, Any],
         target: Target,  # noqa: ARG002
     ) -> list[Notice]:
-        return omissions(request, fields)
+        return omissions(request, fields, reasoning=self._reasoning)
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -14,9 +14,42 @@ from proxy.events import Notice
 from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.wire.forwarding import without_destinations
 from proxy.wire.json_body import PARAMETERS
-from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings
+from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, lost_reasoning
 
 USER_LENGTH = 64
+
+ReasoningForm = Literal["reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"]
+
+
+class ReasoningReturn(msgspec.Struct, frozen=True):
+    """How earlier reasoning goes back to an upstream that wants it.
+
+    `form`: the field of the message. `thinking_blocks` is litellm's, for signed reasoning alone. `everywhere`: on all
+    messages that have reasoning, not only on those with calls. `always_present`: the field stands on a message with
+    calls even where there was no reasoning.
+    """
+
+    form: ReasoningForm = "reasoning_content"
+    everywhere: bool = False
+    always_present: bool = False
+
+    def fields(self, message: Message) -> dict[str, Any]:
+        """The reasoning of an assistant message, as fields of it."""
+        text = message.reasoning or ""
+        if self.form == "thinking_blocks":
+            if not message.reasoning_signature:
+                return {}
+            return {
+                "thinking_blocks": [{"type": "thinking", "thinking": text, "signature": message.reasoning_signature}]
+            }
+        if not message.tool_calls and not self.everywhere:
+            return {}
+        if not text and not (self.always_present and message.tool_calls):
+            return {}
+        if self.form == "reasoning_details":
+            return {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": text}]}
+        return {self.form: text}
+
 
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
@@ -28,7 +61,7 @@ def encode_request(
     include_usage: bool = True,
     max_tokens_name: str | None = None,
     hints: Collection[str] = (),
-    thoughts: bool = False,
+    reasoning: ReasoningReturn | None = None,
 ) -> bytes:
     """The body for an upstream, as bytes; the same request always gives the same bytes. See `request_fields`."""
     return msgspec.json.encode(
@@ -38,7 +71,7 @@ def encode_request(
             include_usage=include_usage,
             max_tokens_name=max_tokens_name,
             hints=hints,
-            thoughts=thoughts,
+            reasoning=reasoning,
         )
     )
 
@@ -50,7 +83,7 @@ def request_fields(
     include_usage: bool = True,
     max_tokens_name: str | None = None,
     hints: Collection[str] = (),
-    thoughts: bool = False,
+    reasoning: ReasoningReturn | None = None,
 ) -> dict[str, Any]:
     """The fields of the body for an upstream.
 
@@ -58,12 +91,13 @@ def request_fields(
     `wire` and may add others. Code that changes a request's messages must drop its `wire`.
 
     `max_tokens_name`: for upstreams that know only one of `max_tokens` and `max_completion_tokens`. `hints`: the
-    settings among `request.hints` that this upstream takes. `thoughts`: write signed reasoning in litellm's form.
+    settings among `request.hints` that this upstream takes. `reasoning`: how
+    earlier reasoning goes back; `None` leaves it out.
     """
     if request.dialect == DIALECT and request.wire:
         fields = without_destinations(request.wire)
     else:
-        fields = _from_values(request, thoughts=thoughts)
+        fields = _from_values(request, reasoning)
     body: dict[str, Any] = {"model": model} if model else {}
     body.update((name, value) for name, value in fields.items() if name not in _NOT_FROM_WIRE)
     unwanted = request.hints.difference(hints)
@@ -76,11 +110,15 @@ def request_fields(
     return body
 
 
-def omissions(request: ChatRequest, fields: Mapping[str, Any]) -> list[Notice]:
-    """What the request asks for and `fields`, the body that is sent, does not say."""
+def omissions(
+    request: ChatRequest, fields: Mapping[str, Any], *, reasoning: ReasoningReturn | None = None
+) -> list[Notice]:
+    """What the request says and `fields`, the body that is sent, does not. `reasoning` as for `request_fields`."""
     notices = ignored_settings(request, [name for name in request.hints if name not in fields])
     if request.dialect != DIALECT:
         notices += [*hosted_tools(request), *failed_results(request)]
+        if reasoning is None:
+            notices += lost_reasoning(request)
     return notices
 
 
@@ -90,8 +128,8 @@ def choices_expected(request: ChatRequest) -> int:
     return n if type(n) is int and n > 1 else 1
 
 
-def _from_values(request: ChatRequest, *, thoughts: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {"messages": _messages(request.messages, thoughts=thoughts)}
+def _from_values(request: ChatRequest, reasoning: ReasoningReturn | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": _messages(request.messages, reasoning)}
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
@@ -122,7 +160,7 @@ def _user(user: str) -> str:
     return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
 
 
-def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, Any]]:
+def _messages(messages: Sequence[Message], reasoning: ReasoningReturn | None) -> list[dict[str, Any]]:
     """The turns. A tool message holds only text here; other parts of a result follow in a user message."""
     turns: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
@@ -132,17 +170,16 @@ def _messages(messages: Sequence[Message], *, thoughts: bool) -> list[dict[str, 
         elif shown:
             turns.append({"role": "user", "content": shown})
             shown = []
-        turns.append(_message(message, thoughts=thoughts))
+        turns.append(_message(message, reasoning))
     return [*turns, {"role": "user", "content": shown}] if shown else turns
 
 
-def _message(message: Message, *, thoughts: bool) -> dict[str, Any]:
-    """One turn. Earlier reasoning is left out unless it is signed and `thoughts` is set: other upstreams refuse it."""
+def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, Any]:
+    """One turn. Earlier reasoning is left out unless the upstream wants it: some refuse it."""
     content = _result(message) if message.role == "tool" else _content(message)
     fields: dict[str, Any] = {"role": message.role, "content": content}
-    if thoughts and message.reasoning_signature:
-        signed = {"thinking": message.reasoning or "", "signature": message.reasoning_signature}
-        fields["thinking_blocks"] = [{"type": "thinking", **signed}]
+    if reasoning is not None and message.role == "assistant":
+        fields |= reasoning.fields(message)
     if message.name:
         fields["name"] = message.name
     if message.tool_calls:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from proxy.contracts.openai.request import decode_request
-from proxy.contracts.openai.upstream_request import choices_expected, encode_request
+from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, encode_request
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.wire.forwarding import NEVER_FORWARDED
@@ -292,7 +292,9 @@ def test_sealed_reasoning_goes_only_to_who_has_a_form_for_it():
     sealed = Message("assistant", (Text("t"),), reasoning="hm", reasoning_signature="s")
     bare = Message("assistant", (Text("t"),), reasoning="hm")
     assert sent(chat(sealed))["messages"] == [{"role": "assistant", "content": "t"}]
-    assert sent(chat(bare), thoughts=True)["messages"] == [{"role": "assistant", "content": "t"}]
-    assert sent(chat(sealed), thoughts=True)["messages"][0]["thinking_blocks"] == [
+    assert sent(chat(bare), reasoning=ReasoningReturn("thinking_blocks"))["messages"] == [
+        {"role": "assistant", "content": "t"}
+    ]
+    assert sent(chat(sealed), reasoning=ReasoningReturn("thinking_blocks"))["messages"][0]["thinking_blocks"] == [
         {"type": "thinking", "thinking": "hm", "signature": "s"}
     ]
