@@ -46,6 +46,11 @@ _TYPES_OF_KIND: dict[str, tuple[type, ...]] = {
 }
 
 
+def is_of_kind(value: Any, kind: str) -> bool:
+    """Whether `value` has the type that `kind` of `KIND_OF_PARAMETER` stands for. A boolean is not a number."""
+    return isinstance(value, _TYPES_OF_KIND[kind]) and (not isinstance(value, bool) or kind == "true or false")
+
+
 def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         if name in NOT_PARAMETERS:
@@ -54,6 +59,6 @@ def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
         kind = KIND_OF_PARAMETER.get(name)
         if kind is None or value is None:
             continue
-        if not isinstance(value, _TYPES_OF_KIND[kind]) or (isinstance(value, bool) and kind != "true or false"):
+        if not is_of_kind(value, kind):
             raise ValueError(f"`{name}` takes {kind}")
     return parameters

@@ -11,9 +11,11 @@ the field. Unknown fields are ignored, because clients add new ones every month.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
+from proxy.config.parameters import KIND_OF_PARAMETER, is_of_kind
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
 from proxy.wire.strict_json import parse
@@ -47,7 +49,17 @@ NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})
 """The settings that OpenAI does not have. Outside OpenAI's own contract they are hints (`ChatRequest.hints`)."""
 
 _ANY_PARAMETER = frozenset(PARAMETERS)
-_OF_CHOICES = ("n", "logprobs", "top_logprobs")
+_PROBABILITIES = ("logprobs", "top_logprobs")
+_NUMBERS = ("a number", "a whole number")
+_INTEGERS = 2**63  # no upstream reads a larger one
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?")
+_EXPECTED = {  # in the words of JSON
+    "text": "a string",
+    "true or false": "a boolean",
+    "text or a list": "a string or a list of strings",
+    "text or a mapping": "a string or an object",
+    "a mapping": "an object",
+}
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -144,27 +156,56 @@ def _path(at: str, name: str) -> str:
 # Messages and tools in the form of OpenAI Chat Completions
 
 
-def decode_params(body: Mapping[str, Any], *, choices: bool = False) -> dict[str, Any]:
+def decode_params(body: Mapping[str, Any], *, choices: bool = False, at: str = "") -> dict[str, Any]:
     """The settings among a body's fields. The upstream checks their values.
 
-    Without `choices` they pass `one_choice`, for a contract that carries one answer.
+    With `choices` they stay as they are, for OpenAI's own contract, whose upstreams check their types too. Without,
+    `one_choice` checks them.
     """
     if _ANY_PARAMETER.isdisjoint(body):  # most chat pages send messages and nothing else
         return {}
     params = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
-    return params if choices else one_choice(params)
+    return params if choices else one_choice(params, {name: _path(at, name) for name in params})
 
 
-def one_choice(params: dict[str, Any]) -> dict[str, Any]:
-    """The settings for a contract that carries one answer, without token probabilities.
+def one_choice(params: Mapping[str, Any], places: Mapping[str, str]) -> dict[str, Any]:
+    """The settings for a contract that carries one answer, without token probabilities, each in its own type.
 
-    Raises `Unsupported` for `n` above 1, because the client would pay for all answers and get one. Settings for
+    `places` are the paths of the settings, for errors. Raises `BadRequest` for a value of a wrong type, and
+    `Unsupported` for `n` above 1, because the client would pay for all answers and get one. Settings for
     probabilities are dropped.
     """
-    n = params.get("n")
-    if type(n) is int and n > 1:
-        raise Unsupported("n: this contract carries one answer, not several; leave n out", param="n")
-    return {name: value for name, value in params.items() if name not in _OF_CHOICES}
+    read = {name: read_param(name, value, places[name]) for name, value in params.items() if name not in _PROBABILITIES}
+    if read.pop("n", 1) > 1:
+        path = places["n"]
+        raise Unsupported(f"{path}: this contract carries one answer, not several; leave n out", param=path)
+    return read
+
+
+def read_param(name: str, value: Any, path: str) -> Any:
+    """A setting in its own type; raises `BadRequest` for a value of another, which some upstreams silently ignore.
+
+    A number in a string is read, because forms send `"100"`; so is a whole number with a fraction of zero.
+    """
+    kind = KIND_OF_PARAMETER[name]
+    if type(value) is str and kind in _NUMBERS:
+        value = _number(value)
+    if type(value) is float and kind == "a whole number" and value.is_integer() and abs(value) < _INTEGERS:
+        value = int(value)
+    if not is_of_kind(value, kind) or (name == "stop" and not _are_strings(value)):
+        raise BadRequest(f"{path}: expected {_EXPECTED.get(kind, kind)}", param=path)
+    return value
+
+
+def _number(text: str) -> int | float | str:
+    """The number that a text is; the text itself if it is none."""
+    if not _NUMBER.fullmatch(text) or abs(float(text)) >= _INTEGERS:
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def _are_strings(stop: str | list[Any]) -> bool:
+    return type(stop) is str or all(type(item) is str for item in stop)
 
 
 def no_calls(contract: str, instead: str) -> Unsupported:

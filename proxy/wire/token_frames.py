@@ -9,8 +9,8 @@ No frame with a newline or a leading space is right for both, so there are four 
     both   both kinds of frames in one stream, each invisible to the other kind of reader
     json   for new clients: the token as a JSON string, which every reader reads exactly
 
-In all four CRLF and CR become LF, even if a CRLF is cut over two tokens. No frame holds `[DONE]` before the answer
-is done, because readers written for OpenAI stop there.
+In all but `json` CRLF and CR become LF, even if a CRLF is cut over two tokens. No frame holds `[DONE]` before the
+answer is done, because readers written for OpenAI stop there.
 """
 
 from __future__ import annotations
@@ -167,16 +167,11 @@ class BothFrames(Frames):
 
 
 class JsonFrames(Frames):
-    """One JSON object per token: JSON's escapes keep every text on one line."""
+    """One JSON object per token: JSON's escapes keep every text on one line, so it passes unchanged."""
 
-    __slots__ = ("_line_ends",)
-
-    def __init__(self) -> None:
-        self._line_ends = LineEnds()
+    __slots__ = ()
 
     def token(self, text: str) -> bytes:
-        if self._line_ends.held or "\r" in text:
-            text = self._line_ends.lf_only(text)
         if not text:
             return b""
         try:
@@ -185,8 +180,8 @@ class JsonFrames(Frames):
             return b'data:{"token":' + _json(mended(text)) + b"}\n\n"
 
     def finish(self) -> bytes:
-        rest = self._line_ends.finish()
-        return self.token(rest) if rest else b""
+        """Nothing: no text is held back."""
+        return b""
 
 
 FRAMES: dict[str, type[Frames]] = {"text": TextFrames, "sse": SseFrames, "both": BothFrames, "json": JsonFrames}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.clients.answering import HOW_MANY, answer_by_number, asks, assert_heard, heard_by_events, heard_by_the_hook
+from tests.clients.answering import HOW_MANY, answer_by_number, asks, assert_heard, heard_by_the_hook, heard_in_json
 from tests.clients.asking import ask_in
 from tests.clients.browser import chromium
 from tests.support.app import Opener, Process, openai_config
@@ -27,7 +27,7 @@ def allowing(page_url: str) -> str:
     [
         ("chat hook", "", heard_by_the_hook),
         ("chat hook", "?dialect=both", heard_by_the_hook),
-        ("fetch-event-source, JSON", "?dialect=json", heard_by_events),
+        ("fetch-event-source, JSON", "?dialect=json", heard_in_json),
     ],
 )
 @HOW_MANY

@@ -14,6 +14,7 @@ from tests.clients.answering import (
     heard_by_events,
     heard_by_fetch_event_source,
     heard_by_the_hook,
+    heard_in_json,
 )
 from tests.clients.asking import ask_in_node
 from tests.support.app import Process, openai_config
@@ -30,10 +31,10 @@ QUIET = "{log: {level: error}}"
         ("chat hook", "?dialect=both", heard_by_the_hook),
         ("eventsource-parser", "", heard_by_events),
         ("eventsource-parser", "?dialect=both", heard_by_events),
-        ("eventsource-parser, JSON", "?dialect=json", heard_by_events),
+        ("eventsource-parser, JSON", "?dialect=json", heard_in_json),
         ("fetch-event-source", "", heard_by_fetch_event_source),
         ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source),
-        ("fetch-event-source, JSON", "?dialect=json", heard_by_events),
+        ("fetch-event-source, JSON", "?dialect=json", heard_in_json),
     ],
 )
 @HOW_MANY

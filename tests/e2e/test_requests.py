@@ -76,7 +76,7 @@ async def test_H01_H02_no_text_can_make_a_frame_and_none_is_lost(
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
     tokens = ["Say:", token, token, "."]
-    expected = "".join(tokens).replace("\r\n", "\n").replace("\r", "\n")
+    lines = "".join(tokens).replace("\r\n", "\n").replace("\r", "\n")
     upstream.always(*openai_stream(tokens))
 
     _, body = await ask(proxy.port, "/v1/chat/completions")
@@ -86,7 +86,7 @@ async def test_H01_H02_no_text_can_make_a_frame_and_none_is_lost(
     assert "".join(delta.get("content", "") for delta in deltas) == "".join(tokens)
     assert last == ("message", "[DONE]")
 
-    for dialect, text_of in (("json", json_text), ("sse", event_text)):
+    for dialect, text_of, expected in (("json", json_text, "".join(tokens)), ("sse", event_text, lines)):
         _, body = await ask(proxy.port, f"/chat?dialect={dialect}")
         *frames, last = read(ConformantReader, body)
         assert {name for name, _ in frames} == {"message"}

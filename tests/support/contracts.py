@@ -124,7 +124,8 @@ def _chat(dialect: chat_writer.Dialect) -> Contract:
 
     def seen(answer: Understood) -> Understood:
         text = "".join(text for _, text in answer.content)
-        text = for_the_hook(text) if dialect == "text" else with_lf(text)
+        if dialect != "json":
+            text = for_the_hook(text) if dialect == "text" else with_lf(text)
         end = answer.end if answer.failed else "stop"
         lost = [notice for notice in answer.notices if notice.message == LOST_MEDIA.message]
         notices = [notice for notice in answer.notices if notice not in lost] + ([] if answer.failed else lost[:1])

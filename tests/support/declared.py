@@ -22,7 +22,6 @@ CHAT_JSON = """
       error: {error: {message: $message, type: $type, code: $code, retryable: $retryable, request_id: $id}}
       events: {done: done, error: error}
       data_prefix: "data:"
-      line_ends: lf
 """
 """The dialect `json` of `/chat`."""
 

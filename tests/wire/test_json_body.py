@@ -261,3 +261,64 @@ def test_a_contract_that_tells_one_answer_refuses_several_and_asks_for_no_probab
     with pytest.raises(Unsupported, match="one answer, not several") as caught:
         decode_params({"n": 2})
     assert (caught.value.status, caught.value.param) == (400, "n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("max_tokens", "100", 100),
+        ("max_tokens", 100.0, 100),
+        ("max_tokens", "-1", -1),
+        ("seed", 2**63 - 1, 2**63 - 1),
+        ("temperature", "0.5", 0.5),
+        ("temperature", "1", 1),
+        ("temperature", 0, 0),
+        ("stop", "a", "a"),
+        ("stop", ["a"], ["a"]),
+        ("tool_choice", {"type": "auto"}, {"type": "auto"}),
+        ("parallel_tool_calls", False, False),
+    ],
+)
+def test_A6_a_setting_is_read_in_its_own_type(name, value, read):
+    found = decode_params({name: value})[name]
+    assert (found, type(found)) == (read, type(read))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_tokens", "many", "a whole number"),
+        ("max_tokens", "", "a whole number"),
+        ("max_tokens", " 1", "a whole number"),
+        ("max_tokens", "1.5", "a whole number"),
+        ("max_tokens", 1.5, "a whole number"),
+        ("max_tokens", True, "a whole number"),
+        ("max_tokens", [100], "a whole number"),
+        ("max_tokens", 1e300, "a whole number"),
+        ("max_tokens", "9" * 20, "a whole number"),
+        ("max_tokens", "9" * 5000, "a whole number"),
+        ("temperature", "warm", "a number"),
+        ("temperature", "nan", "a number"),
+        ("temperature", "1e999", "a number"),
+        ("temperature", False, "a number"),
+        ("temperature", {}, "a number"),
+        ("parallel_tool_calls", "true", "a boolean"),
+        ("reasoning_effort", ["low"], "a string"),
+        ("stop", 5, "a string or a list of strings"),
+        ("stop", ["a", 1], "a string or a list of strings"),
+        ("tool_choice", ["auto"], "a string or an object"),
+        ("response_format", "json", "an object"),
+        ("logit_bias", [], "an object"),
+        ("n", "two", "a whole number"),
+    ],
+)
+def test_A6_a_setting_of_a_wrong_type_is_refused_and_named(name, value, expected):
+    with pytest.raises(BadRequest) as caught:
+        decode_params({name: value}, at="settings")
+    assert (caught.value.message, caught.value.param) == (f"settings.{name}: expected {expected}", f"settings.{name}")
+    assert decode_params({name: value}, choices=True) == {name: value}, "its own upstream says so itself"
+
+
+def test_A6_several_answers_in_a_string_are_several_too():
+    with pytest.raises(Unsupported):
+        decode_params({"n": "2"})

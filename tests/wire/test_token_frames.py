@@ -71,8 +71,8 @@ def test_h02_every_answer_comes_back_exactly_through_the_readers_of_its_dialect(
         assert with_lf(seed_text(wire["both"])) == for_the_hook(answer), tokens
         assert event_text(wire["sse"]) == with_lf(answer), tokens
         assert event_text(wire["both"]) == with_lf(answer), tokens
-        assert json_text(wire["json"]) == with_lf(answer), tokens
-        assert json_text(wire["json"], FetchEventSourceReader) == with_lf(answer), tokens
+        assert json_text(wire["json"]) == answer, tokens
+        assert json_text(wire["json"], FetchEventSourceReader) == answer, tokens
 
 
 @given(ANY_TOKENS, st.randoms(use_true_random=False))
@@ -81,7 +81,7 @@ def test_h02_any_tokens_come_back_exactly_however_the_bytes_are_cut(tokens, dice
     wire = {dialect: split_bytes(encode(dialect, tokens), dice) for dialect in FRAMES}
     assert with_lf(seed_text(wire["text"])) == with_lf(seed_text(wire["both"])) == for_the_hook(answer)
     assert event_text(wire["sse"]) == event_text(wire["both"]) == with_lf(answer)
-    assert json_text(wire["json"]) == json_text(wire["json"], FetchEventSourceReader) == with_lf(answer)
+    assert json_text(wire["json"]) == json_text(wire["json"], FetchEventSourceReader) == answer
 
 
 @pytest.mark.parametrize("whose", ANSWERS)
@@ -149,7 +149,13 @@ def test_done_as_a_token_is_cut_in_two():
     assert encode("sse", ["[DONE]."]) == b"data:[DON\n\ndata:E]\n\ndata:.\n\n"
 
 
-@pytest.mark.parametrize("dialect", FRAMES)
+def test_A9_a_json_string_carries_every_line_end():
+    tokens = ["a\r", "\nb\r", "c\r\n", "\r"]
+    assert json_text(encode("json", tokens)) == "a\r\nb\rc\r\n\r"
+    assert encode("json", ["a\r"]) == b'data:{"token":"a\\r"}\n\n'
+
+
+@pytest.mark.parametrize("dialect", ["text", "sse", "both"])
 def test_a_line_end_cut_over_two_tokens_is_one_newline(dialect):
     assert encode(dialect, ["a\r", "\nb"]) == encode(dialect, ["a", "\nb"])
     assert encode(dialect, ["a\r", "b\r", "\r", "c"]) == encode(dialect, ["a", "\nb", "\n", "\nc"])

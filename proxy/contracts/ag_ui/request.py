@@ -50,7 +50,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
     user, metadata = props.get("user"), props.get("metadata")
-    params = decode_params(props)
+    params = decode_params(props, at="forwardedProps")
     return ChatRequest(
         id=id,
         contract="ag-ui",

@@ -31,6 +31,7 @@ from proxy.wire.json_body import (
     need_string,
     objects,
     parse_object,
+    read_param,
     wrong,
 )
 
@@ -137,9 +138,13 @@ def _object_or_empty(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _call_settings(fields: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     given = _object_or_empty(fields, "callSettings")
-    settings = {ours: given[theirs] for theirs, ours in _CALL_SETTINGS.items() if given.get(theirs) is not None}
-    if config.get("reasoningEffort") is not None:
-        settings["reasoning_effort"] = config["reasoningEffort"]
+    settings = {
+        ours: read_param(ours, given[theirs], f"callSettings.{theirs}")
+        for theirs, ours in _CALL_SETTINGS.items()
+        if given.get(theirs) is not None
+    }
+    if (effort := config.get("reasoningEffort")) is not None:
+        settings["reasoning_effort"] = read_param("reasoning_effort", effort, "config.reasoningEffort")
     return settings
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.errors import Unsupported
-from proxy.wire.json_body import PARAMETERS
+from proxy.wire.json_body import PARAMETERS, get_array
 
 HINTS = frozenset({"top_k", "reasoning_effort"})
 """Settings of a request that OpenAI does not have, or that its models may refuse."""
@@ -38,7 +38,7 @@ def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
         params["stop"] = stop
     if effort := _effort(wire):
         params["reasoning_effort"] = effort
-    if any(map(is_function, wire.get("tools") or ())):  # OpenAI refuses a choice without tools
+    if any(map(is_function, get_array(wire, "tools") or ())):  # OpenAI refuses a choice without tools
         params |= _decode_choice(wire.get("tool_choice"))
     if schema := _schema(wire):
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}

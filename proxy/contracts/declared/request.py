@@ -225,10 +225,13 @@ class RequestReader:
                 raise wrong(".".join(self._parameters_in), "an object", found)
             holder = found or {}
         if self._parameters is None:
-            params = decode_params(holder)
+            params = decode_params(holder, at=".".join(self._parameters_in))
         else:
-            found_params = {name: places.find(holder)[0] for name, places in self._parameters.items()}
-            params = one_choice({name: value for name, value in found_params.items() if value is not None})
+            found_params = {name: places.find(holder) for name, places in self._parameters.items()}
+            params = one_choice(
+                {name: value for name, (value, _) in found_params.items() if value is not None},
+                {name: ".".join((*self._parameters_in, path)) for name, (_, path) in found_params.items()},
+            )
         return {**self._defaults, **params}
 
     def _streams(self, fields: dict[str, Any], *, accepts_stream: bool) -> bool:

@@ -26,6 +26,7 @@ from proxy.wire.json_body import (
     need_string,
     objects,
     parse_object,
+    read_param,
     wrong,
 )
 
@@ -35,8 +36,19 @@ LATEST = ":latest"
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
-_OPTIONS = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "top_k", "min_p")
-"""Options whose names are OpenAI's names too."""
+_OPTIONS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+    "stop": "stop",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "num_predict": "max_tokens",
+}
+"""Options and their OpenAI names."""
 
 _HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
 """Settings that Ollama's clients send by habit, although not every upstream takes them."""
@@ -127,14 +139,15 @@ def _request(
 def _params(fields: dict[str, Any]) -> dict[str, Any]:
     """The settings under their OpenAI names. The upstream checks their values."""
     options = get_object(fields, "options") or {}
-    params = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
+    params = {
+        ours: read_param(ours, options[theirs], f"options.{theirs}")
+        for theirs, ours in _OPTIONS.items()
+        if options.get(theirs) is not None
+    }
     if params.get("stop") in ("", []):
         del params["stop"]
-    if options.get("repeat_penalty") is not None:
-        params["repetition_penalty"] = options["repeat_penalty"]
-    limit = options.get("num_predict")
-    if type(limit) is int and limit > 0:  # -1 and -2 mean no limit
-        params["max_tokens"] = limit
+    if params.get("max_tokens", 1) <= 0:  # -1 and -2 mean no limit
+        del params["max_tokens"]
     if (format_ := _format(fields)) is not None:
         params["response_format"] = format_
     if effort := _effort(fields):

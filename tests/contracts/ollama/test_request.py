@@ -75,9 +75,16 @@ def test_a_stop_that_is_none_is_not_passed_on():
     assert chat(options={"stop": "x"}).params == {"stop": "x"}
 
 
-@pytest.mark.parametrize("limit", [-1, -2, 0, None, "9", True, 1.5])
+@pytest.mark.parametrize("limit", [-1, -2, 0, None, "-1", -1.0])
 def test_a_limit_that_is_none_is_not_passed_on(limit):
     assert chat(options={"num_predict": limit, "stop": None, "seed": None}).params == {}
+
+
+@pytest.mark.parametrize("limit", ["nine", True, 1.5, [9], {}, ""])
+def test_A6_a_limit_of_a_wrong_type_is_refused_and_named(limit):
+    with pytest.raises(BadRequest, match=r"options\.num_predict: expected a whole number") as caught:
+        chat(options={"num_predict": limit})
+    assert caught.value.param == "options.num_predict"
 
 
 @pytest.mark.parametrize(
