@@ -1,4 +1,4 @@
-"""Write docs/config.md and docs/cli.md from the code: `make docs`.
+"""Write docs/config.md and docs/cli.md, and the table of imports in docs/architecture.md, from the code: `make docs`.
 
 The settings' own descriptions and the commands' own help are the reference; these pages only lay them out.
 A test fails when they are behind.
@@ -6,6 +6,7 @@ A test fails when they are behind.
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,7 +170,34 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-PAGES = {"config.md": config_reference, "cli.md": cli_reference}
+def architecture() -> str:
+    """The page as it is, with the table of imports as the code has them."""
+    page = (FOLDER / "architecture.md").read_text()
+    before, rest = page.split("by `make docs` -->\n", 1)
+    _, after = rest.split("<!-- /imports -->", 1)
+    rows = [f"| {room} | {', '.join(sorted(others))} |" for room, others in sorted(imports().items()) if others]
+    table = "\n".join(["| room | imports |", "|---|---|", *rows])
+    return f"{before}by `make docs` -->\n\n{table}\n\n<!-- /imports -->{after}"
+
+
+def imports() -> dict[str, set[str]]:
+    """For each room of the package, the rooms it imports."""
+    package = FOLDER.parent / "proxy"
+    rooms: dict[str, set[str]] = {}
+    for file in package.rglob("*.py"):
+        room = file.relative_to(package).parts[0].removesuffix(".py")
+        imported = rooms.setdefault(room, set())
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if modules == ["proxy"]:
+                modules = [f"proxy.{alias.name}" for alias in node.names]
+            imported |= {module.split(".")[1] for module in modules if module.startswith("proxy.")} - {room}
+    rooms.pop("__init__", None)
+    return {room: {other for other in others if other in rooms} for room, others in rooms.items()}
+
+
+PAGES = {"config.md": config_reference, "cli.md": cli_reference, "architecture.md": architecture}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
