@@ -7,11 +7,11 @@ Built-in kinds register through the same entry-point group `proxy.backends` as a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -80,6 +80,14 @@ class Backend(Protocol):
 
 class KindNotInstalled(ConfigError):
     """A kind that is registered, but whose packages are not installed. An optional backend of it is off."""
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A backend that knows which models its upstream has. Not every backend does."""
+
+    def models(self) -> Sequence[str]:
+        """The models that the upstream listed last; empty as long as it has not. Never waits."""
 
 
 class BackendKind(Protocol):

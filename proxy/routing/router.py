@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import structs
@@ -16,6 +16,14 @@ from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, Weighted
 from proxy.routing.plan import Plan, Target, Timers
 from proxy.routing.principal import Principal
+
+ModelLists = Callable[[str], Sequence[str]]
+"""The models that a backend's upstream lists, by the backend's name. Never waits: what is not known yet is empty."""
+
+
+def no_lists(_backend: str) -> Sequence[str]:
+    """For configs whose upstreams are not asked."""
+    return ()
 
 
 class _Candidate(NamedTuple):
@@ -73,10 +81,6 @@ class _Rule:
             options=settings.options,
         )
 
-    @property
-    def is_on(self) -> bool:
-        return bool(self._targets)
-
     def failing(self, facts: Facts) -> Condition | None:
         """The first condition that does not hold; `None` when the rule takes the request."""
         for condition in self.conditions:
@@ -107,6 +111,20 @@ class _Rule:
             resolved = target if target.model else structs.replace(target, model=model, asked=bool(asked))
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
             yield _Candidate(resolved, weight, "" if allowed else _NOT_ALLOWED)
+
+    def names(self, listed: ModelLists) -> Iterator[tuple[str, str]]:
+        """Names that a client might ask this rule for, each with the target that it stands for, if it does for one."""
+        for pattern in self.settings.match.model or ():
+            if not is_glob(pattern):
+                yield pattern, ""
+        for target in self._targets:
+            if target.model:
+                yield target.model, str(target)
+                yield str(target), str(target)
+                continue
+            own = self._own_models[target.backend]
+            for model in (*((own,) if own else ()), *listed(target.backend)):
+                yield model, f"{target.backend}/{model}"
 
     def choices(self, facts: Facts) -> tuple[Choice, ...]:
         """All targets of the rule in the order of the config, also those that are not used."""
@@ -193,14 +211,29 @@ class Router:
             error=error,
         )
 
-    def models(self, principal: Principal | None = None) -> list[str]:
-        """The models that `principal` may name, in the order of the rules."""
+    def models(
+        self, asker: ChatRequest, principal: Principal | None = None, *, listed: ModelLists = no_lists
+    ) -> list[str]:
+        """The models that this client gets by asking for them, in the order of the rules (N1).
+
+        `asker` is a request of the client's without a model: its contract, path and headers decide too. A name is
+        listed if a rule takes it by name, or if it leads to the target that it stands for and to no other.
+        `listed` returns the models that a backend's own upstream lists.
+        """
         found: dict[str, None] = {}
         for rule in self._rules:
-            if not rule.is_on or (principal and principal.routes and rule.name not in principal.routes):
-                continue
-            found |= dict.fromkeys(_models(rule, principal))
+            for name, target in rule.names(listed):
+                if name not in found and self._reaches(rule, target, structs.replace(asker, model=name), principal):
+                    found[name] = None
         return list(found)
+
+    def _reaches(self, rule: _Rule, target: str, request: ChatRequest, principal: Principal | None) -> bool:
+        """Whether the request is one for `rule`, and for `target` if that is not empty."""
+        facts = Facts(request, principal)
+        if next((one for one in self._rules if one.failing(facts) is None), None) is not rule:
+            return False
+        shares = {choice.target: choice.share for choice in rule.choices(facts)}
+        return shares.get(target) == 1 if target else any(shares.values())
 
     def _rule(self, facts: Facts, skipped: list[Skipped] | None = None) -> _Rule:
         for rule in self._rules:
@@ -241,22 +274,6 @@ def _misses(condition: Condition, facts: Facts) -> str:
     if not condition.public:
         return f"whose condition on {condition.name} does not hold"
     return f"which wants {condition.name} {condition.wanted} and got {condition.got(facts)}"
-
-
-def _models(rule: _Rule, principal: Principal | None) -> Iterator[str]:
-    """What a client can ask this rule for: the names it matches, else those of its targets."""
-    names = [pattern for pattern in rule.settings.match.model or () if not is_glob(pattern)]
-    for name in names:
-        request = ChatRequest(id="", contract="", dialect="", messages=(), model=name)
-        if any(not candidate.problem for candidate in rule.candidates(Facts(request, principal))):
-            yield name
-    if names:
-        return
-    without_model = ChatRequest(id="", contract="", dialect="", messages=())
-    for target, _, problem in rule.candidates(Facts(without_model, principal)):
-        if not problem:
-            yield target.model
-            yield str(target)
 
 
 def _named(route: RouteSettings) -> Iterator[str]:

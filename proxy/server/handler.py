@@ -17,6 +17,7 @@ from proxy.errors import Draining, Forbidden, InternalError, NotFound, ProxyErro
 from proxy.events import Batch, Fault
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
+from proxy.request import ChatRequest
 from proxy.server.body import check_framing, read_body
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.context import STOPPING, App, RequestContext
@@ -108,7 +109,7 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
 
 def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> Reply:
     """The answer to a question about models, or one that a contract answers by itself."""
-    models, created = context.snapshot.router.models(context.principal), context.snapshot.loaded_at
+    models, created = _models(context, binding), context.snapshot.loaded_at
     match binding.endpoint.action:
         case "models":
             return binding.frontend.models(models, created)
@@ -117,6 +118,15 @@ def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> R
         case _:
             assert binding.endpoint.answer is not None
             return binding.endpoint.answer(body, context.head, Offer(models, created))
+
+
+def _models(context: RequestContext, binding: Binding) -> list[str]:
+    """The models that this client gets by asking for them where the contract takes requests."""
+    head, snapshot = context.head, context.snapshot
+    frontend = binding.frontend
+    path = next((point.path for point in frontend.endpoints if point.action == "chat"), head.path)
+    asker = ChatRequest(id=head.id, contract=frontend.name, dialect="", messages=(), path=path, headers=head.headers)
+    return snapshot.router.models(asker, context.principal, listed=snapshot.listed_models)
 
 
 async def _stream(context: RequestContext, exchange: Exchange, encoder: Encoder) -> web.StreamResponse:

@@ -7,9 +7,9 @@ snapshot in force, and the old one is closed after its last request (E02, E03).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from proxy.backends.base import Backend, own_models
+from proxy.backends.base import Backend, ListsModels, own_models
 from proxy.config.load import Config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
@@ -59,6 +59,11 @@ class ConfigSnapshot:
     @property
     def limits(self) -> LimitSettings:
         return self.config.settings.server.limits
+
+    def listed_models(self, backend: str) -> Sequence[str]:
+        """The models that a backend's own upstream lists, as far as they are known."""
+        found = self.backends[backend]
+        return found.models() if isinstance(found, ListsModels) else ()
 
     def enter(self) -> None:
         """A request begins with this snapshot."""

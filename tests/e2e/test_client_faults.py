@@ -199,7 +199,7 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
     [record] = await proxy.ended()
     assert record.end == "client_gone"
     assert [(tried.backend, tried.outcome) for tried in record.attempts] == [
-        ("a", "upstream_connect"),
+        ("a", "upstream_truncated"),
         ("b", "client_gone"),
     ]
     await at_rest(proxy.app)

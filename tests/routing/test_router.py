@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from proxy.config.models import RouteSettings, ServerSettings, TimeoutSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
@@ -363,17 +364,59 @@ def test_text_that_is_no_unicode_can_be_stuck_to():
 # -- models ----------------------------------------------------------------------------------------------------
 
 
-def test_models_are_what_the_rules_name_else_their_targets():
+def listed(app, principal=None, *, upstreams=None, **asker):
+    lists = upstreams or {}
+    return app.models(request(messages=(), **asker), principal, listed=lambda backend: lists.get(backend, ()))
+
+
+def test_models_are_what_the_rules_name_and_the_targets_that_their_names_lead_to():
     app = router(
-        route("alias", match={"model": ["fast", "slow", "code-*"]}, to="a/qwen"),
-        route("glob", match={"model": "claude-*"}, to="any/anthropic/claude"),
-        route("open", to=["b/n", "a/qwen", "echo"]),
+        route("alias", match={"model": ["fast", "slow", "code-*"]}, to=["a/code-1", "b/code-2"]),
         route("off", match={"model": "gone"}, to="off/m"),
+        route("open", to=["b/n", "a/qwen"]),
         off={"off": "OFF_KEY is not set"},
     )
-    assert app.models() == [
-        "fast", "slow", "anthropic/claude", "any/anthropic/claude", "n", "b/n", "qwen", "a/qwen", "echo", "echo/echo",
-    ]  # fmt: skip
+    assert listed(app) == ["fast", "slow", "code-1", "n", "b/n"]
+    assert listed(router(route(to="echo"))) == ["echo"]
+
+
+def test_N1_a_name_that_leads_elsewhere_is_not_listed():
+    app = router(
+        route("glob", match={"model": "claude-*"}, to="any/anthropic/claude"),  # its own name does not match
+        route("taken", match={"model": "n"}, to="a/other"),
+        route("open", to="b/n"),
+    )
+    assert listed(app) == ["n", "b/n"]
+    for name, reached in (("n", "a/other"), ("b/n", "b/n")):
+        assert targets(app.plan(request(model=name))) == [reached]
+
+
+def test_N1_a_target_of_a_weighted_rule_is_listed_only_if_its_name_always_leads_there():
+    assert listed(weighted(1, 1)) == []
+    assert listed(weighted(1, 0)) == ["m0", "a/m0"]
+
+
+def test_N1_conditions_hold_for_the_asker():
+    app = router(
+        route("team", match={"header": {"x-team": "r"}}, to="a/secret"),
+        route("tools", match={"has": "tools"}, to="a/tooled"),
+        route("named", match={"model": "big", "key": "vip"}, to="a/big"),
+        route("ollama", match={"contract": "ollama"}, to="b/local"),
+        route("open", to="b/n"),
+    )
+    assert listed(app) == ["n", "b/n"]
+    assert listed(app, headers={"x-team": "r"}) == ["secret", "a/secret"]
+    assert listed(app, Principal("vip")) == ["big", "n", "b/n"]
+    assert listed(app, contract="ollama") == ["local", "b/local"]
+
+
+def test_N1_a_rule_that_takes_any_model_lists_what_its_backend_lists():
+    app = router(route("mine", match={"model": "m-1"}, to="b/other"), route("glob", match={"model": "m-*"}, to="a"))
+    upstreams = {"a": ["m-1", "m-2", "x"]}
+    assert listed(app, upstreams=upstreams) == ["m-1", "m-2"]
+    assert targets(app.plan(request(model="m-1"))) == ["b/other"]
+    assert listed(app, Principal("k", models=("a/m-2",)), upstreams=upstreams) == ["m-2"]
+    assert listed(router(route(to="a"))) == []
 
 
 def test_a_model_is_named_by_the_rules_as_it_is_written_there():
@@ -385,10 +428,10 @@ def test_a_model_is_named_by_the_rules_as_it_is_written_there():
 
 def test_models_are_only_those_the_key_may_use():
     app = router(route("alias", match={"model": ["fast", "slow"]}, to="a/qwen"), route("open", to=["b/n", "a/qwen"]))
-    assert app.models(Principal("k", models=("fast",))) == ["fast"]
-    assert app.models(Principal("k", models=("n",))) == ["n", "b/n"]
-    assert app.models(Principal("k", routes=("open",))) == ["n", "b/n", "qwen", "a/qwen"]
-    assert app.models(Principal("k", models=("nothing",))) == []
+    assert listed(app, Principal("k", models=("fast",))) == ["fast"]
+    assert listed(app, Principal("k", models=("n",))) == ["n", "b/n"]
+    assert listed(app, Principal("k", routes=("open",))) == ["n", "b/n"]
+    assert listed(app, Principal("k", models=("nothing",))) == []
 
 
 # -- plan and explain ------------------------------------------------------------------------------------------
@@ -477,6 +520,19 @@ def test_explain_says_what_plan_does_and_no_target_is_out_of_bounds(rows, asked,
             and any_of(tuple(set(match.get("model", [])) - {"*", "?"}))(asked.model)
         )
         assert tied or all(permitted(t.model) or permitted(str(t)) for t in plan.targets)
+
+
+@given(ROUTES, REQUESTS, PRINCIPALS)
+@settings(max_examples=200, deadline=None)
+def test_N1_explain_agrees_with_every_model_that_is_listed(rows, asked, principal):
+    app = router(*(route(f"r{n}", match=match, **to) for n, (match, to, _) in enumerate(rows)))
+    aliases = {name for match, _, _ in rows for name in match.get("model", ())}
+    for name in app.models(asked, principal, listed=lambda backend: ("x", "code-1") if backend == "a" else ()):
+        explanation = app.explain(structs.replace(asked, model=name), principal)
+        assert explanation.plan is not None
+        if name not in aliases:
+            first = explanation.plan.targets[0]
+            assert name in {first.model, str(first)}
 
 
 def test_a_plan_takes_microseconds():
