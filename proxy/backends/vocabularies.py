@@ -8,6 +8,9 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 
+import msgspec
+
+from proxy.contracts.anthropic.upstream_request import CALL_IDS
 from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
 _LETTERS = string.ascii_letters
@@ -21,13 +24,19 @@ OPENAI = Vocabulary(
     tool_names=NameForm(WORD, 64),  # API reference, `tools.function.name`
     system="anywhere",
     developer=True,  # API reference, `messages`: developer message
+    allowed_tools=True,  # API reference, `tool_choice`: allowed tools
 )
 
 ANTHROPIC = Vocabulary(
-    call_ids=IdForm(WORD, 1, 64),  # "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+    call_ids=CALL_IDS,
     tool_names=NameForm(WORD, 128),  # "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
+    signatures=True,  # extended thinking: "The signature of each thinking block must be returned unchanged"
+    images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),  # vision guide
     empty_turns=False,  # "messages.0: all messages must have non-empty content"
 )
+
+ANTHROPIC_WITH_SYSTEM = msgspec.structs.replace(ANTHROPIC, system="anywhere")
+"""Claude Opus since 4.8 takes `system` among the messages. Other models answer 400 to it."""
 
 MISTRAL = Vocabulary(
     # "Tool call id was call_49c89af0 but must be a-z, A-Z, 0-9, with a length of 9."

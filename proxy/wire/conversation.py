@@ -46,11 +46,11 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     """The conversation as `vocabulary` takes it. The same conversation always gives the same result."""
     notices: list[Notice] = []
     head, rest = _split(messages)
-    turns = _one_message_an_answer(_in_place(rest, vocabulary))
+    turns = _one_message_an_answer(_in_place(rest, vocabulary), vocabulary)
     found: Iterable[Message] = _paired(turns, notices)
     if not vocabulary.empty_turns:
-        found = [message for message in found if message.parts or message.tool_calls or message.role == "tool"]
-    found = _one_message_an_answer(found)  # what stood between two messages of an answer may have moved
+        found = [message for message in found if message.role == "tool" or not _is_empty(message)]
+    found = _one_message_an_answer(found, vocabulary)  # what stood between two messages of an answer may have moved
     return Arranged((*_head(head, vocabulary), *_with_ids(found, vocabulary.call_ids)), tuple(notices))
 
 
@@ -99,7 +99,11 @@ def _in_place(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[M
 # -- calls and results -----------------------------------------------------------------------------------------
 
 
-def _one_message_an_answer(messages: Iterable[Message]) -> list[Message]:
+def _is_empty(message: Message) -> bool:
+    return not message.tool_calls and all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
+
+
+def _one_message_an_answer(messages: Iterable[Message], vocabulary: Vocabulary) -> list[Message]:
     """Messages of one answer, up to its last call, become one message. What it says after its calls stays apart."""
     found: list[Message] = []
     open_answer: int | None = None  # where the answer begins that later messages may belong to
@@ -108,7 +112,7 @@ def _one_message_an_answer(messages: Iterable[Message]) -> list[Message]:
             open_answer = None
         elif open_answer is None:
             open_answer = len(found)
-        elif message.tool_calls and not _two_signatures(found[open_answer:], message):
+        elif message.tool_calls and not (vocabulary.signatures and _two_signatures(found[open_answer:], message)):
             message = _joined([*found[open_answer:], message])
             del found[open_answer:]
         found.append(message)
@@ -210,6 +214,13 @@ def _id(id_: str, form: IdForm, used: set[str]) -> str:
         count += 1
     used.add(found)
     return found
+
+
+def fitted(ids: Iterable[str], form: IdForm) -> Mapping[str, str]:
+    """The ids that a target does not take, each with the one that is sent instead."""
+    known = list(ids)
+    used = {id_ for id_ in known if form.takes(id_)}
+    return {id_: _id(id_, form, used) for id_ in known if id_ not in used}
 
 
 def _made(seed: str, form: IdForm) -> str:

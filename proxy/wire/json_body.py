@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args
 from proxy.config.parameters import KIND_OF_PARAMETER, is_of_kind
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
+from proxy.wire.json_text import json_string
 from proxy.wire.strict_json import parse
 
 PARAMETERS = (
@@ -243,6 +244,8 @@ def _message(value: dict[str, Any], path: str) -> Message:
     if role not in ROLES:
         raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
     parts = decode_content(value.get("content"), f"{path}.content", required=role != "assistant")
+    if role == "assistant" and not parts and (refusal := get_string(value, "refusal", path)):
+        parts = (Text(refusal),)  # an earlier refusal of the assistant is text to the next model
     calls = get_array(value, "tool_calls", path)
     return Message(
         role=role,
@@ -315,6 +318,12 @@ def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
     """The calls of the model in an earlier turn."""
     calls = []
     for value, path in objects(values, at):
+        if value.get("type") == "custom":  # its input is one text
+            custom, custom_path = need_object(value, "custom", path), f"{path}.custom"
+            input_ = json_string(get_string(custom, "input", custom_path) or "").decode()
+            name = need_string(custom, "name", custom_path)
+            calls.append(ToolCall(get_string(value, "id", path) or "", name, f'{{"input":{input_}}}'))
+            continue
         if value.get("type", "function") != "function":
             continue
         function, function_path = need_object(value, "function", path), f"{path}.function"

@@ -36,6 +36,9 @@ _ANYWAY: Mapping[str, tuple[Any, ...]] = {
 }
 """The values that change nothing, by setting."""
 
+_HELPFUL = frozenset({"prompt_cache_key"})
+"""Settings that change no answer. Codex sends one with every request."""
+
 _NEEDS_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
 _NEEDS_LOGPROBS = "top_logprobs"
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -44,7 +47,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 def noticeable(request: ChatRequest, name: str) -> bool:
     """Whether the client would miss this setting."""
     value = request.params.get(name)
-    if value is None or name in request.routed or value in _ANYWAY.get(name, ()):
+    if value is None or name in request.routed or name in _HELPFUL or value in _ANYWAY.get(name, ()):
         return False
     if name == _NEEDS_LOGPROBS:
         return request.params.get("logprobs") is True

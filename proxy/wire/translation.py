@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
-from proxy.request import ChatRequest, Message
+from proxy.request import ChatRequest, Image, Message, Part
 from proxy.wire.conversation import arranged, names_for
 from proxy.wire.vocabulary import Vocabulary
+
+_REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
 
 
 class Translation(msgspec.Struct, frozen=True):
@@ -28,7 +32,8 @@ class Translation(msgspec.Struct, frozen=True):
 
 def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     """The request in `vocabulary`. One that is fine already comes back as it is."""
-    conversation = arranged(request.messages, vocabulary)
+    request = _with_choice(request, vocabulary)
+    conversation = arranged(_with_media_types(request.messages, vocabulary), vocabulary)
     called = [call.name for message in conversation.messages for call in message.tool_calls]
     names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
     messages = conversation.messages
@@ -42,6 +47,56 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     if messages != request.messages:
         request = replace(request, messages=messages)
     return Translation(request, conversation.notices, {sent: name for name, sent in names.items()})
+
+
+def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
+    """The choice of tools in the target's words. Raises `BadRequest` for a tool that is not offered."""
+    choice = request.params.get("tool_choice")
+    offered = {tool.name for tool in request.tools}
+    match choice:
+        case {"type": "function", "function": {"name": str(name)}} if name not in offered:
+            raise BadRequest("tool_choice: names a tool that this target is not offered", param="tool_choice")
+        case {"type": "allowed_tools", "allowed_tools": {"tools": list(allowed), **more}} if (
+            not vocabulary.allowed_tools
+        ):
+            names = {_name_in(one) for one in allowed}
+            mode = "required" if more.get("mode") == "required" else "auto"
+            return replace(
+                request,
+                tools=tuple(tool for tool in request.tools if tool.name in names),
+                params={**request.params, "tool_choice": mode},
+            )
+        case _:
+            return request
+
+
+def _name_in(tool: Any) -> str | None:
+    match tool:
+        case {"function": {"name": str(name)}} | {"name": str(name)}:
+            return name
+        case _:
+            return None
+
+
+def _with_media_types(messages: tuple[Message, ...], vocabulary: Vocabulary) -> tuple[Message, ...]:
+    """The messages with images under their registered media types. Raises `Unsupported` for one that is refused."""
+    if not any(isinstance(part, Image) for message in messages for part in message.parts):
+        return messages
+    return tuple(
+        replace(message, parts=tuple(_with_media_type(part, vocabulary.images) for part in message.parts))
+        for message in messages
+    )
+
+
+def _with_media_type(part: Part, taken: frozenset[str]) -> Part:
+    if not isinstance(part, Image) or not part.url.startswith("data:"):
+        return part
+    kind, separator, rest = part.url.removeprefix("data:").partition(";")
+    kind = _REGISTERED.get(kind.lower(), kind.lower())
+    if taken and kind not in taken:
+        raise Unsupported(f"this target takes no images of type {kind[:64]}")
+    url = f"data:{kind}{separator}{rest}"
+    return part if url == part.url else replace(part, url=url)
 
 
 def _renamed(message: Message, names: Mapping[str, str]) -> Message:

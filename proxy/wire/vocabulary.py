@@ -59,5 +59,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Where system text may stand. Most chat templates of open models answer with an error to a later one."""
     developer: bool = False
     """Whether it knows the role `developer`. Else that text is `system`."""
+    signatures: bool = False
+    """Whether it reads signed reasoning. Each signature then stays with its own reasoning, in a message of its own."""
+    allowed_tools: bool = False
+    """Whether `tool_choice` may be a list of the tools that may be called now."""
+    images: frozenset[str] = frozenset()
+    """The media types of images that it takes; empty: any."""
     empty_turns: bool = True
     """Whether it takes a message without any content."""

@@ -159,7 +159,7 @@ def test_R5_system_text_stays_in_place_where_the_target_takes_it():
 def test_R1_signed_reasoning_is_not_joined_with_other_signed_reasoning():
     one = answer("", "a", reasoning="x", reasoning_signature="s1")
     two = answer("", "b", reasoning="y", reasoning_signature="s2")
-    placed = arranged([one, two, result("a", "1"), result("b", "2")], PLAIN).messages
+    placed = arranged([one, two, result("a", "1"), result("b", "2")], Vocabulary(signatures=True)).messages
     assert [message.reasoning_signature for message in placed if message.role == "assistant"] == ["s1", "s2"]
 
 
@@ -167,6 +167,7 @@ def test_R2_empty_answers_are_left_out_where_the_target_refuses_them():
     turns = [user("hi"), answer(""), user("still there?")]
     assert arranged(turns, PLAIN).messages == tuple(turns)
     assert arranged(turns, MISTRAL).messages == (turns[0], turns[2])
+    assert arranged([turns[0], Message("assistant", (Text(" "),)), turns[2]], MISTRAL).messages == (turns[0], turns[2])
 
 
 # -- what holds for every conversation -------------------------------------------------------------------------
@@ -190,7 +191,12 @@ MESSAGES = st.lists(
     max_size=12,
 )
 VOCABULARIES = st.sampled_from(
-    [PLAIN, MISTRAL, Vocabulary(call_ids=IdForm(WORD, 1, 64)), Vocabulary(system="anywhere", developer=True)]
+    [
+        PLAIN,
+        MISTRAL,
+        Vocabulary(call_ids=IdForm(WORD, 1, 64), signatures=True),
+        Vocabulary(system="anywhere", developer=True),
+    ]
 )
 
 

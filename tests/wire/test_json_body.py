@@ -201,7 +201,9 @@ def test_every_kind_of_message_has_a_normal_form():
             ),
             name="ann",
         ),
-        Message("assistant", (), tool_calls=(ToolCall("c1", "f", "{}"),), reasoning="hm"),
+        Message(
+            "assistant", tool_calls=(ToolCall("c1", "f", "{}"), ToolCall("c2", "g", '{"input":"x"}')), reasoning="hm"
+        ),
         Message("tool", (Text("42"),), tool_call_id="c1"),
         Message("assistant", (Text("no"),)),
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from proxy.backends.streaming import NamesRestored
+from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Start, TextDelta, ToolCallDelta, ToolCallStart
-from proxy.request import ChatRequest, Message, Text, Tool, ToolCall
+from proxy.request import ChatRequest, Image, Message, Text, Tool, ToolCall
 from proxy.wire.translation import restored, translated
 from proxy.wire.vocabulary import WORD, NameForm, Vocabulary
 
@@ -44,10 +48,36 @@ def test_R2_a_name_is_the_same_in_tools_calls_results_and_choices_and_comes_back
 
 def test_R2_a_list_of_allowed_tools_has_the_names_that_are_sent():
     choice = {"type": "allowed_tools", "allowed_tools": {"tools": [{"type": "function", "function": {"name": DOTS}}]}}
-    told = translated(request(params={"tool_choice": choice}), STRICT)
+    told = translated(request(params={"tool_choice": choice}), msgspec.structs.replace(STRICT, allowed_tools=True))
     (sent,) = told.names
     allowed = told.request.params["tool_choice"]["allowed_tools"]["tools"]
     assert allowed == [{"type": "function", "function": {"name": sent}}]
+
+
+def test_R4_allowed_tools_are_the_only_ones_offered_where_the_target_has_no_such_choice():
+    choice = {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "plain"}}]},
+    }
+    told = translated(request(params={"tool_choice": choice}), STRICT)
+    assert [tool.name for tool in told.request.tools] == ["plain"]
+    assert told.request.params == {"tool_choice": "required"}
+
+
+def test_R4_a_choice_of_a_tool_that_is_not_offered_is_refused():
+    choice = {"type": "function", "function": {"name": "web_search"}}
+    with pytest.raises(BadRequest) as refused:
+        translated(request(params={"tool_choice": choice}), STRICT)
+    assert refused.value.param == "tool_choice"
+
+
+def test_R2_images_go_under_their_registered_names_and_others_are_refused():
+    some = Vocabulary(images=frozenset({"image/jpeg"}))
+    turn = Message("user", (Image("data:image/jpg;base64,AA=="), Image("https://example.com/a.bmp")))
+    told = translated(request(messages=(turn,)), some)
+    assert told.request.messages[0].parts == (Image("data:image/jpeg;base64,AA=="), turn.parts[1])
+    with pytest.raises(Unsupported):
+        translated(request(messages=(Message("user", (Image("data:image/bmp;base64,AA=="),)),)), some)
 
 
 class Decoder:

@@ -84,6 +84,9 @@ class OpenAISettings(OpenAIChatSettings):
         return self
 
 
+_CACHED = frozenset({"prompt_cache_key"})
+
+
 class OpenAIBackend(OpenAIChatBackend):
     """OpenAI, or Azure OpenAI, as the SDK would reach it."""
 
@@ -121,7 +124,7 @@ class OpenAIBackend(OpenAIChatBackend):
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
         # Models that can do without thinking do so unless they are told otherwise, and the others refuse `none`.
         refused = model.startswith(_NO_REASONING) or request.params.get("reasoning_effort") == "none"
-        return frozenset() if refused else frozenset({"reasoning_effort"})
+        return _CACHED if refused else _CACHED | {"reasoning_effort"}
 
     @property
     def _at_openai(self) -> bool:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, File, Message, Part, Text, Tool, ToolCall
 from proxy.wire.attachments import inline, linked
@@ -106,7 +104,9 @@ def _messages(values: list[Any]) -> tuple[Message, ...]:
             case "developer" | "system" | "user" as role:
                 found.append(Message(role, _content(value, path), name=get_string(value, "name", path)))
             case "assistant":
-                found.append(_assistant(value, path, thoughts))
+                answer = _assistant(value, path, thoughts)
+                if answer.parts or answer.tool_calls:
+                    found.append(answer)
             case "tool":
                 found.append(_result(value, path))
             case "reasoning":
@@ -119,7 +119,7 @@ def _messages(values: list[Any]) -> tuple[Message, ...]:
                 at = f"{path}.role"
                 raise BadRequest(f"{at}: {role[:32]!r} is none of {_ROLES}", param=at)
         thoughts = []
-    return tuple(_paired(found))
+    return tuple(found)
 
 
 def _assistant(value: dict[str, Any], path: str, thoughts: list[tuple[str, str]]) -> Message:
@@ -154,37 +154,6 @@ def _result(value: dict[str, Any], path: str) -> Message:
     if error and not parts:
         parts = (Text(error),)
     return Message("tool", parts, tool_call_id=need_string(value, "toolCallId", path), failed=error is not None)
-
-
-def _paired(messages: list[Message]) -> list[Message]:
-    """Put each result right after the message with its call, as upstreams require, and drop calls without a result.
-
-    When an agent names no parent for its calls, clients keep each call in a message of its own; those are merged.
-    """
-    results = {message.tool_call_id: message for message in messages if message.role == "tool"}
-    found: list[Message] = []
-    for message in messages:
-        if message.role == "assistant":
-            calls = tuple([call for call in message.tool_calls if call.id in results])
-            message = msgspec.structs.replace(message, tool_calls=calls)
-            if found and found[-1].role == "assistant" and found[-1].tool_calls:
-                message = _merged(found.pop(), message)
-            if not message.parts and not message.tool_calls:
-                continue
-        found.append(message)
-    asked = {call.id for message in found for call in message.tool_calls}
-    return [
-        placed
-        for message in found
-        if message.role != "tool" or message.tool_call_id not in asked
-        for placed in (message, *[results[call.id] for call in message.tool_calls])
-    ]
-
-
-def _merged(first: Message, second: Message) -> Message:
-    return msgspec.structs.replace(
-        first, parts=first.parts + second.parts, tool_calls=first.tool_calls + second.tool_calls
-    )
 
 
 def _content(value: dict[str, Any], path: str) -> tuple[Part, ...]:

@@ -264,14 +264,14 @@ class _Step:
             self._signed = (text, signature)
 
     def use(self, part: dict[str, Any], name: str, at: str) -> None:
-        """Add a tool call and its result. A call without a result is left out."""
-        outcome = _outcome(part, at)
-        if outcome is None:
+        """Add a tool call and its result, if there is one. A call whose arguments were not complete is left out."""
+        if part.get("state") == "input-streaming":
             return
-        text, failed = outcome
         call_id = need_string(part, "toolCallId", at)
         self._calls.append(ToolCall(call_id, name, _arguments(part)))
-        self._results.append(Message("tool", (Text(text),), tool_call_id=call_id, failed=failed))
+        if (outcome := _outcome(part, at)) is not None:
+            text, failed = outcome
+            self._results.append(Message("tool", (Text(text),), tool_call_id=call_id, failed=failed))
 
     def messages(self) -> Iterator[Message]:
         if not (self.text or self._calls):
@@ -299,7 +299,7 @@ def _outcome(part: dict[str, Any], at: str) -> tuple[str, bool] | None:
             return _denial(part), True
         case "approval-responded" if _object_or_empty(part, "approval").get("approved") is False:
             return _denial(part), True
-        case _:  # still being written, or waiting for its tool or for an approval
+        case _:  # waiting for its tool or for an approval
             return None
 
 

@@ -38,6 +38,13 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
     if temperature not in (None, request.params.get("temperature")) and noticeable(request, "temperature"):
         lowered = "temperature was lowered to 1, the highest that this target takes"
         notices.append(Notice("changed_setting", lowered, "temperature"))
+    given = request.params.get("stop")
+    if (
+        isinstance(given, list)
+        and 0 < len(fields.get("stop_sequences", ())) < len(given)
+        and noticeable(request, "stop")
+    ):
+        notices.append(ignored("stop", "this target takes no stop sequence of white space alone"))
     return [*notices, *hosted_tools(request)]
 
 

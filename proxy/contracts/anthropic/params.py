@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from proxy.contracts.anthropic.schema import closed
 from proxy.errors import Unsupported
 from proxy.wire.json_body import PARAMETERS, get_array
 
@@ -27,6 +28,7 @@ _SMALLEST_BUDGET = 1024
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
 _ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
 _FIXED_SAMPLING_SINCE = (4, 7)
+_LATE_SYSTEM_SINCE = (4, 8)
 _NEWEST = (99, 0)
 _OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 
@@ -63,7 +65,7 @@ def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: 
     fields = {name: value for name, value in params.items() if name not in PARAMETERS and name not in hints}
     if takes_sampling(model):
         fields |= _sampling(params)
-    if stop := _stop(params.get("stop")):
+    if stop := stop_sequences(params.get("stop")):
         fields["stop_sequences"] = stop
     if tools and (choice := _choice(params)):
         fields["tool_choice"] = choice
@@ -94,6 +96,11 @@ def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
 def takes_sampling(model: str) -> bool:
     """Whether `model` takes a temperature. Claude models after 4.6 answer 400 to one; other models do not."""
     return _generation(model) < _FIXED_SAMPLING_SINCE
+
+
+def takes_late_system(model: str) -> bool:
+    """Whether `model` takes system text between the turns: Claude Opus since 4.8."""
+    return "opus" in model and _generation(model) >= _LATE_SYSTEM_SINCE
 
 
 def _generation(model: str) -> tuple[int, int]:
@@ -131,15 +138,16 @@ def _effort(wire: Mapping[str, Any]) -> str | None:
     """How much the model is to think, as OpenAI's `low`, `medium` or `high`."""
     asked = wire.get("thinking")
     config = wire.get("output_config")
+    effort = config.get("effort") if isinstance(config, dict) else None
+    known = None if not isinstance(effort, str) else effort if effort in {"low", "medium"} else "high"
     if not isinstance(asked, dict):
-        return None
+        return known
+    if asked.get("type") == "disabled":
+        return "none"
     budget = asked.get("budget_tokens")
     if asked.get("type") == "enabled" and isinstance(budget, int):
         return "low" if budget <= _BUDGETS["low"] else "medium" if budget <= _BUDGETS["medium"] else "high"
-    effort = config.get("effort") if isinstance(config, dict) else None
-    if asked.get("type") == "adaptive" and isinstance(effort, str):
-        return effort if effort in {"low", "medium"} else "high"
-    return None
+    return known if asked.get("type") == "adaptive" else None
 
 
 def _schema(wire: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -184,7 +192,7 @@ def _choice(params: Mapping[str, Any]) -> dict[str, Any] | None:
     return choice
 
 
-def _stop(stop: Any) -> list[str]:
+def stop_sequences(stop: Any) -> list[str]:
     """Stop sequences. Anthropic refuses those that are only white space."""
     given = [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else []
     return [one for one in given if isinstance(one, str) and one.strip()]
@@ -194,7 +202,7 @@ def _json_schema(format_: Any) -> dict[str, Any] | None:
     """The schema of a `response_format`. `json_object` has none; OpenAI requires that the prompt asks for JSON too."""
     match format_:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return schema
+            return closed(schema)
         case _:
             return None
 

@@ -131,7 +131,8 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
                 name=need_string(value, "name", path),
                 description=get_string(value, "description", path),
                 parameters=get_object(value, "input_schema", path),
-            )  # without `strict`: OpenAI's is stricter, and would refuse most schemas
+                strict=get_boolean(value, "strict", path) or None,
+            )
         )
     return tuple(tools)
 
@@ -281,6 +282,8 @@ def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
                 parts.append(_image(need_object(block, "source", path), f"{path}.source"))
             case "document":
                 parts += _document(block, path)
+            case "tool_reference":  # a tool that a search of the client found
+                parts.append(Text(f"[tool: {need_string(block, 'tool_name', path)}]"))
             case "search_result":
                 parts.append(Text(_search_result(block, path)))
             case other:
@@ -312,6 +315,11 @@ def _image(source: dict[str, Any], path: str) -> Part:
 
 def _document(block: dict[str, Any], path: str) -> list[Part]:
     """A document: plain text becomes text, which every model reads; anything else becomes a file."""
+    context = get_string(block, "context", path)
+    return [*([Text(context)] if context else ()), *_document_body(block, path)]
+
+
+def _document_body(block: dict[str, Any], path: str) -> list[Part]:
     name = get_string(block, "title", path)
     source, path = need_object(block, "source", path), f"{path}.source"
     match need_string(source, "type", path):

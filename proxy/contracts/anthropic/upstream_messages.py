@@ -24,9 +24,14 @@ def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, An
     turns: list[tuple[str, list[_BlockObject]]] = []
     for message in messages:
         if message.role in {"system", "developer"}:
-            system.append(message.text)
-            continue
-        role, blocks = ("assistant", _answer(message)) if message.role == "assistant" else ("user", _input(message))
+            if not turns:
+                system.append(message.text)
+                continue
+            role, blocks = "system", _blocks(message.parts)
+        elif message.role == "assistant":
+            role, blocks = "assistant", _answer(message)
+        else:
+            role, blocks = "user", _input(message)
         if not blocks:
             continue
         if turns and turns[-1][0] == role:

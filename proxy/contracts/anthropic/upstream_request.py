@@ -23,9 +23,17 @@ from proxy.contracts.anthropic.params import (
 )
 from proxy.contracts.anthropic.upstream_messages import encode_messages
 from proxy.request import ChatRequest, Message, Tool
+from proxy.wire.conversation import fitted
 from proxy.wire.forwarding import without_destinations
+from proxy.wire.vocabulary import WORD, IdForm
 
 USER_ID_LENGTH = 256
+
+CALL_IDS = IdForm(WORD, 1, 64)
+"""The ids of calls: "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"."""
+
+_IDS_OF = {"tool_use": "id", "tool_result": "tool_use_id"}
+_IDS = tuple(_IDS_OF.values())
 
 _ABSENT = object()
 
@@ -53,7 +61,9 @@ def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens
 def _from_wire(request: ChatRequest, wire: Mapping[str, Any], model: str, max_tokens: int) -> dict[str, Any]:
     """The client's own body without fields that choose a destination, and with the settings that the route changed."""
     body = without_destinations(wire)
-    body["messages"] = _without_unsigned_thinking(wire["messages"])
+    body["messages"] = messages = with_fitting_ids(_without_unsigned_thinking(wire["messages"]))
+    if messages != wire["messages"] and _thinks_without_thoughts(body):
+        del body["thinking"]  # a turn with calls needs its thinking, and another upstream's was left out
     own = decode_params(wire)
     changed = {name: value for name, value in request.params.items() if own.get(name, _ABSENT) != value}
     if changed:
@@ -128,14 +138,51 @@ def _without_unsigned_thinking(messages: list[dict[str, Any]]) -> list[dict[str,
     return kept
 
 
+def _thinks_without_thoughts(body: Mapping[str, Any]) -> bool:
+    """Whether thinking is asked for with a budget, and the turn that goes on has a call without its thinking."""
+    asked = body.get("thinking")
+    if not isinstance(asked, dict) or asked.get("type") != "enabled":
+        return False
+    for message in reversed(body["messages"]):
+        content = message.get("content")
+        kinds = [block.get("type") for block in content] if isinstance(content, list) else []
+        if message.get("role") == "assistant":
+            return "tool_use" in kinds and not {"thinking", "redacted_thinking"}.intersection(kinds)
+        if "tool_result" not in kinds:
+            return False
+    return False
+
+
+def with_fitting_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The client's own messages with ids that Anthropic takes: those of other upstreams have `.` and `:`."""
+    blocks = [block for message in messages if isinstance(message.get("content"), list) for block in message["content"]]
+    ids = {block[name] for block in blocks for name in _IDS if isinstance(block.get(name), str)}
+    fitting = fitted(sorted(ids), CALL_IDS)
+    if not fitting:
+        return messages
+    return [
+        message | {"content": [_with_ids(block, fitting) for block in message["content"]]}
+        if isinstance(message.get("content"), list)
+        else message
+        for message in messages
+    ]
+
+
+def _with_ids(block: dict[str, Any], fitting: Mapping[str, str]) -> dict[str, Any]:
+    kind = _IDS_OF.get(str(block.get("type")))
+    return block | {kind: fitting[block[kind]]} if kind and block.get(kind) in fitting else block
+
+
 def _is_unsigned(block: Mapping[str, Any]) -> bool:
     return block.get("type") == "thinking" and not block.get("signature")
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
     schema = {"type": "object", **(tool.parameters or {"properties": {}})}
-    described = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **described, "input_schema": schema}
+    optional: dict[str, Any] = {"description": tool.description} if tool.description else {}
+    if tool.strict:
+        optional["strict"] = True
+    return {"name": tool.name, **optional, "input_schema": schema}
 
 
 def _user_id(user: str) -> str:

@@ -51,6 +51,8 @@ class ReasoningReturn(msgspec.Struct, frozen=True):
         return {self.form: text}
 
 
+_DOCUMENT = {"text/plain": "document.txt", "text/markdown": "document.md", "text/csv": "document.csv"}
+
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
 
@@ -230,7 +232,8 @@ def _file(file: File) -> dict[str, Any]:
         return fields | {"file_id": file.id}
     if file.data is not None:
         data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
-        return fields | {"file_data": data}
+        # OpenAI refuses a file without a name, and tells by its ending what is in it.
+        return {"filename": _DOCUMENT.get(file.media_type or "", "document.pdf"), **fields, "file_data": data}
     raise Unsupported("this target takes files as data or by id, not by address")
 
 

@@ -41,7 +41,6 @@ _RECORDS = frozenset(
         "web_search_call",
         "file_search_call",
         "code_interpreter_call",
-        "image_generation_call",
         "mcp_list_tools",
         "mcp_call",
         # Read by `read_tools`.
@@ -183,6 +182,9 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
             output = item.get("output")
             text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
             conversation.add_result(_call_id(item, path), (Text(text),))
+        case "image_generation_call":
+            if picture := get_string(item, "result", path):  # an assistant cannot show an image in other contracts
+                conversation.add("user", (Image(f"data:image/png;base64,{picture}"),))
         case "item_reference":
             raise BadRequest(
                 f"{path}: it refers to an item by its id, and this server keeps no items; send the item itself, as "

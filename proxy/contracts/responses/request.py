@@ -24,7 +24,8 @@ from proxy.wire.json_body import (
 
 DIALECT = "openai-responses"
 
-_UNCHANGED = ("temperature", "top_p", "service_tier")
+_UNCHANGED = ("temperature", "top_p", "service_tier", "prompt_cache_key")
+_HINTS = frozenset({"prompt_cache_key"})
 _KEPT_ELSEWHERE = {
     "previous_response_id": (
         "previous_response_not_found",  # after it the official agents SDK, among others, sends everything again
@@ -54,6 +55,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         messages=_messages(wire),
         model=get_string(wire, "model"),
         params=_params(wire, choice if functions else None, tools=bool(functions)),
+        hints=_HINTS,
         tools=functions,
         hosted_tools=tools.omissions,
         stream=get_boolean(wire, "stream") is True,

@@ -155,57 +155,23 @@ def test_a_result_may_have_parts():
     assert said[1].parts == (Text("a"), Image("https://a.test/x"))
 
 
-def test_calls_kept_each_in_a_message_of_its_own_are_brought_together():
-    """Else the first would have no result right after it, which upstreams refuse."""
-    said = messages(
-        HI,
-        {"id": "a", "role": "assistant", "toolCalls": [call("1")]},
-        {"id": "b", "role": "assistant", "content": "Two", "toolCalls": [call("2")]},
-        result("1"),
-        result("2"),
-        {"id": "c", "role": "assistant", "content": "Done."},
-    )
-    assert [message.role for message in said] == ["user", "assistant", "tool", "tool", "assistant"]
-    assert [one.id for one in said[1].tool_calls] == ["1", "2"]
-    assert said[1].text == "Two"
-
-
-def test_results_stand_right_after_their_calls():
-    said = messages(
-        HI,
-        {"id": "a", "role": "assistant", "toolCalls": [call("1"), call("2")]},
-        {"id": "u2", "role": "user", "content": "Well?"},
-        result("2", "two"),
-        result("1", "one"),
-        result("9", "nobody asked"),
-    )
-    assert [(message.role, message.text) for message in said] == [
-        ("user", "hi"),
-        ("assistant", ""),
-        ("tool", "one"),
-        ("tool", "two"),
-        ("user", "Well?"),
-        ("tool", "nobody asked"),
-    ]
-
-
 def test_a_text_without_any_is_no_part():
     """As an answer leaves that was stopped at once; some upstreams refuse such a part."""
     said = messages({**HI, "content": ""}, {**HI, "content": [{"type": "text", "text": ""}]})
     assert said == [Message("user"), Message("user")]
 
 
-def test_a_call_without_a_result_is_left_out():
+def test_R1_messages_are_read_as_they_stand():
+    """Calls and results are paired when the request is translated, by one rule for all contracts."""
     said = messages(
         HI,
         {"id": "a", "role": "assistant", "content": "Hm", "toolCalls": [call("1"), call("2")]},
         result("2"),
-        {"id": "b", "role": "assistant", "toolCalls": [call("3")]},
-        {"id": "c", "role": "assistant", "content": ""},
+        {"id": "b", "role": "assistant", "content": ""},
         HI,
     )
     assert [message.role for message in said] == ["user", "assistant", "tool", "user"]
-    assert [one.id for one in said[1].tool_calls] == ["2"]
+    assert [one.id for one in said[1].tool_calls] == ["1", "2"]
 
 
 def test_reasoning_comes_back_with_its_seal():

@@ -243,7 +243,6 @@ def test_a_tool_that_did_not_work_says_so(part, text):
 @pytest.mark.parametrize(
     "part",
     [
-        tool("input-streaming"),
         tool("input-available"),
         tool("approval-requested", approval={"id": "1"}),
         tool("approval-responded", approval={"id": "1", "approved": True}),
@@ -252,11 +251,15 @@ def test_a_tool_that_did_not_work_says_so(part, text):
         tool(None),
     ],
 )
-def test_a_call_without_an_outcome_is_left_out(part):
-    """Upstreams refuse a conversation in which a call has no result."""
-    assert messages(HI, assistant(part)) == [Message("user", (Text("hi"),))]
+def test_R6_a_call_without_an_outcome_is_read_without_a_result(part):
+    """It gets one that says "interrupted" when the request is translated."""
     said = messages(HI, assistant({"type": "text", "text": "a"}, part))
-    assert said[1] == Message("assistant", (Text("a"),))
+    assert [message.role for message in said] == ["user", "assistant"]
+    assert [call.id for call in said[1].tool_calls] == [part["toolCallId"]]
+
+
+def test_a_call_that_was_still_being_written_is_left_out():
+    assert messages(HI, assistant(tool("input-streaming"))) == [Message("user", (Text("hi"),))]
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ def test_everything_about_who_and_how():
         ({"temperature": None}, {}),
         ({"stop_sequences": ["a", "b"]}, {"stop": ["a", "b"]}),
         ({"stop_sequences": []}, {}),
-        ({"thinking": {"type": "disabled"}}, {}),
+        ({"thinking": {"type": "disabled"}}, {"reasoning_effort": "none"}),
         ({"thinking": {"type": "adaptive"}}, {}),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"reasoning_effort": "low"}),
         ({"thinking": {"type": "enabled", "budget_tokens": 8192}}, {"reasoning_effort": "medium"}),
         ({"thinking": {"type": "enabled", "budget_tokens": 31999}}, {"reasoning_effort": "high"}),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, {"reasoning_effort": "low"}),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, {"reasoning_effort": "high"}),
-        ({"output_config": {"effort": "low"}}, {}),
+        ({"output_config": {"effort": "low"}}, {"reasoning_effort": "low"}),
         ({"thinking": "yes", "output_config": 7}, {}),
         ({"service_tier": "auto", "cache_control": {"type": "ephemeral"}}, {}),
     ],
@@ -121,7 +121,7 @@ def test_tools_that_the_client_defines_are_read_and_others_left_alone():
             {"type": "web_search_20250305", "name": "web_search", "max_uses": 1},
         ]
     )
-    assert request.tools == (Tool("f", "d", {"type": "object"}), Tool("g", None, {}))
+    assert request.tools == (Tool("f", "d", {"type": "object"}, strict=True), Tool("g", None, {}))
     assert len(request.wire["tools"]) == 4
 
 

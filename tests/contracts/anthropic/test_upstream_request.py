@@ -16,6 +16,9 @@ HI = (Message("user", (Text("hi"),)),)
 TOOL = Tool("f", "d", {"type": "object", "properties": {"a": {"type": "string"}}})
 
 
+CLOSED = {"type": "object", "additionalProperties": False}
+
+
 def request(*messages, params=None, **fields):
     return ChatRequest(
         id="r1", contract="openai", dialect="openai-chat", messages=messages or HI, params=params or {}, **fields
@@ -54,7 +57,7 @@ def test_the_same_request_gives_the_same_bytes():
     assert len({encode_request(asked, model="m", version=OLD, max_tokens=1) for _ in range(5)}) == 1
 
 
-def test_system_and_developer_messages_are_one_prompt_and_turns_alternate():
+def test_system_text_stays_where_it_is_and_turns_alternate():
     body = encode(
         request(
             Message("system", (Text("s"),)),
@@ -66,9 +69,11 @@ def test_system_and_developer_messages_are_one_prompt_and_turns_alternate():
             Message("user", (Text("c"),)),
         )
     )
-    assert body["system"] == "s\n\nd"
+    assert body["system"] == "s"
     assert body["messages"] == [
-        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "user", "content": "a"},
+        {"role": "system", "content": "d"},
+        {"role": "user", "content": "b"},
         {"role": "assistant", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]},
         {"role": "user", "content": "c"},
     ]
@@ -218,7 +223,7 @@ def test_tools_always_have_a_schema_and_users_an_id_of_bearable_length():
         ({"stop": "\n"}, {}),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}},
-            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+            {"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}},
         ),
         ({"response_format": {"type": "json_object"}}, {}),
         ({"n": 1, "logprobs": False}, {}),
@@ -336,7 +341,7 @@ def test_a_model_does_not_think_where_that_would_be_refused():
 def test_a_schema_and_an_effort_share_their_place():
     schema = {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}}
     assert written({**schema, "reasoning_effort": "low"}, "claude-sonnet-5")["output_config"] == {
-        "format": {"type": "json_schema", "schema": {"type": "object"}},
+        "format": {"type": "json_schema", "schema": CLOSED},
         "effort": "low",
     }
 
@@ -444,7 +449,7 @@ def test_a_route_changes_what_it_sets_and_nothing_else():
     schema = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
     assert routed(asked, response_format=schema)["output_config"] == {
         "effort": "low",
-        "format": {"type": "json_schema", "schema": {"type": "object"}},
+        "format": {"type": "json_schema", "schema": CLOSED},
     }
 
 

@@ -217,7 +217,7 @@ def test_every_kind_of_message_is_written_and_read_back():
                 Audio("UklG", "wav"),
                 File(data="JVBE", name="a.pdf", media_type="application/pdf"),
                 File(id="file-1"),
-                File(data="JVBE"),
+                File(data="JVBE", name="document.pdf"),
             ),
         ),
         Message("assistant", tool_calls=(ToolCall("c1", "f", '{"a":1}'),)),

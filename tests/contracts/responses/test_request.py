@@ -89,7 +89,7 @@ SCHEMA = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "str
             {"store": True, "include": ["x"], "prompt_cache_key": "k", "client_metadata": {"a": "b"}, "truncation": "auto",
              "stream_options": {"include_obfuscation": False}, "background": False, "previous_response_id": None,
              "max_tool_calls": 3, "top_logprobs": 2},
-            {},
+            {"prompt_cache_key": "k"},
         ),
     ],
 )  # fmt: skip
