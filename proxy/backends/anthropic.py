@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
+import msgspec
 from pydantic import AfterValidator, Field, model_validator
 
 from proxy.backends import vocabularies
@@ -22,6 +23,7 @@ from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
+from proxy.transport import Request
 from proxy.wire.vocabulary import Vocabulary
 
 BASE_URL = "https://api.anthropic.com"
@@ -77,7 +79,12 @@ class AnthropicBackend(HttpBackend):
     dialect = DIALECT
 
     def __init__(self, name: str, settings: AnthropicSettings, resources: Resources) -> None:
-        super().__init__(name, resources, forward_headers=settings.forward_headers)
+        super().__init__(
+            name,
+            resources,
+            forward_headers=settings.forward_headers,
+            discover_every_s=settings.discover_every_s,
+        )
         self._version = settings.version
         self._max_tokens = settings.max_tokens
         self._betas = revealed(settings.headers).get("anthropic-beta", "")
@@ -92,6 +99,11 @@ class AnthropicBackend(HttpBackend):
         if joined := ",".join(beta for beta in betas if beta):
             named["anthropic-beta"] = joined
         return {**super()._forwarded(request), **named}
+
+    def _list_request(self) -> Request | None:
+        asked = super()._list_request()
+        version = {"anthropic-version": self._version or VERSION}
+        return asked and msgspec.structs.replace(asked, more=version)
 
     def _version_for(self, request: ChatRequest) -> str:
         asked = request.headers.get("anthropic-version", "") if request.dialect == DIALECT else ""
@@ -127,7 +139,8 @@ def _identity(settings: AnthropicSettings) -> Identity:
         secrets.append(key)
     headers |= {name: value for name, value in extra.items() if name != "anthropic-beta"}
     query = "?" + urlencode(parameters) if parameters else ""
-    return Identity(f"{settings.base_url}/v1/messages{query}", headers, tuple(secrets))
+    models_url = f"{settings.base_url}/v1/models" + (f"{query}&limit=1000" if query else "?limit=1000")
+    return Identity(f"{settings.base_url}/v1/messages{query}", headers, tuple(secrets), models_url)
 
 
 class AnthropicKind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from pydantic import Field
 
@@ -77,6 +77,10 @@ class EchoBackend:
         reason: FinishReason = "stop" if said == heard else "length"
         events.append(Finish(reason, Usage(input_tokens=heard, output_tokens=said, estimated=True)))
         yield Batch(events)
+
+    def models(self) -> Sequence[str]:
+        """Its own name: it answers to any."""
+        return ("echo",)
 
     async def aclose(self) -> None:
         """See `Backend.aclose`. There is nothing to close."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from time import time
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from proxy.backends.base import Relay, Resources
+from proxy.backends.discovery import ModelList
 from proxy.backends.redact import cleaner
 from proxy.backends.streaming import (
     Decoder,
@@ -70,6 +71,7 @@ class Identity(msgspec.Struct, frozen=True):
     url: str
     headers: Mapping[str, str]
     secrets: tuple[str, ...] = ()
+    models_url: str = ""  # where the upstream lists its models; "": nowhere
 
     def __repr__(self) -> str:
         return f"Identity({self.url.partition('?')[0]})"  # the rest is secret
@@ -90,8 +92,16 @@ class HttpBackend(ABC):
 
     dialect: ClassVar[str]
 
-    def __init__(self, name: str, resources: Resources, *, forward_headers: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        resources: Resources,
+        *,
+        forward_headers: Collection[str] = (),
+        discover_every_s: float = 0.0,
+    ) -> None:
         self.name = name
+        self._list = ModelList(name, resources.transport, self._list_request, every_s=discover_every_s)
         self._resources = resources
         self._forward = frozenset(name.lower() for name in forward_headers)
         self.identify(Identity("", {}))
@@ -110,8 +120,17 @@ class HttpBackend(ABC):
     async def open(self) -> None:  # noqa: B027 - most have nothing to prepare
         """See `Backend.open`."""
 
-    async def aclose(self) -> None:  # noqa: B027
+    async def aclose(self) -> None:
         """See `Backend.aclose`. The connections are the transport's."""
+        await self._list.aclose()
+
+    def models(self) -> Sequence[str]:
+        """The models that the upstream listed last, at once; a list that is old is asked for again in the background."""
+        return [model.id for model in self._list.models()]
+
+    def _list_request(self) -> Request | None:
+        url = self._identity.models_url
+        return Request(method="GET", url=url, headers=self._unstreamed) if url else None
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

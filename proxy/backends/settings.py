@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
 from proxy.contracts.openai.upstream_request import ReasoningReturn
@@ -93,6 +93,19 @@ HeaderText = Annotated[str, AfterValidator(_word)]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 
+class DiscoverySettings(BaseModel):
+    """How often an upstream is asked which models it has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    every_s: float = Field(
+        default=300.0,
+        ge=10,
+        allow_inf_nan=False,
+        description="How old the list may be when somebody asks for it, in seconds, before it is fetched again.",
+    )
+
+
 class HttpSettings(BackendSettings):
     """What every backend that speaks a wire dialect over HTTP may say."""
 
@@ -108,6 +121,15 @@ class HttpSettings(BackendSettings):
         default_factory=list,
         description="Client headers to pass on, by name. No others are; never those with a client's key or cookies.",
     )
+    discover: DiscoverySettings | Literal["off"] = Field(
+        default_factory=DiscoverySettings,
+        description='Ask the upstream in the background which models it has, for lists of models; or `"off"`.',
+    )
+
+    @property
+    def discover_every_s(self) -> float:
+        """How old a list of models may get, in seconds; 0: none is asked for."""
+        return 0.0 if self.discover == "off" else self.discover.every_s
 
 
 class OpenAIChatSettings(HttpSettings):

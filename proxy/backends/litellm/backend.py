@@ -9,7 +9,7 @@ and then they are complete only when the provider says so (see `chunks`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -88,6 +88,10 @@ class LiteLLMBackend:
             if wrapper is not None:
                 with suppress(Exception):
                     await wrapper.aclose()
+
+    def models(self) -> Sequence[str]:
+        """The models that clients may name, which the config lists."""
+        return self._settings.models
 
     async def aclose(self) -> None:
         """See `Backend.aclose`."""

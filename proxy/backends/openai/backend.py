@@ -98,6 +98,7 @@ class OpenAIBackend(OpenAIChatBackend):
             max_tokens_name=settings.max_tokens_name,
             reasoning=reasoning_return(settings),
             forward_headers=settings.forward_headers,
+            discover_every_s=settings.discover_every_s,
         )
         self._settings = settings
 
@@ -173,11 +174,19 @@ def _identity(client: AsyncOpenAI, settings: OpenAISettings) -> Identity:
     path = "chat/completions"
     if settings.azure is not None and settings.azure.deployment is None:
         path = "deployments/{model}/" + path
-    url = f"{str(client.base_url).rstrip('/')}/{path}"
+    base = str(client.base_url).rstrip("/")
+    query = ""
     if client.default_query:
-        url += "?" + urlencode({name: str(value) for name, value in client.default_query.items()})
+        query = "?" + urlencode({name: str(value) for name, value in client.default_query.items()})
+    # Azure lists base models, which are not the deployments that answer.
+    models_url = f"{base}/models{query}" if settings.azure is None else ""
     secrets = [value.rpartition(" ")[2] for value in authorization.values()]
-    return Identity(url, headers, (*secrets, *extra.values(), *revealed_query(settings.query).values()))
+    return Identity(
+        f"{base}/{path}{query}",
+        headers,
+        (*secrets, *extra.values(), *revealed_query(settings.query).values()),
+        models_url=models_url,
+    )
 
 
 def _authorization(client: AsyncOpenAI, settings: OpenAISettings) -> dict[str, str]:

@@ -144,6 +144,7 @@ class CompatibleBackend(OpenAIChatBackend):
             max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
             reasoning=reasoning_return(settings, RETURNED.get(settings.preset or "")),
             forward_headers=settings.forward_headers,
+            discover_every_s=settings.discover_every_s,
         )
         self._takes = preset.takes
         self._words = vocabularies.PRESETS.get(settings.preset or "", vocabularies.COMMON)
@@ -166,7 +167,9 @@ def _identity(settings: CompatibleSettings, base_url: str) -> Identity:
         secrets.append(key)
     headers |= revealed(settings.headers)
     query = "?" + urlencode(parameters) if parameters else ""
-    return Identity(f"{base_url}/chat/completions{query}", headers, tuple(secrets))
+    return Identity(
+        f"{base_url}/chat/completions{query}", headers, tuple(secrets), models_url=f"{base_url}/models{query}"
+    )
 
 
 class CompatibleKind:

@@ -28,8 +28,9 @@ class OpenAIChatBackend(HttpBackend):
         max_tokens_name: str | None = None,
         reasoning: ReasoningReturn | None = None,
         forward_headers: Collection[str] = (),
+        discover_every_s: float = 0.0,
     ) -> None:
-        super().__init__(name, resources, forward_headers=forward_headers)
+        super().__init__(name, resources, forward_headers=forward_headers, discover_every_s=discover_every_s)
         self._include_usage = include_usage
         self._max_tokens_name = max_tokens_name
         self._reasoning = reasoning

@@ -1,0 +1,117 @@
+"""The models that an upstream itself lists, asked for in the background (N1).
+
+Nobody waits for a list: `ids` returns the last good one at once, and starts to ask again when that is old. A list that
+cannot be had is no error; the last good one stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from proxy.errors import ProxyError, UpstreamMalformed
+from proxy.transport import Request, Transport
+
+WITHIN_S = 10.0
+AGAIN_S = 15.0  # after a failure
+MOST_BYTES = 8 * 1024 * 1024
+MOST_MODELS = 2000
+LONGEST_ID = 256
+
+log = structlog.get_logger("proxy.backends")
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model as its upstream lists it. `context` is the most tokens of a conversation; 0: the upstream does not say."""
+
+    id: str
+    context: int = 0
+
+
+class ModelList:
+    """The last good list of one upstream. `every_s` 0 turns the asking off."""
+
+    def __init__(
+        self, name: str, transport: Transport, request: Callable[[], Request | None], *, every_s: float
+    ) -> None:
+        """`request`: what to ask; `None` if this upstream has no list."""
+        self._name = name
+        self._transport = transport
+        self._request = request
+        self._every_s = every_s
+        self._models: tuple[Model, ...] = ()
+        self._due = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+
+    def models(self) -> Sequence[Model]:
+        """The last good list, at once. Asks for a new one in the background when that is older than `every_s`."""
+        if self._every_s and self._asking is None and asyncio.get_running_loop().time() >= self._due:
+            self._asking = asyncio.create_task(self._ask(), name=f"models of {self._name}")
+        return self._models
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        self._every_s = 0
+        if (task := self._asking) is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _ask(self) -> None:
+        again_s = self._every_s
+        try:
+            if (request := self._request()) is not None:
+                async with asyncio.timeout(WITHIN_S):
+                    self._models = await self._fetched(request)
+        except (ProxyError, TimeoutError) as error:
+            again_s = min(AGAIN_S, self._every_s)
+            why = error.code if isinstance(error, ProxyError) else "timeout"
+            log.info("models_not_listed", backend=self._name, error=why)
+        finally:
+            self._due = asyncio.get_running_loop().time() + again_s
+            self._asking = None
+
+    async def _fetched(self, request: Request) -> tuple[Model, ...]:
+        response = await self._transport.open(request)
+        try:
+            if response.status != 200:
+                raise UpstreamMalformed(f"the upstream answered its list of models with status {response.status}")
+            return read_models(await response.read_all(MOST_BYTES))
+        finally:
+            response.close()
+
+
+def read_models(body: bytes) -> tuple[Model, ...]:
+    """The models in a list of OpenAI's (`data`), Anthropic's (`data`) or Ollama's (`models`) form.
+
+    Raises `UpstreamMalformed` for anything else. Entries without an id are skipped.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        value = None
+    rows = value if isinstance(value, list) else None
+    if isinstance(value, dict):
+        rows = next((value[name] for name in ("data", "models") if isinstance(value.get(name), list)), None)
+    if rows is None:
+        raise UpstreamMalformed("the upstream's list of models is not one")
+    found = {model.id: model for row in rows[:MOST_MODELS] if (model := _model(row)) is not None}
+    return tuple(found.values())
+
+
+def _model(row: Any) -> Model | None:
+    if isinstance(row, str):
+        row = {"id": row}
+    if not isinstance(row, dict):
+        return None
+    id_ = next((row[name] for name in ("id", "model", "name") if isinstance(row.get(name), str) and row[name]), "")
+    if not id_ or len(id_) > LONGEST_ID or not id_.isprintable():
+        return None
+    # OpenRouter, vLLM, Mistral and Groq, in this order.
+    sizes = (row.get(name) for name in ("context_length", "max_model_len", "max_context_length", "context_window"))
+    return Model(id_, next((size for size in sizes if type(size) is int and size > 0), 0))
