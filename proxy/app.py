@@ -36,6 +36,7 @@ from proxy.transport.http1 import HttpTransport
 log = structlog.get_logger("proxy.app")
 
 READ_AHEAD = 64 * 1024
+ASK_FOR_MODELS_AFTER_S = 2.0  # the first requests after a start or a reload go first
 """Bytes of an answer that may wait for a slow client before reading from its upstream pauses. One read of a socket
 brings up to 256 KiB, so more than this can be waiting."""
 
@@ -181,6 +182,7 @@ class App:
             models={target.model for route in settings.routes for target in route.to},
             keys=[key.name for key in live_keys(settings.auth)],
         )
+        asyncio.get_running_loop().call_later(ASK_FOR_MODELS_AFTER_S, snapshot.ask_for_models)
 
     def _close_later(self, snapshot: ConfigSnapshot) -> None:
         """Close a snapshot that is no longer in force as soon as no request uses it."""

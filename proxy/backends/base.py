@@ -78,12 +78,6 @@ class Backend(Protocol):
     async def aclose(self) -> None: ...
 
 
-def models_of(backend: Backend) -> Sequence[str]:
-    """The models that a backend says it has, at once (N1). A backend may have a method `models` for it, which never waits."""
-    listed: Callable[[], Sequence[str]] | None = getattr(backend, "models", None)
-    return listed() if listed is not None else ()
-
-
 class KindNotInstalled(ConfigError):
     """A kind that is registered, but whose packages are not installed. An optional backend of it is off."""
 

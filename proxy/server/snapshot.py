@@ -65,6 +65,13 @@ class ConfigSnapshot:
         found = self.backends[backend]
         return found.models() if isinstance(found, ListsModels) else ()
 
+    def ask_for_models(self) -> None:
+        """Have the backends that answer to any model ask their upstreams for their lists, in the background (N1)."""
+        for route in self.config.settings.routes:
+            for target in route.to:
+                if not target.model and target.backend in self.backends:
+                    self.listed_models(target.backend)
+
     def enter(self) -> None:
         """A request begins with this snapshot."""
         self._requests += 1

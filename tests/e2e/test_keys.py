@@ -31,7 +31,7 @@ def config(upstream_url: str, *, server: str = "{}", narrow: str = 'models: ["fa
             - {{name: ada, sha256: "{digest(KEY)}"}}
             - {{name: bob, sha256: "{digest(NARROW)}", {narrow}}}
         backends:
-          far: {{kind: openai-compatible, base_url: "{upstream_url}"}}
+          far: {{kind: openai-compatible, base_url: "{upstream_url}", discover: "off"}}
           other: {{kind: openai-compatible, base_url: "{upstream_url}"}}
         frontends:
           own: {{path: [/own, /own/stream], response: {{token: $text}}, errors: {{status: {{"*": 200}}}}}}

@@ -61,7 +61,7 @@ FAULTS: dict[str, list[Steps]] = {
 
 
 def config(upstream: ScriptedUpstream, closed_port: int) -> str:
-    common = f'kind: openai-compatible, api_key: "{UPSTREAM_KEY}", headers: {{x-secret: "{HEADER}"}}, query: {{sig: "{QUERY}"}}'
+    common = f'kind: openai-compatible, api_key: "{UPSTREAM_KEY}", headers: {{x-secret: "{HEADER}"}}, query: {{sig: "{QUERY}"}}, discover: "off"'
     return f"""
         server: {{breaker: {{failures: 0}}, log: {{level: debug, format: json}}}}
         auth: {{keys: [{{name: web, key: "{CLIENT_KEY}"}}]}}

@@ -1,0 +1,40 @@
+"""Lists of models, as clients see them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy import app
+from tests.support.app import Opener
+from tests.support.clients import RawClient
+from tests.support.upstream import ScriptedUpstream, json_reply
+
+
+async def listed(port: int) -> bytes:
+    async with await RawClient.connect(port) as client:
+        await client.get("/v1/models", {})
+        await client.read_head()
+        return await client.read_body()
+
+
+async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unasked(
+    open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "ASK_FOR_MODELS_AFTER_S", 0.0)
+    upstream.play(*json_reply(200, {"data": [{"id": "llama3"}, {"id": "qwen"}]}))
+    house = await open_house(f"""
+        backends:
+          far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
+          fixed: {{kind: openai-compatible, base_url: "{upstream.url}"}}
+        routes:
+          - {{name: fast, match: {{model: fast}}, to: fixed/m}}
+          - {{name: default, to: far}}
+    """)
+    async with asyncio.timeout(10):
+        while b"qwen" not in (body := await listed(house.port)):
+            await asyncio.sleep(0.01)
+    assert b"llama3" in body
+    assert b"fast" in body
+    assert [seen.path for seen in upstream.requests] == ["/v1/models"]
