@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
-from aiohttp import web
 from pydantic import BaseModel
 
 from proxy.backends.base import Resources, kind
@@ -22,8 +20,6 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.keys import live_keys
 from proxy.policy.peers import FailedLogins
-from proxy.server.handler import Handler
-from proxy.server.listener import HANDLER
 from proxy.server.operator_pages import Operation, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry.base import RecordSink
@@ -210,41 +206,3 @@ class App:
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
         await self.transport.aclose()
-
-
-APP = web.AppKey("app", App)
-
-
-async def _continue_later(request: web.Request) -> None:
-    """`Expect: 100-continue` is answered only when the body is wanted (C08): see `proxy.server.body`."""
-
-
-def create_app(path: str | os.PathLike[str], *, app: App | None = None) -> web.Application:
-    """An application that serves the config file `path`, for `aiohttp.web` or a test client.
-
-    `chat-proxy serve` adds what an application cannot have: limits on connections, signals, and a drain.
-    """
-
-    @web.middleware
-    async def everything(request: web.Request, handler: object) -> web.StreamResponse:  # noqa: ARG001
-        """Takes targets too that match no route of aiohttp's, such as `OPTIONS *`, which aiohttp answers with 404."""
-        return await answer(request)
-
-    served = web.Application(client_max_size=0, middlewares=[everything])
-
-    async def lifetime(served: web.Application) -> AsyncIterator[None]:
-        running = app or App(os.fspath(path))
-        if app is None:
-            await running.start()
-        served[APP] = running
-        served[HANDLER] = Handler(running)
-        yield
-        await running.aclose()
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response: web.StreamResponse = await served[HANDLER](request)
-        return response
-
-    served.cleanup_ctx.append(lifetime)
-    served.router.add_route("*", "/{path:.*}", answer, expect_handler=_continue_later)
-    return served

@@ -10,16 +10,18 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 
-from proxy.app import App, create_app
+from proxy.app import App
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
 from proxy.errors import Draining, PortTaken
-from proxy.server.listener import Listening, Runner
+from proxy.server.accepting import Acceptor
+from proxy.server.handler import Handler
+from proxy.server.listener import Server
 from proxy.server.sockets import bind
 from proxy.telemetry import log as logs
 
@@ -54,6 +56,7 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000, 20, 20)
 
 
@@ -84,32 +87,32 @@ class Process:
     def _configure_log(self, settings: LogSettings) -> logs.Log:
         return logs.configure(settings.format, settings.level, redactor=self._app.redactor)
 
-    async def _serve(self, server: ServerSettings) -> None:
+    async def _serve(self, settings: ServerSettings) -> None:
         app = self._app
-        runner = Runner(create_app(app.path, app=app), limits=app.connection_limits)
-        await runner.setup()
+        server = Server(Handler(app), limits=app.connection_limits)
+        app.metrics.watch_waiting(server.waiting)
         try:
-            sites = await self._listen(runner, server)
-            if sites:
-                port = runner.addresses[0][1]
-                self._announce(banner(app, server.host, port, runner.limited_server.prefixes))
-                log.info("listening", host=server.host, port=port, generation=app.snapshot.number)
+            await self._listen(server, settings)
+            if server.acceptors:
+                port = server.acceptors[0].port
+                self._announce(banner(app, settings.host, server.acceptors))
+                log.info("listening", host=settings.host, port=port, generation=app.snapshot.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
-                await self._drain(runner, sites)
+                await self._drain(server)
         finally:
-            await runner.cleanup()
+            await server.aclose()
 
-    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[Listening]:
-        sites = []
-        for port, prefix, key in server.listen:
+    async def _listen(self, server: Server, settings: ServerSettings) -> None:
+        """Begin to accept connections. A worker waits for its parent's order first."""
+        for port, prefix, key in settings.listen:
             try:
-                sites += [await runner.listen(sock, prefix) for sock in bind(server.host, port)]
+                for sock in bind(settings.host, port):
+                    server.listen(sock, prefix)
             except OSError as error:
                 if not prefix:
                     raise
                 raise PortTaken(key, port, error, file=self._app.path) from None
-        return sites
 
     def _announce(self, served: str) -> None:
         print(served, flush=True)  # noqa: T201 - for the person who started it
@@ -148,23 +151,22 @@ class Process:
             self._stop_now.set()
         self._stop.set()
 
-    async def _drain(self, runner: Runner, sites: Sequence[Listening]) -> None:
+    async def _drain(self, server: Server) -> None:
         app = self._app
         drain_s = app.snapshot.config.settings.server.drain_s
         log.info("draining", active=len(app.active), drain_s=drain_s)
         app.draining = True
         deadline = asyncio.get_running_loop().time() + drain_s
         await self._unless_now(min(GRACE_S, drain_s))
-        for site in sites:
-            await site.stop()
+        server.stop_accepting()
         app.closed = True
         while app.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
-            runner.limited_server.close_idle()
+            server.close_idle()
             await self._unless_now(0.05)
         if app.active:
             log.warning("drain_deadline", cut=len(app.active))
             app.stop_all(Draining("The server is stopping and could not wait for this answer. Try again."))
-        await self._until_closed(runner)
+        await self._until_closed(server)
         log.info("stopped")
 
     async def _unless_now(self, seconds: float) -> None:
@@ -172,9 +174,8 @@ class Process:
             async with asyncio.timeout(seconds):
                 await self._stop_now.wait()
 
-    async def _until_closed(self, runner: Runner) -> None:
-        """Wait for the last answers to be on their way; who does not take them is cut by the runner."""
-        server = runner.limited_server
+    async def _until_closed(self, server: Server) -> None:
+        """Wait until the last answers are sent. Clients that do not take them are cut when the server closes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 while server.open_connections:
@@ -199,12 +200,12 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.wait([task])
 
 
-def banner(app: App, host: str, port: int, prefixes: Mapping[int, str] = {}) -> str:
+def banner(app: App, host: str, acceptors: Sequence[Acceptor]) -> str:
     """What is served, for the person who started it."""
     snapshot = app.snapshot
     shown = "[" + host + "]" if ":" in host else host
-    lines = [f"chat-proxy listening on http://{shown}:{port}  (config: {app.path})"]
-    lines += [f"and on http://{shown}:{own}, with {prefix} at the root" for own, prefix in prefixes.items()]
+    lines = [f"chat-proxy listening on http://{shown}:{acceptors[0].port}  (config: {app.path})"]
+    lines += [f"and on http://{shown}:{one.port}, with {one.prefix} at the root" for one in acceptors if one.prefix]
     lines += ["", "routes, first match wins:"]
     width = max(len(route.name) for route in snapshot.config.settings.routes)
     for route in snapshot.config.settings.routes:

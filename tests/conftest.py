@@ -1,6 +1,7 @@
 """Fixtures for all tests, and how long hypothesis may look."""
 
 import hypothesis
+import structlog
 
 from tests.support.app import open_house, serve
 from tests.support.fixtures import upstream
@@ -11,3 +12,8 @@ __all__ = ["open_house", "serve", "upstream"]
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=600)
 hypothesis.settings.load_profile("quick")
+
+# Drawing a traceback with all its variables, as structlog does where rich is installed, takes seconds on a busy machine.
+structlog.configure(
+    processors=[structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+)

@@ -24,7 +24,6 @@ USED = {
     RequestHandler: ("_keepalive_handle", "_messages", "_request_count", "_waiter"),
     StreamReader: ("_buffer",),
     StreamWriter: ("_eof",),
-    web.AppRunner: ("_make_server",),
 }
 
 LAST_CHUNK = b"0\r\n\r\n"

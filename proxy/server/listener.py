@@ -11,51 +11,45 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 from aiohttp import StreamReader, web
-from aiohttp.web_protocol import RequestHandler
 
 from proxy.config.models import LimitSettings
 from proxy.server import aiohttp_internals
+from proxy.server.accepting import Acceptor
 from proxy.server.aiohttp_internals import ObservedConnection
 from proxy.server.context import SERVER
 
 TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
 TOO_SLOW_BODY = b'{"error":{"message":"The request headers took too long.","type":"invalid_request_error","code":"request_timeout"}}'
 
-BACKLOG = 4096
-"""How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
-
 SEND_BUFFER = 256 * 1024
-"""Kernel send buffer of a client connection, in bytes. Left alone, Linux lets a client that reads nothing have
-about 4 MB of an answer before anybody notices (measured)."""
+"""Kernel send buffer of a client connection, in bytes. By default Linux takes about 4 MB of an answer for a client
+that reads nothing, before our own buffer begins to fill (measured)."""
+
+SHUTDOWN_S = 0.2
+"""How long answers that are still running may take to end when the server closes; a drain comes before."""
 
 
 class Connection(ObservedConnection):
     """One client connection."""
 
-    __slots__ = ("_body", "_head_timer", "_limits", "_peer", "_prefix", "_server")
+    __slots__ = ("_body", "_head_timer", "_limits", "_peer", "_server", "prefix")
 
-    def __init__(self, server: Server, *, limits: LimitSettings, **options: Any) -> None:
+    def __init__(self, server: Server, peer: str, prefix: str, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
+        self.prefix = prefix  # of the paths that are served at the root of this connection's port
         self._server = server
         self._limits = limits
+        self._peer: str | None = peer
         self._head_timer: asyncio.TimerHandle | None = None
         self._body: StreamReader | None = None  # of the request whose head came last
-        self._peer: str | None = None
-        self._prefix: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
-        address = transport.get_extra_info("peername")
-        peer = address[0] if isinstance(address, tuple) else ""
-        if not self._server.admit(peer, self._limits):
-            transport.abort()
-            return
-        self._peer = peer
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from it
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -109,14 +103,6 @@ class Connection(ObservedConnection):
         return response
 
     @property
-    def prefix(self) -> str:
-        """The prefix of the paths that are served at the root of this connection's port."""
-        if self._prefix is None:
-            address = self.transport.get_extra_info("sockname") if self._server.prefixes and self.transport else None
-            self._prefix = self._server.prefixes.get(address[1], "") if isinstance(address, tuple) else ""
-        return self._prefix
-
-    @property
     def reads_head(self) -> bool:
         """Whether the head of a request has begun to come."""
         return self._head_timer is not None
@@ -136,9 +122,9 @@ class Connection(ObservedConnection):
 
 
 class Server(web.Server):
-    """Makes a `Connection` of each accepted socket and counts them.
+    """Accepts connections on any number of sockets, counts them, and closes them in the end.
 
-    `limits` is asked for each new connection, so that a reload of the config is heeded.
+    `limits` is asked for each new connection, so that those of a new config are used at once.
     """
 
     def __init__(
@@ -146,34 +132,49 @@ class Server(web.Server):
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         *,
         limits: Callable[[], LimitSettings],
-        **options: Any,
     ) -> None:
+        aiohttp_internals.check()
         # A client that leaves cancels its handler, and with it the request to the upstream, at once (R4). Without
         # this aiohttp lets the handler run until its next write fails, and the upstream goes on generating.
-        super().__init__(handler, handler_cancellation=True, **options)
+        super().__init__(handler, handler_cancellation=True)
         self._limits = limits
         self._open: Counter[str] = Counter()
-        self.prefixes: dict[int, str] = {}
-        """By port, the prefix of the paths that are served at its root."""
+        self.acceptors: list[Acceptor] = []
 
-    def __call__(self) -> RequestHandler:
+    def listen(self, sock: socket.socket, prefix: str = "") -> Acceptor:
+        """Accept connections from a bound socket, which is closed with the server.
+
+        What is served under `prefix` is also at the root there.
+        """
+        acceptor = Acceptor(sock, prefix, self)
+        self.acceptors.append(acceptor)
+        return acceptor
+
+    def connection(self, peer: str, prefix: str) -> Connection:
         limits = self._limits()
         return Connection(
             self,
+            peer,
+            prefix,
             loop=asyncio.get_running_loop(),
             limits=limits,
             keepalive_timeout=limits.idle_s,
-            lingering_time=2.0,  # after an early answer, how long the rest of a body is read and thrown away
-            auto_decompress=False,  # compressed bodies are refused (H07), so a bomb is never opened
+            lingering_time=2.0,  # after an early answer, how long the rest of a body is read and discarded
+            auto_decompress=False,  # compressed bodies are refused (H07), so they are never decompressed
             access_log=None,
         )
+
+    def waiting(self) -> int:
+        """How many connections wait to be accepted."""
+        return sum(acceptor.waiting() for acceptor in self.acceptors)
 
     @property
     def open_connections(self) -> int:
         return self._open.total()
 
-    def admit(self, peer: str, limits: LimitSettings) -> bool:
+    def admit(self, peer: str) -> bool:
         """Count a connection in; false when there is no room for it."""
+        limits = self._limits()
         if self._open.total() >= limits.connections:
             return False
         if limits.connections_per_peer and self._open[peer] >= limits.connections_per_peer:
@@ -190,47 +191,15 @@ class Server(web.Server):
         """Close connections that wait for a request. One in the middle of sending a request is left alone."""
         for connection in self.connections:
             if isinstance(connection, Connection) and connection.idle and not connection.reads_head:
-                connection.force_close()  # aiohttp's `close` would leave the socket open, and deaf
+                connection.force_close()  # aiohttp's `close` would leave the socket open and stop reading
 
+    def stop_accepting(self) -> None:
+        while self.acceptors:
+            self.acceptors.pop().close()
 
-HANDLER: web.AppKey[Any] = web.AppKey("handler")
-"""What answers every request of an application."""
-
-
-class Listening(Protocol):
-    """An address that connections are accepted at."""
-
-    async def stop(self) -> None: ...
-
-
-class Runner(web.AppRunner):
-    """Runs an application on a `Server` with limits.
-
-    Requests go straight to its `HANDLER`: it has paths and middlewares of its own, and aiohttp's would only look for
-    the one route there is.
-    """
-
-    def __init__(self, app: web.Application, *, limits: Callable[[], LimitSettings]) -> None:
-        aiohttp_internals.check()
-        super().__init__(app, access_log=None, shutdown_timeout=0.2)  # `serving` has drained by then
-        self._limits = limits
-
-    async def _make_server(self) -> Server:
-        await super()._make_server()  # starts the application
-        return Server(self.app[HANDLER], limits=self._limits)
-
-    async def listen(self, sock: socket.socket, prefix: str = "") -> Listening:
-        """Take connections from a bound socket, which this owns from now on.
-
-        What is served under `prefix` is also at the root there. Limits and the drain are those of the one server.
-        """
-        if prefix:
-            self.limited_server.prefixes[sock.getsockname()[1]] = prefix
-        site = web.SockSite(self, sock, backlog=BACKLOG)
-        await site.start()
-        return site
-
-    @property
-    def limited_server(self) -> Server:
-        assert isinstance(self.server, Server)
-        return self.server
+    async def aclose(self) -> None:
+        """Stop accepting, and close all connections."""
+        self.stop_accepting()
+        await asyncio.sleep(0)  # connections that were just accepted are made
+        self.pre_shutdown()
+        await self.shutdown(SHUTDOWN_S)

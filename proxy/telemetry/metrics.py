@@ -108,6 +108,11 @@ class Metrics:
             "How often fast streams are read at most where the load decides (`tick_ms: auto`); 0 is as they come.",
             registry=registry,
         )
+        self._waiting = Gauge(
+            "chat_proxy_connections_waiting",
+            "Connections that are not accepted yet. More than a few: this process has more clients than it can serve.",
+            registry=registry,
+        )
         self._dropped_lines = _DroppedLines()
         registry.register(self._dropped_lines)
         ProcessCollector(registry=registry)
@@ -136,6 +141,10 @@ class Metrics:
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:
         """Show how many log lines were dropped, which `dropped_lines` returns."""
         self._dropped_lines.read = dropped_lines
+
+    def watch_waiting(self, connections: Callable[[], int]) -> None:
+        """Report how many connections wait to be accepted, as `connections` counts them."""
+        self._waiting.set_function(connections)
 
     def watch_tick(self, tick_s: Callable[[], float]) -> None:
         """Show the tick that `auto` amounts to, which `tick_s` returns."""

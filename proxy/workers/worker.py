@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import structlog
 
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.errors import ConfigErrors
-from proxy.server.listener import Listening, Runner
+from proxy.server.listener import Server
 from proxy.server.sockets import join
 from proxy.serving import Process, background, run
 from proxy.telemetry import log as logs
@@ -77,19 +77,17 @@ class Worker(Process):
         redactor, worker = self._app.redactor, self._spec.number
         return logs.configure(settings.format, settings.level, redactor=redactor, worker=worker, turn=self._turn)
 
-    async def _listen(self, runner: Runner, server: ServerSettings) -> Sequence[Listening]:
-        self._channel.answer(self._start, host=server.host, listen=server.listen, drain_s=server.drain_s)
+    async def _listen(self, server: Server, settings: ServerSettings) -> None:
+        self._channel.answer(self._start, host=settings.host, listen=settings.listen, drain_s=settings.drain_s)
         await self._ordered.wait()
-        sites: list[Listening] = []
         if (order := self._listen_order) is None:  # told to stop instead
-            return sites
+            return
         try:
             for prefix, address in order.values["places"]:
-                sites.append(await runner.listen(join(address), prefix))
+                server.listen(join(address), prefix)
         except OSError as error:
+            server.stop_accepting()
             self._channel.answer(order, why=f"cannot listen: {error.strerror or error}")
-            return []
-        return sites
 
     def _announce(self, served: str) -> None:
         assert self._listen_order is not None

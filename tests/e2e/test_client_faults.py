@@ -244,7 +244,7 @@ async def storm(open_house: Opener, upstream: ScriptedUpstream, clients: int, *,
 
     await asyncio.gather(*(one(number) for number in range(clients)))
     await at_rest(proxy.app)
-    await eventually(lambda: proxy.runner.limited_server.open_connections == 0)
+    await eventually(lambda: proxy.server.open_connections == 0)
     # On a busy machine many leave before their request is read: those have asked for nothing.
     records = await proxy.ended(clients // 2)
     assert {record.end for record in records} <= {"client_gone", "done"}
@@ -344,7 +344,7 @@ async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(open_house: Opene
     async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
         await client.post("/v1/chat/completions", {**ASK, "stream": False})
         await proxy.ended()
-        await eventually(lambda: proxy.runner.limited_server.open_connections == 0)
+        await eventually(lambda: proxy.server.open_connections == 0)
 
 
 @pytest.mark.heavy
@@ -477,11 +477,11 @@ async def test_C06_idle_connections_are_closed(open_house: Opener, used: bool) -
 async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(open_house: Opener, cap: str) -> None:
     proxy = await open_house(echo(f"{{limits: {{{cap}: 5}}}}"))
     held = [await RawClient.connect(proxy.port) for _ in range(5)]
-    await eventually(lambda: proxy.runner.limited_server.open_connections == 5)
+    await eventually(lambda: proxy.server.open_connections == 5)
     async with await RawClient.connect(proxy.port) as refused:
         await refused.closed()
     held.pop().fin()
-    await eventually(lambda: proxy.runner.limited_server.open_connections == 4)
+    await eventually(lambda: proxy.server.open_connections == 4)
     assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
     for client in held:
         client.fin()

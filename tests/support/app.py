@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from bench.aiohttp_transport import AiohttpTransport
-from proxy.app import READ_AHEAD, App, create_app
+from proxy.app import READ_AHEAD, App
 from proxy.errors import EndReason
-from proxy.server.listener import Runner
+from proxy.server.handler import Handler
+from proxy.server.listener import Server
 from proxy.server.sockets import bind
 from proxy.telemetry.record import StreamRecord
 from tests.support.connections import connections
@@ -30,8 +31,8 @@ Opener = Callable[..., Awaitable["Running"]]
 class Running:
     """A proxy that listens on a port of this process."""
 
-    def __init__(self, app: App, runner: Runner, port: int, config: Path) -> None:
-        self.app, self.runner, self.port, self.config = app, runner, port, config
+    def __init__(self, app: App, server: Server, port: int, config: Path) -> None:
+        self.app, self.server, self.port, self.config = app, server, port, config
         self.url = f"http://127.0.0.1:{port}"
         self.ollama_port = 0  # where it listens as Ollama would, if it does
         self.records: list[StreamRecord] = []
@@ -89,21 +90,22 @@ async def _listening(config: Path) -> AsyncIterator[Running]:
     if os.environ.get("TRANSPORT") == "aiohttp":  # which of these tests would another transport pass?
         app.transport = AiohttpTransport(high_water=READ_AHEAD)
     await app.start()
-    runner = Runner(create_app(config, app=app), limits=lambda: app.snapshot.config.settings.server.limits)
-    await runner.setup()
+    server = Server(Handler(app), limits=app.connection_limits)
+    app.metrics.watch_waiting(server.waiting)
     ports = []
     for port, prefix, _ in app.snapshot.config.settings.server.listen:
         (sock,) = bind("127.0.0.1", port)
         ports.append(sock.getsockname()[1])
-        await runner.listen(sock, prefix)
-    running = Running(app, runner, ports[0], config)
+        server.listen(sock, prefix)
+    running = Running(app, server, ports[0], config)
     running.ollama_port = ports[-1] if len(ports) > 1 else 0
     app.sinks.append(_Records(running.records))
     try:
         yield running
         await at_rest(app)
     finally:
-        await runner.cleanup()
+        await server.aclose()
+        await app.aclose()
 
 
 class _Records:
