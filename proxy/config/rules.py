@@ -221,9 +221,11 @@ class RouteSettings(Model):
     dialect: Literal["text", "sse", "both", "json"] | None = Field(
         default=None, description="Contract `chat`: the dialect of answers, if the client names none."
     )
-    errors: Literal["frame", "frame+text", "frame+abort"] = Field(
-        default="frame",
-        description="Contract `chat`: how an error is written. `frame+text` shows it to clients that read only tokens.",
+    errors: Literal["frame", "frame+text", "frame+abort"] | None = Field(
+        default=None,
+        description="How an answer that broke off ends: `frame`: the contract's error, then a clean end; `frame+abort`: "
+        "the error, then a cut connection; `frame+text` (contract `chat`): the error, also as text for clients that read "
+        "only tokens. Default: `frame+abort` for `ollama` and for contracts without an error, else `frame`.",
     )
     reasoning_field: Literal["reasoning_content", "reasoning", "both"] | None = Field(
         default=None,

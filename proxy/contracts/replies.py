@@ -8,7 +8,7 @@ from typing import Any, Never
 
 import msgspec
 
-from proxy.contracts.base import Reply
+from proxy.contracts.base import Head, Reply
 from proxy.errors import NotFound, ProxyError
 from proxy.wire.text import error_line
 from proxy.wire.upstream_errors import error_body
@@ -35,6 +35,12 @@ def sdk_error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> d
     if error.retry_after is not None:
         told["Retry-After-Ms"] = str(max(0, math.ceil(error.retry_after * 1000)))
     return told
+
+
+def cuts_on_error(head: Head, *, default: bool = False) -> bool:
+    """Whether to cut the connection after an error: the route's `errors` says so, else the contract's `default`."""
+    errors = head.options.get("errors")
+    return default if errors is None else bool(errors == "frame+abort")
 
 
 class NoModels:

@@ -107,6 +107,7 @@ class StreamingClient(DirectResponse):
         """End the answer: cleanly, or after a fault without the final chunk where `abort_on_fault` says so."""
         if self.faulted and self._encoder.abort_on_fault:
             self.response.force_close()
+            await asyncio.sleep(READ_ERROR_S)
             transport = self._request.transport
             if transport is not None and not self._chunked:
                 await self._taken(transport)
@@ -180,6 +181,8 @@ class StreamingClient(DirectResponse):
 
 
 TAKEN_WITHIN_S = 5.0
+READ_ERROR_S = 0.1
+"""The time between an error and the cut: a client that gets both at once may report the cut without the reason."""
 
 _AT_ONCE = struct.pack("ii", 1, 0)
 

@@ -9,7 +9,7 @@ import msgspec
 from proxy.contracts.ag_ui.request import decode_request
 from proxy.contracts.ag_ui.writer import AGUIWriter, Run, failure
 from proxy.contracts.base import Encoder, Endpoint, Head, Reply
-from proxy.contracts.replies import NoModels
+from proxy.contracts.replies import NoModels, cuts_on_error
 from proxy.errors import ProxyError
 from proxy.request import ChatRequest
 
@@ -19,7 +19,7 @@ class AgUiFrontend(NoModels):
 
     name = "ag-ui"
     endpoints = (Endpoint("POST", "/agui"),)
-    route_settings: frozenset[str] = frozenset()
+    route_settings = frozenset({"errors"})
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
@@ -36,7 +36,7 @@ class AgUiFrontend(NoModels):
             messages=msgspec.json.encode(messages) if messages else b"",
         )
         # Not the request's id: a client may repeat that, and would then append this answer to an earlier one.
-        return AGUIWriter(run, message_id=str(uuid4()))
+        return AGUIWriter(run, message_id=str(uuid4()), abort_on_fault=cuts_on_error(head))
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)

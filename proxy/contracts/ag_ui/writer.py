@@ -96,9 +96,9 @@ class AGUIWriter:
 
     headers = EVENT_STREAM
     early = False
-    abort_on_fault = False
 
-    def __init__(self, run: Run, *, message_id: str) -> None:
+    def __init__(self, run: Run, *, message_id: str, abort_on_fault: bool = False) -> None:
+        self.abort_on_fault = abort_on_fault
         self._run = run
         version = _numbers(run.version)
         self._is_v1 = version >= (1, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from proxy.contracts.ai_sdk.request import decode_request, detects
 from proxy.contracts.ai_sdk.writer import AISDKWriter, failure
 from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
-from proxy.contracts.replies import NoModels
+from proxy.contracts.replies import NoModels, cuts_on_error
 from proxy.errors import ProxyError
 from proxy.request import ChatRequest
 
@@ -18,7 +18,7 @@ class AiSdkFrontend(NoModels):
     """UI message streams. The contract has no list of models."""
 
     name = "ai-sdk"
-    route_settings: frozenset[str] = frozenset()
+    route_settings = frozenset({"errors"})
 
     def __init__(self) -> None:
         self.endpoints = (
@@ -32,8 +32,8 @@ class AiSdkFrontend(NoModels):
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> Encoder:  # noqa: ARG002 - the request decides it all
-        return AISDKWriter(id=request.id, usage=request.wants_usage)
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder:
+        return AISDKWriter(id=request.id, usage=request.wants_usage, abort_on_fault=cuts_on_error(head))
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)

@@ -84,9 +84,9 @@ class AISDKWriter:
 
     headers = STREAM_HEADERS
     early = False
-    abort_on_fault = False
 
-    def __init__(self, *, id: str, usage: bool = False) -> None:
+    def __init__(self, *, id: str, usage: bool = False, abort_on_fault: bool = False) -> None:
+        self.abort_on_fault = abort_on_fault
         self._id = id
         self._usage = usage
         self._model = ""

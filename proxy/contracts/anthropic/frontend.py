@@ -12,7 +12,7 @@ from proxy.contracts.anthropic.errors import failure
 from proxy.contracts.anthropic.request import decode_count, decode_request, input_tokens
 from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.contracts.base import Endpoint, Head, Offer, Reply
-from proxy.contracts.replies import JSON
+from proxy.contracts.replies import JSON, cuts_on_error
 from proxy.errors import NotFound, ProxyError
 from proxy.request import ChatRequest
 
@@ -30,6 +30,7 @@ class AnthropicFrontend:
     """Where the contract is served. The model lists share their paths with OpenAI's."""
 
     name = "anthropic"
+    route_settings = frozenset({"errors"})
     endpoints = (
         Endpoint("POST", "/v1/messages"),
         Endpoint("POST", "/v1/messages/count_tokens", "answer", answer=_count),
@@ -40,12 +41,13 @@ class AnthropicFrontend:
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> AnthropicWriter:  # noqa: ARG002 - the body says everything
+    def encoder(self, request: ChatRequest, head: Head) -> AnthropicWriter:
         return AnthropicWriter(
             id=f"msg_{request.id}",
             request_id=request.id,
             model=request.model or "",
             input_tokens=partial(input_tokens, request),
+            abort_on_fault=cuts_on_error(head),
         )
 
     def failure(self, error: ProxyError, head: Head) -> Reply:

@@ -51,9 +51,17 @@ class AnthropicWriter:
     """
 
     early = False
-    abort_on_fault = False
 
-    def __init__(self, *, id: str, request_id: str, model: str, input_tokens: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        id: str,
+        request_id: str,
+        model: str,
+        input_tokens: Callable[[], int],
+        abort_on_fault: bool = False,
+    ) -> None:
+        self.abort_on_fault = abort_on_fault
         self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request_id}
         self._id = id
         self._request_id = request_id

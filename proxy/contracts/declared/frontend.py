@@ -10,7 +10,7 @@ from proxy.contracts.base import Encoder, Endpoint, Head, Reply, accepts
 from proxy.contracts.declared.contract import Contract
 from proxy.contracts.declared.request import RequestReader
 from proxy.contracts.declared.writer import DeclaredWriter
-from proxy.contracts.replies import NoModels
+from proxy.contracts.replies import NoModels, cuts_on_error
 from proxy.errors import ProxyError
 from proxy.request import ChatRequest
 
@@ -18,7 +18,7 @@ from proxy.request import ChatRequest
 class DeclaredFrontend(NoModels):
     """One declared contract. It has no list of models."""
 
-    route_settings: frozenset[str] = frozenset()
+    route_settings = frozenset({"errors"})
 
     def __init__(self, name: str, settings: FrontendSettings) -> None:
         self.name = name
@@ -41,7 +41,7 @@ class DeclaredFrontend(NoModels):
         """A request that says "hi" and nothing else."""
         return self._reader.smallest_body()
 
-    def encoder(self, request: ChatRequest, head: Head) -> Encoder:  # noqa: ARG002 - the request decides it all
+    def encoder(self, request: ChatRequest, head: Head) -> Encoder:
         return DeclaredWriter(
             self.contract,
             id=request.id,
@@ -49,6 +49,7 @@ class DeclaredFrontend(NoModels):
             created=_now(),
             echoed=request.wire or {},
             early=request.stream and self.contract.response.early,
+            abort_on_fault=cuts_on_error(head),
         )
 
     def failure(self, error: ProxyError, head: Head) -> Reply:

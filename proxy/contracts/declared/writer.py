@@ -40,11 +40,12 @@ class DeclaredWriter:
         created: int,
         echoed: Mapping[str, Any],
         early: bool = False,
+        abort_on_fault: bool = False,
     ) -> None:
         self._contract = contract
         self.headers = contract.headers
         self.early = early
-        self.abort_on_fault = contract.response.cuts
+        self.abort_on_fault = abort_on_fault or contract.response.cuts
         self.values: dict[str, Any] = {"id": id, "model": model, "created": created, **echoed}
         self._frames = contract.bound(self.values)
         self._token = contract.tokens["token"](self._frames["token"])

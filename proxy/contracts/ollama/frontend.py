@@ -14,6 +14,7 @@ from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
 from proxy.contracts.ollama.models import decode_show, show_body, tags_body
 from proxy.contracts.ollama.request import DIALECT, decode_chat, decode_generate, loads, model_name
 from proxy.contracts.ollama.writer import CHAT, GENERATE, STREAM_HEADERS, OllamaWriter, failure, json_reply
+from proxy.contracts.replies import cuts_on_error
 from proxy.errors import NotFound, ProxyError, RequestError
 from proxy.request import ChatRequest
 
@@ -95,7 +96,7 @@ class OllamaFrontend:
     """Ollama's contract, with its lists of models."""
 
     name = DIALECT
-    route_settings: frozenset[str] = frozenset()
+    route_settings = frozenset({"errors"})
     endpoints = (
         Endpoint("POST", f"{PREFIX}/api/chat"),
         Endpoint("POST", f"{PREFIX}{_GENERATE}"),
@@ -115,7 +116,13 @@ class OllamaFrontend:
 
     def encoder(self, request: ChatRequest, head: Head) -> Encoder | Reply:
         form = GENERATE if _generates(head) else CHAT
-        writer = OllamaWriter(form, request, now_ns=time.time_ns(), clock=time.monotonic_ns)
+        writer = OllamaWriter(
+            form,
+            request,
+            now_ns=time.time_ns(),
+            clock=time.monotonic_ns,
+            abort_on_fault=cuts_on_error(head, default=True),
+        )
         reason = loads(request)
         if reason is None:
             return writer

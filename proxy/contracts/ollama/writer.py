@@ -1,7 +1,7 @@
 """Write answers as Ollama does: one JSON object per line; the last has `"done": true`, counts and times.
 
 https://docs.ollama.com/api/chat. A stream that broke off ends with the line `{"error": "…"}` and never with a `done`
-line. The heartbeat is a line with empty text, which adds nothing to the answer in any client. Tool calls are written
+line; then the connection is cut, because Open WebUI 0.12 reads no error line and shows what came as complete. The heartbeat is a line with empty text, which adds nothing to the answer in any client. Tool calls are written
 when the answer is complete, because only then are their arguments known to be complete.
 """
 
@@ -73,9 +73,11 @@ class OllamaWriter:
 
     headers = STREAM_HEADERS
     early = False
-    abort_on_fault = False
 
-    def __init__(self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int], abort_on_fault: bool = True
+    ) -> None:
+        self.abort_on_fault = abort_on_fault
         self._form = form
         self._tail = form.end + b',"done":false}\n'
         self._asked = request.estimated_tokens()

@@ -10,7 +10,7 @@ from proxy.contracts.base import Endpoint, Head, Reply
 from proxy.contracts.openai.functions import speaks_functions
 from proxy.contracts.openai.request import decode_request
 from proxy.contracts.openai.writer import OpenAIWriter
-from proxy.contracts.replies import JSON, openai_failure
+from proxy.contracts.replies import JSON, cuts_on_error, openai_failure
 from proxy.errors import NotFound, ProxyError
 from proxy.request import ChatRequest
 
@@ -19,7 +19,7 @@ class OpenAIFrontend:
     """Where the contract is served, and how. Clients differ on whether their base URL ends in `/v1`."""
 
     name = "openai"
-    route_settings = frozenset({"reasoning_field"})
+    route_settings = frozenset({"errors", "reasoning_field"})
     endpoints = (
         Endpoint("POST", "/v1/chat/completions"),
         Endpoint("POST", "/chat/completions"),
@@ -40,6 +40,7 @@ class OpenAIFrontend:
             usage=request.wants_usage,
             functions=speaks_functions(request.wire or {}),
             reasoning=head.options.get("reasoning_field"),
+            abort_on_fault=cuts_on_error(head),
         )
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002

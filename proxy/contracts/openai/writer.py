@@ -56,7 +56,6 @@ class OpenAIWriter:
 
     headers = EVENT_STREAM
     early = False
-    abort_on_fault = False
 
     __slots__ = (
         "_created",
@@ -73,6 +72,7 @@ class OpenAIWriter:
         "_text_head",
         "_text_tail",
         "_usage",
+        "abort_on_fault",
     )
 
     def __init__(
@@ -84,7 +84,9 @@ class OpenAIWriter:
         usage: bool = False,
         functions: bool = False,
         reasoning: str | None = None,
+        abort_on_fault: bool = False,
     ) -> None:
+        self.abort_on_fault = abort_on_fault
         self._reasoning = FIELDS[reasoning or "reasoning_content"]
         self._renames = reasoning is not None
         self._id = id

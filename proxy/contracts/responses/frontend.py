@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from proxy.contracts.base import Endpoint, Head, Offer, Reply
-from proxy.contracts.replies import NoModels, openai_failure
+from proxy.contracts.replies import NoModels, cuts_on_error, openai_failure
 from proxy.contracts.responses.objects import ResponseObject
 from proxy.contracts.responses.request import decode_request
 from proxy.contracts.responses.tools import read_tools
@@ -31,6 +31,7 @@ class ResponsesFrontend(NoModels):
     """Where the contract is served. Its clients ask the `openai` contract for the list of models."""
 
     name = "responses"
+    route_settings = frozenset({"errors"})
     endpoints = tuple(
         endpoint
         for base in ("/v1", "")  # clients differ on whether their base URL ends in it
@@ -45,11 +46,18 @@ class ResponsesFrontend(NoModels):
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> ResponsesWriter:  # noqa: ARG002 - the body says everything
+    def encoder(self, request: ChatRequest, head: Head) -> ResponsesWriter:
         wire = request.wire or {}
         tools = read_tools(wire)
         response = ResponseObject(wire, tools, id=f"resp_{request.id}", created=int(time.time()))
-        return ResponsesWriter(response, tools, id=request.id, model=request.model or "", clock=time.time)
+        return ResponsesWriter(
+            response,
+            tools,
+            id=request.id,
+            model=request.model or "",
+            clock=time.time,
+            abort_on_fault=cuts_on_error(head),
+        )
 
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002 - errors have one form
         return openai_failure(error)

@@ -64,11 +64,18 @@ class ResponsesWriter:
 
     headers = EVENT_STREAM
     early = False
-    abort_on_fault = False
 
     def __init__(
-        self, response: ResponseObject, tools: Tools, *, id: str, model: str, clock: Callable[[], float]
+        self,
+        response: ResponseObject,
+        tools: Tools,
+        *,
+        id: str,
+        model: str,
+        clock: Callable[[], float],
+        abort_on_fault: bool = False,
     ) -> None:
+        self.abort_on_fault = abort_on_fault
         self._response = response
         self._clock = clock
         self._origins = tools.origins

@@ -53,7 +53,7 @@ def test_the_path_says_which_form_an_answer_has(path, body, said):
     assert said in json.loads(encoder.whole(Answer(text="a")).body)
     assert said in json.loads(encoder.ping())
     assert not encoder.early
-    assert not encoder.abort_on_fault
+    assert encoder.abort_on_fault, "Open WebUI reads no error line"
 
 
 def test_streams_are_lines_and_tell_proxies_to_keep_their_hands_off():
