@@ -34,7 +34,7 @@ LABEL org.opencontainers.image.title="chat-proxy" \
 
 COPY --from=build /venv /venv
 COPY deploy/healthcheck.py /usr/local/lib/chat-proxy/healthcheck.py
-COPY config.yaml /etc/chat-proxy/config.yaml
+COPY deploy/config.yaml /etc/chat-proxy/config.yaml
 
 # Runs with a read-only root: byte code is made at build time, and the little that libraries write goes to a tmpfs /tmp.
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -13,7 +13,7 @@ from proxy.backends.base import Resources, kind
 from proxy.backends.order import build
 from proxy.config.file import FileReader
 from proxy.config.load import Config, load_config
-from proxy.config.models import LimitSettings
+from proxy.config.models import LimitSettings, ServerSettings
 from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
 from proxy.pipeline.exchange import Exchange
@@ -63,6 +63,7 @@ class App:
         self.states = TargetStates(time.monotonic)
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
+        self._at_start: ServerSettings
         self._number = 0
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -165,6 +166,8 @@ class App:
             self._close_later(old)
 
     def _put_in_force(self, snapshot: ConfigSnapshot) -> None:
+        if self._snapshot is None:
+            self._at_start = snapshot.config.settings.server
         self._snapshot, self._number, self.rejected = snapshot, snapshot.number, []
         settings = snapshot.config.settings
         breaker = settings.server.breaker
@@ -188,6 +191,9 @@ class App:
 
     def _report_accepted(self, snapshot: ConfigSnapshot) -> None:
         self._log_warnings(snapshot)
+        if later := snapshot.config.settings.server.needs_restart(self._at_start):
+            message = "these settings are read at the start only: restart to apply them"
+            log.warning("config_needs_restart", file=self.path, keys=later, message=message)
         self.metrics.config_reload("accepted")
         log.info("config_reloaded", file=self.path, generation=snapshot.number, off=dict(snapshot.config.off))
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import HttpBackend, Identity
-from proxy.backends.settings import Address, HttpSettings, Key, revealed, revealed_query
+from proxy.backends.settings import BaseURL, HttpSettings, Key, revealed, revealed_query
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.omissions import omissions
 from proxy.contracts.anthropic.params import takes_late_system
@@ -52,7 +52,7 @@ class AnthropicSettings(HttpSettings):
         default="x-api-key",
         description="How the key is sent: in the header `x-api-key`, or as `Authorization: Bearer`.",
     )
-    base_url: Annotated[Address, AfterValidator(_without_version)] = Field(
+    base_url: Annotated[BaseURL, AfterValidator(_without_version)] = Field(
         default=BASE_URL, description="Another server's address, up to what comes before `/v1/messages`."
     )
     version: Annotated[str, AfterValidator(_version)] | None = Field(

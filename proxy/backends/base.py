@@ -7,7 +7,7 @@ Built-in kinds register through the same entry-point group `proxy.backends` as a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -40,6 +40,10 @@ class BackendSettings(BaseModel):
         default=False,
         description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set.",
     )
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        """What is allowed and probably not intended: the key of the row, and a sentence that says what to write."""
+        yield from ()
 
 
 class Resources(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -52,6 +52,19 @@ def _address(url: str) -> str:
     return url.rstrip("/")
 
 
+def _without_endpoint(url: str) -> str:
+    for endpoint in ("/chat/completions", "/completions", "/responses", "/messages", "/embeddings"):
+        if url.endswith(endpoint):
+            raise ValueError(f"the address ends with `{endpoint}`, which each request adds; end it before that")
+    return url
+
+
+def missing_version(url: str) -> Iterator[tuple[str, str]]:
+    """A doubt about an address without a path: servers of this dialect serve it under `/v1`."""
+    if not urlsplit(url).path:
+        yield "base_url", f"requests go to {url}/chat/completions, and nearly all servers want {url}/v1 as `base_url`"
+
+
 def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
@@ -86,6 +99,7 @@ def _forwardable(names: list[str]) -> list[str]:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+BaseURL = Annotated[Address, AfterValidator(_without_endpoint)]
 Headers = Annotated[dict[str, SecretStr], AfterValidator(_headers)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 ForwardedHeaders = Annotated[list[str], AfterValidator(_forwardable)]

@@ -83,6 +83,10 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
     if targets <= context.off.keys():
         why = ", ".join(f"{name}: {context.off[name]}" for name in sorted(targets))
         yield warning(f"every backend that a route names is off, so nothing is answered ({why})", ("routes",))
+    for name, row in context.backends.items():
+        for key, doubt in getattr(row, "doubts", tuple)():
+            yield warning(f"backend `{name}`: {doubt}", ("backends", name, key))
+    yield from (warning(message, path) for message, path in _without_model(context))
     for index, route, _ in context.read.routes:
         path: Path = ("routes", index)
         for name in route.set.keys() & route.default.keys():
@@ -91,6 +95,28 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
             for name in parameters:
                 if name not in KIND_OF_PARAMETER:
                     yield warning(_unusual(name), (*path, where, name))
+
+
+_NEED_MODEL = frozenset({"openai", "responses", "anthropic", "ollama"})
+"""Contracts that refuse a request without a model."""
+
+
+def _without_model(context: Context) -> Iterator[tuple[str, Path]]:
+    """Rules that take requests without a model, and leave the model to the request."""
+    for index, route, _ in context.read.routes:
+        match = route.match
+        if match.model or match.path or (match.contract and _NEED_MODEL.issuperset(match.contract)):
+            continue
+        for number, target in enumerate(route.to):
+            row = context.backends.get(target.backend)
+            if row is None or target.model or getattr(row, "own_model", ""):
+                continue
+            message = (
+                f"route `{route.name}`: requests to `/chat` need not name a model, and `{target.target}` names none "
+                f'either: those are refused; write `{target.target}/MODEL`, or `match: {{model: "*"}}`'
+            )
+            yield message, _written(context.document, ("routes", index, "to", number, "target"))
+            break
 
 
 def _unusual(name: str) -> str:
@@ -224,6 +250,8 @@ def _keys(context: Context) -> Iterator[ConfigError]:
                 f"a key `{key.name}` is already in line {line}; names tell keys apart", (*path, "name")
             )
         names.setdefault(key.name, index)
+        if (*path, "key") in document.faulty:  # reported already
+            continue
         if problem := _weakness(key):
             yield document.error(f"key `{key.name}` {problem}", (*path, "key" if key.key else "sha256"))
         elif not key.off:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -12,12 +13,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import checks
+from proxy.config.closest import closest
 from proxy.config.file import read
 from proxy.config.frontend_checks import Served
 from proxy.config.models import Settings
 from proxy.config.partial import readable
-from proxy.config.source import Document, Path, parse
-from proxy.config.wording import nearest, validation_errors
+from proxy.config.source import Document, Path, looks_secret, parse
+from proxy.config.wording import allowed_values, nearest, validation_errors
 from proxy.errors import ConfigError, ConfigErrors, ConfigWarning
 
 # YAML 1.1 reads these words as false. Here they are values.
@@ -66,11 +68,12 @@ def load_config(
     if content is None:
         content = read(file)
     document = parse(content, file=file, environment=os.environ if env is None else env, words=_WORDS)
+    _refuse_other_formats(document)
     kinds = _registered("proxy.backends") if kinds is None else kinds
     contracts = _registered("proxy.frontends") if contracts is None else contracts
 
     off = _rows_off(document)
-    errors = [*document.errors, *_unset(document, off)]
+    errors = [*document.errors, *_unset(document, off), *_foreign_variables(document)]
     backends, row_errors = _backends(document, off, settings_for, kinds)
     errors += row_errors
     settings: Settings | None = None
@@ -107,6 +110,66 @@ def _paths_served() -> dict[str, str]:
     """Path to contract, for all registered contracts. Loads them."""
     points = entry_points(group="proxy.frontends")
     return {endpoint.path: point.name for point in points for endpoint in point.load().endpoints}
+
+
+def _refuse_other_formats(document: Document) -> None:
+    """Say in one error that the file is meant for another program."""
+    if "model_list" in document.data and "backends" not in document.data:
+        raise ConfigErrors(
+            [
+                document.error(
+                    "this is a config of LiteLLM's proxy; here, each provider is a row under `backends` (`kind: litellm`, "
+                    "or a kind of its own) and each entry of `model_list` a rule under `routes` (`match: {model: …}`, "
+                    "`to: BACKEND/PROVIDER/MODEL`)",
+                    ("model_list",),
+                    key=True,
+                )
+            ]
+        )
+
+
+_FOREIGN_VARIABLE = re.compile(
+    r"(?:os\.environ/|\$env:|env[:.]|\$)([A-Za-z_][A-Za-z0-9_]*)|%([A-Za-z_][A-Za-z0-9_]*)%|\{\{ *(?:env\.)?([A-Za-z_]\w*) *\}\}"
+)
+"""A variable as LiteLLM, PowerShell, a shell, Windows or a template writes it."""
+
+_ADDRESSES = frozenset({"base_url", "api_base", "endpoint"})
+
+
+def _foreign_variables(document: Document) -> list[ConfigError]:
+    """Keys and addresses that are the name of a variable in a form that is not replaced here."""
+    errors = []
+    for path, text in _texts(document.data.get("backends"), ("backends",)) + _texts(
+        document.data.get("auth"), ("auth",)
+    ):
+        found = _FOREIGN_VARIABLE.fullmatch(text)
+        if found and path not in document.from_environment and (looks_secret(path[-1]) or path[-1] in _ADDRESSES):
+            document.faulty.add(path)
+            name = next(filter(None, found.groups()))
+            errors.append(document.error(f"`{text}` is not replaced here; write ${{{name}}}", path))
+    return errors
+
+
+def _texts(data: Any, path: Path) -> list[tuple[Path, str]]:
+    """Every text below `path`."""
+    if isinstance(data, str):
+        return [(path, data)]
+    parts = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [found for step, part in parts for found in _texts(part, (*path, step))]
+
+
+_COMPATIBLE = "openai-compatible"
+
+
+def _instead(kind: str, kinds: Collection[str], settings_for: Callable[[str], type[BaseModel]]) -> str:
+    """What to write for a vendor that is not a kind but a preset; empty if `kind` is not like one."""
+    if _COMPATIBLE not in kinds:
+        return ""
+    if kind.lower().startswith("azure"):
+        return f"no kind `{kind[:40]}`; write `kind: openai` and `azure: {{endpoint: …, api_version: …}}`"
+    presets = allowed_values(settings_for(_COMPATIBLE), ("preset",))
+    known = kind.lower() if kind.lower() in presets else closest(kind, kinds) is None and closest(kind.lower(), presets)
+    return f"no kind `{kind[:40]}`; write `kind: {_COMPATIBLE}` and `preset: {known}`" if known else ""
 
 
 def _rows(document: Document) -> dict[str, Any]:
@@ -165,7 +228,8 @@ def _backends(
             continue
         if kind not in kinds:
             if (*path, "kind") not in document.faulty:
-                errors.append(document.error(f"backend `{name}`: no such kind{nearest(kind, kinds)}", (*path, "kind")))
+                hint = _instead(kind, kinds, settings_for) or f"no such kind{nearest(kind, kinds)}"
+                errors.append(document.error(f"backend `{name}`: {hint}", (*path, "kind")))
             continue
         try:
             model = settings_for(kind)

@@ -168,6 +168,11 @@ class ServerSettings(Model):
             return (main,)
         return main, Listen(self.ollama_port, "/ollama", "server.ollama_port")
 
+    def needs_restart(self, running: ServerSettings) -> list[str]:
+        """The keys that differ from those of a process that runs with `running`, and are read at its start only."""
+        keys = ("host", "port", "ollama_port", "log", "reload")
+        return [f"server.{key}" for key in keys if getattr(self, key) != getattr(running, key)]
+
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, networks: list[str]) -> list[str]:

@@ -152,7 +152,7 @@ class _Composer:
 
     def __init__(self, text: str, file: str) -> None:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader) if len(text) > self._LONG else yaml.SafeLoader
-        self._file = file
+        self._file, self._text = file, text
         self._events: Iterator[Any] = yaml.parse(text, Loader=loader)
         self._anchors: dict[str, _Node | None] = {}
 
@@ -226,20 +226,31 @@ class _Composer:
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> ConfigError:
         problem, mark = error.problem or "this is not YAML", error.problem_mark or error.context_mark
         message = next((hint for sign, hint in _SYNTAX if sign in problem), f"not valid YAML: {problem}")
+        if message == _SECOND_COLON and mark is not None and self._starts_at(mark):
+            message = _INDENTED
         if error.context_mark and message in _BEGUN_BEFORE:
             mark = error.context_mark
         if mark is None:
             return ConfigError(message, file=self._file, line=1, column=1)
         return self._error(message, mark)
 
+    def _starts_at(self, colon: Any) -> bool:
+        """True if the colon is the first in its line, so that the line above continues into this one."""
+        before = self._text.splitlines()[colon.line][: colon.column]
+        return (
+            before.startswith(" ") and ": " not in before and not before.lstrip().startswith(("-", '"', "'", "{", "["))
+        )
 
+
+_SECOND_COLON = "a second `: ` in this line; quote the text that holds it, or start a new line"
+_INDENTED = "this line is indented deeper than the one above, which has a value already; indent both alike"
 _UNCLOSED = "a bracket or brace opened here is never closed"
 _UNQUOTED = "a quote opened here is never closed"
 _NO_COLON = "a `:` is missing after this key, or the line belongs to the one above; check its indentation"
 _BEGUN_BEFORE = frozenset({_UNCLOSED, _UNQUOTED, _NO_COLON})  # reported where it begins, not where it was noticed
 _SYNTAX = (
     ("'\\t' that cannot start", "a tab cannot indent YAML; use spaces"),
-    ("mapping values are not allowed", "a second `: ` in this line; quote the text that holds it, or start a new line"),
+    ("mapping values are not allowed", _SECOND_COLON),
     ("could not find expected ':'", _NO_COLON),
     ("expected <block end>", "this line fits neither what is above nor around it; check its indentation"),
     ("found unexpected end of stream", _UNQUOTED),

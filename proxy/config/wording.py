@@ -139,7 +139,7 @@ def _described(value: Any, path: Path, document: Document, wanted: str) -> str:
 
 
 def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseModel], inner: Path) -> str:
-    choices = [str(choice) for choice in _choices(model, inner)]
+    choices = [str(choice) for choice in allowed_values(model, inner)]
     if not isinstance(value, str) or path in document.from_environment or len(value) > 40 or looks_secret(path[-1]):
         return "not one of " + ", ".join(choices) if choices else "not one of the allowed values"
     near = closest(value, choices)
@@ -182,7 +182,7 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def _choices(model: type[BaseModel], path: Path) -> tuple[Any, ...]:
+def allowed_values(model: type[BaseModel], path: Path) -> tuple[Any, ...]:
     """The values of a Literal, or of a list of Literals."""
     found = _annotation_at(model, path)
     if get_origin(found) is list:

@@ -7,6 +7,7 @@ import collections
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from tests.support.app import Opener, Process
 from tests.support.upstream import ScriptedUpstream, Seen, Steps, json_reply, openai_stream
+from tests.support.workers import logged
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
 DONE = b"event: done\ndata:[DONE]\n\n"
@@ -227,3 +229,22 @@ async def test_E03_fifty_reloads_in_a_minute_under_two_hundred_streams(
     assert 50 in served
     assert counts[-1][0] <= counts[5][0] + 20
     assert counts[-1][1] <= counts[5][1] + 20
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_N7_a_setting_that_is_read_at_the_start_only_is_named_when_it_changes(
+    serve: Callable[..., Any], workers: str
+) -> None:
+    def text(server: str) -> str:
+        return f"server: {{{server}}}\nbackends: {{echo: {{kind: echo}}}}\nroutes: [{{name: default, to: echo}}]\n"
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    proxy = await serve(text(f"port: {port}"), "--workers", workers)
+    proxy.rewrite(text(f"port: {port + 1}, log: {{level: warning}}, heartbeat_s: 20"))
+    (line,) = await logged(proxy, "config_needs_restart")
+    assert line["keys"] == ["server.port", "server.log"]
+    assert "restart" in line["message"]
+    proxy.rewrite(text(f"port: {port}, heartbeat_s: 30"))
+    await logged(proxy, "config_reloaded", 2)
+    assert len(await logged(proxy, "config_needs_restart")) == 1, "what runs is what the file says"

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.image
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE, CORE = "localhost/chat-proxy", "localhost/chat-proxy:core"
 CANARY = "sk-canary-3f9c1d"
+KEY = "cp-4e8b1f7a2c9d0e3f6a5b"
+ENVIRONMENT = {"CHAT_PROXY_KEY": KEY}
 MESSAGE = '{"messages":[{"role":"user","content":"hello from a container"}]}'
 
 
@@ -79,13 +81,20 @@ def files(image: str) -> Iterator[Path]:
 
 
 def test_it_serves_a_stream_from_a_read_only_root(image, transcript):
-    with Container(image) as container:
+    with Container(image, env=ENVIRONMENT) as container:
         seconds = container.wait_until_healthy()
         transcript.heading("Run: a read-only root, no capability, uid 10001")
         transcript.say(f"The image's own health check passed {seconds:.1f} s after the start.")
         transcript.command(container.command, container.log.read_text())
         answer = container.curl(
-            "--no-buffer", "--data", MESSAGE, "--header", "content-type: application/json", "http://127.0.0.1:8080/chat"
+            "--no-buffer",
+            "--data",
+            MESSAGE,
+            "--header",
+            "content-type: application/json",
+            "--header",
+            f"authorization: Bearer {KEY}",
+            "http://127.0.0.1:8080/chat",
         )
         transcript.command(f"curl -N -d '{MESSAGE}' -H 'content-type: application/json' localhost:8080/chat", answer)
         assert answer.endswith("event: done\ndata:[DONE]\n\n"), answer
@@ -109,7 +118,7 @@ def test_it_serves_a_stream_from_a_read_only_root(image, transcript):
 
 
 def test_sigterm_as_pid_1_drains_and_exits_0(image, transcript):
-    with Container(image) as container:
+    with Container(image, env=ENVIRONMENT) as container:
         container.wait_until_healthy()
         assert container.execute("cat", "/proc/1/cmdline").split("\0")[1:3] == ["/venv/bin/chat-proxy", "serve"]
         status, seconds = container.stop(within_s=10)
@@ -120,7 +129,7 @@ def test_sigterm_as_pid_1_drains_and_exits_0(image, transcript):
 
 def test_sigterm_during_start_up_ends_it_too(image):
     """PID 1 has no default action for SIGTERM: what comes before the program sets its own is lost, so it is repeated."""
-    with Container(image) as container:
+    with Container(image, env=ENVIRONMENT) as container:
         status = container.stop_early(within_s=10)
         assert status in {0, 143}, container.log.read_text()
 
@@ -173,11 +182,17 @@ def test_the_shipped_configuration_names_its_entry_point_as_lists(image):
 
 def test_the_core_image_serves_without_litellm(image, context, transcript):
     build(CORE, context, LOCK="requirements-core.lock")
-    with Container(CORE) as container:
+    with Container(CORE, env=ENVIRONMENT) as container:
         container.wait_until_healthy()
         assert container.execute("python", "-c", "import litellm", check=False) != "0"
         answer = container.curl(
-            "--data", MESSAGE, "--header", "content-type: application/json", "http://127.0.0.1:8080/chat"
+            "--data",
+            MESSAGE,
+            "--header",
+            "content-type: application/json",
+            "--header",
+            f"authorization: Bearer {KEY}",
+            "http://127.0.0.1:8080/chat",
         )
         assert answer.endswith("event: done\ndata:[DONE]\n\n"), answer
         sizes = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
+from proxy.app import settings_for
+from proxy.config.load import Config, load_config
 from proxy.config.models import ServerSettings
+from proxy.errors import ConfigErrors
+from tests.support.app import serving
 from tests.support.need import cannot_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +75,52 @@ def test_compose_gives_the_container_as_little_as_it_needs(service):
 
 
 def test_compose_holds_no_secret(service):
-    assert all(value is None for value in service["environment"].values())
+    """Each variable is passed through, or asked for."""
+    for name, value in service["environment"].items():
+        assert value is None or re.fullmatch(rf"\$\{{{name}:\?.+\}}", value)
+
+
+SECRETS = {"CHAT_PROXY_KEY": "cp-0a1b2c3d4e5f6a7b8c9d", "OPENAI_API_KEY": "sk-9f8e7d6c5b4a39281706"}
+
+
+def in_the_image(service: dict[str, Any], shell: dict[str, str]) -> Config:
+    """The image's own config, as the image's own command would load it when Compose started it from this shell."""
+    assert "COPY deploy/config.yaml /etc/chat-proxy/config.yaml" in DOCKERFILE
+    command = json.loads(re.search(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)[1])
+    assert command[:3] == ["serve", "-c", "/etc/chat-proxy/config.yaml"]
+    host, port = command[command.index("--host") + 1], int(command[command.index("--port") + 1])
+    env = {name: shell[name] for name in service["environment"] if name in shell}
+    return load_config(ROOT / "deploy" / "config.yaml", settings_for=settings_for, env=env, host=host, port=port)
+
+
+@pytest.mark.parametrize("openai", [True, False], ids=["with a key for OpenAI", "without"])
+def test_N3_compose_and_the_images_own_config_work_together(service, openai):
+    shell = {name: value for name, value in SECRETS.items() if openai or name != "OPENAI_API_KEY"}
+    config = in_the_image(service, shell)
+    assert [key.name for key in config.settings.auth.keys if not key.off] == ["default"]
+    assert set(config.backends) == ({"echo", "openai"} if openai else {"echo"})
+    assert config.warnings == ()
+
+
+def test_N3_without_the_key_for_clients_it_is_asked_for_by_name(service):
+    """By Compose, before anything starts, and by the image, where it is run in another way."""
+    assert service["environment"]["CHAT_PROXY_KEY"].startswith("${CHAT_PROXY_KEY:?")
+    with pytest.raises(ConfigErrors, match="CHAT_PROXY_KEY is not set"):
+        in_the_image(service, {"OPENAI_API_KEY": SECRETS["OPENAI_API_KEY"]})
+
+
+async def test_N3_the_images_own_config_answers_who_has_the_key_and_nobody_else():
+    """Also the health check, which has none."""
+    environment = {**SECRETS, "OPENAI_API_KEY": ""}
+    async with serving(ROOT / "deploy" / "config.yaml", "--host", "0.0.0.0", "--port", "0", env=environment) as proxy:
+        await proxy.wait_until_listening()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{proxy.port}") as http:
+            ask = {"messages": [{"role": "user", "content": "hello"}]}
+            for headers, status in (({}, 401), ({"Authorization": f"Bearer {SECRETS['CHAT_PROXY_KEY']}"}, 200)):
+                async with http.post("/chat", json=ask, headers=headers) as answer:
+                    assert answer.status == status
+            async with http.get("/healthz") as healthy:
+                assert healthy.status == 200
 
 
 def test_only_what_the_image_is_made_of_enters_the_build():

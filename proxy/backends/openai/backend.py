@@ -8,6 +8,7 @@ per request.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -21,9 +22,11 @@ from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import cleaner
 from proxy.backends.settings import (
     Address,
+    BaseURL,
     HeaderText,
     Key,
     OpenAIChatSettings,
+    missing_version,
     reasoning_return,
     revealed,
     revealed_query,
@@ -64,7 +67,7 @@ class OpenAISettings(OpenAIChatSettings):
     api_key: Key | None = Field(
         default=None, description="The API key. Default: the SDK's own, the variable OPENAI_API_KEY."
     )
-    base_url: Address | None = Field(
+    base_url: BaseURL | None = Field(
         default=None,
         description="Another address than OpenAI's, up to and with `/v1`. Default: the SDK's own, "
         "OPENAI_BASE_URL or `https://api.openai.com/v1`.",
@@ -74,6 +77,10 @@ class OpenAISettings(OpenAIChatSettings):
     )
     project: HeaderText | None = Field(default=None, description="The project it is booked under.")
     azure: AzureSettings | None = Field(default=None, description="Use Azure OpenAI: where the resource is.")
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        if self.base_url:
+            yield from missing_version(self.base_url)
 
     @model_validator(mode="after")
     def _one_place(self) -> OpenAISettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Literal, get_args
 from urllib.parse import urlencode
@@ -15,10 +16,11 @@ from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.returned_reasoning import PRESETS as RETURNED
 from proxy.backends.settings import (
-    Address,
+    BaseURL,
     Key,
     MaxTokensName,
     OpenAIChatSettings,
+    missing_version,
     reasoning_return,
     revealed,
     revealed_query,
@@ -110,7 +112,7 @@ class CompatibleSettings(OpenAIChatSettings):
         + ", ".join(f"`{name}`" for name in get_args(PresetName))
         + ".",
     )
-    base_url: Address | None = Field(
+    base_url: BaseURL | None = Field(
         default=None,
         description="The server's address, up to what comes before `/chat/completions`. Needed without a `preset`.",
     )
@@ -120,6 +122,10 @@ class CompatibleSettings(OpenAIChatSettings):
     def address(self) -> str:
         """Where it is: what `base_url` says, else the preset."""
         return self.base_url or (PRESETS[self.preset].base_url if self.preset else "")
+
+    def doubts(self) -> Iterator[tuple[str, str]]:
+        if self.base_url and self.base_url not in {preset.base_url for preset in PRESETS.values()}:
+            yield from missing_version(self.base_url)
 
     @model_validator(mode="after")
     def _complete(self) -> CompatibleSettings:

@@ -1,0 +1,216 @@
+"""What people really write into a config, and what `check` says about it: rows N5 and N7."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from proxy.app import settings_for
+from proxy.backends.openai.compatible import PRESETS
+from proxy.config.load import load_config
+from proxy.errors import ConfigErrors
+
+ROUTES = "routes: [{name: default, to: far/m}]"
+NO_ENVIRONMENT: Mapping[str, str] = {}
+
+
+def errors(text: str, *, env: Mapping[str, str] = NO_ENVIRONMENT) -> list[str]:
+    with pytest.raises(ConfigErrors) as raised:
+        load_config("c.yaml", content=dedent(text).encode(), settings_for=settings_for, env=env)
+    return [f"{error.line}:{error.column}: {error.message}" for error in raised.value.errors]
+
+
+def warnings(text: str, *, env: Mapping[str, str] = NO_ENVIRONMENT) -> list[str]:
+    config = load_config("c.yaml", content=dedent(text).encode(), settings_for=settings_for, env=env)
+    return [f"{warning.line}:{warning.column}: {warning.message}" for warning in config.warnings]
+
+
+def row(**keys: str) -> str:
+    """A config whose only backend has these keys."""
+    body = ", ".join(f"{key}: {value}" for key, value in {"kind": "openai-compatible", **keys}.items())
+    return f"backends:\n  far: {{{body}}}\n{ROUTES}\n"
+
+
+LOCAL = '"http://127.0.0.1:9999/v1"'
+
+# -- N5: what cannot work is said by `check`
+
+
+def without_model(route: str, *, far: str = f"{{kind: openai-compatible, base_url: {LOCAL}}}") -> str:
+    return f"backends:\n  far: {far}\nroutes:\n  - {route}\n"
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "{name: default, to: far}",
+        "{name: default, to: [far/m, far]}",
+        "{name: default, match: {contract: [chat, openai]}, to: far}",
+        "{name: default, match: {has: tools}, to: {target: far}}",
+    ],
+)
+def test_N5_a_route_that_leaves_the_model_to_requests_that_name_none_is_doubted(route: str) -> None:
+    (warning,) = warnings(without_model(route))
+    assert warning.startswith("4:")
+    assert '`far` names none either: those are refused; write `far/MODEL`, or `match: {model: "*"}`' in warning
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "{name: default, to: far/m}",
+        '{name: default, match: {model: "*"}, to: far}',
+        "{name: default, match: {contract: [openai, anthropic]}, to: far}",
+        "{name: default, match: {path: /v1/chat/completions}, to: far}",
+    ],
+)
+def test_N5_a_route_whose_requests_name_a_model_is_fine(route: str) -> None:
+    assert warnings(without_model(route)) == []
+
+
+def test_N5_a_backend_with_a_model_of_its_own_is_fine() -> None:
+    assert warnings(without_model("{name: default, to: far}", far="{kind: echo}")) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("os.environ/FAR_KEY", "FAR_KEY"),
+        ("$FAR_KEY", "FAR_KEY"),
+        ('"$FAR_KEY"', "FAR_KEY"),
+        ("env:FAR_KEY", "FAR_KEY"),
+        ("env.FAR_KEY", "FAR_KEY"),
+        ('"%FAR_KEY%"', "FAR_KEY"),
+        ('"{{ env.FAR_KEY }}"', "FAR_KEY"),
+        ('"{{FAR_KEY}}"', "FAR_KEY"),
+        ("$env:FAR_KEY", "FAR_KEY"),
+    ],
+)
+def test_N5_a_variable_in_another_programs_form_is_an_error_with_ours(written: str, name: str) -> None:
+    (error,) = errors(row(base_url=LOCAL, api_key=written), env={"FAR_KEY": "sk-0123456789abcdef"})
+    assert error.startswith("2:")
+    assert error.endswith(f"is not replaced here; write ${{{name}}}")
+
+
+def test_N5_the_same_holds_for_addresses_headers_and_client_keys() -> None:
+    (error,) = errors(row(base_url="$FAR_URL"))
+    assert "write ${FAR_URL}" in error
+    (error,) = errors(row(base_url=LOCAL, headers="{X-Api-Key: os.environ/FAR_KEY}"))
+    assert "write ${FAR_KEY}" in error
+    (error,) = errors(row(base_url=LOCAL) + "auth: {keys: [{name: web, key: $WEB_KEY}]}\n")
+    assert "write ${WEB_KEY}" in error
+
+
+def test_N5_a_value_that_comes_from_the_environment_is_not_read_again() -> None:
+    assert warnings(row(base_url=LOCAL, api_key='"${FAR_KEY}"'), env={"FAR_KEY": "$OTHER"}) == []
+
+
+@pytest.mark.parametrize("kind", ["openai-compatible", "openai"])
+@pytest.mark.parametrize("endpoint", ["/chat/completions", "/completions", "/responses", "/embeddings"])
+def test_N5_an_address_that_ends_with_the_endpoint_is_an_error(kind: str, endpoint: str) -> None:
+    url = f'"http://127.0.0.1:9999/v1{endpoint}"'
+    (error,) = errors(row(kind=kind, base_url=url, api_key="sk-0123456789abcdef"))
+    assert f"ends with `{endpoint}`, which each request adds; end it before that" in error
+
+
+def test_N5_the_same_for_the_kind_anthropic() -> None:
+    url = '"https://api.anthropic.com/v1/messages"'
+    (error,) = errors(row(kind="anthropic", base_url=url, api_key="sk-0123456789abcdef"))
+    assert "ends with `/messages`" in error
+    assert warnings(row(kind="anthropic", base_url='"https://api.anthropic.com"', api_key="sk-0123456789abcdef")) == []
+
+
+@pytest.mark.parametrize("kind", ["openai-compatible", "openai"])
+def test_N5_an_address_without_a_path_is_doubted(kind: str) -> None:
+    (warning,) = warnings(row(kind=kind, base_url='"http://127.0.0.1:11434/"', api_key="sk-0123456789abcdef"))
+    assert warning.startswith("2:")
+    assert "nearly all servers want http://127.0.0.1:11434/v1 as `base_url`" in warning
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_N5_the_address_of_a_known_vendor_is_right_as_it_is(preset: str) -> None:
+    url = PRESETS[preset].base_url
+    assert warnings(row(base_url=f'"{url}"', api_key="sk-0123456789abcdef").replace("8080", "8081")) == []
+
+
+# -- N7: hints that lead to the cure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server:\n  port: 8080\n   host: 127.0.0.1\n",
+        "backends:\n  echo: here\n    kind: echo\n",
+        "routes:\n  - name: default\n     to: echo\n",
+        "a: 1\n b: 2\n",
+    ],
+)
+def test_N7_a_line_indented_too_deep_is_told_so(text: str) -> None:
+    (error,) = errors(text)
+    assert error.startswith(f"{text.count(chr(10))}:")
+    assert error.endswith(
+        "this line is indented deeper than the one above, which has a value already; indent both alike"
+    )
+
+
+@pytest.mark.parametrize("text", ["a: b: c\n", "x:\n  a: b: c\n", "- a: b: c\n", "x: 1\ny: see: that\n"])
+def test_N7_a_second_colon_is_told_so(text: str) -> None:
+    (error,) = errors(text)
+    assert "a second `: ` in this line" in error
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset"),
+    [
+        ("ollama", "ollama"),
+        ("Ollama", "ollama"),
+        ("vllm", "vllm"),
+        ("llamacpp", "llama.cpp"),
+        ("lm-studio", "lmstudio"),
+        ("groq", "groq"),
+        ("deepseek", "deepseek"),
+        ("gemini", "gemini"),
+    ],
+)
+def test_N7_a_vendor_given_as_kind_is_told_its_preset(kind: str, preset: str) -> None:
+    (error,) = errors(f"backends:\n  far: {{kind: {kind}}}\n{ROUTES}\n")
+    assert error.startswith("2:")
+    assert error.endswith(f"backend `far`: no kind `{kind}`; write `kind: openai-compatible` and `preset: {preset}`")
+
+
+def test_N7_azure_given_as_kind_is_told_where_it_is() -> None:
+    (error,) = errors(f"backends:\n  far: {{kind: azure}}\n{ROUTES}\n")
+    assert "write `kind: openai` and `azure: {endpoint: …, api_version: …}`" in error
+
+
+def test_N7_a_kind_like_none_of_them_is_told_which_there_are() -> None:
+    (error,) = errors(f"backends:\n  far: {{kind: zzzzzz}}\n{ROUTES}\n")
+    assert "no such kind; there is: anthropic" in error
+    (error,) = errors(f"backends:\n  far: {{kind: openai-compatibel}}\n{ROUTES}\n")
+    assert "no such kind; did you mean `openai-compatible`?" in error
+
+
+LITELLM = """
+    model_list:
+      - model_name: gpt-4o
+        litellm_params: {model: azure/gpt-4o, api_key: os.environ/AZURE_API_KEY}
+    litellm_settings: {drop_params: true}
+    general_settings: {master_key: sk-1234}
+    router_settings: {num_retries: 2}
+    environment_variables: {}
+"""
+
+
+def test_N7_a_config_of_litellm_is_told_in_one_line_what_it_is_and_what_to_do() -> None:
+    (error,) = errors(LITELLM)
+    assert error.startswith("2:1: this is a config of LiteLLM's proxy; ")
+    assert "`backends`" in error
+    assert "`routes`" in error
+
+
+def test_N7_a_config_of_our_own_with_a_stray_key_is_told_of_the_key(tmp_path: Path) -> None:
+    (error,) = errors(row(base_url=LOCAL) + "model_list: []\n")
+    assert "unknown key `model_list`" in error
