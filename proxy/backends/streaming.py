@@ -15,7 +15,12 @@ from proxy.events import Batch, Fault, Notice, Start
 from proxy.transport import Response
 from proxy.wire.translation import restored
 
-FINISHED_S = 2.0  # after every finish reason: how long usage and the end sentinel may take
+FINISHED_S = 4.0
+"""After every finish reason: how long silence may last until the answer counts as complete.
+
+Usage and the end sentinel may still come, and so may content: upstreams were seen to go on after 2.6 s (U2). A server
+that never closes must not hold a client for a minute.
+"""
 LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
 
 NOTHING = Batch([])

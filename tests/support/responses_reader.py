@@ -42,6 +42,7 @@ class ResponsesReader:
         self.told: list[dict[str, Any]] = []
         self.response: dict[str, Any] = {}
         self.ended = False
+        self.failed = False  # an `error` event has to come, and nothing else
 
     def feed(self, chunk: bytes) -> list[StreamEvent]:
         return [event for name, data in self._sse.feed(chunk) for event in self._take(name, json.loads(data))]
@@ -57,6 +58,11 @@ class ResponsesReader:
         assert "name" not in told or name == "response.function_call_arguments.done"
         self.told.append(told)
         kind = told["type"]
+        assert self.failed == (kind == "error"), f"{kind} where an error has to be told in two events"
+        if self.failed:
+            self.ended = True
+            assert told["error"]["message"] == told["message"] == self.response["error"]["message"]
+            return [self._fault]
         if len(self.told) <= 2:
             assert kind == ("response.created", "response.in_progress")[len(self.told) - 1]
         if "response" in told:
@@ -80,13 +86,15 @@ class ResponsesReader:
         if kind == "response.in_progress":
             assert response == before
             return []
-        self.ended = True
         assert response["status"] == TERMINAL[kind]
         usage = _usage(response["usage"])
         if kind == "response.failed":
-            assert all(item["type"] != "function_call" for item in response["output"])
+            assert all(item["type"] not in {"function_call", "custom_tool_call"} for item in response["output"])
+            self.failed = True
             error = response["error"]
-            return [Fault(ProxyError(error["message"], code=error["code"]), usage)]
+            self._fault = Fault(ProxyError(error["message"], code=error["code"]), usage)
+            return []
+        self.ended = True
         assert [item["id"] for item in response["output"]] == [item["id"] for item in self._items]
         for index, item in enumerate(response["output"]):
             assert item["status"] in {"completed", "incomplete"}

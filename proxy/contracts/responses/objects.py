@@ -15,6 +15,7 @@ from proxy.contracts.responses.tools import Origin, Tools
 from proxy.errors import ProxyError
 from proxy.request import Usage
 from proxy.wire.json_text import json_string
+from proxy.wire.upstream_errors import error_body
 
 Status = Literal["in_progress", "completed", "incomplete"]
 
@@ -93,6 +94,12 @@ def _error(error: ProxyError) -> dict[str, str]:
     else:
         code = "invalid_prompt" if error.status < 500 and not error.retryable else "server_error"
     return {"code": code, "message": error.message}
+
+
+def error_fields(error: ProxyError) -> bytes:
+    """The fields of an `error` event: flat, as the contract says, and nested under `error`, which SDKs raise by."""
+    flat = {"code": error.code, "message": error.message, "param": error.param}
+    return _encode(flat)[1:-1] + b"," + error_body(error)[1:-1]
 
 
 def _counts(usage: Usage) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 https://platform.openai.com/docs/api-reference/responses-streaming: `created` and `in_progress`; then each item of the
 output is added, filled piece by piece and done; last `completed`, `incomplete` or `failed` with everything once more.
-An answer that broke off ends with `failed`, not with the bare `error` event, which Codex skips. Items that are open
-then never become done: clients run a call that is done.
+An answer that broke off ends with `failed`, which Codex reads, and then with an `error` event, which most other
+clients need: they take a stream without one for complete (C1). Items that are open then never become done: clients
+run a call that is done.
 
 Reasoning is written as a *summary*, though it is none: Codex shows summaries by default and the AI SDK reads nothing
 else; both skip the raw form, `reasoning_text`.
@@ -23,6 +24,7 @@ from proxy.contracts.responses.objects import (
     ResponseObject,
     Status,
     call_item,
+    error_fields,
     image_data,
     image_item,
     reasoning_item,
@@ -204,7 +206,7 @@ class ResponsesWriter:
                 self._output[item.index] = item.write("incomplete")
         output = [item for item in self._output if item]
         self._final = self._response.write("failed", self._model, output=output, usage=usage, error=error)
-        return beginning + self._state(b"response.failed", self._final)
+        return beginning + self._state(b"response.failed", self._final) + self._write(b"error", error_fields(error))
 
     # -- message
 

@@ -17,7 +17,7 @@ from proxy.events import Batch, Finish, Start, TextDelta
 from proxy.request import Answer
 from tests.support.responses_reader import read_responses
 
-PAGE = Path(__file__).parents[3] / "docs/contracts/responses.md"
+PAGE = Path(__file__).parents[3] / "docs/clients/agents.md"
 HEAD = Head(id="r1", method="POST", path="/v1/responses", query={}, headers={"x-team": "a"})
 BODY = b'{"model":"asked","input":"hi","stream":true}'
 
