@@ -1,8 +1,8 @@
 """Content blocks of an Anthropic stream: the one that is open, and those that wait for it to end.
 
-Blocks never overlap in this contract, while other upstreams interleave the pieces of parallel tool calls. The pieces
-of the open call are written as they come. The other blocks wait until the open call is complete, which its arguments
-show: they are one JSON object.
+Blocks never overlap in this contract, while other upstreams interleave the pieces of parallel tool calls. A client may
+run a call as soon as its block has ended. So the block of a call ends only with the answer: no call of an answer that
+fails later is complete (C3). What comes after the first call waits for the end of the answer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ WAITING_BYTES = 4 * 1024 * 1024
 """How much may wait: as much as one event may hold."""
 
 _OVERHEAD = 64  # bytes that a piece costs besides its text
+_PIECES_PER_PING = 64  # a client that hears nothing for long gives up, though pieces are coming
 
 _TEXT, _THINKING = -1, -2  # keys of the blocks that are not calls; the key of a call is its index
 _EMPTY = {
@@ -29,6 +30,8 @@ _DELTAS = {
 _CALL_DELTA = b'{"type":"input_json_delta","partial_json":'
 _SIGNATURE_DELTA = b'{"type":"signature_delta","signature":'
 
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+
 _START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b'
 _TAIL = b"}}\n\n"
@@ -36,38 +39,16 @@ _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":
 
 
 class _OpenBlock(msgspec.Struct):
-    """A block that is open or waits, and what has come of it: the pieces of a call, or text that waits."""
+    """A block that is open or waits, with what has come of it while it waited."""
 
     key: int
     start: bytes
     pieces: list[str] = []
-    size: int = 0  # characters in `pieces`
-    parsed: int = 0  # characters that all failed attempts to parse its arguments have read
     signature: str = ""
 
     @property
     def is_call(self) -> bool:
         return self.key >= 0
-
-    def add(self, piece: str) -> None:
-        self.pieces.append(piece)
-        self.size += len(piece)
-
-    def is_complete(self) -> bool:
-        """Whether no further piece can belong to it.
-
-        After each failed attempt more characters have to come before the next one, so the work stays linear.
-        """
-        if not self.is_call:
-            return True
-        last = self.pieces[-1].rstrip() if self.pieces else "{"
-        if (last and last[-1] != "}") or self.parsed > 16 * self.size + 4096:
-            return False
-        self.parsed += self.size
-        try:
-            return isinstance(msgspec.json.decode("".join(self.pieces)), dict)
-        except (ValueError, RecursionError):
-            return False
 
 
 class BlockWriter:
@@ -83,6 +64,7 @@ class BlockWriter:
         self._waiting: list[_OpenBlock] = []
         self._waiting_calls: dict[int, _OpenBlock] = {}
         self._waiting_bytes = 0
+        self._kept = 0  # pieces that were kept
 
     def text(self, text: str) -> bytes:
         return self._delta(_TEXT, text)
@@ -94,8 +76,9 @@ class BlockWriter:
         """The signature on the reasoning before it. It ends the reasoning's block, or makes one of its own."""
         before = self._turn(_THINKING)
         if before is None:
-            self._wait(_THINKING, "").signature = signature
-            return b""
+            block = self._last_waiting(_THINKING)
+            block.signature = signature
+            return self._keep(block, "")
         return before + self._signed(signature) + self._close()
 
     def call(self, index: int, id_: str, name: str) -> bytes:
@@ -107,29 +90,26 @@ class BlockWriter:
             return self._close() + self._begin(block)
         self._waiting.append(block)
         self._waiting_calls[index] = block
-        self._keep(block, "")
-        return b""
+        return self._keep(block, "")
 
     def arguments(self, index: int, piece: str) -> bytes:
         """A piece of a call's arguments."""
         self.pieces += 1
+        waiting = self._waiting_calls.get(index)
+        if waiting is not None:
+            return self._keep(waiting, piece)
         block = self._open
         if block is None or block.key != index:
-            waiting = self._waiting_calls.get(index)
-            if waiting is not None:
-                self._keep(waiting, piece)
-            return b""  # it waits, or it came after the end of the arguments' JSON and belongs to no block
-        block.add(piece)
-        written = self._piece(json_string(piece))
-        if self._waiting and block.is_complete():
-            written += self._close() + self._next()
-        return written
+            return b""
+        return self._piece(json_string(piece))
 
     def close(self) -> bytes:
         """Write the blocks that wait, and end them all."""
         written = [self._close()]
-        while self._waiting:
-            written += [self._begin(self._first()), self._close()]
+        for block in self._waiting:
+            written += [self._begin(block), self._close()]
+        self._waiting.clear()
+        self._waiting_calls.clear()
         return b"".join(written)
 
     def resume(self, event: bytes) -> None:
@@ -149,8 +129,7 @@ class BlockWriter:
             return self._piece(json_string(text))
         before = self._turn(key)
         if before is None:
-            self._wait(key, text)
-            return b""
+            return self._keep(self._last_waiting(key), text)
         return before + self._piece(json_string(text))
 
     def _turn(self, key: int) -> bytes | None:
@@ -163,37 +142,24 @@ class BlockWriter:
         return self._close() + self._begin(_OpenBlock(key, _EMPTY[key]))
 
     def _can_close(self) -> bool:
-        return not self._waiting and (self._open is None or self._open.is_complete())
+        return not self._waiting and (self._open is None or not self._open.is_call)
 
-    def _wait(self, key: int, piece: str) -> _OpenBlock:
-        """Keep a piece of text or reasoning for later: in the last block that waits if it is of this kind."""
+    def _last_waiting(self, key: int) -> _OpenBlock:
+        """The last block that waits if it is of this kind and can go on; else a new one."""
         last = self._waiting[-1] if self._waiting else None
         if last is None or last.key != key or last.signature:
             last = _OpenBlock(key, _EMPTY[key])
             self._waiting.append(last)
-        self._keep(last, piece)
         return last
 
-    def _keep(self, block: _OpenBlock, piece: str) -> None:
-        """Raises `Limit` when too much is kept."""
-        block.add(piece)
+    def _keep(self, block: _OpenBlock, piece: str) -> bytes:
+        """Keep a piece for later; now and then a heartbeat. Raises `Limit` when too much is kept."""
+        block.pieces.append(piece)
         self._waiting_bytes += len(piece) + _OVERHEAD
         if self._waiting_bytes > WAITING_BYTES:
-            raise Limit(f"tool calls that came in turns grew past {WAITING_BYTES // (1024 * 1024)} MiB")
-
-    def _first(self) -> _OpenBlock:
-        block = self._waiting.pop(0)
-        self._waiting_calls.pop(block.key, None)
-        if not self._waiting:
-            self._waiting_bytes = 0
-        return block
-
-    def _next(self) -> bytes:
-        """Write the blocks that wait, up to and including the first one that is not complete."""
-        written = [self._begin(self._first())]
-        while self._waiting and (self._open is None or self._open.is_complete()):
-            written += [self._close(), self._begin(self._first())]
-        return b"".join(written)
+            raise Limit(f"what came after the first tool call grew past {WAITING_BYTES // (1024 * 1024)} MiB")
+        self._kept += 1
+        return b"" if self._kept % _PIECES_PER_PING else PING
 
     def _begin(self, block: _OpenBlock) -> bytes:
         """Open a block, and write what has already come of it."""
@@ -201,8 +167,8 @@ class BlockWriter:
         self.has_text = self.has_text or block.key == _TEXT
         self._head = _DELTA % (self._index, _CALL_DELTA if block.is_call else _DELTAS[block.key])
         written = _START % (self._index, block.start)
-        if block.size:
-            written += self._piece(json_string("".join(block.pieces)))
+        if text := "".join(block.pieces):
+            written += self._piece(json_string(text))
         if block.signature:
             written += self._signed(block.signature) + self._close()
         return written

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.contracts.anthropic.blocks import BlockWriter
+from proxy.contracts.anthropic.blocks import PING, BlockWriter
 from proxy.contracts.anthropic.errors import error_body, failure
 from proxy.contracts.anthropic.events import DIALECT, STOP_REASONS, write_usage
 from proxy.contracts.base import Reply
@@ -37,7 +37,6 @@ from proxy.events import (
 )
 from proxy.request import Answer
 
-PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _STOP_NAME = b"event: message_stop\n"
 
