@@ -309,8 +309,7 @@ U8 = {
     "an error without its name": fails(start() + data(OVERLOADED), UpstreamFailed, 529, "Overloaded"),
     "an error as text": fails(start() + data("The lamp is out", "error"), UpstreamFailed, 502, "The lamp is out"),
     "OpenAI's error object": fails(
-        start()
-        + data('{"error":{"message":"Too long","type":"invalid_request_error","code":"context_length_exceeded"}}'),
+        start() + data('{"error":{"message":"Too long","type":"invalid_request_error","code":"invalid_value"}}'),
         UpstreamRefused,
         400,
         "Too long",
