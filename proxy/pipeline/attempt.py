@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from contextvars import copy_context
+from typing import Any, TypeVar
 
 import structlog
 
@@ -35,6 +37,8 @@ from proxy.telemetry.record import AttemptRecord, StreamRecord
 HOLD_BYTES = 8 * 1024
 """How much may be held back before the commit point. An answer with more than this before its first token is shown."""
 
+T = TypeVar("T")
+
 log = structlog.get_logger("proxy.pipeline")
 
 
@@ -50,10 +54,10 @@ class Attempt:
         "_behind",
         "_client",
         "_clock",
+        "_context",
         "_held",
         "_held_bytes",
         "_now",
-        "_own_task",
         "_record",
         "_states",
         "_stream",
@@ -85,7 +89,10 @@ class Attempt:
         self._client: Client | None = None  # set by `flow`
         self._behind = False  # the client has room for no more than what was written last
         self._now = asyncio.get_running_loop().time
-        self._own_task = streaming and not backend.dialect
+        # The events of an SDK come to the task that waits for them. A task of its own spares each token the way through
+        # all our callers, and keeps what the SDK sets in its context apart. Backends with a dialect relay from the
+        # callback that reads the socket.
+        self._context = copy_context() if streaming and not backend.dialect else None
         self._tried = AttemptRecord(backend=target.backend, model=target.model, started_at=self._now())
         self._stream = backend.stream(request, target, self._relayed if streaming else None)
 
@@ -97,7 +104,7 @@ class Attempt:
         self._record.attempts.append(self._tried)
         self._states.begin(self.target)
         try:
-            await self._read_to_commit_point()
+            await self._in_context(self._read_to_commit_point())
         except BaseException as raised:
             error = self._failure(raised)
             await self.aclose()
@@ -118,12 +125,7 @@ class Attempt:
         """
         self._client = client
         try:
-            if self._own_task:
-                # Each token of an SDK wakes the task that waits for it. A task of its own spares the token the way
-                # through all our callers. Backends with a dialect relay from the callback that reads the socket.
-                end = await asyncio.create_task(self._send_all(client))
-            else:
-                end = await self._send_all(client)
+            end = await self._in_context(self._send_all(client))
         except BaseException as raised:
             error = self._failure(raised)
             await self.aclose()
@@ -141,6 +143,10 @@ class Attempt:
     async def aclose(self) -> None:
         """Close the upstream. May be called at any time, and more than once."""
         await close(self._stream)
+
+    def _in_context(self, step: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """`step` itself, or a task for it where the backend is to have one. Both halves share one context."""
+        return step if self._context is None else asyncio.create_task(step, context=self._context)
 
     # -- before the commit point -------------------------------------------------------------------------------
 

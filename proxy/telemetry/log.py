@@ -29,6 +29,8 @@ LONGEST_LINE = 64 * 1024
 LONGEST_WORDS = 300  # of what an attempt's error says
 LONGEST_USER = 128
 
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
 _LEVEL_OF_END = {
     None: "error",  # a request without a reason for its end is our bug
     "internal": "error",
@@ -112,10 +114,10 @@ def configure(
     global _request_end  # noqa: PLW0603 - like structlog's own configuration, it is the process's
     _request_end = None
     if isinstance(render, _AsJson):
-        least = logging.getLevelName(level.upper())
+        shown = _LEVELS[_LEVELS.index(level) :]
 
         def put(level: str, line: _RequestEnd) -> None:
-            if logging.getLevelName(level.upper()) >= least:
+            if level in shown:
                 sink.put(render.request_end(level, line))
 
         _request_end = put
@@ -298,10 +300,14 @@ class _AsJson(_Render):
         line.request_id = clean(line.request_id)
         line.path, line.model = clean_name(line.path), clean_name(line.model)
         line.upstream_model = clean_name(line.upstream_model)
-        line.user = clean(line.user)
+        if line.user:
+            line.user = clean(line.user)
         for attempt in line.attempts:
-            attempt.model, attempt.words = clean_name(attempt.model), clean(attempt.words)
-        line.notices = [clean(notice) for notice in line.notices]
+            attempt.model = clean_name(attempt.model)
+            if attempt.words:
+                attempt.words = clean(attempt.words)
+        if line.notices:
+            line.notices = [clean(notice) for notice in line.notices]
         return _encode(line).decode() + "\n"
 
 

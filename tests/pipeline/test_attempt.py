@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
 
 import pytest
 
+from proxy.backends.base import Relay
 from proxy.errors import UpstreamTruncated
+from proxy.events import Batch
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.targets import TargetStates
@@ -56,3 +60,32 @@ async def test_an_attempt_that_fails_to_lead_has_closed_its_upstream_already() -
     with RequestClock(Timers(), 0, lambda: None) as clock, pytest.raises(UpstreamTruncated):
         await attempt(backend, clock).lead()
     assert backend.closed == 1
+
+
+SEEN: ContextVar[str] = ContextVar("seen", default="")
+
+
+class Marking(Told):
+    """As SDKs do, it sets a context variable before its answer and reads it while the answer goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    async def stream(
+        self, request: ChatRequest, target: Target, relay: Relay | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        SEEN.set(request.id)
+        for event in HELLO:
+            yield Batch([event])
+            self.read.append(SEEN.get())
+
+
+async def test_what_an_sdk_sets_in_its_context_is_there_until_its_answer_ends_and_nowhere_else() -> None:
+    backend, client = Marking(), Taker()
+    with RequestClock(Timers(), 0, client.heartbeat) as clock:
+        one = attempt(backend, clock)
+        await one.lead()
+        await one.flow(client)
+    assert backend.read[:2] == ["r1", "r1"]
+    assert SEEN.get() == ""
