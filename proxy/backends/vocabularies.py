@@ -43,6 +43,9 @@ MISTRAL = Vocabulary(
     call_ids=IdForm(_LETTERS + string.digits, 9, 9),
     # "Function name was ... but must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64."
     tool_names=NameForm(WORD, 64),
+    parameters={"seed": "random_seed"},  # API reference, chat completion
+    # "Extra inputs are not permitted": fields of OpenAI's that the API reference does not list
+    refused=frozenset({"user", "logit_bias", "logprobs", "top_logprobs", "service_tier", "verbosity"}),
     empty_turns=False,  # "Assistant message must have either content or tool_calls, but not none."
 )
 
@@ -50,6 +53,7 @@ GEMINI = Vocabulary(
     # "Invalid function name. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores
     # (_), dots (.), colons (:), or dashes (-), with a maximum length of 64."
     tool_names=NameForm(WORD + ".:", 64, _LETTERS + "_"),
+    no_thinking={"reasoning_effort": "none"},  # OpenAI compatibility: thinking
 )
 
 MOONSHOT = Vocabulary(
@@ -58,7 +62,25 @@ MOONSHOT = Vocabulary(
     empty_turns=False,  # "Invalid request: the message at position 1 with role 'assistant' must not be empty"
 )
 
-PRESETS: Mapping[str, Vocabulary] = {"anthropic": ANTHROPIC, "gemini": GEMINI, "mistral": MISTRAL, "moonshot": MOONSHOT}
+_TEMPLATE_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
+_DISABLED = {"thinking": {"type": "disabled"}}
+
+PRESETS: Mapping[str, Vocabulary] = {
+    "anthropic": ANTHROPIC,
+    "deepseek": Vocabulary(no_thinking=_DISABLED),  # guide: thinking mode
+    "gemini": GEMINI,
+    "groq": Vocabulary(no_thinking={"reasoning_effort": "none"}),  # reasoning: options for reasoning effort
+    # Server README: `repeat_penalty`, and `chat_template_kwargs`
+    "llama.cpp": Vocabulary(parameters={"repetition_penalty": "repeat_penalty"}, no_thinking=_TEMPLATE_OFF),
+    "mistral": MISTRAL,
+    "moonshot": MOONSHOT,
+    "ollama": Vocabulary(no_thinking={"reasoning_effort": "none"}),  # OpenAI compatibility: reasoning_effort
+    "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}),  # reasoning tokens
+    "sglang": Vocabulary(no_thinking=_TEMPLATE_OFF),  # reasoning parser: turning thinking off
+    # Reasoning outputs: `reasoning_effort: none` for newer servers, the template's switch for all
+    "vllm": Vocabulary(no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),
+    "zai": Vocabulary(no_thinking=_DISABLED),  # API reference: thinking
+}
 """By the preset of a row of kind `openai-compatible`."""
 
 PROVIDERS: Mapping[str, Vocabulary] = {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import string
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -65,5 +66,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `tool_choice` may be a list of the tools that may be called now."""
     images: frozenset[str] = frozenset()
     """The media types of images that it takes; empty: any."""
+    parameters: Mapping[str, str] = {}
+    """Its own names of settings, by OpenAI's."""
+    refused: frozenset[str] = frozenset()
+    """Fields that it answers with an error. A request of its own dialect keeps them."""
+    no_thinking: Mapping[str, Any] = {}
+    """The fields that stop a model from thinking, for `reasoning_effort: none`."""
     empty_turns: bool = True
     """Whether it takes a message without any content."""
