@@ -14,6 +14,7 @@ from proxy.backends.openai.compatible import PRESETS, CompatibleBackend, Compati
 from proxy.contracts.openai.request import decode_request
 from proxy.errors import (
     FrameTooLarge,
+    ModelRefused,
     UpstreamAuth,
     UpstreamConnect,
     UpstreamFailed,
@@ -128,7 +129,7 @@ async def test_a_header_of_the_config_replaces_ours(upstream):
 )
 async def test_a_hint_goes_to_servers_that_are_known_to_take_it(upstream, preset, sent):
     upstream.play(openai_stream(["a"]))
-    hints = {"top_k": 40, "min_p": 0.1, "reasoning_effort": "none"}
+    hints = {"top_k": 40, "min_p": 0.1, "reasoning_effort": "low"}
     async with backend(row(upstream, **preset)) as far:
         await events(far, chat(params={"temperature": 1, **hints}, hints=frozenset(hints)))
     assert (
@@ -397,7 +398,7 @@ async def test_a_404_that_is_no_error_object_blames_the_config(upstream):
         wrong_address, wrong_model = await failure(far), await failure(far)
     assert (type(wrong_address), wrong_address.status) == (UpstreamFailed, 502)
     assert "base_url" in wrong_address.message
-    assert (type(wrong_model), wrong_model.status, wrong_model.code) == (UpstreamRefused, 404, "model_not_found")
+    assert (type(wrong_model), wrong_model.status, wrong_model.code) == (ModelRefused, 404, "model_not_found")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
