@@ -7,15 +7,15 @@ import msgspec
 from proxy.request import Usage
 
 
-def believable(usage: Usage | None, pieces: int) -> Usage | None:
+def believable(usage: Usage | None, estimate: int) -> Usage | None:
     """The upstream's counts, or an estimate for output that it did not count.
 
-    `pieces` is how many pieces of content came, which is about how many tokens. Some upstreams count 0 for an answer
-    with content, or fewer tokens than they count for the reasoning in it.
+    `estimate` is about how many tokens the content has. Some upstreams count 0 for an answer with content, or fewer
+    tokens than they count for the reasoning in it.
     """
-    if usage is None or usage.output_tokens >= max(usage.reasoning_tokens, min(pieces, 1)):
+    if usage is None or usage.output_tokens >= max(usage.reasoning_tokens, min(estimate, 1)):
         return usage
-    return msgspec.structs.replace(usage, output_tokens=max(usage.reasoning_tokens, pieces), estimated=True)
+    return msgspec.structs.replace(usage, output_tokens=max(usage.reasoning_tokens, estimate), estimated=True)
 
 
 def camel_counts(usage: Usage) -> dict[str, int]:

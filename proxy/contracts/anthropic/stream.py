@@ -69,7 +69,7 @@ class StreamDecoder(StreamEnd):
         self._complete = False  # it has a stop reason, and no content after it
         self._stops_early = False  # content has come after a stop reason
         self._usage: dict[str, Any] = {}
-        self._pieces = 0  # of text: about as many as tokens
+        self._characters = 0  # of text, reasoning and arguments: about four to a token
         self._text_head = _NO_HEAD  # how the data of a piece of the open text begins, as Anthropic writes it
         self._event_head = _NO_HEAD  # the same with the event's name before it
 
@@ -83,7 +83,7 @@ class StreamDecoder(StreamEnd):
             # Most reads bring one event with a piece of text. Reading it here takes a third of the time of `_take`.
             text = _text_after(self._event_head, chunk, b"}\n\n")
             if text:
-                self._pieces += 1
+                self._characters += len(text)
                 batch.events.append(TextDelta(text))
                 batch.text_only = True
                 if self._keep:
@@ -106,7 +106,7 @@ class StreamDecoder(StreamEnd):
             return  # servers that also speak OpenAI's dialect send it; the official clients skip it
         text = _text_after(self._text_head, data, b"}")
         if text:
-            self._pieces += 1
+            self._characters += len(text)
             batch.events.append(TextDelta(text))
             if self._keep:
                 batch.payloads.append(_framed(_DELTA, data))
@@ -155,7 +155,7 @@ class StreamDecoder(StreamEnd):
                     self._continue(events)
                     self._join(event.delta, index, events)
                     place = self._blocks.delta(index, event.delta, events)
-                    self._pieces += 1
+                    self._characters += len(event.delta.text or event.delta.thinking or event.delta.partial_json or "")
                     return data if place == index else with_index(data, place)
             case "content_block_start":
                 if (block := event.content_block) is not None:
@@ -268,7 +268,7 @@ class StreamDecoder(StreamEnd):
         return Finish(_finish_reason(self._reason), self._counted(), noted=bool(self._reason))
 
     def _counted(self) -> Usage | None:
-        return believable(read_usage(self._usage), self._pieces)
+        return believable(read_usage(self._usage), -(-self._characters // 4))
 
     def _not_an_event(self, name: bytes, data: bytes) -> UpstreamError:
         if error := error_in(data, self._clean):
