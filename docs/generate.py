@@ -14,9 +14,11 @@ from typing import Any
 
 import click
 
+from proxy.backends import vocabularies
 from proxy.backends.base import kinds
 from proxy.cli import main
 from proxy.config.schema import json_schema
+from proxy.wire.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parent
 MADE = "<!-- Made by `make docs` from the code: edit the descriptions there. -->"
@@ -197,7 +199,44 @@ def imports() -> dict[str, set[str]]:
     return {room: {other for other in others if other in rooms} for room, others in rooms.items()}
 
 
-PAGES = {"config.md": config_reference, "cli.md": cli_reference, "architecture.md": architecture}
+def translation() -> str:
+    """The page as it is, with the table of vocabularies as the code has them."""
+    page = (FOLDER / "translation.md").read_text()
+    before, rest = page.split("by `make docs` -->\n", 1)
+    _, after = rest.split("<!-- /vocabularies -->", 1)
+    kinds_of = {"kind `openai`": vocabularies.OPENAI, "kind `anthropic`": vocabularies.ANTHROPIC}
+    presets = {f"preset `{name}`": words for name, words in sorted(vocabularies.PRESETS.items()) if name != "anthropic"}
+    rows = [
+        _vocabulary(name, words) for name, words in {**kinds_of, **presets, "all others": vocabularies.COMMON}.items()
+    ]
+    head = "| target | call ids | names of tools | later system text | empty answers | settings |\n|---|---|---|---|---|---|"
+    return before + "by `make docs` -->\n\n" + "\n".join([head, *rows]) + "\n\n<!-- /vocabularies -->" + after
+
+
+def _vocabulary(name: str, words: Vocabulary) -> str:
+    ids, names = words.call_ids, words.tool_names
+    length = str(ids.longest) if ids.shortest == ids.longest else f"up to {ids.longest}"
+    settings = [f"`{ours}` as `{theirs}`" for ours, theirs in words.parameters.items()]
+    settings += [f"without `{name}`" for name in sorted(words.refused)]
+    settings += [f"not to think: `{json.dumps(words.no_thinking)}`"] if words.no_thinking else []
+    cells = [
+        name,
+        f"{length} characters"
+        + ("" if not ids.characters else ", letters and digits" + (", `_-`" if "_" in ids.characters else "")),
+        f"up to {names.longest}" + (", beginning with a letter" if names.starts else ""),
+        "in place" if words.system == "anywhere" else "in the user's turn",
+        "kept" if words.empty_turns else "left out",
+        "; ".join(settings),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+PAGES = {
+    "config.md": config_reference,
+    "cli.md": cli_reference,
+    "architecture.md": architecture,
+    "translation.md": translation,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():
