@@ -40,7 +40,7 @@ def _version(text: str) -> str:
 
 
 def _without_version(url: str) -> str:
-    """OpenAI's addresses end in `/v1`, Anthropic's do not; whoever writes it means the same."""
+    """OpenAI's addresses end in `/v1`, Anthropic's do not; both are accepted."""
     return url.removesuffix("/v1")
 
 
@@ -63,7 +63,7 @@ class AnthropicSettings(HttpSettings):
     max_tokens: int = Field(
         default=16_384,
         gt=0,
-        description="How long an answer may be where the request does not say: this API wants to be told.",
+        description="The longest answer, in tokens, where the request does not say: this API requires a limit.",
     )
 
     @model_validator(mode="after")
@@ -91,7 +91,7 @@ class AnthropicBackend(HttpBackend):
         self.identify(_identity(settings))
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
-        """Besides the config's list, what says how a body of this dialect is to be read."""
+        """The config's list, and the headers that say how a body of this dialect is read."""
         named = {"anthropic-version": self._version_for(request)}
         betas = [self._betas]
         if request.dialect == DIALECT:

@@ -1,7 +1,7 @@
 """The models that an upstream itself lists, asked for in the background (N1).
 
-Nobody waits for a list: `ids` returns the last good one at once, and starts to ask again when that is old. A list that
-cannot be had is no error; the last good one stays.
+No request waits for a list: `models` returns the last good one at once, and fetches a new one in the background when
+that is old. A failure is not an error; the last good list stays.
 """
 
 from __future__ import annotations

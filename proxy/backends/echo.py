@@ -1,4 +1,4 @@
-"""Kind `echo`: answers with the last user message, word by word, exactly. Needs no key and no network."""
+"""Kind `echo`: answers with the last user message, word by word, unchanged. Needs no key and no network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxy.routing.plan import Target
 
 _PIECE = re.compile(r"\s*\S+|\s+")  # a word with the white space before it: the pieces add up to the text
 _BATCH = 64
-"""Pieces in one batch when nothing paces them: enough to be cheap, few enough that other streams get their turn."""
+"""Pieces in one batch without a delay: enough to be cheap, few enough that other streams get their turn."""
 
 
 class EchoSettings(BackendSettings):
@@ -35,7 +35,7 @@ class EchoSettings(BackendSettings):
 
 
 class EchoBackend:
-    """Says what it is told. Honours `max_tokens`, where a token is a word."""
+    """Repeats the last user message. Follows `max_tokens`, where a token is a word."""
 
     dialect = ""
 
@@ -79,7 +79,7 @@ class EchoBackend:
         yield Batch(events)
 
     def models(self) -> Sequence[str]:
-        """Its own name: it answers to any."""
+        """Its own name. It answers to any name."""
         return ("echo",)
 
     async def aclose(self) -> None:
@@ -87,7 +87,7 @@ class EchoBackend:
 
 
 def _text(request: ChatRequest) -> str:
-    """Of the last user message; of the last message where there is none."""
+    """The text of the last user message, or of the last message if there is none."""
     if any(message.role == "user" for message in request.messages):
         return request.last_user_text
     return request.messages[-1].text if request.messages else ""
@@ -112,7 +112,7 @@ class EchoKind:
     kind = "echo"
     settings = EchoSettings
 
-    def build(self, name: str, settings: EchoSettings, resources: Resources) -> EchoBackend:  # noqa: ARG002  (nothing lent is needed)
+    def build(self, name: str, settings: EchoSettings, resources: Resources) -> EchoBackend:  # noqa: ARG002 - it needs no resources
         return EchoBackend(name, settings)
 
 

@@ -1,8 +1,8 @@
-"""What all backends that speak a streaming wire dialect over HTTP share: one request, its answer, its end.
+"""The base of all backends that send JSON over HTTP and read a stream of events: one request, its answer, its end.
 
-The bytes go through the process's one upstream transport. Here a status becomes an error that says whether
-another target may help, and an answer that is neither an event stream nor JSON goes no further. Dialects differ
-in `_fields`, `_omissions`, `_decoder` and `_whole`.
+The bytes go through the process's one upstream transport. A status becomes an error that says whether another target
+may help; an answer that is neither an event stream nor JSON goes no further. Dialects differ in `_fields`,
+`_omissions`, `_decoder` and `_whole`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
 RETRY_AFTER_CAP_S = 600.0
 
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
-"""The ids that are passed on. A client may choose others, to which some servers answer 400 (llama-cpp-python)."""
+"""The request ids that are passed on. Some servers answer 400 to others that clients choose (llama-cpp-python)."""
 
 
 _STEP = re.compile(r"[A-Za-z0-9._-]{1,256}")
@@ -63,7 +63,7 @@ _STEP = re.compile(r"[A-Za-z0-9._-]{1,256}")
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Where a backend's requests go and as whom. Header names are in lower case.
+    """Where a backend's requests go and with which credentials. Header names are in lower case.
 
     `{model}` in the address stands for the model.
     """
@@ -88,7 +88,7 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class HttpBackend(ABC):
-    """An upstream that is asked by a POST and answers in a stream of events, or whole."""
+    """An upstream that answers a POST in a stream of events, or whole."""
 
     dialect: ClassVar[str]
 
@@ -107,7 +107,7 @@ class HttpBackend(ABC):
         self.identify(Identity("", {}))
 
     def identify(self, identity: Identity) -> None:
-        """Say where to go and as whom. Part of opening."""
+        """Set where requests go and with which credentials. Part of opening."""
         self._identity = identity
         common = {"content-type": "application/json", "accept-encoding": "identity"}
         self._streamed = Headers({**common, "accept": "text/event-stream", **identity.headers})
@@ -136,15 +136,15 @@ class HttpBackend(ABC):
         self, request: ChatRequest, target: Target, relay: Relay | None = None
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
-        told = self._translated(request, target)
-        request, names = told.request, told.names
+        translation = self._translated(request, target)
+        request, names = translation.request, translation.names
         try:
             fields = self._fields(request, target)
             response = await self._resources.transport.open(self._outgoing(request, target, fields))
         except UpstreamError as error:
             raise self._reported(error) from error.__cause__
-        notices = [*told.notices, *self._omissions(request, fields, target)]
-        del told, fields  # the stream may last for an hour
+        notices = [*translation.notices, *self._omissions(request, fields, target)]
+        del translation, fields  # the stream may last for an hour
         try:
             if not 200 <= response.status < 300:
                 raise await self._refusal(response)
@@ -168,9 +168,10 @@ class HttpBackend(ABC):
             response.close()
 
     def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
-        """What of a request `target` is not sent, known without sending it. Raises `Unsupported` as `stream` does."""
-        told = self._translated(request, target)
-        return [*told.notices, *self._omissions(told.request, self._fields(told.request, target), target)]
+        """Notices for what `target` is not sent, found without sending. Raises `Unsupported` as `stream` does."""
+        translation = self._translated(request, target)
+        fields = self._fields(translation.request, target)
+        return [*translation.notices, *self._omissions(translation.request, fields, target)]
 
     def _translated(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the target's vocabulary. One of this dialect stays the client's."""
@@ -186,29 +187,29 @@ class HttpBackend(ABC):
         return reported(error, who=f"backend {self.name}", origin=self._origin, clean=self._clean)
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
-        """The client's headers that go on."""
+        """The client's headers that are passed on."""
         return (
             {name: request.headers[name] for name in self._forward if name in request.headers} if self._forward else {}
         )
 
     @abstractmethod
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
-        """The body as this dialect writes it. Raises `Unsupported` for what it has no words for."""
+        """The body in this dialect. Raises `Unsupported` for what it cannot say."""
 
     @abstractmethod
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
-        """What of the request is not in that body, where its client may miss it."""
+        """Notices for what is not in that body and the client may miss."""
 
     @abstractmethod
     def _decoder(self, request: ChatRequest) -> Decoder:
-        """What reads the streamed answer to `request`."""
+        """The decoder of a streamed answer to `request`."""
 
     @abstractmethod
     def _whole(self, request: ChatRequest, body: bytes) -> Batch:
-        """All events of an answer that came in one piece. Raises an `UpstreamError` for what is none."""
+        """All events of an answer that came in one piece. Raises an `UpstreamError` for anything else."""
 
     def _outgoing(self, request: ChatRequest, target: Target, fields: Mapping[str, Any]) -> Request:
-        """The request to send. Its headers are these and no others: a client's key or cookie never leaves (H05)."""
+        """The request to send. It has no headers but these, so a client's key or cookie is never sent on (H05)."""
         more = {"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}
         if forwarded := self._forwarded(request):
             more |= {name: value for name, value in forwarded.items() if name not in self._streamed}
@@ -233,7 +234,7 @@ class HttpBackend(ABC):
         return is_stream, first
 
     async def _refusal(self, response: Response) -> UpstreamError:
-        """What a status other than 2xx means."""
+        """The error for a status other than 2xx."""
         status = response.status
         who = f"backend {self.name}"
         if not 400 <= status <= 599:
@@ -241,7 +242,7 @@ class HttpBackend(ABC):
                 return UpstreamRedirect(f"{who} answered with a redirect ({status}), which is never followed")
             return UpstreamMalformed(f"{who} answered with status {status}")
         detail = parse_error(await error_body(response))
-        if detail is None and status == 404:  # a mistake in our config, not in the request
+        if detail is None and status == 404:  # the mistake is in the config, not in the request
             return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
         wait = retry_after(response.headers, time())
         return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)

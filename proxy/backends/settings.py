@@ -1,4 +1,4 @@
-"""The settings that all wire backends share, and what a header or an address in a config may be."""
+"""The settings that all HTTP backends share, and the checks of headers and addresses in a config."""
 
 from __future__ import annotations
 
@@ -116,12 +116,12 @@ class DiscoverySettings(BaseModel):
         default=300.0,
         ge=10,
         allow_inf_nan=False,
-        description="How old the list may be when somebody asks for it, in seconds, before it is fetched again.",
+        description="Age of the list, in seconds, after which the next request for it has it fetched again.",
     )
 
 
 class HttpSettings(BackendSettings):
-    """What every backend that speaks a wire dialect over HTTP may say."""
+    """The settings of every HTTP backend."""
 
     headers: Headers = Field(
         default_factory=dict,
@@ -147,7 +147,7 @@ class HttpSettings(BackendSettings):
 
 
 class OpenAIChatSettings(HttpSettings):
-    """What every backend that speaks OpenAI Chat Completions may say."""
+    """The settings of every backend that speaks OpenAI Chat Completions."""
 
     include_usage: bool | None = Field(
         default=None,
@@ -179,10 +179,10 @@ def reasoning_return(settings: OpenAIChatSettings, known: ReasoningReturn | None
 
 
 def revealed_query(query: Mapping[str, SecretStr]) -> dict[str, str]:
-    """Query parameters in plain text, for the request itself."""
+    """Query parameters in plain text, for requests."""
     return {name: value.get_secret_value() for name, value in query.items()}
 
 
 def revealed(headers: Mapping[str, SecretStr]) -> dict[str, str]:
-    """Headers in plain text, for the request itself; names in lower case, so that they replace others."""
+    """Headers in plain text, for requests; names in lower case, so that they replace others."""
     return {name.lower(): value.get_secret_value() for name, value in headers.items()}

@@ -76,7 +76,7 @@ async def sniff(response: Response) -> tuple[bool | None, bytes]:
 
 
 async def read_json(response: Response, first: bytes, limit: int) -> bytes:
-    """A JSON body that begins with `first`, or whatever else its end brings.
+    """A JSON body that begins with `first`, or all bytes up to the body's end.
 
     Where the content type says something else, the body may go on after a whole JSON text, or never end.
     """

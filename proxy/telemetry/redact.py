@@ -86,7 +86,7 @@ def _text(value: object) -> str:
         return value
     try:
         return str(value)
-    except Exception:  # somebody's `__str__`; a log call must not become an error
+    except Exception:  # any `__str__` may fail; a log call must not become an error
         return f"[a {type(value).__name__} that cannot be shown]"
 
 

@@ -55,7 +55,7 @@ class Response(Protocol):
 
         Content-Encoding gzip and deflate are undone incrementally. Raises `UpstreamTruncated` when the
         connection ends before the body does (a body that only the connection's end delimits cannot tell,
-        unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. While nobody reads, the socket is left unread once
+        unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. Without a reader, the socket is left unread once
         the high-water mark is reached, so that a slow client slows the upstream down.
         """
 

@@ -64,7 +64,7 @@ class Pacer:
 
 
 class Load(msgspec.Struct, frozen=True):
-    """How it goes for the event loop: its thread's share of a CPU, and how late a timer fired."""
+    """The load of the event loop: its thread's share of a CPU, and how late a timer fired."""
 
     busy: float
     late_s: float

@@ -1,4 +1,4 @@
-"""Secrets in text: those that a config holds, in whatever form they turn up, and whatever looks like a key.
+"""Mask secrets in text: those that a config holds, in any form, and everything that looks like a key.
 
 One table for both edges: the log, and what clients read of an upstream's messages.
 """
@@ -62,13 +62,13 @@ _ENCODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 
 
 class Secrets:
-    """What must not be shown. Learns at start, at each reload, and from a credential when it is first sent.
+    """The secrets that must not be shown. They are learnt at start, at each reload, and when a credential is first sent.
 
     Old secrets stay, at most `MOST_SECRETS`: a stream of an earlier config may still fail and name one.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self.version = 0  # grows with each lesson, for whoever keeps masked texts
+        self.version = 0  # grows with each new secret, for caches of masked texts
         self._known: dict[str, None] = {}
         self._exact: list[str] = []
         self._disguised: dict[str, bool] = {}  # letters and digits in lower case; whether they are an encoding

@@ -28,8 +28,8 @@ _LOSES_FILES = frozenset(
 )  # litellm drops sounds silently, and sends other files in forms that are refused
 
 _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
-    # The details of a model that litellm does not know. Without them it asks a server on this machine, whatever
-    # the config says, and blocks until it answers.
+    # The details of a model that litellm does not know. Without them it asks a server on this machine,
+    # against the config, and blocks until it answers.
     provider: {"litellm_provider": provider, "mode": "chat", "supports_function_calling": True}
     for provider in ("ollama", "ollama_chat")
 }

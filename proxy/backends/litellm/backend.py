@@ -39,7 +39,7 @@ _STREAMS_LINES = frozenset({"ollama", "ollama_chat"})
 
 
 class LiteLLMBackend:
-    """Whatever litellm reaches."""
+    """A provider that litellm reaches."""
 
     dialect = ""
     local = False
@@ -236,7 +236,7 @@ class LiteLLMBackend:
         """OpenAI's settings that litellm says a model takes; `None` where it does not say. It takes a millisecond."""
         if model not in self._supported:  # the config names the models, so these are few
             found = None
-            with suppress(Exception):  # of whatever it has for this provider
+            with suppress(Exception):  # any error of its code for this provider
                 name = model.removeprefix(f"{provider}/")
                 found = self._litellm.get_supported_openai_params(model=name, custom_llm_provider=provider)
             more = self._settings.options.get("allowed_openai_params") or ()
@@ -245,7 +245,7 @@ class LiteLLMBackend:
 
 
 async def _abandon(task: asyncio.Task[Any], call: UpstreamCall) -> None:
-    """End a call that nobody waits for: at once, or as soon as litellm has left its thread."""
+    """End a call without a client: at once, or as soon as litellm has left its thread."""
     call.abandoned = True
     if not call.sent:
         await asyncio.wait({task}, timeout=_LEAVE_THREAD_S)

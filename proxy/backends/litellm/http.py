@@ -72,7 +72,7 @@ class UpstreamCall:
         secrets: Secrets | None = None,
         clean: Clean = one_line_of,
     ) -> None:
-        """`by_lines`: the provider streams lines of JSON, whatever their label says."""
+        """`by_lines`: the provider streams lines of JSON, also under another content type."""
         self.transport = transport
         self.connect_s, self.tick_s = connect_s, tick_s
         self.frame_bytes, self.answer_bytes = frame_bytes, answer_bytes
@@ -80,7 +80,7 @@ class UpstreamCall:
         self.secrets = Secrets() if secrets is None else secrets
         self.clean = clean
         self.sent = False
-        self.abandoned = False  # nobody waits any more, so it must not even connect
+        self.abandoned = False  # the client has left, so it must not even connect
         self.origin = ""
         self.response: Response | None = None
         self.first = b""  # what has been read of the body

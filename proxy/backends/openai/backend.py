@@ -1,8 +1,7 @@
 """Kind `openai`: OpenAI and Azure OpenAI.
 
-The official SDK is the authority on where requests go and what identifies them: its client object is made
-once, asked, and closed. The bytes go through our own transport, because the SDK's costs milliseconds of CPU
-per request.
+The official SDK decides where requests go and which headers they have: a client of it is made once, read, and closed.
+The bytes go through our own transport, because the SDK's costs milliseconds of CPU per request.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CREDENTIALS = frozenset({"authorization", "api-key"})
-_NO_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")  # they answer 400 to `reasoning_effort`
+_NO_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")  # models that answer 400 to `reasoning_effort`
 _OURS = _CREDENTIALS | {"accept", "content-type", "user-agent"}
 
 
@@ -95,7 +94,7 @@ _CACHED = frozenset({"prompt_cache_key"})
 
 
 class OpenAIBackend(OpenAIChatBackend):
-    """OpenAI, or Azure OpenAI, as the SDK would reach it."""
+    """OpenAI, or Azure OpenAI, at the address that the SDK uses."""
 
     def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:
         super().__init__(
@@ -110,7 +109,7 @@ class OpenAIBackend(OpenAIChatBackend):
         self._settings = settings
 
     async def open(self) -> None:
-        """Import the SDK, which takes a second, in a thread; raises `ConfigError` where it finds no key."""
+        """Import the SDK, which takes a second, in a thread. Raises `ConfigError` if there is no key."""
         client = await asyncio.to_thread(_client, self.name, self._settings)
         try:
             identity = _identity(client, self._settings)
@@ -130,7 +129,7 @@ class OpenAIBackend(OpenAIChatBackend):
         return vocabularies.OPENAI
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
-        # Models that can do without thinking do so unless they are told otherwise, and the others refuse `none`.
+        # Models that can answer without thinking do so by default, and the others refuse `none`.
         refused = model.startswith(_NO_REASONING) or request.params.get("reasoning_effort") == "none"
         return _CACHED if refused else _CACHED | {"reasoning_effort"}
 
@@ -167,12 +166,12 @@ def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:
 
 
 def _identity(client: AsyncOpenAI, settings: OpenAISettings) -> Identity:
-    """What the SDK would send, without what it tells of this machine (`x-stainless-*`)."""
+    """What the SDK would send, without its details of this machine (`x-stainless-*`)."""
     extra, authorization = revealed(settings.headers), _authorization(client, settings)
     headers = {
         name.lower(): value
         for name, value in client.default_headers.items()
-        if isinstance(value, str)  # else it is the SDK's mark for "leave this one out"
+        if isinstance(value, str)  # others are the SDK's mark for "leave this one out"
     }
     headers = {name: value for name, value in headers.items() if name not in _OURS and "x-stainless-" not in name}
     headers["user-agent"] = f"chat-proxy/{version('chat-proxy')} openai-python/{version('openai')}"
@@ -200,7 +199,7 @@ def _authorization(client: AsyncOpenAI, settings: OpenAISettings) -> dict[str, s
     azure = settings.azure
     if azure is None:
         return {name.lower(): value for name, value in client.auth_headers.items()}
-    # `auth_headers` of the Azure client is right in SDK 3 only; in 2.x it says Bearer to a key that goes in `api-key`.
+    # The Azure client's `auth_headers` is right in SDK 3 only; in 2.x it puts a key behind Bearer instead of in `api-key`.
     if azure.ad_token is not None:
         return {"authorization": f"Bearer {azure.ad_token.get_secret_value()}"}
     return {"api-key": _plain(settings.api_key) or ""}

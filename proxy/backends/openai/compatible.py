@@ -33,13 +33,13 @@ from proxy.wire.vocabulary import Vocabulary
 
 
 class Preset(msgspec.Struct, frozen=True):
-    """What is known of a vendor: its address, the variable its key is usually kept in, its quirks."""
+    """What is known of a vendor: its address, the usual variable of its key, its quirks."""
 
     base_url: str
-    key_variable: str = ""  # empty: it asks for no key
+    key_variable: str = ""  # empty: it needs no key
     include_usage: bool = True
     max_tokens_name: MaxTokensName | None = None
-    takes: frozenset[str] = frozenset()  # settings that OpenAI does not have, or not all of its models
+    takes: frozenset[str] = frozenset()  # settings that OpenAI, or some of its models, does not take
 
 
 _SAMPLING = frozenset({"top_k", "min_p", "repetition_penalty"})
@@ -70,7 +70,7 @@ PresetName = Literal[
 ]
 
 PRESETS: dict[str, Preset] = {
-    # On this machine, at the ports these servers take by themselves.
+    # On this machine, at the default ports of these servers.
     "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens", takes=frozenset({"reasoning_effort"})),
     "vllm": Preset("http://127.0.0.1:8000/v1", takes=_SAMPLING),
     "llama.cpp": Preset("http://127.0.0.1:8080/v1", takes=_SAMPLING),
@@ -103,7 +103,7 @@ PRESETS: dict[str, Preset] = {
     "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY"),
     "zai": Preset("https://api.z.ai/api/paas/v4", "ZAI_API_KEY", max_tokens_name="max_tokens"),
 }
-"""Vendors' rows. A server without one needs only its `base_url`."""
+"""The presets. A server without one needs only its `base_url`."""
 
 
 class CompatibleSettings(OpenAIChatSettings):
@@ -123,7 +123,7 @@ class CompatibleSettings(OpenAIChatSettings):
 
     @property
     def address(self) -> str:
-        """Where it is: what `base_url` says, else the preset."""
+        """The address: `base_url`, else the preset's."""
         return self.base_url or (PRESETS[self.preset].base_url if self.preset else "")
 
     def doubts(self) -> Iterator[tuple[str, str]]:
@@ -159,7 +159,7 @@ class CompatibleBackend(OpenAIChatBackend):
         self._words = vocabularies.PRESETS.get(settings.preset or "", vocabularies.COMMON)
         self.identify(_identity(settings, settings.address))
 
-    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - it is the server's to say
+    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - the same for all models
         return self._words
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
@@ -184,7 +184,7 @@ class CompatibleBackend(OpenAIChatBackend):
             sent["reasoning_effort"] = None
         return [*super()._omissions(request, sent, target), *notices]
 
-    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - it is the server's to say
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - the same for all models
         return self._takes
 
 

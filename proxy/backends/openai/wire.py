@@ -1,4 +1,4 @@
-"""What the backends that speak OpenAI Chat Completions share: how they ask and how they read."""
+"""The base of the backends that speak OpenAI Chat Completions: how they ask and how they read."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OpenAIChatBackend(HttpBackend):
         return self._max_tokens_name
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
-        """Settings that `model` is known to take, where a client asked for something like it in other words."""
+        """The settings that `model` is known to take, among those that a client asked for in other words."""
         return frozenset()
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
