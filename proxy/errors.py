@@ -195,6 +195,9 @@ class UpstreamTruncated(UpstreamError):
     code = "upstream_truncated"
     end: ClassVar[EndReason] = "upstream_truncated"
 
+    def __init__(self, message: str = "the answer was cut off: the upstream never said it was complete") -> None:
+        super().__init__(message)
+
 
 class UpstreamMalformed(UpstreamError):
     """The upstream sent something its dialect does not allow."""

@@ -94,11 +94,16 @@ class Notice(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The answer is complete. Only an upstream that said so leads here (docs/reliability.md R3)."""
+    """The answer is complete. Only an upstream that said so leads here (docs/reliability.md R3).
+
+    `has_finish_reason` is False when the end sentinel came without a finish reason (R3: done, but counted).
+    `upstream_reason` is the upstream's own word where it means none of ours; contracts with room for it pass it on.
+    """
 
     reason: FinishReason = "stop"
     usage: Usage | None = None
-    noted: bool = True  # False: the end sentinel came, but never a finish reason (R3: done, but counted)
+    has_finish_reason: bool = True
+    upstream_reason: str = ""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -225,6 +230,7 @@ class Collector:
                     answer.id, answer.model = id_, model
                 case Finish(reason, usage):
                     answer.finish_reason, answer.usage = reason, usage
+                    answer.upstream_reason = event.upstream_reason
                     return event
                 case Fault():
                     return event

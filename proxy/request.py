@@ -173,6 +173,7 @@ class Answer(msgspec.Struct, kw_only=True):
     media: tuple[tuple[str, str], ...] = ()  # media type and address
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
+    upstream_reason: str = ""  # the upstream's own word where it means none of ours
     usage: Usage | None = None
     dialect: str = ""
     payload: bytes = b""

@@ -253,7 +253,7 @@ class Attempt:
         await client.send(batch)
         match end:
             case Finish():
-                record.has_finish_reason = end.noted
+                record.has_finish_reason = end.has_finish_reason
                 record.finish("done", self._now())
             case Fault(error):
                 record.finish(error.end, self._now(), error_code=error.code)
@@ -285,7 +285,7 @@ class Attempt:
 
 
 def _cut() -> UpstreamTruncated:
-    return UpstreamTruncated("the answer ended without saying that it is complete")
+    return UpstreamTruncated()
 
 
 def _too_long(limit: int) -> Limit:

@@ -22,12 +22,16 @@ class SSEDecoder:
     Accepts LF, CRLF and CR line ends, a leading BOM, comments and several `data` lines. An event without its blank
     line is never returned. Work and memory are linear in the bytes: pending bytes are searched once.
 
+    `bare_json`: a block of lines that begins with a brace or a bracket is an event too, without a name. The standard
+    ignores such lines, but some servers write their errors so.
+
     `pending` is the beginning of an event, its line ends already LF. `special`: the next chunk may begin with a BOM,
     or with the LF of a CRLF that was cut in two. Without either, the next chunk begins an event.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, bare_json: bool = False) -> None:
         self._max = max_event_bytes
+        self._bare_json = bare_json
         self.pending = bytearray()
         self._began = False  # the first bytes, which may be a BOM, were read
         self._after_cr = False  # the last chunk ended in a CR; an LF right after it is part of the same line end
@@ -62,7 +66,15 @@ class SSEDecoder:
                 events.append((b"", block[6:]))
             elif event := _parse(block):
                 events.append(event)
+            if self._bare_json and (bare := _bare_json(block)):
+                events.append((b"", bare))
         return events
+
+    def unfinished(self) -> list[tuple[bytes, bool]]:
+        """The data of the event that the stream ended in, and whether it is whole: only bare JSON can be."""
+        block = bytes(self.pending)
+        found = [(event[1], False)] if (event := _parse(block)) else []
+        return [*found, (bare, True)] if self._bare_json and (bare := _bare_json(block)) else found
 
     def _keep(self, rest: bytes) -> None:
         self.pending += rest
@@ -110,6 +122,15 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
     if not data and bare and bare[0].lstrip()[:1] == b"{":
         data = bare
     return (name, b"\n".join(data)) if data else None
+
+
+def _bare_json(block: bytes) -> bytes:
+    """The lines of a block from the first that begins with a brace or a bracket."""
+    if b"{" not in block and b"[" not in block:
+        return b""
+    lines = block.split(b"\n")
+    start = next((at for at, line in enumerate(lines) if line[:1] in (b"{", b"[")), len(lines))
+    return b"\n".join(lines[start:])
 
 
 def encode(data: bytes) -> bytes:

@@ -7,8 +7,9 @@ from typing import Any
 
 from proxy.backends.base import Resources
 from proxy.backends.http import HttpBackend
-from proxy.contracts.openai.stream import DIALECT, StreamDecoder, decode_whole
+from proxy.contracts.openai.stream import DIALECT, StreamDecoder
 from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, omissions, request_fields
+from proxy.contracts.openai.whole import decode_whole
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
@@ -70,4 +71,9 @@ class OpenAIChatBackend(HttpBackend):
         )
 
     def _whole(self, request: ChatRequest, body: bytes) -> Batch:
-        return decode_whole(body, keep=not request.stream, clean=self._clean)
+        return decode_whole(
+            body,
+            keep=request.dialect == DIALECT and not request.stream,
+            choices=choices_expected(request),
+            clean=self._clean,
+        )

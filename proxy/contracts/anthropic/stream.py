@@ -265,7 +265,7 @@ class StreamDecoder(StreamEnd):
         self.done = True
 
     def _end(self) -> Finish:
-        return Finish(_finish_reason(self._reason), self._counted(), noted=bool(self._reason))
+        return Finish(_finish_reason(self._reason), self._counted(), has_finish_reason=bool(self._reason))
 
     def _counted(self) -> Usage | None:
         return believable(read_usage(self._usage), -(-self._characters // 4))
@@ -305,7 +305,7 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batc
         reason = ""
     characters = sum(len(block.text or "") + len(block.thinking or "") for block in message.content)
     usage = believable(read_usage(message.usage), -(-characters // 4))
-    events.append(Finish(_finish_reason(reason), usage, noted=bool(reason)))
+    events.append(Finish(_finish_reason(reason), usage, has_finish_reason=bool(reason)))
     if not keep:
         return Batch(events)
     mislead = any(block.type == "tool_use" and isinstance(block.input, str) for block in message.content)

@@ -1,7 +1,8 @@
-"""What we read of an OpenAI chunk or completion, typed; every other field is stepped over.
+"""What we read of an OpenAI chunk or completion, typed as its documentation says; all other fields are skipped.
 
-msgspec decodes a chunk into these in about a microsecond, half of what a dict costs, and refuses a field of
-the wrong type on the way. Upstreams differ, so each field may be missing or null.
+msgspec decodes a chunk into these structs in about a microsecond, half of what a dict costs, and refuses a field of
+another type on the way. A chunk that is refused is read again by `lenient`. Fields that each vendor writes in its own
+form are `Any` here: whoever reads them checks their types.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from proxy.events import FinishReason
 from proxy.request import Usage
 
 
@@ -18,15 +18,12 @@ class Function(msgspec.Struct, gc=False):
     """A function's name and arguments; `input` is what a custom tool has in place of arguments."""
 
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None  # an object: not OpenAI's form, but seen
+    arguments: str | None = None
     input: str | None = None
 
     @property
     def text(self) -> str:
-        arguments = self.arguments if self.arguments is not None else self.input
-        if isinstance(arguments, dict):
-            return msgspec.json.encode(arguments).decode()
-        return arguments or ""
+        return self.arguments or self.input or ""
 
 
 class ToolCallPiece(msgspec.Struct, gc=False):
@@ -36,58 +33,24 @@ class ToolCallPiece(msgspec.Struct, gc=False):
     custom: Function | None = None
 
 
-class ContentPiece(msgspec.Struct, gc=False):
-    """Mistral writes reasoning as a list of these where others write a string."""
-
-    type: str = ""
-    text: str = ""
-    thinking: str | list[ContentPiece] = ""
-
-
-class Audio(msgspec.Struct, gc=False):
-    transcript: str | None = None
-
-
-class Citation(msgspec.Struct, gc=False):
-    url: str = ""
-    title: str | None = None
-
-
-class Annotation(msgspec.Struct, gc=False):
-    """What the text relies on: `url_citation` of OpenAI's web search, OpenRouter's and litellm's."""
-
-    url_citation: Citation | None = None
-
-
-class Address(msgspec.Struct, gc=False):
-    url: str = ""
-
-
-class ImagePiece(msgspec.Struct, gc=False):
-    """An image the model made, as OpenRouter and litellm write it."""
-
-    image_url: Address | None = None
-
-
-class ThinkingBlock(msgspec.Struct, gc=False):
-    """litellm's form of Anthropic's thinking: its text is in `reasoning_content` too, its signature only here."""
-
-    signature: str | None = None
-
-
 class Delta(msgspec.Struct, gc=False):
-    """A chunk's `delta`, or a completion's `message`: the same fields, only whole."""
+    """A chunk's `delta`, or a completion's `message`: the same fields, but whole."""
 
-    content: str | list[ContentPiece] | None = None
-    reasoning_content: str | None = None
-    reasoning: Any = None  # a string where it is text (vLLM, OpenRouter); settings echoed back elsewhere
+    content: str | None = None
+    reasoning_content: str | None = None  # DeepSeek and most servers
+    reasoning: str | list[Any] | dict[str, Any] | bool | None = None  # vLLM, OpenRouter; elsewhere settings echoed
+    reasoning_text: Any = None  # GitHub Copilot
+    thinking: Any = None  # Ollama's word
+    reasoning_details: Any = None  # OpenRouter, MiniMax: a list of pieces, beside or in place of `reasoning`
+    thinking_blocks: Any = None  # litellm's form of Anthropic's thinking, with its signature
     refusal: str | None = None
     tool_calls: list[ToolCallPiece] | None = None
     function_call: Function | None = None
-    audio: Audio | None = None
-    annotations: list[Annotation] | None = None
-    images: list[ImagePiece] | None = None
-    thinking_blocks: list[ThinkingBlock] | None = None
+    audio: Any = None
+    annotations: Any = None  # OpenAI's web search, OpenRouter, litellm
+    citations: Any = None
+    images: Any = None  # OpenRouter, litellm: images that the model made
+    extra_content: Any = None  # Gemini: says that `content` is a thought
     provider_specific_fields: Any = None  # litellm's place for what has no other, such as a citation of Anthropic's
 
 
@@ -96,6 +59,7 @@ class Choice(msgspec.Struct, gc=False):
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    usage: dict[str, Any] | None = None  # Moonshot's place for it
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -106,46 +70,65 @@ class Chunk(msgspec.Struct, gc=False):
     error: Any = None
     id: Any = None
     model: Any = None
+    base_resp: Any = None  # MiniMax: a status in each chunk, 0 for success
+    citations: Any = None  # Perplexity, xAI: addresses of pages
+    search_results: Any = None  # Perplexity: the same pages with their titles
+    x_groq: Any = None  # Groq: has the usage in it
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "tool_use": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-    "refusal": "content_filter",
-}
-"""What a finish reason means. One that is not here still says that the model has finished: `stop`."""
 
-BROKEN = frozenset({"error", "abort", "insufficient_system_resource"})
-"""Finish reasons that say the upstream gave up (OpenRouter and Mistral, vLLM and SGLang, DeepSeek)."""
+def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Usage | None:
+    """Token counts, read leniently: a count that is missing or no number is 0.
 
-
-def read_usage(usage: dict[str, Any] | None) -> Usage | None:
-    """Token counts, read leniently: a count that is missing or no number is 0."""
+    None where the count of output cannot be true, so that it is estimated and marked: nothing, for an answer that has
+    content. Reasoning that some vendors (xAI, Gemini) leave out of the output is counted in: the total shows it.
+    """
     if not usage:
         return None
-    return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens")
-        or _count(usage, "prompt_cache_hit_tokens"),  # DeepSeek's place for it
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    input_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+    output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
+    total = _count(usage, "total_tokens")
+    reasoning = (
+        _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+        or _count(usage.get("output_tokens_details"), "reasoning_tokens")
+        or _count(usage, "reasoning_tokens")
     )
+    if (reasoning or not output_tokens) and total > input_tokens + output_tokens:
+        output_tokens = total - input_tokens
+    elif reasoning > output_tokens:
+        output_tokens += reasoning
+    if has_content and not output_tokens:
+        return None
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens")
+        or _count(usage, "cached_tokens")  # Moonshot
+        or _count(usage, "prompt_cache_hit_tokens"),  # DeepSeek
+        reasoning_tokens=reasoning,
+    )
+
+
+def usage_in(chunk: Chunk) -> dict[str, Any] | None:
+    """The token counts of a chunk, wherever they are; None where all of them are 0, as before the first token."""
+    usage: Any = chunk.usage
+    if not usage and chunk.choices:
+        usage = next((choice.usage for choice in chunk.choices if choice.usage), None)
+    if not usage and isinstance(chunk.x_groq, dict):
+        usage = chunk.x_groq.get("usage")
+    return usage if isinstance(usage, dict) and any(_count(usage, name) for name in usage) else None
 
 
 def _count(counts: Any, name: str) -> int:
     value = counts.get(name) if isinstance(counts, dict) else None
     if type(value) is int and value >= 0:
         return value
-    return max(0, int(value)) if isinstance(value, (int, float)) else 0
+    if isinstance(value, str):  # some gateways quote numbers
+        try:
+            value = float(value)
+        except ValueError:
+            return 0
+    # NaN and infinity are no counts, so the comparison also keeps them out.
+    return int(value) if isinstance(value, (int, float)) and 0 <= value < 2**53 else 0

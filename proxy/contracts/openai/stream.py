@@ -1,8 +1,9 @@
-"""Reading answers of OpenAI Chat Completions: a stream of chunks, or one whole completion, into events.
+"""Reading streamed answers of OpenAI Chat Completions into events.
 
-The upstream is not trusted: a stream counts as finished only if it said so (a finish reason for every choice,
-or `[DONE]`), and what is neither a chunk nor an error ends it as malformed. Payloads are kept to the byte for
-a client that speaks the same dialect.
+The upstream is not trusted: an answer is complete only if it said so (`wire.finish`), and an error is an error
+whatever follows it. What is not needed to understand the answer does not break it: chunks with fields of other types
+are read by `lenient`, and objects without choices, usage or an error are skipped. For a client of the same dialect
+the payloads keep their bytes.
 """
 
 from __future__ import annotations
@@ -11,38 +12,17 @@ from typing import Any
 
 import msgspec
 
-from proxy.contracts.openai.chunks import (
-    BROKEN,
-    FINISH_REASONS,
-    Choice,
-    Chunk,
-    ContentPiece,
-    Delta,
-    Function,
-    ToolCallPiece,
-    decode_chunk,
-    read_usage,
-)
+from proxy.contracts.openai.chunks import Choice, Chunk, Delta, decode_chunk, read_usage, usage_in
+from proxy.contracts.openai.deltas import DeltaReader
+from proxy.contracts.openai.lenient import decode_leniently
 from proxy.contracts.openai.template import ChunkTemplate, only_text
-from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed
-from proxy.events import (
-    Batch,
-    Finish,
-    Media,
-    ReasoningDelta,
-    ReasoningSignature,
-    RefusalDelta,
-    Source,
-    Start,
-    StreamEvent,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallStart,
-)
+from proxy.errors import UpstreamError, UpstreamMalformed
+from proxy.events import CONTENT, Batch, Finish, ReasoningDelta, Start, StreamEvent, TextDelta
 from proxy.request import Usage
 from proxy.wire import sse
+from proxy.wire.finish import Ending, gave_up, meaning, verdict
 from proxy.wire.sse import SSEDecoder
-from proxy.wire.stream_end import StreamEnd, error_in, text_of
+from proxy.wire.stream_end import StreamEnd, error_event, error_in, text_of
 from proxy.wire.text import one_line_of
 from proxy.wire.upstream_errors import Clean
 
@@ -50,19 +30,23 @@ DIALECT = "openai-chat"
 DONE = b"[DONE]"
 
 MANY_BYTES = 256
-"""What a read brings at least for it to be worth looking for events that are alike: more than one of them."""
+"""How many bytes a read has at least before several events are looked for in it."""
 
 PREAMBLE = 4
-"""How many events are parsed at most before those that are alike are expected: a role, perhaps filter results."""
+"""How many events are parsed at most before similar ones are expected: a role, perhaps filter results."""
+
+_KEEP_ALIVES = frozenset({b"ping", b"pong", b"keepalive", b"keep-alive", b"heartbeat", b"[ping]", b"[heartbeat]"})
+"""Data of events that keep a connection open, where it is no JSON."""
+
+_EMPTY = Delta()
 
 
 class StreamDecoder(StreamEnd):
-    """Bytes of an event stream in, batches out, however the chunks fall.
+    """Bytes of an event stream in, batches out, however the chunks fall. Errors come as `Fault`, never raised.
 
-    `choices` is how many were asked for (`n`); events tell of the first one, payloads of all. Without `keep`
-    there are no payloads, for clients that could not read them. `hide_usage` leaves out of the payloads the usage
-    chunk that we asked for and the client did not. Errors come as `Fault`, never as exceptions. It has `finished`
-    when every choice has its finish reason.
+    `choices` is how many were asked for (`n`). One: the events tell all that comes as one answer. Several: the events
+    tell the first, the payloads all. `keep` makes payloads, for clients of this dialect. `hide_usage` leaves the usage
+    chunk out of them that we asked for and the client did not. `clean` makes the upstream's words fit to be shown.
     """
 
     __slots__ = (
@@ -70,14 +54,17 @@ class StreamDecoder(StreamEnd):
         "_clean",
         "_deltas",
         "_dialect",
+        "_ending",
+        "_goes_on",
+        "_has_content",
         "_hide_usage",
         "_keep",
         "_max_event_bytes",
-        "_reasons",
         "_sse",
         "_started",
         "_template",
         "_usage",
+        "complete",
         "done",
         "finished",
     )
@@ -92,7 +79,7 @@ class StreamDecoder(StreamEnd):
         clean: Clean = one_line_of,
     ) -> None:
         super().__init__()
-        self._sse = SSEDecoder(max_event_bytes)
+        self._sse = SSEDecoder(max_event_bytes, bare_json=True)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
         self._keep = keep
@@ -100,9 +87,11 @@ class StreamDecoder(StreamEnd):
         self._choices = choices
         self._hide_usage = hide_usage
         self._clean = clean
-        self._deltas = _DeltaReader()
+        self._deltas = DeltaReader()
+        self._ending = Ending(choices)
         self._started = False
-        self._reasons: dict[int, str | None] = {}  # of every choice seen
+        self._goes_on = False  # the first choice has begun, so that a chunk of nothing but text changes no more
+        self._has_content = False
         self._usage: dict[str, Any] | None = None
 
     def feed(self, chunk: bytes) -> Batch:
@@ -132,13 +121,43 @@ class StreamDecoder(StreamEnd):
         events: list[StreamEvent] = [TextDelta(text) for text in texts if text]
         return Batch(events, self._dialect, [chunk] if self._keep else [], b"", bool(events))
 
+    def finish(self) -> Batch:
+        """See `StreamEnd`. The last bytes count where they are a bare JSON value, which needs no blank line."""
+        return self._ended(None)
+
+    def fail(self, error: UpstreamError) -> Batch:
+        return self._ended(error)
+
+    def _ended(self, error: UpstreamError | None) -> Batch:
+        batch = self._batch()
+        if self.done:
+            return batch
+        try:
+            self._last_bytes(batch)
+        except UpstreamError as told:
+            self._fault(batch, told)
+        if not self.done:
+            end = super().finish() if error is None else super().fail(error)
+            batch.events += end.events
+        return batch
+
+    def _last_bytes(self, batch: Batch) -> None:
+        """What the stream ended in. A cut event is dropped, but it may say why the stream broke off."""
+        for data, whole in self._sse.unfinished():
+            if whole:
+                self._take(b"", data, batch)
+            elif error := error_in(data, self._clean):
+                raise error
+
     def _feed(self, chunk: bytes, batch: Batch) -> None:
         try:
             for name, data in self._sse.feed(chunk):
-                if data[:1] == b"[" and data.strip() == DONE:
+                if data[:1] == b"[" and data.startswith(DONE):
                     self._finish(batch)
                     break
                 self._take(name, data, batch)
+                if self.done:
+                    break
         except UpstreamError as error:
             self._fault(batch, error)
 
@@ -168,56 +187,148 @@ class StreamDecoder(StreamEnd):
         return Batch([], self._dialect, [])
 
     def _take(self, name: bytes, data: bytes, batch: Batch) -> None:
-        """One event. Its payload is kept unless it is an error or the usage nobody asked for."""
+        """One event. Its payload is kept unless it is an error, a keep-alive, or the usage nobody asked for."""
         if not data:
             return  # a keep-alive of some gateways
-        try:
-            chunk = decode_chunk(data)
-        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
-            raise self._not_a_chunk(data) from None
+        if name == b"error":
+            raise error_event(data, self._clean)
+        chunk = self._decoded(name, data, batch)
+        if chunk is None:
+            return
         choices = chunk.choices
-        if chunk.error or name == b"error" or (choices is None and not chunk.usage):
-            raise self._not_a_chunk(data)
-        if chunk.usage:
+        if self._goes_on and not name and (texts := _only_texts(chunk)) is not None:
+            if texts:
+                batch.events += texts
+                self._has_content = True
+                self._deltas.told_by_delta(texts)
+            if self._keep:
+                batch.payloads.append(sse.encode(data))
+            if (text := only_text(chunk)) is not None:
+                self._template.learn(data, text)
+            return
+        if usage := usage_in(chunk):
+            self._usage = usage
+        elif self._usage is None:
             self._usage = chunk.usage
-            if not choices and self._hide_usage:
-                return
+        if not choices and self._without_choices(chunk, data):
+            return
         if choices:
             if not self._started:
                 self._start(chunk, batch)
-            for choice in choices:
-                self._choice(choice, batch.events)
+            self._told(chunk, choices, data, batch)
+        if chunk.citations or chunk.search_results:
+            if not self._started:
+                self._start(chunk, batch)
+            self._deltas.cited(chunk, batch.events)
         if self._keep:
             batch.payloads.append(sse.encode(data))
-        if not name and (text := only_text(chunk)) is not None:
-            self._template.learn(data, text)
+        if not name and not self._deltas.holds:
+            self._goes_on = self._ending.goes_on(0)
+            if (text := only_text(chunk)) is not None:
+                self._template.learn(data, text)
+
+    def _told(self, chunk: Chunk, choices: list[Choice], data: bytes, batch: Batch) -> None:
+        """What the choices of a chunk say. Then raises the error that is in the chunk beside them."""
+        before = len(batch.events)
+        failure: UpstreamError | None = None
+        try:
+            self._choices_in(choices, batch.events)
+        except UpstreamError as error:
+            failure = error
+        if chunk.error:
+            failure = self._not_a_chunk(data)
+        if failure is not None:
+            if self._keep and len(batch.events) > before:  # the words beside an error are not lost
+                batch.payloads.append(_without_error(data))
+            raise failure
+
+    def _decoded(self, name: bytes, data: bytes, batch: Batch) -> Chunk | None:
+        """The chunk in an event's data; None for a keep-alive, and for several values that were taken one by one."""
+        try:
+            return decode_chunk(data)
+        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
+            pass
+        try:
+            return decode_leniently(data, skip_broken=self._keep)
+        except ValueError:
+            pass
+        if b"\n" in data and error_in(data, self._clean) is None:
+            lines = [line for line in data.split(b"\n") if line.strip()]
+            if all(_is_json(line) for line in lines):
+                for line in lines:
+                    self._take(name, line, batch)
+                return None
+        if data.strip(b' "').upper() == DONE:
+            self._finish(batch)
+            return None
+        if name not in (b"", b"message") or data.strip().lower() in _KEEP_ALIVES:
+            return None  # an event of a name that nobody knows
+        raise self._not_a_chunk(data)
+
+    def _without_choices(self, chunk: Chunk, data: bytes) -> bool:
+        """Look at a chunk without choices; true if there is nothing in it to pass on. Raises the error it holds."""
+        if error := error_in(data, self._clean):
+            raise error
+        if chunk.usage:
+            if usage_in(chunk):
+                self._ending.usage()
+                self.finished = self._ending.final
+            return self._hide_usage and not chunk.citations
+        return chunk.choices is None and not chunk.citations and not chunk.search_results
 
     def _start(self, chunk: Chunk | None, batch: Batch) -> None:
         self._started = True
         id_, model = (text_of(chunk.id), text_of(chunk.model)) if chunk else ("", "")
-        self._deltas.id = id_
+        self._deltas.calls.id = id_
         batch.events.append(Start(id_, model))
 
-    def _choice(self, choice: Choice, events: list[StreamEvent]) -> None:
-        index = choice.index or 0
-        delta = choice.delta or choice.message
-        if delta is not None and index == 0:
-            self._deltas.read(delta, events)
-        reason = choice.finish_reason
-        if reason in BROKEN:
-            raise UpstreamFailed(f"the upstream gave the answer up (finish_reason: {reason})")
-        reasons = self._reasons
-        if reason:
-            reasons[index] = reason
-            self.finished = all(reasons.values()) and all(index in reasons for index in range(self._choices))
-        elif index not in reasons:
-            reasons[index] = None
+    def _choices_in(self, choices: list[Choice], events: list[StreamEvent]) -> None:
+        for choice in choices:
+            before = len(events)
+            if self._choices == 1 or not choice.index:
+                try:
+                    self._deltas.read(choice, events)
+                except UpstreamMalformed:
+                    if not self._keep:  # a client of this dialect gets the bytes, whatever they are
+                        raise
+            content = not CONTENT.isdisjoint(map(type, events[before:]))
+            self._has_content = self._has_content or content
+            reason = choice.finish_reason
+            if reason is None and self._ending.goes_on(choice.index or 0):
+                continue
+            if reason is not None and meaning(reason) == "error":
+                raise gave_up(reason)
+            self._judge(choice, reason, content=content or self._tells(choice))
+        if self._deltas.holds:  # the next text has to be joined to what is held
+            self._template, self._goes_on = ChunkTemplate(), False
+
+    def _tells(self, choice: Choice) -> bool:
+        """Whether a choice that gives no events says something all the same: one that is not told, or not known."""
+        return self._choices > 1 and bool(choice.index) and choice.delta is not None and bool(choice.delta.content)
+
+    def _judge(self, choice: Choice, reason: str | None, *, content: bool) -> None:
+        ending = self._ending
+        plain = (choice.delta is None or choice.delta == _EMPTY) and choice.message is None
+        ending.add(choice.index or 0, reason, content=content, plain=plain)
+        self.complete, self.finished = ending.complete, ending.final
+        if reason is not None:  # text that comes now takes back what was said of the end
+            self._template, self._goes_on = ChunkTemplate(), False
 
     def _finish(self, batch: Batch) -> None:
         if not self._started:
             self._start(None, batch)
-        reason = self._reasons.get(0)
-        batch.events.append(Finish(_finish_reason(reason), read_usage(self._usage), noted=self.finished))
+        reason = self._ending.reason
+        try:
+            if not self._keep:
+                self._deltas.finish(batch.events)
+            calls = bool(self._deltas.calls.told)
+            told = verdict(reason, has_content=self._has_content or self._keep, has_calls=calls)
+        except UpstreamError as error:
+            self._fault(batch, error)
+            return
+        usage = read_usage(self._usage, has_content=self._has_content)
+        end = Finish(told.reason, usage, has_finish_reason=self.complete, upstream_reason=told.upstream_reason)
+        batch.events.append(end)
         self.done = True
 
     def _counted(self) -> Usage | None:
@@ -229,129 +340,35 @@ class StreamDecoder(StreamEnd):
         )
 
 
-def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batch:
-    """A completion that came in one piece, as one batch with all its events.
-
-    `keep` makes the body the batch's `whole`, for a client that asked for just that; without it only the
-    events count. Raises the mapped error for an error object, `UpstreamMalformed` for anything else.
-    """
+def _is_json(data: bytes) -> bool:
     try:
-        chunk = decode_chunk(body)
+        msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        chunk = Chunk()
-    if chunk.error or not chunk.choices:
-        raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is no chat completion")
-    first = min(chunk.choices, key=lambda choice: choice.index or 0)
-    if first.finish_reason in BROKEN:
-        raise UpstreamFailed(f"the upstream gave the answer up (finish_reason: {first.finish_reason})")
-    events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
-    _DeltaReader(text_of(chunk.id)).read(first.message or first.delta or Delta(), events)
-    noted = first.finish_reason is not None
-    events.append(Finish(_finish_reason(first.finish_reason), read_usage(chunk.usage), noted=noted))
-    return Batch(events, DIALECT, whole=body) if keep else Batch(events)
+        return False
+    return True
 
 
-class _DeltaReader:
-    """Turns the deltas of one choice into events: reasoning, then text, then tool calls.
-
-    Calls are told apart by `index`, which some servers leave out (then a new id or name opens a call), some
-    set to 0 for every call, while others repeat id and name with each piece.
-    """
-
-    __slots__ = ("_calls", "_count", "_last", "id")
-
-    def __init__(self, id_: str = "") -> None:
-        self.id = id_
-        self._calls: dict[int, _Call] = {}  # by the upstream's index
-        self._last: _Call | None = None
-        self._count = 0
-
-    def read(self, delta: Delta, events: list[StreamEvent]) -> None:
-        reasoning = delta.reasoning_content or delta.reasoning
-        if reasoning and isinstance(reasoning, str):
-            events.append(ReasoningDelta(reasoning))
-        if delta.thinking_blocks:
-            events += [ReasoningSignature(block.signature) for block in delta.thinking_blocks if block.signature]
-        content = delta.content
-        if content:
-            if isinstance(content, str):
-                events.append(TextDelta(content))
-            else:
-                _pieces(content, events)
-        elif delta.audio is not None and delta.audio.transcript:
-            events.append(TextDelta(delta.audio.transcript))
-        if delta.refusal:
-            events.append(RefusalDelta(delta.refusal))
-        if delta.annotations or delta.images or delta.provider_specific_fields:
-            _extras(delta, events)
-        if delta.tool_calls:
-            for piece in delta.tool_calls:
-                self._call(piece, events)
-        elif delta.function_call is not None:  # the form before tools: one call, without an id
-            self._call(ToolCallPiece(index=0, function=delta.function_call), events)
-
-    def _call(self, piece: ToolCallPiece, events: list[StreamEvent]) -> None:
-        function = piece.function or piece.custom or Function()
-        call = self._calls.get(piece.index) if piece.index is not None else self._continued(piece, function)
-        if call is None or (piece.id and function.name and call.id and piece.id != call.id):
-            call = self._open(piece.index)
-        self._last = call
-        call.id = call.id or piece.id or ""
-        arguments = function.text
-        if not call.started and (function.name or arguments):
-            call.started = True
-            id_ = call.id or f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"
-            events.append(ToolCallStart(call.index, id_, function.name or ""))
-        if arguments:
-            events.append(ToolCallDelta(call.index, arguments))
-
-    def _continued(self, piece: ToolCallPiece, function: Function) -> _Call | None:
-        """The call that a piece without an index goes on with; `None` if it opens one."""
-        if piece.id:
-            return next((call for call in self._calls.values() if call.id == piece.id), None)
-        return None if function.name else self._last
-
-    def _open(self, wire_index: int | None) -> _Call:
-        call = _Call(self._count)
-        self._calls[self._count if wire_index is None else wire_index] = call
-        self._count += 1
-        return call
+def _without_error(data: bytes) -> bytes:
+    """A chunk that has content beside an error, without the error: its words go on cleaned, or not at all."""
+    try:
+        chunk = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return b""
+    chunk.pop("error", None)
+    return sse.encode(msgspec.json.encode(chunk))
 
 
-class _Call(msgspec.Struct):
-    index: int
-    id: str = ""
-    started: bool = False
-
-
-def _pieces(content: list[ContentPiece], events: list[StreamEvent]) -> None:
-    for piece in content:
-        thinking = piece.thinking
-        if not isinstance(thinking, str):
-            thinking = "".join(part.text for part in thinking)
-        if thinking:
-            events.append(ReasoningDelta(thinking))
-        if piece.text:
-            events.append(TextDelta(piece.text))
-
-
-def _extras(delta: Delta, events: list[StreamEvent]) -> None:
-    """What an answer may bring besides text: the pages it relies on, and images."""
-    citations = [annotation.url_citation for annotation in delta.annotations or ()]
-    events += [Source(one.url, one.title or "") for one in citations if one is not None and one.url]
-    if isinstance(cited := delta.provider_specific_fields, dict) and isinstance(cited := cited.get("citation"), dict):
-        url, title = cited.get("url"), cited.get("title")
-        if isinstance(url, str) and url:
-            events.append(Source(url, title if isinstance(title, str) else ""))
-    images = [image.image_url.url for image in delta.images or () if image.image_url is not None]
-    events += [Media(_media_type(url), url) for url in images if url]
-
-
-def _media_type(url: str) -> str:
-    """What a `data:` URL says it is; of an address only that it is an image."""
-    head = url[5:105].partition(",")[0].partition(";")[0] if url.startswith("data:") else ""
-    return head or "image/png"
-
-
-def _finish_reason(reason: str | None) -> Any:
-    return FINISH_REASONS.get(reason or "stop", "stop")
+def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
+    """The text and the reasoning of a chunk that tells nothing else, as nearly all do; None for any other chunk."""
+    choices = chunk.choices
+    if choices is None or len(choices) != 1 or chunk.usage or chunk.error or chunk.citations or chunk.search_results:
+        return None
+    choice = choices[0]
+    delta = choice.delta
+    if choice.index or choice.finish_reason or choice.message is not None or choice.usage or delta is None:
+        return None
+    text, reasoning = delta.content, delta.reasoning_content
+    if delta != Delta(content=text, reasoning_content=reasoning):
+        return None
+    events: list[StreamEvent] = [ReasoningDelta(reasoning)] if reasoning else []
+    return [*events, TextDelta(text)] if text else events

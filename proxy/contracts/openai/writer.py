@@ -155,7 +155,7 @@ class OpenAIWriter:
             case ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
-                return self._finish(reason, usage)
+                return self._finish(event.upstream_reason or reason, usage)
             case Fault(error):
                 return _failed(error)
             case _:
@@ -195,7 +195,7 @@ class OpenAIWriter:
         if answer.dialect == DIALECT and answer.payload:
             return renamed(answer.payload, self._reasoning) if self._renames else answer.payload
         message = _message(answer, self._reasoning)
-        reason: str = answer.finish_reason
+        reason = answer.upstream_reason or answer.finish_reason
         if answer.tool_calls and self._functions:
             call = answer.tool_calls[0]
             message["function_call"] = {"name": call.name, "arguments": call.arguments}

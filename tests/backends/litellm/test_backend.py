@@ -594,7 +594,9 @@ async def test_the_end_sentinel_without_a_finish_reason_is_complete_and_noted(
     upstream: ScriptedUpstream, opened: Opened
 ) -> None:
     upstream.play(openai_stream(["ok"], finish=None))
-    assert told(await outcome(await opened(), OPENAI, ask()), Finish, Fault) == [Finish("stop", None, noted=False)]
+    assert told(await outcome(await opened(), OPENAI, ask()), Finish, Fault) == [
+        Finish("stop", None, has_finish_reason=False)
+    ]
 
 
 async def test_a_cut_tool_call_is_never_finished(upstream: ScriptedUpstream, opened: Opened) -> None:

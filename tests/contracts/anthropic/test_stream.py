@@ -274,7 +274,9 @@ def test_every_stop_reason_is_an_end(reason, means):
 
 def test_a_stop_reason_is_an_end_and_so_is_message_stop():
     assert read(sse(START, ended()))[0][-1] == Finish("stop", Usage(3, 4))
-    assert read(sse(START, text("a"), STOP))[0][-1] == Finish("stop", Usage(3, 1, estimated=True), noted=False)
+    assert read(sse(START, text("a"), STOP))[0][-1] == Finish(
+        "stop", Usage(3, 1, estimated=True), has_finish_reason=False
+    )
 
 
 def test_finished_is_known_before_the_sentinel_comes():
@@ -386,7 +388,7 @@ def test_what_is_told_of_an_error_is_cleaned():
 
 def test_content_before_message_start_begins_the_answer():
     assert read(sse(text("a"), ended(), STOP))[0][:2] == [Start("", ""), TextDelta("a")]
-    assert read(sse(STOP))[0] == [Start("", ""), Finish("stop", None, noted=False)]
+    assert read(sse(STOP))[0] == [Start("", ""), Finish("stop", None, has_finish_reason=False)]
 
 
 # whole answers
@@ -425,7 +427,9 @@ def test_a_whole_message_gives_all_its_events():
 
 
 def test_a_whole_message_without_a_stop_reason_is_counted():
-    assert decode_whole(whole(stop_reason=None), keep=False).events[-1] == Finish("stop", Usage(3, 4), noted=False)
+    assert decode_whole(whole(stop_reason=None), keep=False).events[-1] == Finish(
+        "stop", Usage(3, 4), has_finish_reason=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.contracts.openai.stream import StreamDecoder, decode_whole
+from proxy.contracts.openai.stream import StreamDecoder
+from proxy.contracts.openai.whole import decode_whole
 from proxy.errors import (
     FrameTooLarge,
     UpstreamAuth,
@@ -269,7 +270,7 @@ def test_B03_a_finish_reason_without_sentinel_is_complete():
 
 
 def test_B03_the_sentinel_without_a_finish_reason_is_complete_but_noted():
-    assert read(sse(chunk({"content": "a"}), done=True))[0][-1] == Finish("stop", noted=False)
+    assert read(sse(chunk({"content": "a"}), done=True))[0][-1] == Finish("stop", has_finish_reason=False)
 
 
 def test_B03_a_finish_reason_for_one_of_two_choices_is_a_cut():
@@ -290,11 +291,12 @@ def test_B11_a_last_event_without_its_blank_line_does_not_count():
 
 
 def test_trouble_after_every_finish_reason_is_no_trouble():
-    decoder = StreamDecoder(LIMIT)
-    decoder.feed(sse(chunk({"content": "a"}, "stop")))
-    assert decoder.finished
-    assert not decoder.done
-    assert decoder.fail(UpstreamIdle("late")).events == [Finish("stop")]
+    for pieces in ([chunk({"content": "a"}, "stop")], [chunk({"content": "a"}), chunk(finish="stop")]):
+        decoder = StreamDecoder(LIMIT)
+        decoder.feed(sse(*pieces))
+        assert decoder.complete
+        assert not decoder.done
+        assert decoder.fail(UpstreamIdle("late")).events == [Finish("stop")]
 
 
 def test_usage_that_follows_the_finish_reason_is_part_of_the_end():
@@ -308,16 +310,16 @@ def test_usage_seen_before_a_cut_is_not_lost():
     assert events[-1].usage == Usage(3, 1)
 
 
-@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "3"}, {"prompt_tokens": -1}])
+@pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "x"}, {"prompt_tokens": -1}])
 def test_usage_that_is_none_counts_as_nothing(usage):
-    events, _ = read(sse(chunk({"content": "a"}, "stop"), {"choices": [], "usage": {**usage, "x": {}}}, done=True))
+    events, _ = read(sse(chunk({}, "stop"), {"choices": [], "usage": {**usage, "x": {}}}, done=True))
     assert events[-1] == Finish("stop", Usage())
 
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [("stop", "stop"), ("length", "length"), ("tool_calls", "tool_calls"), ("function_call", "tool_calls"),
-     ("content_filter", "content_filter"), ("end_turn", "stop"), ("max_tokens", "length"), ("new_reason", "stop")],
+     ("content_filter", "content_filter"), ("end_turn", "stop"), ("max_tokens", "length")],
 )  # fmt: skip
 def test_finish_reasons_are_mapped(theirs, ours):
     assert read(sse(chunk({"content": "a"}, theirs)))[0][-1] == Finish(ours)
@@ -354,16 +356,15 @@ def test_B09_an_event_past_the_limit_ends_the_stream_and_one_below_it_passes():
 @pytest.mark.parametrize(
     "data",
     [
-        b"hello", b"{", b"[]", b"null", b'"x"', b"{}", b'{"type":"ping"}', b'{"object":"thread.message","id":"x"}',
-        b'{"choices":{}}', b'{"choices":[{"delta":{"content":5}}]}', b'{"choices":[{"delta":{"content":"\xff"}}]}',
-        b"<html>", b"[" * 100_000, b'{"choices":null,"usage":null}',
+        b"hello", b"{", b'"x"', b"[1]", b"7", b'{"choices":{"0":{}}}', b'{"choices":[{"delta":{"content":{"a":1}}}]}',
+        b'{"choices":[{"delta":{"content":"\xff"}}]}', b"<html>", b"[" * 100_000, b'{"choices":[{"delta":"x"}]}',
+        b'{"choices":["x"]}', b'{"choices":[{"delta":{"tool_calls":"x"}}]}', b'{"choices":[{"delta":{"tool_calls":[1]}}]}',
     ],
 )  # fmt: skip
 def test_B08_what_is_neither_chunk_nor_error_ends_the_stream(data):
-    events, payloads = read(sse(chunk({"content": "a"}), data, chunk({"content": "late"}, "stop")))
+    events, _ = read(sse(chunk({"content": "a"}), data, chunk({"content": "late"}, "stop")), keep=False)
     assert events[1] == TextDelta("a")
     assert isinstance(events[-1].error, UpstreamMalformed)
-    assert len(payloads) == 1
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_B07_errors_inside_the_stream_are_mapped(value, kind, status, code):
 
 def test_an_event_named_error_is_one_whatever_it_holds():
     assert isinstance(fault_of(b'event: error\ndata: {"error":{"message":"m","code":503}}\n\n'), UpstreamFailed)
-    assert isinstance(fault_of(b"event: error\ndata: boom\n\n"), UpstreamMalformed)
+    assert fault_of(b"event: error\ndata: boom\n\n").message == "boom"
 
 
 def fault_of(stream):
@@ -474,7 +475,7 @@ WHOLE = {
 
 def test_a_whole_completion_gives_all_events_of_its_first_choice():
     body = msgspec.json.encode(WHOLE)
-    batch = decode_whole(body, keep=True)
+    batch = decode_whole(body, keep=True, choices=2)
     assert batch.events == [
         Start("chatcmpl-1", "m"),
         ReasoningDelta("hm"),

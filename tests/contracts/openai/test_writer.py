@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from proxy.contracts.openai.stream import StreamDecoder, decode_whole
+from proxy.contracts.openai.stream import StreamDecoder
+from proxy.contracts.openai.whole import decode_whole
 from proxy.contracts.openai.writer import OpenAIWriter
 from proxy.errors import UpstreamFailed, UpstreamTruncated
 from proxy.events import (
@@ -16,6 +17,7 @@ from proxy.events import (
     Collector,
     Fault,
     Finish,
+    Media,
     Notice,
     ReasoningDelta,
     RefusalDelta,
@@ -152,12 +154,18 @@ CONTENT = st.lists(
     max_size=8,
 )
 CALLS = st.lists(st.tuples(TEXTS, TEXTS, st.lists(TEXTS, max_size=3)), max_size=3)
-USAGE = st.none() | st.builds(Usage, *[st.integers(0, 10**9)] * 4)
+COUNT = st.integers(0, 10**9)
+USAGE = st.none() | st.builds(  # an answer has output, and its reasoning is part of that
+    lambda given, output, cached, reasoning: Usage(given, output + 1, cached, min(reasoning, output)), *[COUNT] * 4
+)
 REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
 
 
 @given(CONTENT, CALLS, REASONS, USAGE, st.integers(1, 40))
 def test_what_is_written_is_read_as_the_same_events(content, calls, reason, usage, size):
+    # A page or an image is told once, however often it is written.
+    once = {(type(event), event.url): event for event in reversed(content) if isinstance(event, (Source, Media))}
+    content = [e for e in content if not isinstance(e, (Source, Media)) or once.get((type(e), e.url)) is e]
     events = [Start("chatcmpl-7", "m"), *content]
     for index, (id_, name, pieces) in enumerate(calls):
         events.append(ToolCallStart(index, f"{id_}{index}", name))

@@ -1,0 +1,162 @@
+"""Telling the tool calls of a stream apart.
+
+The documentation tells them apart by `index`. Some servers leave it out, some set it to 0 for every call, some repeat
+id and name with each piece, and some send id and name in different pieces. So the pieces are read in order:
+
+| a piece with …                                          | means                                                |
+|---------------------------------------------------------|------------------------------------------------------|
+| an index not seen before                                | a new call                                           |
+| another id, and a name                                  | a new call                                           |
+| another id alone, after arguments that are complete     | a new call, whose name follows                       |
+| another id alone, before that                           | more of this call: the id changes with each piece    |
+| another name and no id, or the same after complete ones | a new call                                           |
+| arguments alone, after arguments that are complete      | an error: nobody knows whose they are                |
+| the same id and the same arguments once more            | nothing new                                          |
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from proxy.contracts.openai.chunks import Function, ToolCallPiece
+from proxy.errors import UpstreamMalformed
+from proxy.events import StreamEvent, ToolCallDelta, ToolCallStart
+from proxy.wire.lenient_json import SurrogateJoiner
+
+CHECKS = 64
+"""How often the arguments of one call are parsed while they come, so that the work stays linear in their bytes."""
+
+
+class Call(msgspec.Struct):
+    """One call as far as it has come. `index` is its place among those that were told; -1 until it has a name."""
+
+    id: str = ""
+    name: str = ""
+    index: int = -1
+    pieces: list[str] = []
+    checks: int = CHECKS
+    joiner: SurrogateJoiner = msgspec.field(default_factory=SurrogateJoiner)
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+    def complete(self) -> bool:
+        """Whether the arguments so far are a whole JSON object."""
+        if not self.pieces or not self.pieces[-1].rstrip().endswith("}") or not self.checks:
+            return False
+        self.checks -= 1
+        try:
+            return isinstance(json.loads(self.arguments), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+class CallReader:
+    """Turns pieces of calls into events. `id` is the answer's, from which ids are made where there are none."""
+
+    __slots__ = ("_calls", "_last", "_told", "id")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self._calls: dict[tuple[int, int], Call] = {}  # by choice and the upstream's index
+        self._last: dict[int, Call] = {}  # by choice
+        self._told = 0
+
+    @property
+    def told(self) -> int:
+        """How many calls were told."""
+        return self._told
+
+    def read(self, choice: int, piece: ToolCallPiece, events: list[StreamEvent]) -> None:
+        """One piece of a call. Raises `UpstreamMalformed` where it cannot be told whose it is."""
+        function = piece.function or piece.custom or Function()
+        id_, name, arguments = piece.id or "", function.name or "", function.text
+        call = self._found(choice, piece.index, id_, name)
+        if call is None or _opens(call, id_, name):
+            call = self._open(choice, piece.index)
+        elif arguments.lstrip()[:1] == "{" and call.complete():
+            if id_ and id_ == call.id and arguments == call.arguments:
+                return
+            raise UpstreamMalformed("the upstream sent arguments of several tool calls that cannot be told apart")
+        self._last[choice] = call
+        self._add(call, id_, name, arguments, events)
+
+    def fill(self, choice: int, pieces: list[ToolCallPiece], events: list[StreamEvent]) -> None:
+        """The calls of a whole message, after their pieces came: only what is missing is told."""
+        calls = [call for (of, _), call in self._calls.items() if of == choice]
+        for position, piece in enumerate(pieces):
+            function = piece.function or piece.custom or Function()
+            call = next((call for call in calls if piece.id and call.id == piece.id), None)
+            if call is None and position < len(calls) and calls[position].name in ("", function.name):
+                call = calls[position]
+            if call is None:
+                call = self._open(choice, None)
+            whole, told = function.text, call.arguments
+            rest = whole.removeprefix(told) if whole.startswith(told) else ""
+            self._add(call, piece.id or "", function.name or "", rest, events)
+
+    def finish(self, events: list[StreamEvent]) -> None:
+        """The answer is complete. Raises `UpstreamMalformed` for a call that nobody could make."""
+        for call in self._calls.values():
+            if call.index < 0 and call.arguments.strip():
+                raise UpstreamMalformed("the upstream called a tool without naming it")
+            if call.index >= 0 and (rest := call.joiner.flush()):
+                events.append(ToolCallDelta(call.index, rest))
+            if _several(call.arguments):
+                raise UpstreamMalformed("the upstream sent arguments of several tool calls as those of one")
+
+    def _found(self, choice: int, index: int | None, id_: str, name: str) -> Call | None:
+        if index is not None:
+            return self._calls.get((choice, index))
+        if id_:
+            return next((call for (of, _), call in self._calls.items() if of == choice and call.id == id_), None)
+        return None if name else self._last.get(choice)
+
+    def _open(self, choice: int, index: int | None) -> Call:
+        call = Call()
+        key = (choice, len(self._calls) if index is None else index)
+        if key in self._calls:  # kept under a key that no piece names, so that its end is still looked at
+            self._calls[choice, -1 - len(self._calls)] = self._calls.pop(key)
+        self._calls[key] = call
+        return call
+
+    def _add(self, call: Call, id_: str, name: str, arguments: str, events: list[StreamEvent]) -> None:
+        call.id = call.id or id_
+        call.name = call.name or name
+        arguments = call.joiner.join(arguments) if arguments else ""
+        if arguments:
+            call.pieces.append(arguments)
+        if call.index < 0:
+            if not call.name:
+                return  # its arguments wait for the name
+            call.index = self._told
+            self._told += 1
+            id_ = call.id or f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"
+            events.append(ToolCallStart(call.index, id_, call.name))
+            arguments = call.arguments
+        if arguments:
+            events.append(ToolCallDelta(call.index, arguments))
+
+
+def _opens(call: Call, id_: str, name: str) -> bool:
+    """Whether a piece that bears the index of `call` begins another one."""
+    if id_ and call.id and id_ != call.id:
+        return (bool(name) and bool(call.name)) or call.complete()
+    if not name or not call.name or (id_ and id_ == call.id):
+        return False
+    return name != call.name or call.complete()
+
+
+def _several(arguments: str) -> bool:
+    """Whether arguments are one JSON object after another, and so no JSON."""
+    text = arguments.strip()
+    if text[:1] != "{":
+        return False
+    try:
+        end = json.JSONDecoder().raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip()[:1] == "{"

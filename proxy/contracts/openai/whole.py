@@ -1,0 +1,53 @@
+"""Reading whole completions of OpenAI Chat Completions into events."""
+
+from __future__ import annotations
+
+from proxy.contracts.openai.chunks import Chunk, decode_chunk, read_usage, usage_in
+from proxy.contracts.openai.deltas import DeltaReader
+from proxy.contracts.openai.lenient import decode_leniently
+from proxy.contracts.openai.stream import DIALECT
+from proxy.errors import UpstreamMalformed
+from proxy.events import CONTENT, Batch, Finish, Start, StreamEvent
+from proxy.wire.finish import Ending, gave_up, is_reason, meaning, verdict
+from proxy.wire.stream_end import error_in, text_of
+from proxy.wire.text import one_line_of
+from proxy.wire.upstream_errors import Clean
+
+
+def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = one_line_of) -> Batch:
+    """A completion that came in one piece, as one batch with all its events.
+
+    `keep` makes the body the batch's `whole`, for a client that asked for just that; without it only the events
+    count. `choices`: as for `StreamDecoder`. Raises the mapped error for an error object, and `UpstreamMalformed` for
+    anything else.
+    """
+    try:
+        chunk = decode_chunk(body)
+    except (ValueError, RecursionError):
+        try:
+            chunk = decode_leniently(body, skip_broken=keep)
+        except ValueError:
+            chunk = Chunk()
+    found = sorted(chunk.choices or (), key=lambda choice: choice.index or 0)
+    if chunk.error or not found:
+        raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is no chat completion")
+    events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
+    deltas, ending = DeltaReader(text_of(chunk.id)), Ending()
+    for choice in found if choices == 1 else found[:1]:
+        if choice.finish_reason is not None and meaning(choice.finish_reason) == "error":
+            raise gave_up(choice.finish_reason)
+        try:
+            deltas.read(choice, events, streamed=False)
+        except UpstreamMalformed:
+            if not keep:
+                raise
+        ending.add(choice.index or 0, choice.finish_reason, content=True, plain=False)
+    deltas.cited(chunk, events)
+    if not keep:
+        deltas.finish(events)
+    has_content = not CONTENT.isdisjoint(map(type, events))
+    told = verdict(ending.reason, has_content=has_content or keep, has_calls=bool(deltas.calls.told))
+    usage = read_usage(usage_in(chunk), has_content=has_content)
+    reasoned = is_reason(ending.reason)
+    events.append(Finish(told.reason, usage, has_finish_reason=reasoned, upstream_reason=told.upstream_reason))
+    return Batch(events, DIALECT, whole=body) if keep else Batch(events)
