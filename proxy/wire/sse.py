@@ -71,10 +71,11 @@ class SSEDecoder:
         return events
 
     def unfinished(self) -> list[tuple[bytes, bool]]:
-        """The data of the event that the stream ended in, and whether it is whole: only bare JSON can be."""
+        """The data of what the stream ended in, and whether it is whole: bare JSON is, and so are lines before it."""
         block = bytes(self.pending)
-        found = [(event[1], False)] if (event := _parse(block)) else []
-        return [*found, (bare, True)] if self._bare_json and (bare := _bare_json(block)) else found
+        bare = _bare_json(block) if self._bare_json else b""
+        found = [(event[1], bool(bare))] if (event := _parse(block)) else []
+        return [*found, (bare, True)] if bare else found
 
     def _keep(self, rest: bytes) -> None:
         self.pending += rest
@@ -130,7 +131,7 @@ def _bare_json(block: bytes) -> bytes:
         return b""
     lines = block.split(b"\n")
     start = next((at for at, line in enumerate(lines) if line[:1] in (b"{", b"[")), len(lines))
-    return b"\n".join(lines[start:])
+    return b"\n".join(lines[start:]).rstrip()
 
 
 def encode(data: bytes) -> bytes:

@@ -83,8 +83,9 @@ def read_error(value: Any) -> Detail | None:
     """The error in a parsed body or event; `None` if it holds none.
 
     Known forms: OpenAI's `{"error": {…}}`, a bare string there (Ollama, llama.cpp), a list around it (Gemini's
-    compatible endpoint), the flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), and
-    FastAPI's `{"detail": …}`.
+    compatible endpoint), the flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's
+    `{"detail": …}`, MiniMax's `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways) and
+    `{"errors": […]}` (Cloudflare). A keep-alive with a `message` is none.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -92,14 +93,54 @@ def read_error(value: Any) -> Detail | None:
         return None
     if value.get("error"):
         return _detail(value["error"])
-    if value.get("choices"):
+    if base := _base_resp(value.get("base_resp")):
+        return base
+    if value.get("choices") or value.get("type") in _NO_ERRORS:
         return None
     if value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str):
         return _detail(value)
+    if isinstance(value.get("error_msg"), str) or (isinstance(value.get("msg"), str) and "code" in value):
+        return _detail({**value, "message": value.get("error_msg") or value.get("msg")})
+    if (errors := value.get("errors")) and not value.get("success"):
+        return _detail(errors[0] if isinstance(errors, list) else errors)
     if "detail" in value:
         detail = value["detail"]
-        return Detail(message=detail if isinstance(detail, str) else msgspec.json.encode(detail).decode())
+        text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
+        return Detail(message=text, status=_status(value.get("status_code"), value.get("status")))
     return None
+
+
+_NO_ERRORS = frozenset({"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress"})
+
+_MINIMAX = {
+    # https://platform.minimax.io/docs/api-reference/errorcode
+    1000: 500,
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1013: 500,
+    1024: 500,
+    1026: 400,  # the prompt is refused for what it says
+    1027: 400,
+    1033: 500,
+    1039: 429,
+    1041: 429,
+    1042: 400,
+    2013: 400,
+    2045: 429,
+    2049: 401,
+    2056: 429,
+}
+
+
+def _base_resp(value: Any) -> Detail | None:
+    """MiniMax's status, which is in every chunk and body: 0 is success."""
+    code = value.get("status_code") if isinstance(value, dict) else None
+    if not isinstance(code, int) or not code:
+        return None
+    message = value.get("status_msg")
+    return Detail(message=message if isinstance(message, str) else "", code=str(code), status=_MINIMAX.get(code))
 
 
 def _detail(error: Any) -> Detail | None:
@@ -112,7 +153,7 @@ def _detail(error: Any) -> Detail | None:
         message = message.get("message", "")
     return Detail(
         message=message if isinstance(message, str) else "",
-        type=_word(type_),
+        type=_word(type_) or _word(error.get("status")),
         code=_word(code),
         param=_word(param) or None,
         status=_status(error.get("status_code"), error.get("status"), code),

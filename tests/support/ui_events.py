@@ -33,8 +33,8 @@ ARGUMENTS = st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-
 
 
 def _usage(fresh, said, cached, thought):
-    """Counts that can be: what was thought is part of the output, what was cached part of the input."""
-    return Usage(fresh + cached, said + thought, cached, thought)
+    """Counts that can be: some output, what was thought is part of it, and what was cached part of the input."""
+    return Usage(fresh + cached, said + thought + 1, cached, thought)
 
 
 @st.composite

@@ -84,8 +84,8 @@ def _delta(value: Any) -> Delta | None:
         reasoning=str(reasoning) if isinstance(reasoning, str) else reasoning,
         reasoning_text=value.get("reasoning_text"),
         thinking=value.get("thinking"),
-        reasoning_details=value.get("reasoning_details"),
-        thinking_blocks=value.get("thinking_blocks"),
+        reasoning_details=_structured(value.get("reasoning_details")),
+        thinking_blocks=_structured(value.get("thinking_blocks")),
         refusal=_optional_text(value.get("refusal")) if value.get("refusal") not in (True, False) else None,
         tool_calls=_tool_calls(value.get("tool_calls")),
         function_call=_function(value.get("function_call")) if value.get("function_call") else None,
@@ -191,6 +191,10 @@ def _json(value: Any) -> str:
 def _text(value: Any) -> str | None:
     """A text that may be missing: nothing else than a text, a number or a boolean may stand in its place."""
     return None if value is None else text_in(value)
+
+
+def _structured(value: Any) -> Any:
+    return value if isinstance(value, (list, dict)) else None
 
 
 def _optional_text(value: Any) -> str | None:

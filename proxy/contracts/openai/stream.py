@@ -16,7 +16,7 @@ from proxy.contracts.openai.chunks import Choice, Chunk, Delta, decode_chunk, re
 from proxy.contracts.openai.deltas import DeltaReader
 from proxy.contracts.openai.lenient import decode_leniently
 from proxy.contracts.openai.template import ChunkTemplate, only_text
-from proxy.errors import UpstreamError, UpstreamMalformed
+from proxy.errors import UpstreamError, UpstreamMalformed, UpstreamTruncated
 from proxy.events import CONTENT, Batch, Finish, ReasoningDelta, Start, StreamEvent, TextDelta
 from proxy.request import Usage
 from proxy.wire import sse
@@ -137,8 +137,7 @@ class StreamDecoder(StreamEnd):
         except UpstreamError as told:
             self._fault(batch, told)
         if not self.done:
-            end = super().finish() if error is None else super().fail(error)
-            batch.events += end.events
+            batch.events += super().fail(error or UpstreamTruncated()).events
         return batch
 
     def _last_bytes(self, batch: Batch) -> None:
@@ -192,20 +191,19 @@ class StreamDecoder(StreamEnd):
             return  # a keep-alive of some gateways
         if name == b"error":
             raise error_event(data, self._clean)
-        chunk = self._decoded(name, data, batch)
-        if chunk is None:
+        if name.lower() in _KEEP_ALIVES:
             return
+        chunk: Chunk | None
+        try:
+            chunk = decode_chunk(data)
+        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
+            if (chunk := self._leniently(name, data, batch)) is None:
+                return
+        else:
+            if self._goes_on and not name and (texts := _only_texts(chunk)) is not None:
+                self._texts_of(chunk, texts, data, batch)
+                return
         choices = chunk.choices
-        if self._goes_on and not name and (texts := _only_texts(chunk)) is not None:
-            if texts:
-                batch.events += texts
-                self._has_content = True
-                self._deltas.told_by_delta(texts)
-            if self._keep:
-                batch.payloads.append(sse.encode(data))
-            if (text := only_text(chunk)) is not None:
-                self._template.learn(data, text)
-            return
         if usage := usage_in(chunk):
             self._usage = usage
         elif self._usage is None:
@@ -242,12 +240,19 @@ class StreamDecoder(StreamEnd):
                 batch.payloads.append(_without_error(data))
             raise failure
 
-    def _decoded(self, name: bytes, data: bytes, batch: Batch) -> Chunk | None:
-        """The chunk in an event's data; None for a keep-alive, and for several values that were taken one by one."""
-        try:
-            return decode_chunk(data)
-        except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
-            pass
+    def _texts_of(self, chunk: Chunk, texts: list[StreamEvent], data: bytes, batch: Batch) -> None:
+        """Take a chunk of nothing but text and reasoning, as nearly all are."""
+        if texts:
+            batch.events += texts
+            self._has_content = True
+            self._deltas.told_by_delta(texts)
+        if self._keep:
+            batch.payloads.append(sse.encode(data))
+        if (text := only_text(chunk)) is not None:
+            self._template.learn(data, text)
+
+    def _leniently(self, name: bytes, data: bytes, batch: Batch) -> Chunk | None:
+        """The chunk in odd data; None for a keep-alive, and for several values that were taken one by one."""
         try:
             return decode_leniently(data, skip_broken=self._keep)
         except ValueError:

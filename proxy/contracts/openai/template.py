@@ -46,7 +46,10 @@ class ChunkTemplate:
         if not self._lessons:
             return
         self._lessons -= 1
-        string = msgspec.json.encode(text)
+        try:
+            string = msgspec.json.encode(text)
+        except UnicodeEncodeError:  # half a character
+            return
         for key in _KEYS:
             at = data.find(key + string)
             if at > 0 and data[at - 1] != 0x5C and len(data) - len(string) <= MAX_BYTES:  # 0x5C: inside a string

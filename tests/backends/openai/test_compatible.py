@@ -263,7 +263,7 @@ COMPLETION = {
 async def test_an_unstreamed_answer_keeps_its_body(upstream):
     upstream.play(json_reply(200, COMPLETION))
     async with backend(row(upstream)) as far:
-        (batch,) = await batches(far, chat(stream=False))
+        (batch,) = await batches(far, chat(stream=False, dialect="openai-chat"))
     assert upstream.requests[0].headers["accept"] == "application/json"
     assert upstream.requests[0].json()["stream"] is False
     assert batch.whole.startswith(b'{"id": "c1"')
