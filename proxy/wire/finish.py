@@ -26,6 +26,7 @@ _WORDS: dict[str, Meaning] = {
     "nil": "none",
     "undefined": "none",
     "false": "none",
+    "0": "none",
     "unspecified": "none",
     "notfinished": "none",
     # The model ended by itself, or at a stop sequence.

@@ -91,7 +91,7 @@ def read_error(value: Any) -> Detail | None:
         value = value[0]
     if not isinstance(value, dict):
         return None
-    if value.get("error"):
+    if is_error(value.get("error")):
         return _detail(value["error"])
     if base := _base_resp(value.get("base_resp")):
         return base
@@ -110,7 +110,15 @@ def read_error(value: Any) -> Detail | None:
     return None
 
 
-_NO_ERRORS = frozenset({"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress"})
+def is_error(value: Any) -> bool:
+    """Whether the value of `error` is one. Some servers send the object with nothing in it."""
+    return any(value.values()) if isinstance(value, dict) else bool(value)
+
+
+_NO_ERRORS = frozenset(
+    {"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued"}
+)
+"""Types of objects whose `message` is no error."""
 
 _MINIMAX = {
     # https://platform.minimax.io/docs/api-reference/errorcode
@@ -147,10 +155,12 @@ def _detail(error: Any) -> Detail | None:
     if not error:
         return None
     if not isinstance(error, dict):
-        return Detail(message=error if isinstance(error, str) else "")
+        return _inner(error) or Detail(message=error if isinstance(error, str) else "")
     message, type_, code, param = (error.get(name) for name in ("message", "type", "code", "param"))
     if isinstance(message, dict):
         message = message.get("message", "")
+    if inner := _inner(message):
+        return inner
     return Detail(
         message=message if isinstance(message, str) else "",
         type=_word(type_) or _word(error.get("status")),
@@ -158,6 +168,11 @@ def _detail(error: Any) -> Detail | None:
         param=_word(param) or None,
         status=_status(error.get("status_code"), error.get("status"), code),
     )
+
+
+def _inner(text: Any) -> Detail | None:
+    """The error of an upstream's upstream, which some gateways pass on as JSON in a text."""
+    return parse_error(text.encode(errors="replace")) if isinstance(text, str) and text[:1] in "{[" else None
 
 
 def _word(value: Any) -> str:

@@ -66,6 +66,8 @@ def answers(draw):
             waiting += [ToolCallDelta(index, piece) for piece in (arguments[:cut], arguments[cut:]) if piece]
         elif waiting:
             events.append(waiting.pop(0))
+    seen = set()  # a page and a file are told once, however often an upstream names them
+    events = [e for e in events if not hasattr(e, "url") or not ((key := (type(e), e.url)) in seen or seen.add(key))]
     usage = draw(st.none() | st.builds(_usage, *[st.integers(0, 10**8)] * 4))
     if draw(st.booleans()):
         events += [*waiting, Finish(draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"])), usage)]

@@ -5,7 +5,9 @@ id and name with each piece, and some send id and name in different pieces. So t
 
 | a piece with …                                          | means                                                |
 |---------------------------------------------------------|------------------------------------------------------|
-| an index not seen before                                | a new call                                           |
+| an index not seen before                                | a new call, unless one of the next two lines fits    |
+| the id of a call that is not complete                   | more of that call: the index counts the pieces       |
+| arguments alone, with an index not seen before          | more of the last call, if it is not complete         |
 | another id, and a name                                  | a new call                                           |
 | another id alone, after arguments that are complete     | a new call, whose name follows                       |
 | another id alone, before that                           | more of this call: the id changes with each piece    |
@@ -109,11 +111,14 @@ class CallReader:
                 raise UpstreamMalformed("the upstream sent arguments of several tool calls as those of one")
 
     def _found(self, choice: int, index: int | None, id_: str, name: str) -> Call | None:
-        if index is not None:
-            return self._calls.get((choice, index))
+        if index is not None and (call := self._calls.get((choice, index))) is not None:
+            return call
         if id_:
-            return next((call for (of, _), call in self._calls.items() if of == choice and call.id == id_), None)
-        return None if name else self._last.get(choice)
+            call = next((call for (of, _), call in self._calls.items() if of == choice and call.id == id_), None)
+            again = index is None or call is None or not name or (name == call.name and not call.complete())
+            return call if again else None
+        last = self._last.get(choice)
+        return None if name or (index is not None and last is not None and last.complete()) else last
 
     def _open(self, choice: int, index: int | None) -> Call:
         call = Call()

@@ -49,6 +49,7 @@ class Delta(msgspec.Struct, gc=False):
     audio: Any = None
     annotations: Any = None  # OpenAI's web search, OpenRouter, litellm
     citations: Any = None
+    context: Any = None  # Azure's answers from own data: has citations in it
     images: Any = None  # OpenRouter, litellm: images that the model made
     extra_content: Any = None  # Gemini: says that `content` is a thought
     provider_specific_fields: Any = None  # litellm's place for what has no other, such as a citation of Anthropic's
@@ -73,7 +74,12 @@ class Chunk(msgspec.Struct, gc=False):
     base_resp: Any = None  # MiniMax: a status in each chunk, 0 for success
     citations: Any = None  # Perplexity, xAI: addresses of pages
     search_results: Any = None  # Perplexity: the same pages with their titles
+    web_search: Any = None  # Zhipu: pages with a `link`
     x_groq: Any = None  # Groq: has the usage in it
+
+    @property
+    def names_pages(self) -> bool:
+        return bool(self.citations or self.search_results or self.web_search)
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
@@ -132,3 +138,12 @@ def _count(counts: Any, name: str) -> int:
             return 0
     # NaN and infinity are no counts, so the comparison also keeps them out.
     return int(value) if isinstance(value, (int, float)) and 0 <= value < 2**53 else 0
+
+
+def image_address(image: Any) -> str:
+    """The address of an image: the image itself, or `image_url` (a string or an object) or `url` of an object."""
+    if isinstance(image, dict):
+        image = image.get("image_url") or image.get("image") or image.get("url")
+    if isinstance(image, dict):
+        image = image.get("url")
+    return image if isinstance(image, str) else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.contracts.openai.calls import CallReader
-from proxy.contracts.openai.chunks import Choice, Chunk, Delta, ToolCallPiece
+from proxy.contracts.openai.chunks import Choice, Chunk, Delta, ToolCallPiece, image_address
 from proxy.events import (
     Media,
     ReasoningDelta,
@@ -22,6 +22,9 @@ from proxy.events import (
     TextDelta,
 )
 from proxy.wire.lenient_json import SurrogateJoiner
+
+_SETTINGS = frozenset({"effort", "max_tokens", "enabled", "exclude", "generate_summary"})
+"""What the settings of reasoning have, which some servers echo where others write it."""
 
 _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "content", "reasoning_content", "reasoning_text")
 
@@ -60,7 +63,7 @@ class DeltaReader:
 
     def cited(self, chunk: Chunk, events: list[StreamEvent]) -> None:
         """The pages that a chunk as a whole names, of which some vendors repeat all in each chunk."""
-        for source in (*_pages(chunk.search_results), *_pages(chunk.citations)):
+        for source in (*_pages(chunk.search_results), *_pages(chunk.web_search), *_pages(chunk.citations)):
             self._once(source, events)
 
     def finish(self, events: list[StreamEvent]) -> None:
@@ -88,7 +91,7 @@ class DeltaReader:
 
     def _more(self, delta: Delta, events: list[StreamEvent]) -> None:
         """Sources and images."""
-        if delta.annotations or delta.citations or delta.provider_specific_fields:
+        if delta.annotations or delta.citations or delta.context or delta.provider_specific_fields:
             for source in _sources(delta):
                 self._once(source, events)
         if delta.images:
@@ -183,7 +186,7 @@ def _reasoning(value: Any) -> str:
         return value
     if isinstance(value, list):
         return "".join(map(_reasoning, value))
-    if isinstance(value, dict):
+    if isinstance(value, dict) and _SETTINGS.isdisjoint(value):
         return next((text for key in _TEXT_KEYS if (text := _reasoning(value.get(key)))), "")
     return ""
 
@@ -205,6 +208,8 @@ def _sources(delta: Delta) -> Iterator[Source]:
         if isinstance(annotation, dict):
             yield from _page(annotation.get("url_citation") or annotation)
     yield from _pages(delta.citations)
+    if isinstance(delta.context, dict):
+        yield from _pages(delta.context.get("citations"))
     if isinstance(fields := delta.provider_specific_fields, dict):
         yield from _page(fields.get("citation"))
 
@@ -215,22 +220,14 @@ def _pages(values: Any) -> Iterator[Source]:
 
 
 def _page(value: Any) -> Iterator[Source]:
-    """A page by its address, or by an object with `url` and `title`."""
-    url, title = (value.get("url"), value.get("title")) if isinstance(value, dict) else (value, "")
+    """A page by its address, or by an object with `url` (or `link`) and `title`."""
+    url, title = (value.get("url") or value.get("link"), value.get("title")) if isinstance(value, dict) else (value, "")
     if isinstance(url, str) and url:
         yield Source(url, title if isinstance(title, str) else "")
 
 
 def _images(values: Any) -> Iterator[str]:
-    """The addresses of images: strings, or objects with `image_url` (a string or an object) or `url`."""
-    for value in values if isinstance(values, list) else ():
-        image = value
-        if isinstance(image, dict):
-            image = image.get("image_url") or image.get("image") or image.get("url")
-        if isinstance(image, dict):
-            image = image.get("url")
-        if isinstance(image, str) and image:
-            yield image
+    yield from filter(None, map(image_address, values if isinstance(values, list) else ()))
 
 
 def _media_type(url: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proxy.contracts.openai.chunks import Choice, Chunk, Delta, Function, ToolCallPiece
+from proxy.contracts.openai.chunks import Choice, Chunk, Delta, Function, ToolCallPiece, image_address
 from proxy.wire import lenient_json
 from proxy.wire.lenient_json import Number, index_in, object_in, text_in
 
@@ -43,6 +43,7 @@ def decode_leniently(data: bytes, *, skip_broken: bool = False) -> Chunk:
         base_resp=value.get("base_resp"),
         citations=value.get("citations"),
         search_results=value.get("search_results"),
+        web_search=value.get("web_search"),
         x_groq=value.get("x_groq"),
     )
 
@@ -92,6 +93,7 @@ def _delta(value: Any) -> Delta | None:
         audio=value.get("audio"),
         annotations=value.get("annotations"),
         citations=value.get("citations"),
+        context=value.get("context"),
         images=value.get("images"),
         extra_content=value.get("extra_content"),
         provider_specific_fields=value.get("provider_specific_fields"),
@@ -125,7 +127,8 @@ def _part(part: dict[str, Any], delta: Delta, texts: list[str]) -> None:
     if "reason" in kind or "think" in kind or (not kind and part.get("thinking")):
         delta.thinking_blocks = [*(delta.thinking_blocks or ()), part]
     elif "image" in kind:
-        delta.images = [*(delta.images or ()), part]
+        if (url := image_address(part)).startswith(("https://", "http://", "data:")):
+            delta.images = [*(delta.images or ()), url]
     elif kind == "refusal":
         delta.refusal = _optional_text(part.get("refusal"))
     elif "text" in part or kind in ("", "text", "output_text"):

@@ -24,7 +24,7 @@ from proxy.wire.finish import Ending, gave_up, meaning, verdict
 from proxy.wire.sse import SSEDecoder
 from proxy.wire.stream_end import StreamEnd, error_event, error_in, text_of
 from proxy.wire.text import one_line_of
-from proxy.wire.upstream_errors import Clean
+from proxy.wire.upstream_errors import Clean, is_error
 
 DIALECT = "openai-chat"
 DONE = b"[DONE]"
@@ -214,7 +214,7 @@ class StreamDecoder(StreamEnd):
             if not self._started:
                 self._start(chunk, batch)
             self._told(chunk, choices, data, batch)
-        if chunk.citations or chunk.search_results:
+        if chunk.names_pages:
             if not self._started:
                 self._start(chunk, batch)
             self._deltas.cited(chunk, batch.events)
@@ -233,7 +233,7 @@ class StreamDecoder(StreamEnd):
             self._choices_in(choices, batch.events)
         except UpstreamError as error:
             failure = error
-        if chunk.error:
+        if is_error(chunk.error):
             failure = self._not_a_chunk(data)
         if failure is not None:
             if self._keep and len(batch.events) > before:  # the words beside an error are not lost
@@ -278,8 +278,8 @@ class StreamDecoder(StreamEnd):
             if usage_in(chunk):
                 self._ending.usage()
                 self.finished = self._ending.final
-            return self._hide_usage and not chunk.citations
-        return chunk.choices is None and not chunk.citations and not chunk.search_results
+            return self._hide_usage and not chunk.names_pages
+        return chunk.choices is None and not chunk.names_pages
 
     def _start(self, chunk: Chunk | None, batch: Batch) -> None:
         self._started = True
@@ -313,7 +313,7 @@ class StreamDecoder(StreamEnd):
 
     def _judge(self, choice: Choice, reason: str | None, *, content: bool) -> None:
         ending = self._ending
-        plain = (choice.delta is None or choice.delta == _EMPTY) and choice.message is None
+        plain = choice.delta is None or choice.delta == _EMPTY
         ending.add(choice.index or 0, reason, content=content, plain=plain)
         self.complete, self.finished = ending.complete, ending.final
         if reason is not None:  # text that comes now takes back what was said of the end
@@ -366,7 +366,7 @@ def _without_error(data: bytes) -> bytes:
 def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
     """The text and the reasoning of a chunk that tells nothing else, as nearly all do; None for any other chunk."""
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.usage or chunk.error or chunk.citations or chunk.search_results:
+    if choices is None or len(choices) != 1 or chunk.usage or chunk.error or chunk.names_pages:
         return None
     choice = choices[0]
     delta = choice.delta

@@ -11,7 +11,7 @@ from proxy.events import CONTENT, Batch, Finish, Start, StreamEvent
 from proxy.wire.finish import Ending, gave_up, is_reason, meaning, verdict
 from proxy.wire.stream_end import error_in, text_of
 from proxy.wire.text import one_line_of
-from proxy.wire.upstream_errors import Clean
+from proxy.wire.upstream_errors import Clean, is_error
 
 
 def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = one_line_of) -> Batch:
@@ -29,7 +29,7 @@ def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = on
         except ValueError:
             chunk = Chunk()
     found = sorted(chunk.choices or (), key=lambda choice: choice.index or 0)
-    if chunk.error or not found:
+    if is_error(chunk.error) or not found:
         raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is no chat completion")
     events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
     deltas, ending = DeltaReader(text_of(chunk.id)), Ending()

@@ -12,6 +12,7 @@ from proxy.contracts.openai.stream import StreamDecoder
 from proxy.contracts.openai.whole import decode_whole
 from proxy.errors import (
     FrameTooLarge,
+    ModelRefused,
     UpstreamAuth,
     UpstreamError,
     UpstreamFailed,
@@ -379,7 +380,7 @@ def test_B08_what_is_neither_chunk_nor_error_ends_the_stream(data):
         ({"error": {"message": "m"}}, UpstreamFailed, 502, "upstream_error"),
         ({"error": "m"}, UpstreamFailed, 502, "upstream_error"),
         ({"error": {"message": "m", "code": 418}}, UpstreamFailed, 502, "upstream_error"),
-        ({"error": {"message": "m", "code": "context_length_exceeded"}}, UpstreamRefused, 400, "context_length_exceeded"),
+        ({"error": {"message": "m", "code": "context_length_exceeded"}}, ModelRefused, 400, "context_length_exceeded"),
         ({"object": "error", "message": "m", "type": "BadRequestError", "code": 400}, UpstreamRefused, 400, "invalid_request"),
         ({"type": "error", "error": {"type": "invalid_request_error", "message": "m"}}, UpstreamRefused, 400, "invalid_request"),
         ([{"error": {"code": 404, "message": "m", "status": "NOT_FOUND"}}], UpstreamRefused, 404, "invalid_request"),
