@@ -126,6 +126,8 @@ async def read_stream(
     pushed = _PushedBytes(decoder, relay) if relay is not None else None
     batch = feed(first) if first else NOTHING
     has_content = complete = False
+    ends_at = 0.0  # on the loop's clock: when silence, or nothing but keep-alives, ends a finished answer
+    now = asyncio.get_running_loop().time
     try:
         while True:
             if not has_content and batch.events:
@@ -142,8 +144,10 @@ async def read_stream(
             if batch.events or batch.payloads:
                 yield batch
             if decoder.finished:
-                batch = await _read_after_finish(response, decoder)
+                ends_at = ends_at or now() + FINISHED_S
+                batch = await _read_after_finish(response, decoder, ends_at)
                 continue
+            ends_at = 0.0
             try:
                 if has_content and pushed is not None:
                     await response.push(pushed)
@@ -206,10 +210,10 @@ class NamesRestored:
         return restored(self._decoder.fail(error), self._names)
 
 
-async def _read_after_finish(response: Response, decoder: Decoder) -> Batch:
+async def _read_after_finish(response: Response, decoder: Decoder, ends_at: float) -> Batch:
     """One more read once the answer is complete, when neither an error nor silence changes that (R3)."""
     try:
-        async with asyncio.timeout(FINISHED_S):
+        async with asyncio.timeout_at(ends_at):
             data = await response.read()
     except TimeoutError:
         data = b""

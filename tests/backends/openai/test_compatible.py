@@ -231,6 +231,30 @@ async def test_B03_what_happens_after_the_finish_reason_cannot_undo_it(upstream,
         assert (await events(far))[-1] == Finish("stop")
 
 
+async def test_U2_keep_alives_after_the_finish_reason_do_not_hold_a_client(upstream, monkeypatch):
+    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.3)
+    pings = [step for _ in range(500) for step in (Sleep(0.02), chunked(b": ping\n\n"))]
+    upstream.play(openai_stream(["a"], done=False)[:-1], pings, Stall())
+    async with backend(row(upstream)) as far:
+        async with asyncio.timeout(5):
+            assert (await events(far))[-1] == Finish("stop")
+
+
+async def test_U2_content_after_a_finish_reason_is_waited_for_and_told(upstream, monkeypatch):
+    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.2)
+    early = [event(openai_chunk({"content": "Look. "}, finish="stop"))]
+    late = [event(openai_chunk({"content": "42"})), event(openai_chunk({}, finish="stop")), event("[DONE]")]
+    upstream.play(sse_head(), early, Sleep(0.6), late, LAST_CHUNK)  # with content: more may come at any time
+    upstream.play(
+        sse_head(), event(openai_chunk({"content": "Look. "})), event(openai_chunk({}, finish="stop")), late, LAST_CHUNK
+    )
+    async with backend(row(upstream)) as far:
+        for _ in range(2):
+            seen = await events(far)
+            assert [one.text for one in seen if isinstance(one, TextDelta)] == ["Look. ", "42"]
+            assert seen[-1] == Finish("stop")
+
+
 async def test_a_cut_before_content_raises_so_that_another_target_may_be_tried(upstream):
     upstream.play(openai_stream(["a"])[:2], Fin())
     async with backend(row(upstream)) as far:
