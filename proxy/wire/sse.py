@@ -13,7 +13,7 @@ PING = b": ping\n\n"
 
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 0x0A, 0x0D
-_FIELDS = frozenset({b"", b"id", b"retry"})  # those that are read over; the empty one is a comment
+_JSON_STARTS = (b"{", b"[")
 
 
 class SSEDecoder:
@@ -22,16 +22,15 @@ class SSEDecoder:
     Accepts LF, CRLF and CR line ends, a leading BOM, comments and several `data` lines. An event without its blank
     line is never returned. Work and memory are linear in the bytes: pending bytes are searched once.
 
-    `bare_json`: a block of lines that begins with a brace or a bracket is an event too, without a name. The standard
-    ignores such lines, but some servers write their errors so.
+    Bare JSON, the lines of a block from the first that begins with a brace or a bracket, is an event's data too. The
+    standard ignores such lines, but gateways write errors so in the middle of a stream, and their words count.
 
     `pending` is the beginning of an event, its line ends already LF. `special`: the next chunk may begin with a BOM,
     or with the LF of a CRLF that was cut in two. Without either, the next chunk begins an event.
     """
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES, *, bare_json: bool = False) -> None:
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._bare_json = bare_json
         self.pending = bytearray()
         self._began = False  # the first bytes, which may be a BOM, were read
         self._after_cr = False  # the last chunk ended in a CR; an LF right after it is part of the same line end
@@ -64,16 +63,17 @@ class SSEDecoder:
             # Nearly every event of every chat API is one `data: …` line, so that a slice is enough.
             if block[:6] == b"data: " and block.find(_LF) < 0:
                 events.append((b"", block[6:]))
-            elif event := _parse(block):
+                continue
+            if event := _parse(block):
                 events.append(event)
-            if self._bare_json and (bare := _bare_json(block)):
-                events.append((b"", bare))
+            if bare := _bare_json(block):
+                events.append((b"" if event else _name(block), bare))
         return events
 
     def unfinished(self) -> list[tuple[bytes, bool]]:
         """The data of what the stream ended in, and whether it is whole: bare JSON is, and so are lines before it."""
         block = bytes(self.pending)
-        bare = _bare_json(block) if self._bare_json else b""
+        bare = _bare_json(block)
         found = [(event[1], bool(bare))] if (event := _parse(block)) else []
         return [*found, (bare, True)] if bare else found
 
@@ -111,27 +111,25 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
             return name, rest
     name = b""
     data: list[bytes] = []
-    bare: list[bytes] = []  # lines without a field: gateways write a JSON error so, in the middle of a stream
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         if field == b"data":
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
-        elif field not in _FIELDS:
-            bare.append(line)
-    if not data and bare and bare[0].lstrip()[:1] == b"{":
-        data = bare
     return (name, b"\n".join(data)) if data else None
+
+
+def _name(block: bytes) -> bytes:
+    return block[7:].partition(b"\n")[0] if block.startswith(b"event: ") else b""
 
 
 def _bare_json(block: bytes) -> bytes:
     """The lines of a block from the first that begins with a brace or a bracket."""
-    if b"{" not in block and b"[" not in block:
-        return b""
-    lines = block.split(b"\n")
-    start = next((at for at, line in enumerate(lines) if line[:1] in (b"{", b"[")), len(lines))
-    return b"\n".join(lines[start:]).rstrip()
+    if block[:1] in _JSON_STARTS:
+        return block.rstrip()
+    start = min(block.find(b"\n" + mark) % (len(block) + 1) for mark in _JSON_STARTS)  # -1 becomes the end
+    return block[start:].strip()
 
 
 def encode(data: bytes) -> bytes:

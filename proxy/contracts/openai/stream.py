@@ -79,7 +79,7 @@ class StreamDecoder(StreamEnd):
         clean: Clean = one_line_of,
     ) -> None:
         super().__init__()
-        self._sse = SSEDecoder(max_event_bytes, bare_json=True)
+        self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
         self._keep = keep
