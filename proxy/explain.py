@@ -218,7 +218,7 @@ def as_text(explanation: Explanation) -> str:
         lines.append(("when cut", plan.on_cut))
         if explanation.contract == "chat":
             lines.append(("dialect", plan.options.get("dialect") or "as the client asks"))
-            lines.append(("errors", plan.options["errors"]))
+            lines.append(("errors", plan.options.get("errors") or "frame"))
         if field := plan.options.get("reasoning_field"):
             lines.append(("reasoning", field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])

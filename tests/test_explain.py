@@ -110,7 +110,7 @@ def test_a_machine_reads_the_same(explain):
         "delivery": {"tick_ms": "auto"},
         "on_cut": "error",
         "dialect": None,
-        "errors": "frame",
+        "errors": None,
         "reasoning_field": None,
         "parameters": {},
         "omissions": [],
