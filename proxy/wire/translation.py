@@ -12,10 +12,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
 from proxy.request import ChatRequest, Image, Message, Part
 from proxy.wire.conversation import arranged, names_for
+from proxy.wire.json_body import read_param
 from proxy.wire.vocabulary import Vocabulary
 
 _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
@@ -32,7 +34,7 @@ class Translation(msgspec.Struct, frozen=True):
 
 def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     """The request in `vocabulary`. One that is fine already comes back as it is."""
-    request = _with_choice(request, vocabulary)
+    request = _with_choice(_with_settings(request), vocabulary)
     conversation = arranged(_with_media_types(request.messages, vocabulary), vocabulary)
     called = [call.name for message in conversation.messages for call in message.tool_calls]
     names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
@@ -47,6 +49,16 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     if messages != request.messages:
         request = replace(request, messages=messages)
     return Translation(request, conversation.notices, {sent: name for name, sent in names.items()})
+
+
+def _with_settings(request: ChatRequest) -> ChatRequest:
+    """The settings in their own types. Raises `BadRequest` for a value of another, which some targets ignore."""
+    params = {
+        name: value if value is None or name not in KIND_OF_PARAMETER else read_param(name, value, name)
+        for name, value in request.params.items()
+    }
+    changed = any(params[name] is not value for name, value in request.params.items())
+    return replace(request, params=params) if changed else request
 
 
 def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:

@@ -115,6 +115,11 @@ STREAMED: dict[str, Callable[[], Steps]] = {
     "slow": lambda: chunks(*said("a", " \n", "b"), gap_s=0.2),
     "picture": lambda: chunks(*said("A picture.")),
     "leave": lambda: [*chunks(*said("One"), finish=None), Stall()],
+    "called": lambda: [
+        *chunks(*said(*MIDWAY), *({"tool_calls": [piece]} for piece in PIECES), finish=None),
+        Sleep(0.05),
+        Fin(),
+    ],
     "cut": lambda: [*midway(), Send(b"1f\r\ndata: {"), Fin()],
     "unfinished": lambda: [*midway(), Send(LAST_CHUNK)],
     "stalled": lambda: [*midway(), Stall()],

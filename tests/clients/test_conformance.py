@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients.sights import SIGHTS
+from tests.clients.sights import SIGHTS, TOOLS
 from tests.clients.stage import ENVIRONMENTS, MODEL, Stage, staged
 from tests.clients.table import ALWAYS, CLIENTS, Client
 
@@ -69,6 +69,22 @@ async def test_anthropics_sdk_lists_models_and_counts_tokens(stage: Stage, envir
 async def test_ollamas_client_lists_models_and_is_shown_them(stage: Stage, environment: str) -> None:
     told = await stage.ask(environment, "ollama models", "models")
     assert (told.error, MODEL in told.text.split()) == (None, True)
+
+
+@pytest.mark.parametrize("environment", _everywhere("ag_ui"))
+async def test_C3_ag_uis_client_has_no_call_of_a_failed_run_left(stage: Stage, environment: str) -> None:
+    """CopilotKit runs the calls of the messages that a run leaves."""
+    told = await stage.ask(environment, "HttpAgent", "called", tools=TOOLS)
+    assert told.error is not None
+    assert told.error.name == "RUN_ERROR"
+    assert (told.text, told.tools) == ("One two", [])
+
+
+@pytest.mark.parametrize("environment", _everywhere("ai_transports"))
+async def test_C3_the_ai_sdk_has_no_call_of_a_failed_answer_to_run(stage: Stage, environment: str) -> None:
+    told = await stage.ask(environment, "DefaultChatTransport", "called", tools=TOOLS)
+    assert told.error is not None
+    assert (told.text, told.tools) == ("One two", [])
 
 
 @pytest.mark.parametrize("environment", _everywhere("ai_transports"))

@@ -141,7 +141,7 @@ class Stage:
 
     def _sent(self, backend: Any, request: ChatRequest, target: Any) -> None:
         try:
-            msgspec.json.encode(backend._fields(request, target))
+            msgspec.json.encode(backend._fields(backend._translated(request, target).request, target))
             backend.omissions(request, target)
         except ProxyError as error:
             if error.status >= 500:

@@ -99,3 +99,28 @@ def test_R2_a_decoder_tells_calls_by_the_client_s_names():
     assert decoder.feed(b"other").events[0] == ToolCallStart(0, "a", "other")
     assert decoder.finish().events == [ToolCallStart(1, "b", DOTS)]
     assert (decoder.done, decoder.finished) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [({"max_tokens": "100"}, 100), ({"max_tokens": 100.0}, 100), ({"temperature": "0.5"}, 0.5), ({"top_p": 1}, 1)],
+)
+def test_A6_a_setting_goes_to_another_dialect_in_its_own_type(given, sent):
+    (value,) = translated(request(params=given), STRICT).request.params.values()
+    assert (value, type(value)) == (sent, type(sent))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"max_tokens": "many"}, {"temperature": True}, {"stop": 5}, {"reasoning_effort": 2}, {"tool_choice": [1]}],
+)
+def test_A6_a_setting_that_another_dialect_would_ignore_is_refused_by_name(given):
+    (name,) = given
+    with pytest.raises(BadRequest, match=f"^{name}: expected") as caught:
+        translated(request(params=given), STRICT)
+    assert caught.value.param == name
+
+
+def test_A6_a_name_of_the_route_s_own_passes_as_it_is():
+    given = {"mirostat": "2", "thinking": None}
+    assert translated(request(params=given), STRICT).request.params == given

@@ -8,7 +8,7 @@ async function run(ask, seen) {
   const agent = new HttpAgent({ url: `${ask.url}/agui`, initialMessages: [{ id: "1", role: "user", content }] });
   let left = false; // the client tells itself of an error then
   const parameters = { tools: ask.tools ?? [], forwardedProps: { model: ask.model } };
-  await agent.runAgent(parameters, {
+  const done = await agent.runAgent(parameters, {
     onTextMessageContentEvent({ event }) {
       try {
         seen.say(event.delta);
@@ -36,6 +36,11 @@ async function run(ask, seen) {
       return { stopPropagation: true };
     },
   });
+  if (seen.error) {
+    // CopilotKit runs these, whether the run failed or not.
+    const left = (done?.newMessages ?? []).flatMap((message) => message.toolCalls ?? []);
+    for (const { id, function: f } of left) seen.tools.push({ id, name: f.name, arguments: f.arguments });
+  }
 }
 
 export const clients = { HttpAgent: run };

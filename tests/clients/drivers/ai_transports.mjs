@@ -37,7 +37,8 @@ async function takeChunks(seen, chunks) {
 async function takeMessages(seen, stream) {
   for await (const { parts } of readUIMessageStream({ stream, onError() {} })) {
     const all = (type) => parts.filter((part) => part.type === type).map(({ text }) => text).join("");
-    const calls = parts.filter(({ type }) => type === "dynamic-tool" || type.startsWith("tool-"));
+    const isTool = ({ type }) => type === "dynamic-tool" || type.startsWith("tool-");
+    const calls = parts.filter((part) => isTool(part) && part.state !== "input-streaming"); // what an app may run
     seen.tools = calls.map(({ type, toolName, toolCallId, input }) => ({
       id: toolCallId,
       name: toolName ?? type.slice("tool-".length),
