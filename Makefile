@@ -43,12 +43,13 @@ run: venv ## set up .venv and serve config.yaml on http://127.0.0.1:8080
 
 venv: $(MADE) $(LOCKED) $(PROJECT)
 
+# Tests of a group share what is slow to make, such as litellm's import, in one process (`--dist loadgroup`).
 # A test that hangs is told by its stack, and fails, instead of holding up all others.
 NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto -m "not heavy and not real and not image and not clients" $(NO_HANGING) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients" $(NO_HANGING) $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"

@@ -354,10 +354,10 @@ def wrong_fields(body: bytes) -> Iterator[bytes]:
     for path in _paths(value):
         for wrong in WRONG_VALUES:
             yield json.dumps(_replaced(value, path, wrong)).encode()
-        yield json.dumps(_replaced(value, path, _LEFT_OUT)).encode()
+        yield json.dumps(_replaced(value, path, _MISSING)).encode()
 
 
-_LEFT_OUT = object()
+_MISSING = object()
 
 
 def _paths(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -372,7 +372,7 @@ def _replaced(value: Any, path: tuple[Any, ...], wrong: Any) -> Any:
         return wrong
     copy = dict(value) if isinstance(value, dict) else list(value)
     new = _replaced(value[path[0]], path[1:], wrong)
-    if new is _LEFT_OUT:
+    if new is _MISSING:
         del copy[path[0]]
     else:
         copy[path[0]] = new

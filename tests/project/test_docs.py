@@ -30,7 +30,7 @@ from proxy.config.load import load_config
 from tests.support import node
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MADE = [ROOT / "docs" / name for name in ("config.md", "cli.md", "architecture.md", "translation.md")]
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$(?:\n+```text\n(?P<prints>.*?)^```$)?",
