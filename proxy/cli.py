@@ -23,6 +23,20 @@ CONFIG = click.option(
 )
 
 
+class _Body(click.ParamType[bytes]):
+    """A request's body: JSON as it is, or the file that holds it."""
+
+    name = "body"
+
+    def convert(self, value: str | bytes, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        if value.lstrip().startswith("{"):
+            return value.encode()
+        file: IO[bytes] = click.File("rb").convert(value, param, ctx)
+        return file.read()
+
+
 class _Commands(click.Group):
     """Lists commands in the order they are written, which is the order they are needed."""
 
@@ -88,14 +102,16 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
 
 @main.command()
 @CONFIG
-def check(path: str) -> None:
-    """Validate a config: exit 0, or 1 and every mistake in it.
+@click.argument("file", required=False)
+def check(path: str, file: str | None) -> None:
+    """Validate a config: exit 0, or 1 and every mistake in it. FILE is the same as `-c FILE`.
 
     Each is printed as FILE:LINE:COL: what is wrong, what to do. Nothing is contacted and no port opened.
 
     \b
     chat-proxy check -c new.yaml && cp new.yaml config.yaml
     """  # noqa: D301
+    path = file or path
     config = _load(path, exit_code=1)
     for warning in config.warnings:
         click.echo(str(warning))
@@ -113,28 +129,35 @@ def check(path: str) -> None:
 @click.option("--path", "url", metavar="PATH", default="/chat", show_default=True, help="Where the request goes.")
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A request header; repeat.")
 @click.option("--key", metavar="NAME", help="Ask as this key of the config (its name, not the key).")
+@click.option("--model", metavar="NAME", help="The model that is asked for, instead of the one in BODY.")
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.argument("body", type=click.File("rb"), required=False, metavar="[BODY.json|-]")
+@click.argument("body", type=_Body(), required=False, metavar="[BODY.json|-|'{…}']")
 def explain(  # noqa: PLR0917 - click passes them by name
-    path: str, url: str, headers: tuple[str, ...], key: str | None, as_json: bool, body: IO[bytes] | None
+    path: str,
+    url: str,
+    headers: tuple[str, ...],
+    key: str | None,
+    model: str | None,
+    as_json: bool,
+    body: bytes | None,
 ) -> None:
     """Say where a request would go, and why. No network is used.
 
     Shows the contract, why each earlier rule did not match, the targets in order, timers, and the
-    parameters sent and where each came from. Without BODY the request says "hi". Exit 1 when the request
-    would be refused.
+    parameters sent and where each came from. BODY is a file, `-`, or the JSON itself; without it the request
+    says "hi". Exit 1 when the request would be refused.
 
     \b
+    chat-proxy explain --path /v1/chat/completions --model gpt-5
     chat-proxy explain --path /v1/chat/completions request.json
     echo '{"model": "code-1", "messages": []}' | chat-proxy explain -H 'x-team: research' -
     """  # noqa: D301
     from proxy import explain as explaining  # noqa: PLC0415
 
     config = _load(path, exit_code=1)
-    content = body.read() if body is not None else None
     given = dict(_header(header) for header in headers)
     try:
-        explanation = explaining.Judge(config, key).explain(url, given, content, id="explain")
+        explanation = explaining.Judge(config, key).explain(url, given, body, id="explain", model=model)
     except ProxyError as error:
         _stop(f"{error.status} {error.code}: {error.message}", exit_code=1)
     if as_json:

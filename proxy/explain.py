@@ -83,12 +83,18 @@ class Judge:
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
 
-    def explain(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> Explanation:
-        """Where a request goes, and why; without a body it says "hi".
+    def explain(
+        self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str, model: str | None = None
+    ) -> Explanation:
+        """Where a request goes, and why; without a body it says "hi". `model` replaces the body's.
 
         Raises a `RequestError` where no contract is served at its path, or the contract cannot read it.
         """
+        if model is not None:
+            body = _with_model(body or SMALLEST_BODY, model)
         request = self._decode(path, headers, body, id=id)
+        if model is not None and request.model is None:  # a declared contract may have another place for it
+            request = msgspec.structs.replace(request, model=model)
         explanation = self._router.explain(request, self._principal)
         return msgspec.structs.replace(explanation, omissions=tuple(self._omissions(explanation.plan, request)))
 
@@ -122,6 +128,15 @@ class Judge:
         if body is None:
             body = frontend.smallest_body if isinstance(frontend, DeclaredFrontend) else SMALLEST_BODY
         return frontend.decode(body, head)
+
+
+def _with_model(body: bytes, model: str) -> bytes:
+    """A body that asks for `model`. One that is not a JSON object stays as it is: its contract says what is wrong."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        return body
+    return json.dumps(fields | {"model": model}).encode() if isinstance(fields, dict) else body
 
 
 def _chats(place: RouteMatch | None) -> tuple[Binding, ...]:

@@ -19,6 +19,7 @@ from proxy.app import App
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
 from proxy.errors import Draining, PortTaken
+from proxy.printing import print_banner
 from proxy.server.accepting import Acceptor
 from proxy.server.handler import Handler
 from proxy.server.listener import Server
@@ -115,7 +116,7 @@ class Process:
                 raise PortTaken(key, port, error, file=self._app.path) from None
 
     def _announce(self, served: str) -> None:
-        print(served, flush=True)  # noqa: T201 - for the person who started it
+        print_banner(served)
 
     # -- reload ------------------------------------------------------------------------------------------------
 

@@ -309,3 +309,24 @@ def test_a_new_key_is_strong_and_its_row_can_be_pasted():
 
 def test_a_key_needs_a_usable_name():
     assert run("key", "new", "--name", "a b").exit_code == 2
+
+
+def test_N7_check_takes_a_file_by_its_name_alone():
+    Path("mine.yaml").write_text("nothing: here\n")
+    assert run("check", "mine.yaml").stderr.startswith("mine.yaml:1:1: ")
+    Path("mine.yaml").write_text(GOOD)
+    assert run("check", "mine.yaml").output.startswith("mine.yaml: ok")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_A9_a_full_standard_output_is_named(workers):
+    with Path("/dev/full").open("w") as full:
+        served = subprocess.run(
+            [sys.executable, "-m", "proxy", "serve", "--port", "0", "--workers", workers],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert served.returncode == 1
+    lines = served.stderr.splitlines()
+    assert lines[-1] == "cannot write to standard output: No space left on device; send it somewhere else"
+    assert "Traceback" not in served.stderr

@@ -268,3 +268,15 @@ def test_what_a_target_leaves_out_or_refuses_is_said_before_any_traffic(explain,
         {"target": "near/m", "what": "top_k was left out: this target does not take it"},
     ]
     assert said["reasoning_field"] == "both"
+
+
+def test_N7_explain_takes_a_model_and_a_body_as_they_are_at_hand(explain):
+    for arguments in (["--model", "code-1"], ['{"model": "code-1", "messages": [{"role": "user", "content": "hi"}]}']):
+        result = explain("-H", "x-team: research", "--path", "/v1/chat/completions", *arguments)
+        assert (result.exit_code, result.output.splitlines()[0]) == (
+            0,
+            "request    /v1/chat/completions, model code-1, key (none)",
+        )
+        assert "route      code" in result.output
+    replaced = explain("-H", "x-team: research", "--model", "code-2", body=chat(model="other"))
+    assert "model code-2" in replaced.output

@@ -74,6 +74,7 @@ class LinesFrontend(NoModels):
     """Where the contract is served, and how its requests are read."""
 
     name = "lines"
+    route_settings: frozenset[str] = frozenset()
     endpoints = (Endpoint("POST", "/lines"),)
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:

@@ -152,6 +152,11 @@ class ServerSettings(Model):
         default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
+    answer_headers: bool = Field(
+        default=True,
+        description="Say in each answer's headers who answered: `X-Chat-Route`, `X-Chat-Target` (`backend/model`) and "
+        "`X-Chat-Attempts`. `false` keeps these names from clients.",
+    )
     reload: Literal["auto", "off"] = Field(
         default="auto",
         description="Take up changes of this file, within a second (`auto`), or only when told by SIGHUP (`off`).",

@@ -97,6 +97,8 @@ class Frontend(Protocol):
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    route_settings: frozenset[str]
+    """The keys of a route that are for this contract. They come in `Head.options`."""
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         """Read a body. Raises `BadRequest` (or another `RequestError`) saying what is wrong and where."""

@@ -30,8 +30,12 @@ def error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[
 
 
 def sdk_error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[str, str]:
-    """The same for SDKs of OpenAI's and Anthropic's make, which wait by the millisecond where they are told."""
+    """The same for the SDKs of OpenAI and Anthropic.
+
+    They wait by the millisecond, and `X-Should-Retry` overrides what they would do by the status alone.
+    """
     told = error_headers(error, headers)
+    told["X-Should-Retry"] = "true" if error.retryable else "false"
     if error.retry_after is not None:
         told["Retry-After-Ms"] = str(max(0, math.ceil(error.retry_after * 1000)))
     return told

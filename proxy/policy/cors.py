@@ -9,14 +9,21 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping
 
+import structlog
+
 from proxy.config.models import CorsSettings
 from proxy.errors import ConfigError
 
+log = structlog.get_logger("proxy.cors")
+
 METHODS = "GET, POST, OPTIONS"
 EXPOSED = (
-    "x-request-id, request-id, retry-after, x-stream-id, x-chat-dialect, x-chat-notice, x-vercel-ai-ui-message-stream"
+    "x-request-id, request-id, retry-after, x-should-retry, x-stream-id, x-chat-dialect, x-chat-notice, x-chat-route, "
+    "x-chat-target, x-chat-attempts, x-vercel-ai-ui-message-stream"
 )
 MAX_AGE_S = 600
+MOST_REPORTED = 20
+"""Of a config, how many origins that are not allowed are logged. Anybody can send any origin."""
 
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")  # RFC 9110 §5.6.2
 _LABEL = frozenset(string.ascii_lowercase + string.digits + "-_")
@@ -31,6 +38,7 @@ class Cors:
 
     def __init__(self, settings: CorsSettings | None = None) -> None:
         self._on = settings is not None and bool(settings.origins)
+        self._reported: set[str] = set()
         self._credentials = settings is not None and settings.credentials
         patterns = [_normal(origin) for origin in settings.origins] if settings else []
         self._exact = frozenset(pattern for pattern in patterns if "*" not in pattern)
@@ -38,11 +46,18 @@ class Cors:
         if self._credentials and "*" in patterns:
             raise ConfigError('server.cors: credentials cannot go with origin "*": name the origins.')
 
-    def headers(self, origin: str | None) -> dict[str, str]:
-        """For every answer, also to errors; to be set before a stream's head is sent."""
+    def headers(self, origin: str | None, host: str = "") -> dict[str, str]:
+        """For every answer, also to errors; to be set before a stream's head is sent.
+
+        The browser alone sees that an origin is not allowed, so it is logged, unless the page comes from `host`,
+        the address that was asked.
+        """
+        allowed = origin is not None and self._allowed(origin)
+        if origin is not None and not allowed and origin.partition("://")[2] != host:
+            self._report(origin)
         if not self._on:
             return {}
-        if origin is None or not self._allowed(origin):
+        if origin is None or not allowed:
             return {"Vary": "Origin"}  # a shared cache must not give this answer to an origin that is allowed
         granted = {
             "Access-Control-Allow-Origin": origin,
@@ -52,6 +67,13 @@ class Cors:
         if self._credentials:
             granted["Access-Control-Allow-Credentials"] = "true"
         return granted
+
+    def _report(self, origin: str) -> None:
+        """Log an origin that is not allowed: each once, and not more than `MOST_REPORTED`."""
+        origin = origin[:_LONGEST_ORIGIN]
+        if origin not in self._reported and len(self._reported) < MOST_REPORTED:
+            self._reported.add(origin)
+            log.warning("cors_origin_denied", origin=origin, hint="server.cors.origins lists the pages that may call")
 
     def preflight(self, headers: Mapping[str, str]) -> dict[str, str] | None:
         """For the 204 to a preflight; `None` when the request is no preflight, or its origin may not call.

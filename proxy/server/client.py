@@ -34,12 +34,13 @@ class StreamingClient(DirectResponse):
     encoded, and the transport's buffer wait for it. A client that reads nothing for `write_stall_s` is cut.
     """
 
-    __slots__ = ("_request", "_stall_s", "faulted", "response")
+    __slots__ = ("_context", "_request", "_stall_s", "faulted", "response")
 
     streaming = True
 
     def __init__(self, context: RequestContext, encoder: Encoder) -> None:
         super().__init__(encoder)
+        self._context = context
         self._request = request = context.http
         self._stall_s = context.snapshot.limits.write_stall_s
         self.response = web.StreamResponse(status=200, headers={**context.headers, **encoder.headers})
@@ -56,6 +57,7 @@ class StreamingClient(DirectResponse):
 
     async def begin(self, *, flush: bool) -> None:
         """Send the head: at once, or together with the first bytes of the answer."""
+        self.response.headers.update(self._context.answered_by())
         try:
             writer = await self.response.prepare(self._request)
             assert isinstance(writer, StreamWriter)

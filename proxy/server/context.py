@@ -105,7 +105,7 @@ class RequestContext:
         self.headers = {
             "Server": SERVER,
             "X-Request-Id": id,
-            **snapshot.cors.headers(received.get("Origin")),
+            **snapshot.cors.headers(received.get("Origin"), received.get("Host", "")),
         }
         self.awaits_continue = received.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
         self.binding: Binding | None = None  # known when the body was read
@@ -170,6 +170,8 @@ class RequestContext:
     def reply(self, reply: Reply, *, error: ProxyError | None = None, record: bool = True) -> web.Response:
         """A complete answer, as aiohttp wants it. With `record`, the request's end is recorded."""
         headers = {"Cache-Control": "no-store", **self.headers, **reply.headers, **(error.headers if error else {})}
+        if self.record.route:
+            headers |= self.answered_by()
         response = web.Response(status=reply.status, body=reply.body, headers=headers)
         # A client that waits for `100 Continue` may send its body all the same, or not: what comes next on this
         # connection could be either.
@@ -187,6 +189,17 @@ class RequestContext:
         binding = self.binding
         reply = binding.frontend.failure(error, self.head) if binding else _plain_failure(error, self.head.id)
         return self.reply(reply, error=error)
+
+    def answered_by(self) -> Mapping[str, str]:
+        """The headers that say who answers, as far as it is known, or who failed last."""
+        record = self.record
+        if not self.snapshot.config.settings.server.answer_headers:
+            return {}
+        headers = {"X-Chat-Route": record.route}
+        if target := record.target:
+            headers["X-Chat-Target"] = "".join([one if " " <= one <= "~" else "?" for one in target])
+            headers["X-Chat-Attempts"] = str(record.tries)
+        return headers
 
     def preflight(self) -> web.Response:
         """The answer to `OPTIONS`. Browsers ask before they send a key, so none is needed. Without CORS it is empty."""

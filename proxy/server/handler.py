@@ -11,9 +11,8 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from proxy.config.closest import closest
 from proxy.contracts.base import Encoder, Offer, Reply
-from proxy.errors import Draining, Forbidden, InternalError, NotFound, ProxyError
+from proxy.errors import Draining, Forbidden, InternalError, ProxyError
 from proxy.events import Batch, Fault
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
@@ -22,6 +21,7 @@ from proxy.server.body import check_framing, read_body
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.context import STOPPING, App, RequestContext
 from proxy.server.endpoints import Binding, RouteMatch, resolve
+from proxy.server.not_found import not_found
 from proxy.server.operator_pages import Operation
 
 log = structlog.get_logger("proxy.http")
@@ -58,7 +58,7 @@ class Handler:
         context.identify()
         match = context.match
         if match is None:
-            raise NotFound(f"There is nothing at {context.path[:200]}. {_closest(context)}")
+            raise not_found(context.path, context.snapshot.table)
         context.allow_only(*match.by_method)
         if self._app.closed:
             raise Draining(STOPPING, retry_after=1)
@@ -160,9 +160,3 @@ async def _collect(context: RequestContext, exchange: Exchange, encoder: Encoder
     await context.run(exchange, client)
     assert client.reply is not None
     return context.reply(client.reply, error=client.error)
-
-
-def _closest(context: RequestContext) -> str:
-    paths = [path for path in context.snapshot.table if "{" not in path]
-    near = closest(context.path, paths)
-    return f"Did you mean {near}?" if near else f"Chat is served at {', '.join(sorted(paths))}."

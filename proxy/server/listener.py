@@ -69,6 +69,28 @@ class Connection(ObservedConnection):
         self.forget_timer()
 
     def data_received(self, data: bytes) -> None:
+        if b"pgrade" in data or b"PGRADE" in data:
+            data = self._receive_upgrade(data)
+        self._receive(data)
+
+    def _receive_upgrade(self, data: bytes) -> bytes:
+        """Parse a request that asks for another protocol by itself, and return what follows it.
+
+        aiohttp's parser stops after such a request, and drops what came in the same read: a pipelined request.
+        """
+        head_ends = data.find(b"\r\n\r\n") + 4
+        if head_ends < 4 or head_ends == len(data):
+            return data
+        heads = self.heads
+        self._receive(data[:head_ends])
+        data = data[head_ends:]
+        length = self.last_length if self.heads != heads else 0
+        if 0 < length < len(data):
+            self._receive(data[:length])
+            data = data[length:]
+        return data
+
+    def _receive(self, data: bytes) -> None:
         heads = self.heads
         complete = self._body is None or self._body.is_eof()  # the last request is: this begins the next one
         super().data_received(data)

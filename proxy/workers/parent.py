@@ -18,6 +18,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
+from proxy.printing import print_banner
 from proxy.server.sockets import addresses, reserve
 from proxy.workers.channel import ChannelClosed, Message
 from proxy.workers.gather import MetricsGather
@@ -175,7 +176,10 @@ class Parent:
         self._reload.staffed.set()
         if not self._announced and all(one.worker and one.worker.serving_since for one in self._places):
             self._announced = True
-            print(banner, flush=True)  # noqa: T201 - for the person who started it
+            try:
+                print_banner(banner)
+            except ConfigError as error:
+                self._give_up(error)
         for line in self._unsaid:
             worker.tell("say", **line)
         self._unsaid.clear()

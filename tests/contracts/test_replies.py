@@ -8,7 +8,7 @@ from proxy.contracts.ai_sdk import text_frontend as ai_text
 from proxy.contracts.chat import frontend as chat
 from proxy.contracts.replies import JSON, error_headers, sdk_error_headers
 from proxy.contracts.responses import frontend as responses
-from proxy.errors import Draining, NotFound, Unauthorized
+from proxy.errors import Draining, NotFound, Unauthorized, UpstreamAuth, UpstreamError
 
 
 @pytest.mark.parametrize("module", [ag_ui, ai_sdk, ai_text, chat, responses], ids=lambda module: module.__name__)
@@ -26,7 +26,14 @@ def test_an_error_says_when_to_ask_again():
         **JSON,
         "Retry-After": "2",
         "Retry-After-Ms": "1200",
+        "X-Should-Retry": "true",
     }
+
+
+def test_C4_sdks_are_told_whether_to_retry_whatever_the_status():
+    assert sdk_error_headers(UpstreamAuth("wrong key"))["X-Should-Retry"] == "false"
+    assert sdk_error_headers(UpstreamError("broken"))["X-Should-Retry"] == "true"
+    assert sdk_error_headers(NotFound("nothing"))["X-Should-Retry"] == "false"
 
 
 def test_an_error_brings_headers_of_its_own():

@@ -1,0 +1,122 @@
+"""Headers that say who answered, errors that also cut the connection, and a request behind an `Upgrade`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.support.app import Opener, Process, openai_config
+from tests.support.clients import RawClient
+from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
+
+ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+WHOLE = json_reply(200, {"id": "1", "object": "chat.completion", "model": "s", "choices": [MESSAGE]})
+BROKEN = json_reply(503, {"error": {"message": "overloaded"}})
+
+
+def two_targets(url: str, server: str = "{}") -> str:
+    return f"""
+        server: {server}
+        backends:
+          bad: {{kind: openai-compatible, base_url: "{url}"}}
+          far: {{kind: openai-compatible, base_url: "{url}"}}
+        routes:
+          - {{name: default, to: [bad/one, far/two]}}
+    """
+
+
+async def names(port: int, path: str, body: Any) -> tuple[str | None, ...]:
+    async with await RawClient.connect(port) as client:
+        await client.post(path, body)
+        head = await client.read_head()
+        await client.read_body()
+    return tuple(head.headers.get(f"x-chat-{name}") for name in ("route", "target", "attempts"))
+
+
+async def test_N6_an_answer_says_in_its_headers_who_gave_it(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(two_targets(upstream.url))
+    upstream.play(*BROKEN)
+    upstream.play(*openai_stream(["Hi"]))
+    streamed = await names(proxy.port, "/v1/chat/completions", {**ASK, "stream": True})
+    assert streamed == ("default", "far/two", "2")
+    upstream.play(*WHOLE)
+    assert await names(proxy.port, "/v1/chat/completions", ASK) == ("default", "bad/one", "1")
+    upstream.play(*BROKEN, times=2)
+    assert await names(proxy.port, "/v1/chat/completions", ASK) == ("default", "far/two", "2"), "errors say it too"
+    upstream.play(*openai_stream(["Hi"]))
+    assert await names(proxy.port, "/chat", ASK) == ("default", None, None), "sent before anybody was asked"
+    assert await names(proxy.port, "/v1/chat/completions", {"messages": 5}) == (None, None, None)
+
+
+async def test_N6_the_headers_can_be_switched_off(open_house: Opener, upstream: ScriptedUpstream) -> None:
+    proxy = await open_house(two_targets(upstream.url, "{answer_headers: false}"))
+    for body, answer in (({**ASK, "stream": True}, openai_stream(["Hi"])), (ASK, WHOLE)):
+        upstream.play(*answer)
+        assert await names(proxy.port, "/v1/chat/completions", body) == (None, None, None)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/agui"])
+@pytest.mark.parametrize("errors", ["frame", "frame+abort"])
+async def test_C7_a_route_may_cut_the_connection_after_an_error_in_any_contract(
+    open_house: Opener, upstream: ScriptedUpstream, path: str, errors: str
+) -> None:
+    proxy = await open_house(openai_config(upstream.url, errors=errors))
+    upstream.play(*openai_stream(["Hello", " world"], finish=None, done=False))
+    ask = {**ASK, "stream": True, "max_tokens": 9, "input": "hi", "threadId": "t", "runId": "r", "tools": [],
+           "context": [], "state": {}, "forwardedProps": {}}  # fmt: skip
+    if path == "/agui":
+        ask["messages"] = [{"id": "1", "role": "user", "content": "hi"}]
+    if path == "/v1/responses":
+        del ask["messages"]
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ask)
+        assert (await client.read_head()).status == 200
+        body = await client.read_body()
+    assert b"Hello" in body
+    assert b"the answer was cut off" in body, "the error frame comes first"
+    assert client.end == ("cut" if errors == "frame+abort" else "final chunk")
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("body", [b"", b'{"messages":[]}'])
+async def test_A9_a_request_behind_one_that_asks_for_another_protocol_is_answered(
+    open_house: Opener, upstream: ScriptedUpstream, together: bool, body: bytes
+) -> None:
+    proxy = await open_house(openai_config(upstream.url))
+    first = (
+        b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+    ) % (len(body), body)
+    second = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with await RawClient.connect(proxy.port) as client:
+        if together:
+            await client.send(first + second)
+        else:
+            await client.send(first)
+        assert (await client.read_head()).status in {400, 422}
+        await client.read_body()
+        if not together:
+            await client.send(second)
+        assert (await client.read_head()).status == 200
+        assert await client.read_body() == b'{"status":"ready"}'
+
+
+async def test_A9_a_web_page_that_may_not_call_is_logged_once(
+    serve: Callable[..., Awaitable[Process]], upstream: ScriptedUpstream
+) -> None:
+    proxy = await serve(openai_config(upstream.url, server="{cors: {origins: [https://good.example]}}"))
+    for origin in ("https://bad.example", "https://bad.example", "https://good.example", proxy.url):
+        async with await RawClient.connect(proxy.port) as client:
+            await client.get("/healthz", {"Origin": origin, "Host": proxy.url.removeprefix("http://")})
+            assert (await client.read_head()).status == 200
+    async with asyncio.timeout(10):
+        while not any("cors_origin_denied" in line for line in proxy.logged):
+            await asyncio.sleep(0.01)
+    denied = [json.loads(line) for line in proxy.logged if "cors_origin_denied" in line]
+    assert [line["origin"] for line in denied] == ["https://bad.example"]
+    assert "server.cors.origins" in denied[0]["hint"]
