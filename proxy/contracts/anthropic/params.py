@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.contracts.anthropic.schema import closed
 from proxy.errors import Unsupported
-from proxy.wire.json_body import PARAMETERS, get_array
+from proxy.wire.json_body import PARAMETERS, get_array, get_object, get_string, read_param
 
 HINTS = frozenset({"top_k", "reasoning_effort"})
 """Settings of a request that OpenAI does not have, or that its models may refuse."""
@@ -34,14 +34,16 @@ _OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 
 
 def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings among a Messages request's fields. The upstream checks their values."""
-    params = {name: wire[name] for name in ("max_tokens", *SAMPLING) if wire.get(name) is not None}
-    if isinstance(stop := wire.get("stop_sequences"), list) and stop:
-        params["stop"] = stop
+    """The settings among a Messages request's fields. Raises `BadRequest` naming one of a wrong type."""
+    settings = ("max_tokens", *SAMPLING)
+    params = {name: read_param(name, wire[name], name) for name in settings if wire.get(name) is not None}
+    if stop := get_array(wire, "stop_sequences"):
+        params["stop"] = read_param("stop", stop, "stop_sequences")
     if effort := _effort(wire):
         params["reasoning_effort"] = effort
+    choice = get_object(wire, "tool_choice")
     if any(map(is_function, get_array(wire, "tools") or ())):  # OpenAI refuses a choice without tools
-        params |= _decode_choice(wire.get("tool_choice"))
+        params |= _decode_choice(choice or {})
     if schema := _schema(wire):
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     return params
@@ -136,11 +138,10 @@ def max_tokens_of(params: Mapping[str, Any], default: int) -> int:
 
 def _effort(wire: Mapping[str, Any]) -> str | None:
     """How much the model is to think, as OpenAI's `low`, `medium` or `high`."""
-    asked = wire.get("thinking")
-    config = wire.get("output_config")
-    effort = config.get("effort") if isinstance(config, dict) else None
-    known = None if not isinstance(effort, str) else effort if effort in {"low", "medium"} else "high"
-    if not isinstance(asked, dict):
+    asked = get_object(wire, "thinking")
+    effort = get_string(get_object(wire, "output_config") or {}, "effort", "output_config")
+    known = None if not effort else effort if effort in {"low", "medium"} else "high"
+    if asked is None:
         return known
     if asked.get("type") == "disabled":
         return "none"
@@ -152,15 +153,13 @@ def _effort(wire: Mapping[str, Any]) -> str | None:
 
 def _schema(wire: Mapping[str, Any]) -> dict[str, Any] | None:
     """The JSON Schema for the answer, from `output_config.format` or its older name, `output_format`."""
-    config = wire.get("output_config")
-    format_ = config.get("format") if isinstance(config, dict) else wire.get("output_format")
-    schema = format_.get("schema") if isinstance(format_, dict) else None
-    return schema if isinstance(schema, dict) else None
+    config = get_object(wire, "output_config")
+    if config is not None:
+        return get_object(get_object(config, "format", "output_config") or {}, "schema", "output_config.format")
+    return get_object(get_object(wire, "output_format") or {}, "schema", "output_format")
 
 
-def _decode_choice(choice: Any) -> dict[str, Any]:
-    if not isinstance(choice, dict):
-        return {}
+def _decode_choice(choice: dict[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {}
     match choice.get("type"):
         case "auto" | "none" as same:

@@ -20,11 +20,12 @@ from proxy.wire.json_body import (
     get_string,
     need_string,
     parse_object,
+    read_param,
 )
 
 DIALECT = "openai-responses"
 
-_UNCHANGED = ("temperature", "top_p", "service_tier", "prompt_cache_key")
+_UNCHANGED = ("temperature", "top_p", "service_tier")
 _HINTS = frozenset({"prompt_cache_key"})
 _KEPT_ELSEWHERE = {
     "previous_response_id": (
@@ -92,19 +93,25 @@ def _messages(wire: Mapping[str, Any]) -> Any:
 
 
 def _params(wire: Mapping[str, Any], choice: Any, *, tools: bool) -> dict[str, Any]:
-    """The settings under their names in Chat Completions. The upstream checks their values."""
+    """The settings under their names in Chat Completions. Raises `BadRequest` naming one of a wrong type."""
     text = get_object(wire, "text") or {}
     reasoning = get_object(wire, "reasoning") or {}
-    params = {name: wire.get(name) for name in _UNCHANGED}
+    given = [(name, wire.get(name), name) for name in _UNCHANGED]
     # OpenAI's reasoning models refuse `max_tokens`. A backend that knows only that name sets `max_tokens_name`.
-    params["max_completion_tokens"] = wire.get("max_output_tokens")
-    params["reasoning_effort"] = reasoning.get("effort")
-    params["verbosity"] = text.get("verbosity")
-    params["response_format"] = _response_format(get_object(text, "format", "text"))
-    if tools:  # OpenAI refuses these settings without tools
+    given.append(("max_completion_tokens", wire.get("max_output_tokens"), "max_output_tokens"))
+    given.append(("reasoning_effort", reasoning.get("effort"), "reasoning.effort"))
+    given.append(("verbosity", text.get("verbosity"), "text.verbosity"))
+    parallel = ("parallel_tool_calls", wire.get("parallel_tool_calls"), "parallel_tool_calls")
+    params = {name: read_param(name, value, at) for name, value, at in (*given, parallel) if value is not None}
+    if not tools:  # OpenAI refuses these settings without tools
+        params.pop("parallel_tool_calls", None)
+    elif choice is not None:
         params["tool_choice"] = choice
-        params["parallel_tool_calls"] = wire.get("parallel_tool_calls")
-    return {name: value for name, value in params.items() if value is not None}
+    if key := get_string(wire, "prompt_cache_key"):
+        params["prompt_cache_key"] = key
+    if format_ := _response_format(get_object(text, "format", "text")):
+        params["response_format"] = format_
+    return params
 
 
 def _response_format(format_: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -381,3 +381,31 @@ FIELDS = st.sampled_from(
 def test_H11_no_body_leads_to_anything_but_a_request_or_a_clear_refusal(body):
     with suppress(BadRequest):
         assert decode_request(msgspec.json.encode(body), id="r1").messages
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"reasoning": {"effort": []}}, "reasoning.effort"),
+        ({"reasoning": 5}, "reasoning"),
+        ({"text": {"verbosity": 5}}, "text.verbosity"),
+        ({"text": {"format": "json"}}, "text.format"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": {}}, "top_p"),
+        ({"max_output_tokens": "many"}, "max_output_tokens"),
+        ({"max_output_tokens": 1.5}, "max_output_tokens"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls"),
+        ({"service_tier": []}, "service_tier"),
+        ({"tools": 5}, "tools"),
+        ({"tools": [5]}, "tools[0]"),
+        ({"tool_choice": []}, "tool_choice"),
+        ({"instructions": []}, "instructions"),
+        ({"metadata": "x"}, "metadata"),
+        ({"input": 5}, "input"),
+        ({"stream": "yes"}, "stream"),
+    ],
+)
+def test_A6_a_field_of_a_wrong_type_is_a_400_that_names_it(body, place):
+    with pytest.raises(BadRequest) as refused:
+        decode_request(msgspec.json.encode({"input": "hi", **body}), id="r")
+    assert refused.value.param == place
