@@ -51,6 +51,10 @@ class BlockReader:
         self._calls = 0
         self._cited: set[str] = set()
 
+    @property
+    def has_calls(self) -> bool:
+        return self._calls > 0
+
     def start(self, index: int, block: ContentBlock, events: list[StreamEvent]) -> None:
         """A block begins, with all or nothing of its content."""
         if block.type == "tool_use":

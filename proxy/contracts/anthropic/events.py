@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from proxy.events import FinishReason
 from proxy.request import Usage
 
 DIALECT = "anthropic-messages"
@@ -87,17 +86,6 @@ KNOWN_EVENTS = frozenset(
     }
 )
 """The types of events that say something. Others are skipped: keep-alives, and types to come."""
-
-FINISH_REASONS: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "pause_turn": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-"""What a stop reason means. An unknown one means `stop`: the model has stopped."""
 
 STOP_REASONS: dict[str, str] = {
     "stop": "end_turn",

@@ -16,7 +16,6 @@ import msgspec
 from proxy.contracts.anthropic.content import BlockReader
 from proxy.contracts.anthropic.events import (
     DIALECT,
-    FINISH_REASONS,
     KNOWN_EVENTS,
     Delta,
     Event,
@@ -28,8 +27,9 @@ from proxy.contracts.anthropic.events import (
 from proxy.contracts.anthropic.lenient import lenient_event, lenient_message
 from proxy.contracts.anthropic.mending import with_empty_input, with_index, with_object_inputs
 from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed
-from proxy.events import Batch, Finish, Start, StreamEvent, TextDelta
+from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
 from proxy.request import Usage
+from proxy.wire.finish import is_reason, verdict
 from proxy.wire.lenient_json import SurrogateJoiner
 from proxy.wire.sse import SSEDecoder
 from proxy.wire.stream_end import StreamEnd, error_in, text_of
@@ -42,8 +42,6 @@ _TEXT_HEAD = b'{"type":"content_block_delta","index":%d,"delta":{"type":"text_de
 _NO_HEAD = b"\0"  # nothing begins with it
 _DELTA = b"content_block_delta"
 _TEXT_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-_NO_REASONS = frozenset({"", "null", "None"})
-"""What some upstreams write for no stop reason."""
 
 _decode_string = msgspec.json.Decoder(str).decode
 
@@ -66,7 +64,6 @@ class StreamDecoder(StreamEnd):
         self._half_of = ("", 0)  # the type of delta and the index of the block that the joiner's half came in
         self._started = False
         self._reason = ""
-        self._complete = False  # it has a stop reason, and no content after it
         self._stops_early = False  # content has come after a stop reason
         self._usage: dict[str, Any] = {}
         self._characters = 0  # of text, reasoning and arguments: about four to a token
@@ -198,15 +195,15 @@ class StreamDecoder(StreamEnd):
     def _continue(self, events: list[StreamEvent]) -> None:
         """Content comes. After a stop reason it shows that such reasons are not the end at this upstream."""
         self._begin(events)
-        if self._complete:
+        if self.complete:
             self._stops_early = True
-            self._complete = self.finished = False
+            self.complete = self.finished = False
 
     def _stop(self, reason: str | None) -> None:
-        if reason is None or reason in _NO_REASONS:
+        if reason is None or not is_reason(reason):
             return
         self._reason = reason
-        self._complete = True
+        self.complete = True
         self.finished = not self._stops_early
         self._text_head = self._event_head = _NO_HEAD  # content after it has to be noticed
 
@@ -243,17 +240,12 @@ class StreamDecoder(StreamEnd):
 
     def finish(self) -> Batch:
         """The upstream has ended its body. An event without its blank line counts only if it is an error."""
-        if not self.done and not self._complete:
+        if not self.done and not self.complete:
             with suppress(UpstreamError):
                 for name, data in self._sse.feed(b"\n\n"):
                     if name == b"error" or error_in(data, self._clean):
                         return self.fail(self._not_an_event(name, data))
         return super().finish()
-
-    def fail(self, error: UpstreamError) -> Batch:
-        """Nothing more will come, because of `error`. An answer with its stop reason is complete all the same."""
-        self.finished = self.finished or self._complete
-        return super().fail(error)
 
     def _finish(self, batch: Batch) -> None:
         self._begin(batch.events)
@@ -264,8 +256,14 @@ class StreamDecoder(StreamEnd):
         batch.events.append(self._end())
         self.done = True
 
-    def _end(self) -> Finish:
-        return Finish(_finish_reason(self._reason), self._counted(), has_finish_reason=bool(self._reason))
+    def _end(self) -> Finish | Fault:
+        """What the stop reason makes of the answer, which is an error where the upstream gave up."""
+        usage, calls = self._counted(), self._blocks.has_calls
+        try:
+            said = verdict(self._reason, has_content=self._characters > 0 or calls, has_calls=calls)
+        except UpstreamFailed as error:
+            return Fault(error, usage)
+        return Finish(said.reason, usage, bool(self._reason), said.upstream_reason)
 
     def _counted(self) -> Usage | None:
         return believable(read_usage(self._usage), -(-self._characters // 4))
@@ -300,12 +298,11 @@ def decode_whole(body: bytes, *, keep: bool, clean: Clean = one_line_of) -> Batc
     for index, block in enumerate(message.content):
         blocks.start(index, block, events)
         blocks.stop(index, events)
-    reason = message.stop_reason or ""
-    if reason in _NO_REASONS:
-        reason = ""
     characters = sum(len(block.text or "") + len(block.thinking or "") for block in message.content)
+    calls = blocks.has_calls
+    said = verdict(message.stop_reason, has_content=characters > 0 or calls, has_calls=calls)
     usage = believable(read_usage(message.usage), -(-characters // 4))
-    events.append(Finish(_finish_reason(reason), usage, has_finish_reason=bool(reason)))
+    events.append(Finish(said.reason, usage, is_reason(message.stop_reason), said.upstream_reason))
     if not keep:
         return Batch(events)
     mislead = any(block.type == "tool_use" and isinstance(block.input, str) for block in message.content)
@@ -332,7 +329,3 @@ def _framed(name: bytes, data: bytes) -> bytes:
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
     return b"event: %b\ndata: %b\n\n" % (name, data) if name else b"data: %b\n\n" % data
-
-
-def _finish_reason(reason: str) -> Any:
-    return FINISH_REASONS.get(reason or "end_turn", "stop")

@@ -594,3 +594,41 @@ def test_U15_a_whole_answer_without_a_count_is_estimated():
         .usage
     )
     assert (usage.input_tokens, usage.output_tokens, usage.estimated) == (11, 2, True)
+
+
+REASONS = [
+    *[("END_TURN", "stop"), ("pause_turn", "stop"), ("MAX_TOKENS", "length"), ("SAFETY", "content_filter")],
+    *[
+        ("model_context_window_exceeded", "length"),
+        ("content_filter: hate", "content_filter"),
+        ("TOOL_USE", "tool_calls"),
+    ],
+    *[("sensitive", "content_filter"), ("out_of_ideas", "stop"), ("null", "stop")],
+]
+BROKEN = ["network_error", "MALFORMED_FUNCTION_CALL", "error", "abort"]
+
+
+@pytest.mark.parametrize(("word", "meaning"), REASONS)
+def test_U4_a_stop_reason_means_the_same_in_every_form(word, meaning):
+    streamed = StreamDecoder(1_000_000).feed(start() + HI + reason(word) + END).events[-1]
+    one = decode_whole(whole(content=[{"type": "text", "text": "a"}], stop_reason=word), keep=False).events[-1]
+    for end in (streamed, one):
+        assert (end.reason, end.has_finish_reason) == (meaning, word != "null")
+        assert end.upstream_reason == ("out_of_ideas" if word == "out_of_ideas" else "")
+
+
+@pytest.mark.parametrize("word", BROKEN)
+def test_U4_an_upstream_that_gave_up_is_an_error(word):
+    end = StreamDecoder(1_000_000).feed(start() + HI + reason(word) + END).events[-1]
+    assert isinstance(end, Fault)
+    assert word in end.error.message
+    decoder = StreamDecoder(1_000_000)
+    decoder.feed(start() + HI + reason(word))
+    assert isinstance(decoder.finish().events[-1], Fault)
+    with pytest.raises(UpstreamFailed, match=word):
+        decode_whole(whole(content=[{"type": "text", "text": "a"}], stop_reason=word), keep=True)
+
+
+def test_U4_an_empty_answer_for_an_unknown_reason_is_an_error():
+    end = StreamDecoder(1_000_000).feed(start() + reason("out_of_ideas") + END).events[-1]
+    assert isinstance(end, Fault)

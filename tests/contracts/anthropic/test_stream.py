@@ -261,7 +261,6 @@ def test_counts_are_cumulative_and_the_last_ones_count():
         ("model_context_window_exceeded", "length"),
         ("tool_use", "tool_calls"),
         ("refusal", "content_filter"),
-        ("out_of_ideas", "stop"),
     ],
 )
 def test_every_stop_reason_is_an_end(reason, means):
