@@ -60,7 +60,7 @@ async def test_a_whole_answer_frees_its_connection_for_the_next(
 
 
 @pytest.mark.parametrize("leave", [Fin(), Rst()], ids=["FIN", "RST"])
-async def test_a_cut_answer_is_told(transport: AiohttpTransport, upstream: ScriptedUpstream, leave: Step):
+async def test_a_cut_answer_is_reported(transport: AiohttpTransport, upstream: ScriptedUpstream, leave: Step):
     upstream.play(openai_stream(["Hello", " world"])[:3], leave)
     response = await transport.open(request(upstream))
     with pytest.raises(UpstreamTruncated):

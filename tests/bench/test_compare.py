@@ -71,6 +71,6 @@ def test_the_base_is_the_other_revisions_own_code_and_leaves_nothing_behind():
     assert not built[0].exists()
 
 
-def test_a_revision_that_is_none_is_named():
+def test_a_revision_that_is_not_one_is_named():
     with pytest.raises(CannotMeasure, match="no-such-revision"), compare.base("no-such-revision"):
         pass

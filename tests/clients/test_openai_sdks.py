@@ -205,7 +205,7 @@ async def test_a_refusal_keeps_its_status_and_its_words(
     assert len(upstream.requests) == 1
 
 
-async def test_a_request_that_is_none_is_refused(open_house: Opener, sdk: Sdk) -> None:
+async def test_a_bad_request_is_refused(open_house: Opener, sdk: Sdk) -> None:
     told = await sdk.call((await open_house(ECHO)).url, "whole", {"model": "m", "messages": "hi"}, retries=2)
     assert told.error is not None
     assert (told.error.name, told.error.status) == ("BadRequestError", 400)

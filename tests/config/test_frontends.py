@@ -158,7 +158,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("declaration", "told"), PLACES, ids=lambda value: repr(value)[:60])
-def test_a_mistake_in_a_declaration_is_told_where_it_stands(problems, declaration, told):
+def test_a_mistake_in_a_declaration_is_reported_with_its_place(problems, declaration, told):
     got = problems(with_own(declaration))
     assert len(got) == len(told), got
     for message, beginning in zip(got, told, strict=True):
@@ -214,7 +214,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("request_", "told"), REQUESTS)
-def test_a_mistake_about_requests_is_told_where_it_stands(problems, request_, told):
+def test_a_mistake_about_requests_is_reported_with_its_place(problems, request_, told):
     got = problems(with_own(f"path: /own\nrequest: {request_}\nresponse: {{token: $text}}"))
     assert len(got) == len(told), got
     for message, beginning in zip(got, told, strict=True):
@@ -360,7 +360,7 @@ RESPONSES = [
 
 
 @pytest.mark.parametrize(("text", "told"), RESPONSES)
-def test_a_mistake_about_answers_is_told_where_it_stands(problems, text, told):
+def test_a_mistake_about_answers_is_reported_with_its_place(problems, text, told):
     got = problems(with_response(text))
     assert len(got) == len(told), got
     for message, beginning in zip(got, told, strict=True):
@@ -411,7 +411,7 @@ ALLOWED = [
 
 
 @pytest.mark.parametrize("text", ALLOWED)
-def test_what_can_be_told_apart_is_allowed(load, text):
+def test_what_can_be_distinguished_is_allowed(load, text):
     assert load(with_response(text))
 
 

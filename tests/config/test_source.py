@@ -166,11 +166,11 @@ def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
         ("a: ${X\n", ["1:4: `${` starts a variable, written ${NAME} or ${NAME:-default}; for these two characters write $${"]),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place(text, expected):
+def test_a_mistake_is_reported_with_its_place(text, expected):
     assert complaints(text) == expected
 
 
-def test_lesser_mistakes_are_told_together():
+def test_lesser_mistakes_are_reported_together():
     assert [line.partition(" ")[0] for line in complaints("a: NO\nb: 1\nb: 2\nc: 0123\n404: x\n")] == [
         "1:4:", "3:1:", "4:4:", "5:1:",
     ]  # fmt: skip

@@ -339,7 +339,7 @@ async def test_B10_the_answer_is_the_same_however_the_bytes_fall(
         (529, 529, "overloaded_error"),
     ],
 )
-async def test_statuses_are_told_in_anthropics_form(
+async def test_statuses_are_reported_in_anthropics_form(
     open_house: Opener, upstream: ScriptedUpstream, far: str, status: int, told: int, type_: str
 ) -> None:
     proxy = await open_house(config(upstream, far))
@@ -351,7 +351,7 @@ async def test_statuses_are_told_in_anthropics_form(
         assert head["retry-after"] == "7"
 
 
-async def test_what_is_wrong_with_a_request_is_told_in_anthropics_form(
+async def test_what_is_wrong_with_a_request_is_reported_in_anthropics_form(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream, "anthropic"))
@@ -499,7 +499,7 @@ async def test_an_openai_client_is_answered_by_anthropic(open_house: Opener, ups
     }
 
 
-async def test_a_refusal_of_the_proxys_own_is_told_before_anything_is_sent(
+async def test_a_refusal_of_the_proxys_own_is_reported_before_anything_is_sent(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     proxy = await open_house(config(upstream, "anthropic"))

@@ -146,7 +146,7 @@ CUTS: dict[str, tuple[Steps, str]] = {
 
 @each
 @pytest.mark.parametrize("cut", CUTS)
-async def test_an_answer_that_breaks_off_is_told_and_never_finished(
+async def test_an_answer_that_breaks_off_is_reported_and_never_finished(
     open_house: Opener, upstream: ScriptedUpstream, contract: Contract, cut: str
 ) -> None:
     proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
@@ -214,7 +214,7 @@ async def test_C5_a_failure_before_the_first_word_has_its_status_and_a_sentence(
 
 
 @each
-async def test_a_request_that_is_none_is_told_what_is_wrong_with_it(
+async def test_a_bad_request_is_told_what_is_wrong_with_it(
     open_house: Opener, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -401,7 +401,7 @@ async def test_a_call_with_broken_arguments_fails_the_run_but_not_the_target(
 
 
 @with_frames
-async def test_reasoning_is_told_apart_from_the_answer(
+async def test_reasoning_is_distinguished_from_the_answer(
     open_house: Opener, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))

@@ -220,7 +220,7 @@ async def test_an_answer_may_be_asked_for_whole(open_house: Opener, upstream: Sc
     assert (told.status, told.body) == (200, b'{"text":"Hi there"}')
 
 
-async def test_a_bad_request_is_told_in_the_contracts_form(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_a_bad_request_is_reported_in_the_contracts_form(open_house: Opener, upstream: ScriptedUpstream) -> None:
     proxy = await open_house(config(upstream.url, EVENTS))
     for body, status in ((b"{", 400), ({"messages": []}, 422)):
         told = await ask(proxy, "/events", body)

@@ -266,7 +266,7 @@ async def test_G09_guessing_is_slowed_down_and_others_at_the_address_are_not_loc
     assert (await ask(proxy, "/chat"))[0].status == 401, "to be without a key is no guess"
 
 
-async def test_G09_behind_a_trusted_proxy_clients_are_told_apart(
+async def test_G09_behind_a_trusted_proxy_clients_are_distinguished(
     open_house: Opener, upstream: ScriptedUpstream
 ) -> None:
     server = '{trusted_proxies: ["127.0.0.1/32"], limits: {auth_failures_per_minute: 2}}'

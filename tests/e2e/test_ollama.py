@@ -291,7 +291,7 @@ UI_MESSAGES = [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "h
         ({"model": "m", "messages": UI_MESSAGES, "stream": True, "tools": {}}, {"User-Agent": "ollama"}, "ai-sdk"),
     ],
 )
-async def test_a_request_at_the_shared_path_is_told_by_its_shape(
+async def test_a_request_at_the_shared_path_is_recognised_by_its_shape(
     open_house: Opener, upstream: ScriptedUpstream, body: Any, headers: dict[str, str], contract: str
 ) -> None:
     proxy = await open_house(openai_config(upstream.url))
@@ -557,7 +557,7 @@ async def test_a_process_listens_on_both_ports_and_drains_both(
 
 
 @pytest.mark.parametrize("workers", HOW_MANY)
-async def test_a_second_port_that_is_taken_is_told_by_its_key(
+async def test_a_second_port_that_is_taken_is_reported_by_its_key(
     serve: Serve, upstream: ScriptedUpstream, workers: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -255,7 +255,7 @@ async def test_an_error_that_another_target_would_repeat_ends_the_chain() -> Non
     assert second.asked == []
 
 
-async def test_when_all_fail_the_one_that_says_when_to_come_back_is_told() -> None:
+async def test_when_all_fail_the_one_that_says_when_to_come_back_is_reported() -> None:
     busy = UpstreamFailed("busy", status=429, retry_after=7)
     with pytest.raises(UpstreamFailed) as told:
         await exchange(Told(busy), Told(UpstreamConnect("refused"))).run(Taker())

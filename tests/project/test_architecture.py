@@ -37,7 +37,7 @@ def test_what_the_page_names_exists(file: str, name: str):
     assert name in names(file)
 
 
-def test_both_paths_are_told_with_their_functions():
+def test_both_paths_are_reported_with_their_functions():
     assert len(NAMED) > 25
 
 

@@ -45,14 +45,14 @@ def asked(site: Site, base: str, path: str, body: dict[str, object]) -> bytes:
         return answer.read()
 
 
-def test_codex_finds_what_it_asks_for(site: Site):
+def test_C6_codex_finds_what_it_asks_for(site: Site):
     config = tomllib.loads(block("agents.md", "wire_api"))
     provider = config["model_providers"][config["model_provider"]]
     assert provider["wire_api"] == "responses"
     assert b"response.completed" in asked(site, provider["base_url"], "/responses", {**RESPONSES, "stream": True})
 
 
-def test_opencode_finds_what_it_asks_for(site: Site):
+def test_C6_opencode_finds_what_it_asks_for(site: Site):
     config = json.loads(block("agents.md", "opencode.ai"))
     name, model = config["model"].split("/", 1)
     provider = config["provider"][name]
@@ -61,7 +61,7 @@ def test_opencode_finds_what_it_asks_for(site: Site):
     assert b'"hi"' in asked(site, provider["options"]["baseURL"], "/chat/completions", MESSAGES)
 
 
-def test_continue_finds_what_it_asks_for(site: Site):
+def test_C6_continue_finds_what_it_asks_for(site: Site):
     [model] = yaml.safe_load(block("agents.md", "provider: openai"))["models"]
     assert b'"hi"' in asked(site, model["apiBase"], "/chat/completions", MESSAGES)
 
@@ -74,13 +74,13 @@ def test_continue_finds_what_it_asks_for(site: Site):
         ("ai-sdk.md", "createOpenAI({", "/responses"),
     ],
 )
-def test_the_addresses_shown_are_served(site: Site, page: str, holding: str, path: str):
+def test_C6_the_addresses_shown_are_served(site: Site, page: str, holding: str, path: str):
     [base] = set(re.findall(r"http://localhost:8080[\w/]*", block(page, holding)))
     assert b"hi" in asked(site, base, path, RESPONSES if path == "/responses" else MESSAGES)
 
 
 @pytest.mark.parametrize("path", ["/ollama/api/chat", "/v1/chat/completions", "/v1/messages"])
-def test_the_addresses_in_words_are_served(site: Site, path: str):
+def test_C6_the_addresses_in_words_are_served(site: Site, path: str):
     pages = "".join(page.read_text() for page in FOLDER.iterdir())
     assert (
         "http://localhost:8080"
@@ -99,7 +99,7 @@ def test_the_addresses_in_words_are_served(site: Site, path: str):
         ("x-openwebui-user-role", "hi", "X-OpenWebUI-User-Role: user", "default"),
     ],
 )
-def test_rules_for_open_webui_take_what_they_say(tmp_path: Path, holding: str, words: str, header: str, route: str):
+def test_C6_rules_for_open_webui_take_what_they_say(tmp_path: Path, holding: str, words: str, header: str, route: str):
     (tmp_path / "config.yaml").write_text(whole(block("open-webui.md", holding)))
     body = json.dumps({"model": "any", "messages": [{"role": "user", "content": words}]})
     command = [sys.executable, "-m", "proxy", "explain", "--json", "--path", "/v1/chat/completions", "-H", header, "-"]

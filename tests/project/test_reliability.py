@@ -34,7 +34,7 @@ def test_every_row_of_the_page_is_tested_and_every_tested_row_is_on_the_page():
     assert len(rows) > 50
 
 
-def test_both_forms_of_ids_are_read_and_told_apart():
+def test_both_forms_of_ids_are_read_and_distinguished():
     assert rows_of("| A01 | x |\n| A1 | x |\n| U15 | x |\n| U16 | x |\n| R1 | x |\n| N10 | x |\n") == [
         "A01",
         "A1",

@@ -172,7 +172,7 @@ def test_a_target_without_a_model_uses_the_requests():
     assert targets(app.plan(request())) == ["b/fixed"]  # the first cannot be asked without one
 
 
-def test_a_backend_with_a_model_of_its_own_need_not_be_told_one():
+def test_a_backend_with_a_model_of_its_own_needs_no_other():
     app = router(route(to="echo"))
     assert targets(app.plan(request())) == ["echo/echo"]
     assert targets(app.plan(request(model="x"))) == ["echo/x"]

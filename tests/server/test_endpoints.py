@@ -55,7 +55,7 @@ def test_a_query_parameter_names_the_contract() -> None:
         chosen(table(*THREE), b"pear", contract="plums")
 
 
-def test_before_the_body_is_read_the_head_says_whom_errors_are_told_by() -> None:
+def test_before_the_body_is_read_the_head_decides_in_which_contract_errors_are_reported() -> None:
     by_head = Contract("berries", Endpoint("POST", "/chat", detects=lambda asked, _: int("x-berry" in asked.headers)))
     place = table(*THREE, by_head).find("/chat")
     assert place is not None
@@ -121,7 +121,7 @@ def test_where_a_prefix_goes_without_saying_what_is_under_it_comes_first(prefix:
     assert where.full_path(prefix, path) == meant
 
 
-def test_a_method_that_nobody_serves_is_told_by_somebody_of_that_path() -> None:
+def test_a_method_that_is_not_served_is_reported_by_a_contract_of_that_path() -> None:
     place = table(Contract("one", Endpoint("POST", "/chat"))).find("/chat")
     assert place is not None
     assert place.served("DELETE")[0].frontend.name == "one"

@@ -70,6 +70,6 @@ def test_an_address_that_is_not_ours_is_no_address() -> None:
     assert raised.value.errno == errno.EADDRNOTAVAIL
 
 
-def test_a_host_that_is_none_is_said() -> None:
+def test_a_bad_host_is_reported() -> None:
     with pytest.raises(socket.gaierror):
         reserve("no such host", 0)

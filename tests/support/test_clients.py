@@ -28,7 +28,7 @@ async def test_a_chunked_body_comes_chunk_by_chunk_and_tells_its_final_chunk(ups
 
 
 @pytest.mark.parametrize(("leave", "gone"), [(Fin(), "FIN"), (Rst(), "RST")])
-async def test_a_cut_body_is_told_from_a_whole_one(upstream, client, leave, gone):
+async def test_a_cut_body_is_distinguished_from_a_whole_one(upstream, client, leave, gone):
     upstream.play(Send(sse_head()), Send(chunked(b"one") + b"5\r\ntw"), leave)
     await client.post("/chat")
     await client.read_head()

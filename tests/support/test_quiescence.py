@@ -63,7 +63,7 @@ async def test_a_count_that_does_not_come_back_is_named():
             active = 3
 
 
-async def test_an_exception_that_nobody_retrieved_is_told():
+async def test_an_exception_that_nobody_retrieved_is_reported():
     async def fails():
         raise ValueError("lost")
 

@@ -167,7 +167,7 @@ def test_h09_a_hostile_name_stays_one_json_object_on_one_line(written, forgery):
     assert len(written.text) < 30_000
 
 
-def test_what_was_left_out_of_a_request_is_told_by_its_name(written):
+def test_what_was_left_out_of_a_request_is_reported_by_its_name(written):
     RequestLog().ended(ended(notices=[Notice("ignored_setting", "seed was left out", "seed"), Notice("x\n{}", "y")]))
     assert written.last["notices"][0] == "ignored_setting: seed"
     assert "\n" not in written.last["notices"][1]

@@ -139,7 +139,7 @@ def test_negative_usage_from_a_upstream_breaks_nothing(metrics):
     assert samples(metrics)["tokens_total", "backend=openai", "direction=in", "key=web", "model=gpt-4o-mini"] == 0
 
 
-def test_e02_reloads_and_the_generation_in_force_are_told(metrics):
+def test_e02_reloads_and_the_generation_in_force_are_reported(metrics):
     metrics.config_reload("accepted")
     configure(metrics, generation=2)
     metrics.config_reload("rejected")
@@ -149,7 +149,7 @@ def test_e02_reloads_and_the_generation_in_force_are_told(metrics):
     assert seen[("config_generation",)] == 2
 
 
-def test_dropped_log_lines_and_the_version_are_told():
+def test_dropped_log_lines_and_the_version_are_reported():
     metrics = Metrics()
     metrics.watch_log(lambda: 17)
     seen = samples(metrics)

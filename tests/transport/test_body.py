@@ -201,7 +201,7 @@ class NoTransport(asyncio.Transport):
         self.aborted = True
 
 
-async def test_a_connection_lost_before_the_request_is_sent_is_told():
+async def test_a_connection_lost_before_the_request_is_sent_is_reported():
     connection = Connection(Destination(Origin("http", "far", 80)), Pool(idle_s=9, max_idle_per_origin=1))
     connection.connection_made(NoTransport())
     connection.connection_lost(ConnectionResetError())

@@ -244,7 +244,7 @@ def test_R1_a_longer_conversation_begins_with_the_same_ids(messages, vocabulary,
     st.lists(st.text(max_size=90), max_size=8, unique=True),
     st.sampled_from([NameForm(), NameForm(WORD, 128, WORD[:52] + "_")]),
 )
-def test_R2_names_are_taken_and_told_apart(names, form):
+def test_R2_names_are_taken_and_distinguished(names, form):
     sent = names_for(names, form)
     assert all(form.takes(sent.get(name, name)) for name in names)
     assert len({sent.get(name, name) for name in names}) == len(names)

@@ -24,7 +24,7 @@ def test_a_number_or_a_boolean_in_a_text_is_the_text_that_was_written(written, t
 
 
 @pytest.mark.parametrize("value", [{}, [], {"a": 1}])
-def test_a_text_that_is_none_is_an_error(value):
+def test_a_text_that_is_not_one_is_an_error(value):
     with pytest.raises(ValueError, match="text"):
         text_in(value)
 

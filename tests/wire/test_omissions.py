@@ -91,7 +91,7 @@ def test_settings_that_anthropic_takes_are_not_announced():
         ({"temperature": 1.5}, {}, "temperature was lowered to 1"),
     ],
 )
-def test_the_reason_is_told(params, keys, why):
+def test_the_reason_is_reported(params, keys, why):
     (notice,) = to_anthropic(request(params=params), **keys)
     assert why in notice.message
 
@@ -122,7 +122,7 @@ def test_tools_that_the_upstream_should_run_are_announced_unless_it_speaks_the_c
     assert to_openai(request(dialect="openai-chat", hosted_tools=tools)) == []
 
 
-def test_a_tools_type_is_a_clients_text_and_told_only_if_it_is_a_word():
+def test_a_tools_type_is_a_clients_text_and_reported_only_if_it_is_a_word():
     (notice,) = hosted_tools(request(hosted_tools=("x\r\nSet-Cookie: a=b",)))
     assert notice.message == "a tool was left out: this target runs no such tool"
 

@@ -88,7 +88,7 @@ def test_our_errors_have_openais_form():
         (422, {"detail": "Input is too long for requested model."}),
     ],
 )  # fmt: skip
-def test_N4_a_model_that_is_refused_is_told_from_the_rest_of_the_request(status, body):
+def test_N4_a_model_that_is_refused_is_reported_from_the_rest_of_the_request(status, body):
     detail = parse_error(msgspec.json.encode(body))
     assert detail is not None
     error = upstream_error(detail, clean=one_line_of, status=status)

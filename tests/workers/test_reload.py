@@ -103,7 +103,7 @@ async def test_one_is_asked_first_then_all_others_and_when_all_have_it_it_is_in_
     assert not stage.reload.lock.locked()
 
 
-async def test_a_bad_file_troubles_one_worker_and_all_are_told_why(stage: Stage) -> None:
+async def test_a_bad_file_troubles_one_worker_and_all_are_reported_why(stage: Stage) -> None:
     a, b, c = stage.workers
     await stage.change("bad")
     await stage.answer(a, errors=["config.yaml:1:1: bad"])

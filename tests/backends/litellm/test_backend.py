@@ -301,7 +301,7 @@ async def test_where_nothing_is_to_be_dropped_a_setting_no_provider_is_known_to_
     assert (await collect(backend.stream(hint, OPENAI))).text == "ok"
 
 
-async def test_the_pages_that_claude_cites_are_told(upstream: ScriptedUpstream, opened: Opened) -> None:
+async def test_the_pages_that_claude_cites_are_reported(upstream: ScriptedUpstream, opened: Opened) -> None:
     wire = AnthropicWire()
     cited = {"type": "web_search_result_location", "url": "https://a.test/", "title": "A", "cited_text": "x"}
     text = {"type": "text", "text": ""}
@@ -398,7 +398,7 @@ async def test_log_probabilities_are_refused(upstream: ScriptedUpstream, opened:
     assert upstream.connections == 0
 
 
-async def test_a_refusal_is_told_though_litellm_knows_none(upstream: ScriptedUpstream, opened: Opened) -> None:
+async def test_a_refusal_is_reported_though_litellm_knows_none(upstream: ScriptedUpstream, opened: Opened) -> None:
     refusal = [Send(event(openai_chunk({"refusal": piece}))) for piece in ("I must", " not.")]
     upstream.play(openai_stream((), finish=None, done=False)[:2], refusal, openai_stream((), finish="stop")[2:])
     got = await outcome(await opened(), OPENAI, ask())
@@ -660,7 +660,7 @@ def test_messages_are_short_and_clean(transport: Counting, message: str, shown: 
         assert noise not in error.message
 
 
-def test_an_unreadable_event_is_malformed_and_a_quoted_error_is_told(transport: Counting) -> None:
+def test_an_unreadable_event_is_malformed_and_a_quoted_error_is_reported(transport: Counting) -> None:
     call = _call(transport)
     call.response = Answered()
     assert isinstance(translate(KeyError("message"), call, who="any", clean=cleaner(Secrets())), UpstreamMalformed)

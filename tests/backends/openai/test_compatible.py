@@ -240,7 +240,7 @@ async def test_U2_keep_alives_after_the_finish_reason_do_not_hold_a_client(upstr
             assert (await events(far))[-1] == Finish("stop")
 
 
-async def test_U2_content_after_a_finish_reason_is_waited_for_and_told(upstream, monkeypatch):
+async def test_U2_content_after_a_finish_reason_is_waited_for_and_passed_on(upstream, monkeypatch):
     monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.2)
     early = [event(openai_chunk({"content": "Look. "}, finish="stop"))]
     late = [event(openai_chunk({"content": "42"})), event(openai_chunk({}, finish="stop")), event("[DONE]")]
@@ -401,13 +401,13 @@ async def test_A05_A06_statuses_are_mapped(upstream, status, kind, shown, fallba
 
 
 @pytest.mark.parametrize("body", [b"<html>oops 10.0.0.1</html>", b"", b'{"x":1}', b"\xff", b"x" * 100_000])
-async def test_an_error_without_a_readable_body_is_told_by_its_status(upstream, body):
+async def test_an_error_without_a_readable_body_is_reported_by_its_status(upstream, body):
     upstream.play(json_reply(503, body))
     async with backend(row(upstream)) as far:
         assert (await failure(far)).message == "backend far failed (it answered 503)"
 
 
-async def test_an_error_whose_body_never_ends_is_told_by_its_status(upstream, monkeypatch):
+async def test_an_error_whose_body_never_ends_is_reported_by_its_status(upstream, monkeypatch):
     monkeypatch.setattr("proxy.backends.http.ERROR_S", 0.05)
     upstream.play(head(500, {"content-length": "50"}), Stall())
     async with backend(row(upstream)) as far:

@@ -166,7 +166,7 @@ def test_a_version_that_cannot_be_read_is_taken_for_a_newer_one(version, told):
     assert (b"outcome" in stream) is (b"usage" in stream) is (b'"protocolVersion":"1.0"' in stream) is told
 
 
-def test_usage_of_a_failed_run_is_told_as_well():
+def test_usage_of_a_failed_run_is_reported_as_well():
     stream = written([Start("", "m"), Fault(CUT, Usage(5, 6))])
     assert b'"usage":[{"model":"m","inputTokens":5,"outputTokens":6,"totalTokens":11}]' in stream
 

@@ -71,7 +71,7 @@ def test_a_seal_holds_for_the_reasoning_before_it():
     assert reader.types.count("reasoning-start") == 2
 
 
-def test_usage_is_told_only_where_it_was_asked_for():
+def test_usage_is_reported_only_where_it_was_asked_for():
     assert b"messageMetadata" not in written(EXAMPLES["text"], usage=False)
     assert b'"messageMetadata":{"model":"m","usage":{' in written(EXAMPLES["text"])
     assert b"usage" not in written([Start("", "m"), Finish()])

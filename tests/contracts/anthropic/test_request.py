@@ -134,7 +134,7 @@ def test_a_system_prompt_is_one_text():
     assert messages({"role": "system", "content": "a"}, *HI)[0] == Message("system", (Text("a"),))
 
 
-def test_what_the_system_says_later_is_told_in_the_users_turn():
+def test_later_system_messages_go_into_the_users_turn():
     reminder = "<system-reminder>\nlater\n</system-reminder>"
     later = {"role": "system", "content": [{"type": "text", "text": "later"}]}
     assert messages(*HI, later) == (Message("user", (Text(f"hi\n\n{reminder}"),)),)

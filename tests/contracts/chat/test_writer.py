@@ -80,7 +80,7 @@ def test_the_fields_of_newer_clients_are_read_and_unknown_ones_passed_over():
     assert request.tools == ()
 
 
-def test_tools_are_refused_because_no_call_could_be_told():
+def test_tools_are_refused_because_no_call_could_be_reported():
     tools = [{"type": "function", "function": {"name": "f"}}]
     with pytest.raises(Unsupported, match="leave tools out, or ask at /v1/chat/completions") as caught:
         decode({"messages": [{"role": "user", "content": "hi"}], "tools": tools})

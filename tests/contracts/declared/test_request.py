@@ -157,7 +157,7 @@ def test_content_may_be_parts_and_those_nobody_knows_are_left_out():
     )
 
 
-def test_tools_are_read_where_calls_can_be_told():
+def test_tools_are_read_where_calls_can_be_reported():
     called = {
         "role": "assistant",
         "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
@@ -219,7 +219,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("body", "where", "status", "told"), REFUSED)
-def test_a_request_that_is_none_is_refused_with_its_place(body, where, status, told):
+def test_a_bad_request_is_refused_with_its_place(body, where, status, told):
     with pytest.raises(BadRequest) as caught:
         decode(body, where)
     assert caught.value.status == status

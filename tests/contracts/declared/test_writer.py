@@ -494,7 +494,7 @@ def test_arguments_that_json_cannot_carry_are_text(arguments):
     assert isinstance(json.loads(data), dict)
 
 
-def test_a_call_that_was_cut_is_never_told_whole():
+def test_a_call_that_was_cut_is_never_reported_whole():
     wire = written(CALLING, ToolCallStart(0, "c", "n"), ToolCallDelta(0, '{"a":1}'), Fault(ERROR))
     assert wire == b""
 

@@ -70,13 +70,13 @@ def test_options_become_parameters_under_their_openai_names():
     assert request.hints == {"top_k", "min_p", "repetition_penalty"}, "not every upstream takes these"
 
 
-def test_a_stop_that_is_none_is_not_passed_on():
+def test_a_bad_stop_is_not_passed_on():
     assert chat(options={"stop": []}).params == chat(options={"stop": ""}).params == {}
     assert chat(options={"stop": "x"}).params == {"stop": "x"}
 
 
 @pytest.mark.parametrize("limit", [-1, -2, 0, None, "-1", -1.0])
-def test_a_limit_that_is_none_is_not_passed_on(limit):
+def test_a_bad_limit_is_not_passed_on(limit):
     assert chat(options={"num_predict": limit, "stop": None, "seed": None}).params == {}
 
 
@@ -143,7 +143,7 @@ def test_images_come_in_base64_and_say_themselves_what_they_are(start, media_typ
     assert messages({"role": "user", "images": [data]})[0].parts == (image,)
 
 
-def test_calls_and_their_answers_are_told_with_the_ids_they_have():
+def test_calls_and_their_answers_keep_their_ids():
     call = {"id": "call_x", "function": {"index": 0, "name": "weather", "arguments": {"city": "Ulm 😀"}}}
     asked, answered = messages(
         {"role": "assistant", "content": "", "thinking": "Hm.", "tool_calls": [call]},
@@ -158,7 +158,7 @@ def call(name):
     return {"function": {"name": name, "arguments": {}}}
 
 
-def test_calls_without_ids_are_told_apart_and_matched_by_name_then_by_order():
+def test_calls_without_ids_are_distinguished_and_matched_by_name_then_by_order():
     """Most clients send back no ids, and upstreams insist on them."""
     told = messages(
         {"role": "user", "content": "go"},

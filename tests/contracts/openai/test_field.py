@@ -447,17 +447,17 @@ def test_U2_a_finish_reason_is_not_trusted_against_the_stream(case):
 
 
 @of(U3)
-def test_U3_what_is_repeated_is_told_once(case):
+def test_U3_repeated_content_is_passed_on_once(case):
     check(case)
 
 
 @of(U4)
-def test_U4_a_finish_reason_is_told_as_what_it_means(case):
+def test_U4_a_finish_reason_is_reported_as_what_it_means(case):
     check(case)
 
 
 @of(U5)
-def test_U5_odd_types_do_not_break_an_answer_and_text_is_told_as_written(case):
+def test_U5_odd_types_do_not_break_an_answer_and_text_is_reported_as_written(case):
     check(case)
 
 
@@ -482,7 +482,7 @@ def test_U9_reasoning_is_read_in_every_form(case):
 
 
 @of(U10)
-def test_U10_sources_are_read_in_every_form_and_told_once(case):
+def test_U10_sources_are_read_in_every_form_and_passed_on_once(case):
     check(case)
 
 
@@ -492,7 +492,7 @@ def test_U11_several_choices_are_one_answer_where_one_was_asked_for(case):
 
 
 @of(U12)
-def test_U12_tool_calls_are_told_apart_or_are_an_error(case):
+def test_U12_tool_calls_are_distinguished_or_are_an_error(case):
     check(case)
 
 

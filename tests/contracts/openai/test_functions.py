@@ -73,6 +73,6 @@ def test_tools_count_where_both_are_given():
         ({"messages": [5]}, r"messages\[0\]: expected an object"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(fields, place):
+def test_what_is_wrong_is_reported_with_its_place(fields, place):
     with pytest.raises(BadRequest, match=place):
         decode(**fields)

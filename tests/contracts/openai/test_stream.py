@@ -199,7 +199,7 @@ def calls(*pieces):
     return deltas(*(chunk({"tool_calls": [piece]}) for piece in pieces))
 
 
-def test_interleaved_calls_are_told_apart_by_index():
+def test_interleaved_calls_are_distinguished_by_index():
     decoder = StreamDecoder(LIMIT)
     batch = decoder.feed((GOLDEN / "openai-tools.sse").read_bytes())
     assert [event for event in batch.events if isinstance(event, (ToolCallStart, ToolCallDelta))] == [
@@ -217,7 +217,7 @@ def test_a_server_that_repeats_id_and_name_opens_one_call():
     assert calls(piece, piece) == [ToolCallStart(0, "c", "f"), ToolCallDelta(0, "1"), ToolCallDelta(0, "1")]
 
 
-def test_whole_calls_that_all_claim_index_0_are_told_apart_by_id():
+def test_whole_calls_that_all_claim_index_0_are_distinguished_by_id():
     first = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
     second = {"index": 0, "id": "b", "function": {"name": "f", "arguments": "[]"}}
     assert calls(first, second) == [
@@ -312,7 +312,7 @@ def test_usage_seen_before_a_cut_is_not_lost():
 
 
 @pytest.mark.parametrize("usage", [{}, {"prompt_tokens": None}, {"prompt_tokens": "x"}, {"prompt_tokens": -1}])
-def test_usage_that_is_none_counts_as_nothing(usage):
+def test_broken_usage_counts_as_nothing(usage):
     events, _ = read(sse(chunk({}, "stop"), {"choices": [], "usage": {**usage, "x": {}}}, done=True))
     assert events[-1] == Finish("stop", Usage())
 

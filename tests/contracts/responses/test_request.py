@@ -173,7 +173,7 @@ def test_what_only_points_to_something_kept_or_would_be_lost_is_refused(fields, 
         ({"model": 1}, "model: expected a string"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_with_its_place(fields, place):
+def test_what_is_wrong_is_reported_with_its_place(fields, place):
     with pytest.raises(BadRequest, match=place):
         decode(fields)
 

@@ -78,7 +78,7 @@ def test_tools_that_come_within_the_conversation_are_offered_too():
         ({"type": "namespace", "name": "n", "tools": [{"type": "function"}]}, r"tools\[0\].tools\[0\].name: required"),
     ],
 )
-def test_what_is_wrong_with_a_tool_is_told_with_its_place(value, place):
+def test_what_is_wrong_with_a_tool_is_reported_with_its_place(value, place):
     with pytest.raises(BadRequest, match=place):
         tools(value)
 
@@ -121,7 +121,7 @@ def test_a_model_that_ignores_the_form_means_all_it_wrote(arguments):
         ({"type": "function", "name": "g", "namespace": "crm"}, {"type": "function", "function": {"name": "crm__g"}}),
     ],
 )
-def test_a_choice_is_told_as_chat_completions_tells_it(value, choice):
+def test_a_choice_is_written_as_in_chat_completions(value, choice):
     read = tools(FUNCTION, NAMESPACE, SEARCH)
     assert read_choice(value, read) == (choice, read.functions)
 

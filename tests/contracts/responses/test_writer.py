@@ -217,7 +217,7 @@ def test_a_fault_before_anything_else_is_still_a_stream_of_the_contract():
         (UpstreamRefused("x", code="context_length_exceeded"), "context_length_exceeded"),
     ],
 )
-def test_a_failure_is_told_in_codes_that_clients_act_on(error, code):
+def test_a_failure_is_reported_in_codes_that_clients_act_on(error, code):
     response = read_responses(writer().feed(Batch([Start("", "m"), Fault(error)]))).response
     assert response["error"] == {"code": code, "message": "x"}
 
