@@ -59,13 +59,15 @@ class Call(msgspec.Struct):
 class CallReader:
     """Turns pieces of calls into events. `id` is the answer's, from which ids are made where there are none."""
 
-    __slots__ = ("_calls", "_last", "_told", "id")
+    __slots__ = ("_calls", "_last", "_told", "id", "indexes", "renumbers")
 
     def __init__(self) -> None:
         self.id = ""
         self._calls: dict[tuple[int, int], Call] = {}  # by choice and the upstream's index
         self._last: dict[int, Call] = {}  # by choice
         self._told = 0
+        self.renumbers = False  # two calls had one index, so that the upstream's do not tell them apart
+        self.indexes: list[int] = []  # of the pieces read since the caller emptied it: our own
 
     @property
     def told(self) -> int:
@@ -81,9 +83,11 @@ class CallReader:
             call = self._open(choice, piece.index)
         elif arguments.lstrip()[:1] == "{" and call.complete():
             if id_ and id_ == call.id and arguments == call.arguments:
+                self.indexes.append(call.index)
                 return
             raise UpstreamMalformed("the upstream sent arguments of several tool calls that cannot be told apart")
         self._last[choice] = call
+        self.indexes.append(self._told if call.index < 0 else call.index)
         self._add(call, id_, name, arguments, events)
 
     def fill(self, choice: int, pieces: list[ToolCallPiece], events: list[StreamEvent]) -> None:
@@ -123,7 +127,8 @@ class CallReader:
     def _open(self, choice: int, index: int | None) -> Call:
         call = Call()
         key = (choice, len(self._calls) if index is None else index)
-        if key in self._calls:  # kept under a key that no piece names, so that its end is still looked at
+        if key in self._calls:
+            self.renumbers = True  # kept under a key that no piece names, so that its end is still looked at
             self._calls[choice, -1 - len(self._calls)] = self._calls.pop(key)
         self._calls[key] = call
         return call

@@ -219,7 +219,8 @@ class StreamDecoder(StreamEnd):
                 self._start(chunk, batch)
             self._deltas.cited(chunk, batch.events)
         if self._keep:
-            batch.payloads.append(sse.encode(data))
+            calls = self._deltas.calls
+            batch.payloads.append(_renumbered(data, calls.indexes) if calls.renumbers else sse.encode(data))
         if not name and not self._deltas.holds:
             self._goes_on = self._ending.goes_on(0)
             if (text := only_text(chunk)) is not None:
@@ -228,6 +229,7 @@ class StreamDecoder(StreamEnd):
     def _told(self, chunk: Chunk, choices: list[Choice], data: bytes, batch: Batch) -> None:
         """What the choices of a chunk say. Then raises the error that is in the chunk beside them."""
         before = len(batch.events)
+        self._deltas.calls.indexes.clear()
         failure: UpstreamError | None = None
         try:
             self._choices_in(choices, batch.events)
@@ -291,11 +293,7 @@ class StreamDecoder(StreamEnd):
         for choice in choices:
             before = len(events)
             if self._choices == 1 or not choice.index:
-                try:
-                    self._deltas.read(choice, events)
-                except UpstreamMalformed:
-                    if not self._keep:  # a client of this dialect gets the bytes, whatever they are
-                        raise
+                self._deltas.read(choice, events)
             content = not CONTENT.isdisjoint(map(type, events[before:]))
             self._has_content = self._has_content or content
             reason = choice.finish_reason
@@ -324,8 +322,7 @@ class StreamDecoder(StreamEnd):
             self._start(None, batch)
         reason = self._ending.reason
         try:
-            if not self._keep:
-                self._deltas.finish(batch.events)
+            self._deltas.finish(batch.events)
             calls = bool(self._deltas.calls.told)
             told = verdict(reason, has_content=self._has_content or self._keep, has_calls=calls)
         except UpstreamError as error:
@@ -377,3 +374,15 @@ def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
         return None
     events: list[StreamEvent] = [ReasoningDelta(reasoning)] if reasoning else []
     return [*events, TextDelta(text)] if text else events
+
+
+def _renumbered(data: bytes, indexes: list[int]) -> bytes:
+    """A chunk with these indexes for its tool calls, in order: clients tell calls apart by nothing else."""
+    try:
+        chunk = msgspec.json.decode(data)
+        pieces = [piece for choice in chunk["choices"] for piece in choice["delta"].get("tool_calls") or ()]
+        for piece, index in zip(pieces, indexes, strict=True):
+            piece["index"] = index
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return sse.encode(data)  # no calls, or in another form
+    return sse.encode(msgspec.json.encode(chunk))

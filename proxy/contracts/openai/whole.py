@@ -36,15 +36,10 @@ def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = on
     for choice in found if choices == 1 else found[:1]:
         if choice.finish_reason is not None and meaning(choice.finish_reason) == "error":
             raise gave_up(choice.finish_reason)
-        try:
-            deltas.read(choice, events, streamed=False)
-        except UpstreamMalformed:
-            if not keep:
-                raise
+        deltas.read(choice, events, streamed=False)
         ending.add(choice.index or 0, choice.finish_reason, content=True, plain=False)
     deltas.cited(chunk, events)
-    if not keep:
-        deltas.finish(events)
+    deltas.finish(events)
     has_content = not CONTENT.isdisjoint(map(type, events))
     told = verdict(ending.reason, has_content=has_content or keep, has_calls=bool(deltas.calls.told))
     usage = read_usage(usage_in(chunk), has_content=has_content)

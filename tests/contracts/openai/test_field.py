@@ -501,6 +501,19 @@ def test_U15_usage_is_read_wherever_it_stands(case):
     check(case)
 
 
+@of([case for case in U12 if case.error is None])
+def test_U12_a_client_of_this_dialect_gets_indexes_that_tell_the_calls_apart(case):
+    calls = {}
+    writer = OpenAIWriter(id="c", model="m", created=1)
+    out = b"".join(writer.feed(batch) for batch in read(case.stream, [case.stream], keep=True)[1])
+    for frame in out.split(b"\n\n")[:-2]:
+        for piece in msgspec.json.decode(frame[6:])["choices"][0]["delta"].get("tool_calls") or ():
+            name, arguments = calls.get(piece["index"], ("", ""))
+            function = piece.get("function") or {}
+            calls[piece["index"]] = (name or function.get("name", ""), arguments + function.get("arguments", ""))
+    assert list(calls.values()) == case.calls
+
+
 def test_U2_a_reason_with_content_waits_for_more_and_a_plain_one_does_not():
     for pieces, finished in [
         ((chunk({"content": "a"}, "stop"),), False),
