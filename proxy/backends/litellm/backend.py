@@ -160,7 +160,7 @@ class LiteLLMBackend:
     ) -> AsyncGenerator[Batch, None]:
         """What litellm's stream brings, to its one end. Its chunks are OpenAI's, so OpenAI's decoder reads them."""
         failure: UpstreamError | None = None
-        async with aclosing(payloads(wrapper, model)) as chunks:
+        async with aclosing(payloads(wrapper, model, lambda: call.finish_reason)) as chunks:
             while not decoder.done:
                 try:
                     async with asyncio.timeout(FINISHED_S if decoder.finished else None):
@@ -179,7 +179,11 @@ class LiteLLMBackend:
         if failure is not None and not decoder.finished and not decoder.done:
             yield Batch(decoder.fail(failure).events)
             return
-        if not decoder.finished and not decoder.done and (payload := last_word(wrapper)) is not None:
+        if (
+            not decoder.finished
+            and not decoder.done
+            and (payload := last_word(wrapper, call.finish_reason)) is not None
+        ):
             yield Batch(_fed(decoder, payload))
         # The end sentinel completes an answer even where no finish reason came (R3).
         end = decoder.feed(b"data: [DONE]\n\n") if call.has_end_sentinel else decoder.finish()

@@ -9,11 +9,13 @@ provider's bytes do, and the wrapper only translates one chunk at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 import msgspec
+
+from proxy.wire.finish import meaning
 
 _TURN = 16
 """Chunks after which other streams get a turn: buffered chunks are returned without waiting."""
@@ -21,11 +23,11 @@ _TURN = 16
 Payload = dict[str, Any]
 
 
-async def payloads(wrapper: Any, model: str) -> AsyncGenerator[bytes, None]:
+async def payloads(wrapper: Any, model: str, reason: Callable[[], str] = str) -> AsyncGenerator[bytes, None]:
     """Each chunk as JSON, in the form of a `chat.completion.chunk`. Ends where the provider's stream does.
 
-    A finish reason is in it only if the provider gave one. `model` is what to call the model where the
-    provider does not say.
+    A finish reason is in it only if the provider gave one. `model` is the name of the model where the provider gives
+    none. `reason` returns the provider's own finish reason as far as it is known (see `own_reason`).
     """
     count = 0
     source = _translated(wrapper) if hasattr(wrapper.completion_stream, "__aiter__") else _iterated(wrapper)
@@ -33,18 +35,31 @@ async def payloads(wrapper: Any, model: str) -> AsyncGenerator[bytes, None]:
         async for raw, chunk in source:
             payload = _payload(raw, chunk, model)
             if payload is not None:
+                own_reason(payload, reason())
                 yield msgspec.json.encode(payload)
             count += 1
             if count % _TURN == 0:
                 await asyncio.sleep(0)
 
 
-def last_word(wrapper: Any) -> bytes | None:
+def own_reason(payload: Payload, reason: str) -> None:
+    """Put the provider's own finish reason in the place of litellm's, which turns failures into `stop` (U4)."""
+    if reason and meaning(reason) not in {"none", "stop", "tool_calls"}:
+        for choice in payload.get("choices") or ():
+            if choice.get("finish_reason"):
+                choice["finish_reason"] = reason
+
+
+def last_word(wrapper: Any, reason: str = "") -> bytes | None:
     """A chunk with the finish reason that the provider gave, however its stream ended; nothing if it gave none.
 
     Needed because litellm takes the reason off a chunk that also has content, to send it at the end.
     """
-    return msgspec.json.encode(_dumped(wrapper.finish_reason_handler())) if _given_reason(wrapper) else None
+    if not _given_reason(wrapper):
+        return None
+    payload: Payload = _dumped(wrapper.finish_reason_handler())
+    own_reason(payload, reason)
+    return msgspec.json.encode(payload)
 
 
 def _given_reason(wrapper: Any) -> bool:

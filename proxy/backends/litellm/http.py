@@ -94,6 +94,11 @@ class UpstreamCall:
         return self.guard is not None and self.guard.done
 
     @property
+    def finish_reason(self) -> str:
+        """The provider's own finish reason, if it has come."""
+        return self.guard.finish_reason if self.guard is not None else ""
+
+    @property
     def status(self) -> int | None:
         return self.response.status if self.response is not None else None
 

@@ -34,6 +34,7 @@ class LineGuard:
         self.error: UpstreamError | None = None
         self._clean = clean
         self.done = False
+        self.finish_reason = ""  # as Gemini or Ollama gives it
         self._max = max_line_bytes
         self._rest = bytearray()  # the beginning of a line
 
@@ -73,9 +74,25 @@ class LineGuard:
                 if b"error" in data and (detail := _error_in(data)):
                     self.error = upstream_error(detail, clean=self._clean)
                     break
+                if b"inishReason" in data or b"done_reason" in data:
+                    self.finish_reason = _reason_in(data) or self.finish_reason
                 line = line.replace(_DONE, _SPELLED)
             out.append(line)  # also comments, names, ids and all else that is not JSON
         return b"".join(out)
+
+
+def _reason_in(data: bytes) -> str:
+    """The finish reason in a line of Gemini's or Ollama's, or of a list of them."""
+    try:
+        value = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(value, dict):
+        return ""
+    candidates = value.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else None
+    reason = first.get("finishReason") if isinstance(first, dict) else value.get("done_reason")
+    return reason if isinstance(reason, str) else ""
 
 
 def _error_in(data: bytes) -> Detail | None:

@@ -128,6 +128,50 @@ async def test_U1_an_error_before_the_end_mark_is_an_error(
         assert got.error.fallback
 
 
+@pytest.mark.parametrize(
+    ("reason", "meant"),
+    [
+        ("STOP", "stop"),
+        ("MAX_TOKENS", "length"),
+        ("SAFETY", "content_filter"),
+        ("PROHIBITED_CONTENT", "content_filter"),
+        ("MALFORMED_FUNCTION_CALL", None),
+        ("UNEXPECTED_TOOL_CALL", None),
+    ],
+)
+async def test_U4_a_reason_that_litellm_calls_stop_keeps_its_meaning(
+    upstream: ScriptedUpstream, backend: LiteLLMBackend, reason: str, meant: str | None
+) -> None:
+    upstream.play(*streamed(sse(gemini("Half "), gemini("and", finishReason=reason), end=False)))
+    got = await ask(backend, "gemini/m")
+    assert [end.reason for end in only(got, Finish)] == ([meant] if meant else [])
+    assert meant is not None or isinstance(got.error, UpstreamError)
+
+
+@pytest.mark.parametrize("provider", ["zai", "openai", "groq"])
+async def test_U4_an_upstream_that_gave_up_is_an_error(
+    upstream: ScriptedUpstream, backend: LiteLLMBackend, provider: str
+) -> None:
+    upstream.play(*streamed(sse(openai_chunk({"content": "Half"}), openai_chunk({}, finish="network_error"))))
+    got = await ask(backend, f"{provider}/m")
+    assert not only(got, Finish)
+    assert isinstance(got.error, UpstreamError)
+
+
+async def test_U5_numbers_in_text_are_text_as_written(upstream: ScriptedUpstream, backend: LiteLLMBackend) -> None:
+    chunks = b'data: {"choices":[{"index":0,"delta":{"content":0.50}}]}\n\n'
+    upstream.play(*streamed(chunks + sse(openai_chunk({}, finish="stop"))))
+    assert (await ask(backend, "openai/m")).text == "0.50"
+
+
+async def test_U10_sources_at_the_top_of_a_chunk_are_told(upstream: ScriptedUpstream, backend: LiteLLMBackend) -> None:
+    found = {"search_results": [{"title": "A", "url": "https://a.example/1"}], "citations": ["https://a.example/1"]}
+    chunks = [{**openai_chunk({"content": "So [1]."}), **found}, {**openai_chunk({}, finish="stop"), **found}]
+    upstream.play(*streamed(sse(*chunks)))
+    got = await ask(backend, "perplexity/m")
+    assert [source.url for source in only(got, Source)] == ["https://a.example/1"]
+
+
 @pytest.mark.parametrize("provider", ["openai", "zai", "databricks"])
 @pytest.mark.parametrize("size", [0, 1, 7])
 async def test_U5_text_in_parts_is_not_lost(
