@@ -63,6 +63,7 @@ class Worker(Process):
                 self._channel.answer(self._start, errors=_lines(errors))
                 return 1
             finally:
+                self._stop.set()  # the channel that closes now is not the parent's end
                 if self._app.started:
                     self._channel.tell("counts", self._workers_app.counts())  # the last ones
                 await self._channel.aclose()
