@@ -6,13 +6,14 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from proxy.config.frontend_checks import Served, frontend_errors
-from proxy.config.models import NAME, KeySettings, RouteSettings, ServerSettings
+from proxy.config.models import NAME, KeySettings, MatchSettings, RouteSettings, ServerSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.config.partial import Readable
 from proxy.config.source import Document, Path
@@ -97,19 +98,14 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
                     yield warning(_unusual(name), (*path, where, name))
 
 
-_NEED_MODEL = frozenset({"openai", "responses", "anthropic", "ollama"})
-"""Contracts that refuse a request without a model."""
-
-
 def _without_model(context: Context) -> Iterator[tuple[str, Path]]:
-    """Rules that take requests without a model, and leave the model to the request."""
+    """The rule that takes a plain request to `/chat`, if it leaves the model to the request, which need not name one."""
     for index, route, _ in context.read.routes:
-        match = route.match
-        if match.model or match.path or (match.contract and _NEED_MODEL.issuperset(match.contract)):
+        on = [(number, target) for number, target in enumerate(route.to) if target.backend in context.backends]
+        if not on or not _takes_plain_chat(route.match):
             continue
-        for number, target in enumerate(route.to):
-            row = context.backends.get(target.backend)
-            if row is None or target.model or getattr(row, "own_model", ""):
+        for number, target in on:
+            if target.model or getattr(context.backends[target.backend], "own_model", ""):
                 continue
             message = (
                 f"route `{route.name}`: requests to `/chat` need not name a model, and `{target.target}` names none "
@@ -117,6 +113,17 @@ def _without_model(context: Context) -> Iterator[tuple[str, Path]]:
             )
             yield message, _written(context.document, ("routes", index, "to", number, "target"))
             break
+        return
+
+
+def _takes_plain_chat(match: MatchSettings) -> bool:
+    """True if a request to `/chat` matches that names no model and nothing else."""
+    if match.model_dump(exclude_none=True).keys() - {"contract", "path"}:
+        return False
+    return all(
+        patterns is None or any(fnmatchcase(value, pattern) for pattern in patterns)
+        for value, patterns in (("chat", match.contract), ("/chat", match.path))
+    )
 
 
 def _unusual(name: str) -> str:

@@ -49,7 +49,7 @@ def without_model(route: str, *, far: str = f"{{kind: openai-compatible, base_ur
         "{name: default, to: far}",
         "{name: default, to: [far/m, far]}",
         "{name: default, match: {contract: [chat, openai]}, to: far}",
-        "{name: default, match: {has: tools}, to: {target: far}}",
+        '{name: default, match: {contract: "*", path: "/ch*"}, to: {target: far}}',
     ],
 )
 def test_N5_a_route_that_leaves_the_model_to_requests_that_name_none_is_doubted(route: str) -> None:
@@ -65,6 +65,8 @@ def test_N5_a_route_that_leaves_the_model_to_requests_that_name_none_is_doubted(
         '{name: default, match: {model: "*"}, to: far}',
         "{name: default, match: {contract: [openai, anthropic]}, to: far}",
         "{name: default, match: {path: /v1/chat/completions}, to: far}",
+        "{name: default, match: {header: {x-from: open-webui}}, to: far}",
+        "{name: chat, match: {contract: chat}, to: far/m}\n  - {name: default, to: far}",
     ],
 )
 def test_N5_a_route_whose_requests_name_a_model_is_fine(route: str) -> None:
