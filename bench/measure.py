@@ -8,11 +8,13 @@ itself, within known time.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,13 +144,46 @@ def _load(peer: Peer, workload: Workload, seconds: float, far: Far, proxy: int |
         figures = far.generate(peer, workload, *run, content=CONTENT, timeout_s=timeout_s)
     else:
         kb_before, cpu_before = processes.memory_kb(proxy, "Pss"), processes.cpu_s_each(proxy)
-        with processes.PeakMemory(proxy) as peak:
+        probe = Probe(far.site.port) if workload.probed else contextlib.nullcontext()
+        with processes.PeakMemory(proxy) as peak, probe:
             figures = far.generate(peer, workload, *run, content=CONTENT, timeout_s=timeout_s)
             cpu = {pid: cpu_s - cpu_before.get(pid, 0) for pid, cpu_s in processes.cpu_s_each(proxy).items()}
         costs = _costs(workload, figures, sum(cpu.values()), busiest_s=max(cpu.values()))
+        if isinstance(probe, Probe):
+            costs["new_connection_max_us"] = probe.longest_us
         costs["kb_per_stream"] = round(max(0, peak.kb - kb_before) / workload.streams, 1)
     elapsed = time.monotonic() - began
     return _record(workload, figures, (_harness_cpu_s(far.pid) - harness_before) / elapsed) | costs
+
+
+class Probe:
+    """Asks for `/healthz` five times a second, each time on a new connection, as a liveness probe does."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.longest_us = 0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.2):
+            began = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+            try:
+                connection.request("GET", "/healthz")
+                connection.getresponse().read()
+            except (OSError, http.client.HTTPException):
+                pass  # the time it took says it
+            finally:
+                connection.close()
+            self.longest_us = max(self.longest_us, round((time.monotonic() - began) * 1e6))
 
 
 def _record(workload: Workload, figures: dict[str, Any], harness: float) -> Record:
