@@ -51,10 +51,24 @@ WORKLOADS = {
         Workload("workers", "burst, proxy and tools on both CPUs: 64 streams, 100 tokens in one write", 64, 100, 0, 5),
         # More than one core carries: is everybody served, those too who come while it lasts?
         Workload(
-            "overload-200", "overload: 200 clients in a closed loop, 20 tokens", 200, 20, 0, 6, apart_us=0, probed=True
+            "overload-200",
+            "overload: 200 clients in a closed loop, 20 tokens",
+            200,
+            20,
+            0,
+            6,
+            apart_us=100,
+            probed=True,
         ),
         Workload(
-            "overload-400", "overload: 400 clients in a closed loop, 20 tokens", 400, 20, 0, 6, apart_us=0, probed=True
+            "overload-400",
+            "overload: 400 clients in a closed loop, 20 tokens",
+            400,
+            20,
+            0,
+            6,
+            apart_us=100,
+            probed=True,
         ),
         # As much as the litellm SDK can carry on one CPU, and half of that again.
         Workload("litellm", "through the litellm SDK: 8 streams, a token each 20 ms", 8, 50, 20_000, 6),
