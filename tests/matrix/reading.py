@@ -12,6 +12,7 @@ from typing import Any
 
 from proxy.contracts.anthropic import stream as anthropic_stream
 from proxy.contracts.openai import stream as openai_stream
+from proxy.contracts.openai import whole as openai_whole_answer
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -67,7 +68,7 @@ def openai(stream: Stream) -> Events:
 
 
 def openai_whole(body: bytes) -> Events:
-    return openai_stream.decode_whole(body, keep=False).events
+    return openai_whole_answer.decode_whole(body, keep=False).events
 
 
 def anthropic(stream: Stream) -> Events:

@@ -141,6 +141,6 @@ class Cells:
             await client.post(self._path, body)
             head = await client.read_head()
             body = await client.read_body()
-            if client.end == "cut":
+            if client.end == "cut" and self._contract != "ollama":  # whose error line is there as well
                 raise EOFError
             return head.status, head.headers, body
