@@ -15,12 +15,6 @@ from proxy.events import Batch, Fault, Notice, Start
 from proxy.transport import Response
 from proxy.wire.translation import restored
 
-FINISHED_S = 4.0
-"""After every finish reason: how long silence may last until the answer counts as complete.
-
-Usage and the end sentinel may still come, and so may content: upstreams were seen to go on after 2.6 s (U2). A server
-that never closes must not hold a client for a minute.
-"""
 LAST_BYTES_S = 0.05  # after the end sentinel: how long the end of the body may take
 
 NOTHING = Batch([])
@@ -42,6 +36,10 @@ class Decoder(Protocol):
 
     @property
     def finished(self) -> bool: ...
+
+    @property
+    def finished_s(self) -> float:
+        """How many seconds of silence after that confirm it."""
 
     def feed(self, chunk: bytes) -> Batch:
         """The events in what one read brought. The batch may be empty."""
@@ -144,7 +142,7 @@ async def read_stream(
             if batch.events or batch.payloads:
                 yield batch
             if decoder.finished:
-                ends_at = ends_at or now() + FINISHED_S
+                ends_at = ends_at or now() + decoder.finished_s
                 batch = await _read_after_finish(response, decoder, ends_at)
                 continue
             ends_at = 0.0
@@ -199,6 +197,10 @@ class NamesRestored:
     @property
     def finished(self) -> bool:
         return self._decoder.finished
+
+    @property
+    def finished_s(self) -> float:
+        return self._decoder.finished_s
 
     def feed(self, chunk: bytes) -> Batch:
         return restored(self._decoder.feed(chunk), self._names)

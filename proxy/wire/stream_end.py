@@ -19,6 +19,12 @@ class StreamEnd(ABC):
     `done`: the terminal event was given; everything fed is ignored.
     """
 
+    finished_s: float = 2.0
+    """How long silence after every finish reason may last until the answer counts as complete.
+
+    Usage and the end sentinel may still come. A server that never closes must not hold a client for a minute.
+    """
+
     def __init__(self) -> None:
         self.done = False
         self.finished = False

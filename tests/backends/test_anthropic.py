@@ -180,7 +180,7 @@ async def test_a_whole_answer_of_the_same_dialect_comes_back_as_it_is(upstream):
 
 
 async def test_an_answer_is_complete_with_its_stop_reason_even_if_the_rest_never_comes(upstream, monkeypatch):
-    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.05)
+    monkeypatch.setattr("proxy.contracts.anthropic.stream.StreamDecoder.finished_s", 0.05)
     for rest in (Stall(), Fin()):
         upstream.play(WIRE.begun(["a"]), WIRE.end()[:2], rest)
         async with backend(row(upstream)) as far:

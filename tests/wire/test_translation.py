@@ -81,7 +81,7 @@ def test_R2_images_go_under_their_registered_names_and_others_are_refused():
 
 
 class Decoder:
-    done, finished = False, True
+    done, finished, finished_s = False, True, 2.0
 
     def feed(self, chunk: bytes) -> Batch:
         return Batch([ToolCallStart(0, "a", chunk.decode()), TextDelta("x")])

@@ -23,7 +23,7 @@ from proxy.backends.litellm.loading import load
 from proxy.backends.litellm.params import omissions
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
-from proxy.backends.streaming import FINISHED_S, Decoder, NamesRestored, announcing, read_stream
+from proxy.backends.streaming import Decoder, NamesRestored, announcing, read_stream
 from proxy.backends.vocabularies import COMMON, PROVIDERS
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.errors import ProxyError, Unsupported, UpstreamError
@@ -163,7 +163,7 @@ class LiteLLMBackend:
         async with aclosing(payloads(wrapper, model, lambda: call.finish_reason)) as chunks:
             while not decoder.done:
                 try:
-                    async with asyncio.timeout(FINISHED_S if decoder.finished else None):
+                    async with asyncio.timeout(decoder.finished_s if decoder.finished else None):
                         payload = await anext(chunks, None)
                 except TimeoutError as error:
                     failure = None if decoder.finished else self._broken_off(error, call)

@@ -225,14 +225,14 @@ async def test_B02_a_body_that_only_its_connection_delimits_is_no_success(upstre
 
 @pytest.mark.parametrize("end", [Fin(), Rst(), Stall()])
 async def test_B03_what_happens_after_the_finish_reason_cannot_undo_it(upstream, end, monkeypatch):
-    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.05)
+    monkeypatch.setattr("proxy.wire.stream_end.StreamEnd.finished_s", 0.05)
     upstream.play(openai_stream(["a"], done=False)[:-1], end)
     async with backend(row(upstream)) as far:
         assert (await events(far))[-1] == Finish("stop")
 
 
 async def test_U2_keep_alives_after_the_finish_reason_do_not_hold_a_client(upstream, monkeypatch):
-    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.3)
+    monkeypatch.setattr("proxy.wire.stream_end.StreamEnd.finished_s", 0.3)
     pings = [step for _ in range(500) for step in (Sleep(0.02), chunked(b": ping\n\n"))]
     upstream.play(openai_stream(["a"], done=False)[:-1], pings, Stall())
     async with backend(row(upstream)) as far:
@@ -241,7 +241,7 @@ async def test_U2_keep_alives_after_the_finish_reason_do_not_hold_a_client(upstr
 
 
 async def test_U2_content_after_a_finish_reason_is_waited_for_and_passed_on(upstream, monkeypatch):
-    monkeypatch.setattr("proxy.backends.streaming.FINISHED_S", 0.2)
+    monkeypatch.setattr("proxy.wire.stream_end.StreamEnd.finished_s", 0.2)
     early = [event(openai_chunk({"content": "Look. "}, finish="stop"))]
     late = [event(openai_chunk({"content": "42"})), event(openai_chunk({}, finish="stop")), event("[DONE]")]
     upstream.play(sse_head(), early, Sleep(0.6), late, LAST_CHUNK)  # with content: more may come at any time
