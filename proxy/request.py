@@ -2,7 +2,7 @@
 
 A frontend's dialect turns a body into a `ChatRequest`; a backend's dialect turns that into
 whatever its upstream reads. Parameter names are those of OpenAI Chat Completions, the field's
-common denominator. What is not modelled here stays in `wire` and reaches a backend of the same
+common denominator. What is not modelled here stays in `raw_body` and reaches a backend of the same
 dialect untouched.
 """
 
@@ -49,7 +49,7 @@ class Audio(msgspec.Struct, frozen=True, tag="audio"):
 
 
 class Other(msgspec.Struct, frozen=True, tag="other"):
-    """A part of a type we do not know. Only a backend of the request's own dialect can carry it, in `wire`."""
+    """A part of a type we do not know. Only a backend of the request's own dialect can carry it, in `raw_body`."""
 
     kind: str
 
@@ -103,7 +103,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     are our reading of other words: they go to an upstream that is known to take them, and are no reason for one that
     does not to refuse the request; `routed` names those whose values are the route's, which no client misses.
     `hosted_tools` are the types of tools that the upstream is to run, which only one of the request's own dialect
-    can. `wire` is the body as its dialect parsed it, once: a backend of dialect `dialect`
+    can. `raw_body` is the body as its dialect parsed it, once: a backend of dialect `dialect`
     starts from it, so that unknown fields survive, and what was authorised is what is sent.
     """
 
@@ -123,7 +123,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool = False  # the client asked for usage inside the stream
     path: str = ""
     headers: Mapping[str, str] = NO_HEADERS  # names in lower case
-    wire: Mapping[str, Any] | None = None
+    raw_body: Mapping[str, Any] | None = None
 
     @property
     def last_user_text(self) -> str:

@@ -133,7 +133,7 @@ class Exchange:
     def _free_request(self) -> None:
         """Keep of the request only how long it was: it may be megabytes, and the answer may take minutes."""
         self._tokens_asked = self.request.estimated_tokens()
-        self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, wire=None)
+        self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, raw_body=None)
 
     def _estimated_usage(self) -> Usage:
         """For an answer whose upstream counted nothing, or that broke off before it did."""

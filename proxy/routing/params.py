@@ -14,9 +14,9 @@ from proxy.routing.plan import Plan, Target
 def parameters(plan: Plan, request: ChatRequest) -> Iterator[Parameter]:
     """The parameters sent upstream: the request's over the route's `default`, and the route's `set` over both.
 
-    A name that is not modelled is only in `wire`, where it counts as the request's all the same.
+    A name that is not modelled is only in `raw_body`, where it counts as the request's all the same.
     """
-    given = request.wire or {}
+    given = request.raw_body or {}
     for name, value in plan.default.items():
         if not any(name in said for name in _names(name) for said in (request.params, given, plan.set)):
             yield Parameter(name, value, "default")

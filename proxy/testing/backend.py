@@ -424,7 +424,7 @@ class UpstreamConformance(BackendConformance):
                 params={},
                 metadata=body,
                 headers={"authorization": "Bearer theirs", "cookie": "theirs", "x-theirs": "1"},
-                wire={**body, "messages": [{"role": "user", "content": "hi"}], "metadata": body},
+                raw_body={**body, "messages": [{"role": "user", "content": "hi"}], "metadata": body},
             )
             upstream.play(answer(wire, ["fine"]))
             assert (await outcome(backend, self.target, hostile)).text == "fine"

@@ -546,7 +546,7 @@ def test_a_routes_default_never_overrides_what_the_client_said_in_a_name_we_do_n
     from proxy.routing.params import parameters
 
     plan = router(route(default={"top_k": 5, "top_a": 1}, set={"seed": 3})).plan(request())
-    asked = request(wire={"top_k": 40}, params={"seed": 1, "top_p": 0.5})
+    asked = request(raw_body={"top_k": 40}, params={"seed": 1, "top_p": 0.5})
     assert {p.name: (p.value, p.origin) for p in parameters(plan, asked)} == {
         "top_a": (1, "default"),
         "top_p": (0.5, "request"),

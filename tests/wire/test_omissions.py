@@ -103,7 +103,7 @@ def test_a_request_in_anthropics_own_words_loses_only_what_the_version_refuses()
         "top_k": 3,
         "thinking": {"type": "enabled"},
     }
-    own = {"dialect": "anthropic-messages", "wire": wire, "params": {"max_tokens": 9, "top_k": 3}}
+    own = {"dialect": "anthropic-messages", "raw_body": wire, "params": {"max_tokens": 9, "top_k": 3}}
     tools = ("web_search_20250305",)
     assert to_anthropic(request(**own, hosted_tools=tools)) == []
     assert named(to_anthropic(request(**own, hosted_tools=tools), version="2026-10-21")) == ["top_k"]

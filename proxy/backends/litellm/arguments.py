@@ -55,7 +55,7 @@ def arguments(
     # Encoded and decoded again: litellm changes what it is given.
     body = msgspec.json.decode(
         encode_request(
-            msgspec.structs.replace(request, dialect="", wire=None),
+            msgspec.structs.replace(request, dialect="", raw_body=None),
             model="",
             hints=allowed if settings.drop_params else (),
             reasoning=PROVIDERS.get(provider),

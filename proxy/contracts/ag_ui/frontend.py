@@ -26,7 +26,7 @@ class AgUiFrontend(NoModels):
 
     def encoder(self, request: ChatRequest, head: Head) -> Encoder:
         """The writer for a run. Clients of 0.0.x name their version in the query: `?protocolVersion=0.0.59`."""
-        named = request.wire or {}
+        named = request.raw_body or {}
         messages = named.get("messages")
         run = Run(
             thread_id=named.get("threadId") or str(uuid4()),

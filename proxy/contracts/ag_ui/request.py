@@ -36,7 +36,7 @@ _MEDIA = {"image": "image/*", "audio": "audio/*", "video": "video/*", "document"
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
     """Read a run's input. Raises `BadRequest` that says what is wrong and where. Unknown fields are ignored.
 
-    `wire` keeps the fields that the answer needs: the ids of thread and run, the client's protocol version, and the
+    `raw_body` keeps the fields that the answer needs: the ids of thread and run, the client's protocol version, and the
     messages.
     """
     fields = parse_object(body)
@@ -62,7 +62,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         metadata=metadata if type(metadata) is dict else {},
         path=path,
         headers=headers or {},
-        wire={
+        raw_body={
             name: value
             for name in ("threadId", "runId", "parentRunId", "protocolVersion")
             if (value := get_string(fields, name)) is not None

@@ -24,7 +24,7 @@ _PLACES = {
 def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
     """Notices for what is missing or changed in `fields`, the body as it is sent."""
     if (
-        request.dialect == DIALECT and request.wire is not None
+        request.dialect == DIALECT and request.raw_body is not None
     ):  # the client's own body, without what an API version refuses
         return [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
     config = fields.get("output_config")

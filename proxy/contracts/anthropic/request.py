@@ -1,6 +1,6 @@
 """Reading requests of Anthropic Messages.
 
-https://docs.anthropic.com/en/api/messages. Fields that we do not model stay in `wire` and reach an upstream of the same
+https://docs.anthropic.com/en/api/messages. Fields that we do not model stay in `raw_body` and reach an upstream of the same
 dialect. Clients send their whole history each time. Parts of it that only Anthropic can read (redacted thinking, tools
 that ran there) are skipped, so that another model can continue the conversation.
 """
@@ -89,7 +89,7 @@ def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, 
         wants_usage=True,
         path=path,
         headers=headers,
-        wire=wire,
+        raw_body=wire,
     )
 
 
@@ -121,7 +121,7 @@ def _system(system: Any) -> list[str]:
 
 
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
-    """The functions that the model may call. Other tools stay in `wire` only."""
+    """The functions that the model may call. Other tools stay in `raw_body` only."""
     tools = []
     for value, path in objects(values or [], "tools"):
         if not is_function(value):
@@ -251,7 +251,7 @@ def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
                 answer.reasoning += get_string(block, "thinking", path) or ""
                 answer.signature = signature or answer.signature
             case _:
-                pass  # `redacted_thinking`, tools that ran at Anthropic: only Anthropic reads them, from `wire`
+                pass  # `redacted_thinking`, tools that ran at Anthropic: only Anthropic reads them, from `raw_body`
     return [answer.message() for answer in answers]
 
 

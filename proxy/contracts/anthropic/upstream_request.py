@@ -48,8 +48,8 @@ def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens
 
     `max_tokens` is for requests that name none. Raises `Unsupported` for what Messages cannot do.
     """
-    if request.dialect == DIALECT and request.wire is not None:
-        body = _from_wire(request, request.wire, model, max_tokens)
+    if request.dialect == DIALECT and request.raw_body is not None:
+        body = _from_wire(request, request.raw_body, model, max_tokens)
     else:
         body = _from_values(request, model, max_tokens)
     if version >= NO_SAMPLING_SINCE:  # these versions answer 400 to each of them, even with its default value

@@ -47,7 +47,7 @@ class DeclaredFrontend(NoModels):
             id=request.id,
             model=request.model or "",
             created=_now(),
-            echoed=request.wire or {},
+            echoed=request.raw_body or {},
             early=request.stream and self.contract.response.early,
             abort_on_fault=cuts_on_error(head),
         )

@@ -141,7 +141,7 @@ class RequestReader:
                 metadata=self._metadata_of(fields),
                 path=path,
                 headers=headers,
-                wire={name: _echo(fields, steps) for name, steps in self._echoed.items()},
+                raw_body={name: _echo(fields, steps) for name, steps in self._echoed.items()},
             )
         except BadRequest as error:
             error.status = 422

@@ -94,7 +94,7 @@ def loads(request: ChatRequest) -> str | None:
     """`load` or `unload` for a request that only loads or unloads the model; else None. Unload is `keep_alive: 0`."""
     if request.messages:
         return None
-    keep = (request.wire or {}).get("keep_alive")
+    keep = (request.raw_body or {}).get("keep_alive")
     return "unload" if keep == 0 or (isinstance(keep, str) and keep.rstrip("hmsnuµ") == "0") else "load"
 
 
@@ -129,7 +129,7 @@ def _request(
         wants_usage=True,
         path=path,
         headers=headers or {},
-        wire=None if messages else fields,  # only `loads` reads it: no upstream has this dialect
+        raw_body=None if messages else fields,  # only `loads` reads it: no upstream has this dialect
     )
 
 

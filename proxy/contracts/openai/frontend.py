@@ -38,7 +38,7 @@ class OpenAIFrontend:
             model=request.model or "",
             created=int(time.time()),
             usage=request.wants_usage,
-            functions=speaks_functions(request.wire or {}),
+            functions=speaks_functions(request.raw_body or {}),
             reasoning=head.options.get("reasoning_field"),
             abort_on_fault=cuts_on_error(head),
         )

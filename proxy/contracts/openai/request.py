@@ -1,6 +1,6 @@
 """Reading requests of OpenAI Chat Completions (https://platform.openai.com/docs/api-reference/chat/create).
 
-Fields that we do not model stay in `wire` and reach an upstream of the same dialect. Fields that tell a gateway where
+Fields that we do not model stay in `raw_body` and reach an upstream of the same dialect. Fields that tell a gateway where
 to go, which key to use or what to answer do not: the destination comes from the config alone (H08).
 """
 
@@ -50,7 +50,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         wants_usage=stream and get_boolean(options, "include_usage", "stream_options") is True,
         path=path,
         headers=headers or {},
-        wire=wire,
+        raw_body=wire,
     )
 
 

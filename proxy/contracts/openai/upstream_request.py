@@ -89,15 +89,15 @@ def request_fields(
 ) -> dict[str, Any]:
     """The fields of the body for an upstream.
 
-    The body of a request of this dialect is built from its `wire`; the settings in `request.params` replace those of
-    `wire` and may add others. Code that changes a request's messages must drop its `wire`.
+    The body of a request of this dialect is built from its `raw_body`; the settings in `request.params` replace those of
+    `raw_body` and may add others. Code that changes a request's messages must drop its `raw_body`.
 
     `max_tokens_name`: for upstreams that know only one of `max_tokens` and `max_completion_tokens`. `hints`: the
     settings among `request.hints` that this upstream takes. `reasoning`: how
     earlier reasoning goes back; `None` leaves it out.
     """
-    if request.dialect == DIALECT and request.wire:
-        fields = without_destinations(request.wire)
+    if request.dialect == DIALECT and request.raw_body:
+        fields = without_destinations(request.raw_body)
     else:
         fields = _from_values(request, reasoning)
     body: dict[str, Any] = {"model": model} if model else {}
@@ -143,7 +143,7 @@ def _stream_options(request: ChatRequest, include_usage: bool) -> dict[str, Any]
     """The client's stream options, and our own. An unstreamed request may have none."""
     if not request.stream:
         return None
-    given = request.wire.get("stream_options") if request.dialect == DIALECT and request.wire else None
+    given = request.raw_body.get("stream_options") if request.dialect == DIALECT and request.raw_body else None
     options: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
     if include_usage:
         options["include_usage"] = True

@@ -47,7 +47,7 @@ class ResponsesFrontend(NoModels):
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
     def encoder(self, request: ChatRequest, head: Head) -> ResponsesWriter:
-        wire = request.wire or {}
+        wire = request.raw_body or {}
         tools = read_tools(wire)
         response = ResponseObject(wire, tools, id=f"resp_{request.id}", created=int(time.time()))
         return ResponsesWriter(

@@ -65,7 +65,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         wants_usage=True,
         path=path,
         headers=headers or {},
-        wire=wire,
+        raw_body=wire,
     )
 
 

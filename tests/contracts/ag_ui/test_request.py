@@ -54,7 +54,7 @@ def test_what_an_http_agent_sends_is_read():
     assert (request.user, request.metadata, request.headers) == ("u", {"b": 2}, {"x-team": "a"})
     assert request.tools == (Tool("f", "d", {"type": "object"}), Tool("g"))
     names = {"threadId": "t", "runId": "r", "parentRunId": "p", "protocolVersion": "1.0"}
-    assert request.wire == {**names, "messages": [HI]}
+    assert request.raw_body == {**names, "messages": [HI]}
     assert request.stream
 
 

@@ -106,6 +106,7 @@ def test_failures_have_status_form_and_headers(error, status, type_, headers):
             "Content-Type": "application/json",
             "Cache-Control": "no-store",
             "Request-Id": "r1",
+            "X-Should-Retry": "true" if error.retryable else "false",
             **headers,
         }
 

@@ -38,14 +38,14 @@ def test_the_smallest_request():
     assert request.hints == frozenset()
     assert not request.stream
     assert request.wants_usage
-    assert request.wire["max_tokens"] == 100
+    assert request.raw_body["max_tokens"] == 100
 
 
 def test_everything_about_who_and_how():
     request = decode(stream=True, metadata={"user_id": "u1", "more": 1}, model=None, anything={"new": 1})
     assert (request.stream, request.user, request.metadata) == (True, "u1", {"user_id": "u1", "more": 1})
     assert request.model is None
-    assert request.wire["anything"] == {"new": 1}
+    assert request.raw_body["anything"] == {"new": 1}
 
 
 # settings
@@ -120,7 +120,7 @@ def test_tools_that_the_client_defines_are_read_and_others_left_alone():
         ]
     )
     assert request.tools == (Tool("f", "d", {"type": "object"}, strict=True), Tool("g", None, {}))
-    assert len(request.wire["tools"]) == 4
+    assert len(request.raw_body["tools"]) == 4
 
 
 # messages
@@ -159,7 +159,7 @@ def test_which_claude_code_asks_is_for_anthropic_alone():
     billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.782; cc_entrypoint=cli;"}
     request = decode(system=[billing, {"type": "text", "text": "s"}])
     assert request.messages[0] == Message("system", (Text("s"),))
-    assert request.wire["system"][0] == billing
+    assert request.raw_body["system"][0] == billing
 
 
 def test_images_and_documents():

@@ -42,7 +42,7 @@ def test_without_a_word_about_requests_they_are_read_as_chat_requests():
     assert (request.contract, request.id, request.path) == ("own", "r", "/own")
     assert request.messages == (said("user", "hi"),)
     assert (request.model, request.stream, request.user) == ("m", False, "u")
-    assert (request.params, request.metadata, request.tools, request.wire) == ({"temperature": 1}, {"a": 1}, (), {})
+    assert (request.params, request.metadata, request.tools, request.raw_body) == ({"temperature": 1}, {"a": 1}, (), {})
 
 
 def test_fields_may_stand_anywhere():
@@ -182,7 +182,7 @@ def test_a_client_that_brings_tools_is_told_where_no_call_could_be():
 
 def test_fields_that_the_answer_repeats_are_kept():
     response = "{token: {t: $text, a: $request.a, b: $request.b.c, d: $request.d}}"
-    assert decode({"messages": [HI], "a": "x", "b": {"c": 7}, "d": {"e": 1}}, response=response).wire == {
+    assert decode({"messages": [HI], "a": "x", "b": {"c": 7}, "d": {"e": 1}}, response=response).raw_body == {
         "request.a": "x",
         "request.b.c": 7,
         "request.d": None,

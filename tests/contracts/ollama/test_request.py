@@ -40,7 +40,7 @@ def test_a_request_is_read():
     assert (request.id, request.contract, request.model) == ("7", "ollama", "llama3:8b")
     assert (request.path, request.headers) == ("/ollama/api/chat", {"x-team": "a"})
     assert request.messages == (Message("system", (Text("be brief"),)), Message("user", (Text("hi"),)))
-    assert (request.params, request.tools, request.wire) == ({}, (), None)
+    assert (request.params, request.tools, request.raw_body) == ({}, (), None)
 
 
 @pytest.mark.parametrize(

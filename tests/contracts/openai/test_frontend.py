@@ -77,7 +77,12 @@ def test_failures_have_status_form_and_headers(error, status, type_, headers):
         assert reply.status == status
         body = msgspec.json.decode(reply.body)["error"]
         assert (body["message"], body["type"], body["param"], body["code"]) == ("x", type_, error.param, error.code)
-        assert reply.headers == {"Content-Type": "application/json", "Cache-Control": "no-store", **headers}
+        assert reply.headers == {
+            "Content-Type": "application/json",
+            "Cache-Control": "no-store",
+            "X-Should-Retry": "true" if error.retryable else "false",
+            **headers,
+        }
 
 
 def test_models_are_listed_and_found_by_ids_with_slashes():

@@ -43,7 +43,7 @@ def test_all_others_get_tools_and_calls_with_ids():
         Message("assistant", (Text(""),), tool_calls=(ToolCall("call_3", "f", "{}"),)),
         Message("tool", (Text(""),), tool_call_id="call_3", name="f"),
     )
-    body = sent(msgspec.structs.replace(request, wire=None))
+    body = sent(msgspec.structs.replace(request, raw_body=None))
     assert [tool["function"]["name"] for tool in body["tools"]] == ["f", "g"]
     assert "functions" not in body
 

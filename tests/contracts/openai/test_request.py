@@ -49,7 +49,7 @@ def test_a_request_is_read_into_its_parts():
     assert (request.user, request.metadata) == ("u", {"team": "x"})
     assert (request.stream, request.wants_usage) == (True, True)
     assert (request.path, request.headers) == ("/v1/chat/completions", {"x-team": "y"})
-    assert request.wire["brand_new"] == {"a": 1}
+    assert request.raw_body["brand_new"] == {"a": 1}
 
 
 @pytest.mark.parametrize(("stream", "expected"), [(True, True), (False, False), (None, False)])
@@ -138,7 +138,7 @@ def test_the_request_itself_is_never_changed():
     }
     request = decode(body)
     assert encode_request(request, model="m") == encode_request(request, model="m")
-    assert request.wire == body
+    assert request.raw_body == body
 
 
 @pytest.mark.parametrize("name", sorted(NEVER_FORWARDED))
@@ -228,7 +228,7 @@ def test_every_kind_of_message_is_written_and_read_back():
     body = encode_request(chat(*messages, tools=tools, user="u"), model="m")
     read = decode_request(body, id="r2")
     assert (read.messages, read.tools, read.user) == (messages, tools, "u")
-    assert read.wire["messages"][3]["content"] is None
+    assert read.raw_body["messages"][3]["content"] is None
 
 
 def test_an_empty_message_stays_one():
@@ -241,7 +241,7 @@ def test_a_file_by_address_is_refused_rather_than_dropped():
 
 
 def test_fields_of_another_dialect_are_not_taken_for_ours():
-    request = chat(Message("user", (Text("hi"),)), wire={"trigger": "x", "api_base": "y"}, metadata={"team": "x"})
+    request = chat(Message("user", (Text("hi"),)), raw_body={"trigger": "x", "api_base": "y"}, metadata={"team": "x"})
     assert sent(request).keys() == {"model", "messages", "stream", "stream_options"}
 
 
@@ -249,7 +249,7 @@ def test_a_content_part_of_a_new_type_passes_to_the_same_dialect_and_is_refused_
     new = {"type": "video_url", "video_url": {"url": "https://example.com/v.mp4"}}
     request = decode({"model": "m", "messages": [{"role": "user", "content": [new]}]})
     assert sent(request)["messages"][0]["content"] == [new]
-    chat = msgspec.structs.replace(request, wire=None, dialect="chat")
+    chat = msgspec.structs.replace(request, raw_body=None, dialect="chat")
     with pytest.raises(Unsupported, match="video_url"):
         sent(chat)
 
