@@ -206,7 +206,7 @@ class FrontendSettings(Model):
         "as `tool_call` writes it), `$sources` and `$media` (lists, as `source` and `media` write them), `$finish_reason`, and the placeholders of `usage`. Default: `{text: $text}`, in `raw` `$text`.",
     )
     errors: ErrorsSettings = Field(
-        default_factory=ErrorsSettings, description="The answer to a request that fails before anything was sent."
+        default_factory=ErrorsSettings, description="How to answer a request that fails before anything was sent."
     )
     headers: dict[str, str] = Field(default_factory=dict, description="More headers of streamed answers.")
 

@@ -127,7 +127,7 @@ def _openai_chat(environment: str) -> list[Client]:
 
 
 def _openai_responses(environment: str) -> list[Client]:
-    def client(way: str, asks: str, midway: str = "response.failed", **more: Any) -> Client:
+    def client(way: str, asks: str, midway: str = "APIError", **more: Any) -> Client:
         way = f"responses.{way}"
         return Client(
             "openai",
@@ -199,9 +199,7 @@ def _sync(environment: str) -> list[Client]:
 
     return [
         client("openai", "OpenAI, chat.completions", "openai chat, sync", "openai", "APIError", OPENAI_STATUSES),
-        client(
-            "openai", "OpenAI, responses", "openai responses, sync", "responses", "response.failed", OPENAI_STATUSES
-        ),
+        client("openai", "OpenAI, responses", "openai responses, sync", "responses", "APIError", OPENAI_STATUSES),
         client(
             "anthropic", "Anthropic, messages", "anthropic, sync", "anthropic", "APIStatusError", ANTHROPIC_STATUSES
         ),
