@@ -175,6 +175,8 @@ class CompatibleBackend(OpenAIChatBackend):
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
         words = self._words
+        if not words.parameters and not words.refused and not _does_not_think(request):
+            return super()._omissions(request, fields, target)
         sent = {**fields, **{name: None for name, theirs in words.parameters.items() if theirs in fields}}
         notices = ignored_settings(request, [name for name in words.refused if name not in sent])
         if _does_not_think(request) and "reasoning_effort" not in sent:

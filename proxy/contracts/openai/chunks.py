@@ -85,6 +85,9 @@ class Chunk(msgspec.Struct, gc=False):
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 
 
+_PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
 def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Usage | None:
     """Token counts, read leniently: a count that is missing or no number is 0.
 
@@ -93,6 +96,10 @@ def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Us
     """
     if not usage:
         return None
+    if usage.keys() == _PLAIN:  # what most servers send: three numbers, and nothing to look for
+        given, made, total = usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]
+        if type(given) is type(made) is type(total) is int and given >= 0 and made > 0 and total == given + made:
+            return Usage(given, made)
     input_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
     output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
     total = _count(usage, "total_tokens")
@@ -124,7 +131,13 @@ def usage_in(chunk: Chunk) -> dict[str, Any] | None:
         usage = next((choice.usage for choice in chunk.choices if choice.usage), None)
     if not usage and isinstance(chunk.x_groq, dict):
         usage = chunk.x_groq.get("usage")
-    return usage if isinstance(usage, dict) and any(_count(usage, name) for name in usage) else None
+    if not isinstance(usage, dict):
+        return None
+    return usage if any(type(count) is int and count > 0 for count in usage.values()) or _counts(usage) else None
+
+
+def _counts(usage: dict[str, Any]) -> bool:
+    return any(_count(usage, name) for name in usage)
 
 
 def _count(counts: Any, name: str) -> int:
