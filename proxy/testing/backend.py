@@ -13,7 +13,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -30,9 +30,10 @@ from proxy.errors import (
     UpstreamRefused,
     UpstreamTruncated,
 )
-from proxy.events import Batch, Fault, Finish, StreamEvent, TextDelta, check_order, collect
+from proxy.events import Finish, collect
 from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
+from proxy.testing.outcome import TEXT, TOKENS, ask, first_content, outcome
 from proxy.testing.script import PATIENCE_S, Fin, Rst, Send, Sleep, Stall, Step, head
 from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
 from proxy.testing.wires import USAGE, Wire, answer
@@ -44,9 +45,6 @@ CANARY = "sk-canary-0123456789abcdef"
 CLOSE_S = 2.0
 """How soon the upstream must see that nobody wants the answer any more: far below any timer, and enough for a machine
 that is busy with other things."""
-
-TOKENS = [" Hello", ",", "  world", "\n\n", "data: x", "\r\n", "naïve 東京 😀", "<s>", "{", '"', "\\n", "[DONE]", " \t"]
-TEXT = "".join(TOKENS)
 
 
 @dataclass(frozen=True)
@@ -61,61 +59,6 @@ class BackendCase:
     wire: Wire | None = None
     always_streams: bool = False
     """It asks the upstream for a stream even if the client does not want one."""
-
-
-@dataclass
-class Outcome:
-    """Everything that one stream brought."""
-
-    batches: list[Batch] = field(default_factory=list)
-    raised: ProxyError | None = None
-
-    @property
-    def events(self) -> list[StreamEvent]:
-        return [event for batch in self.batches for event in batch.events]
-
-    @property
-    def text(self) -> str:
-        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
-
-    @property
-    def error(self) -> ProxyError:
-        """Raised, or in a `Fault`: before content a backend may do either."""
-        if self.raised is not None:
-            return self.raised
-        end = self.events[-1]
-        assert isinstance(end, Fault), f"it ended in {end}"
-        return end.error
-
-
-def ask(text: str = TEXT, *, stream: bool = True, **params: Any) -> ChatRequest:
-    return ChatRequest(
-        id="r1",
-        contract="chat",
-        dialect="chat",
-        messages=(Message("user", (Text(text),)),),
-        stream=stream,
-        params=params,
-    )
-
-
-async def outcome(backend: Backend, target: Target, request: ChatRequest | None = None) -> Outcome:
-    """Run a stream to its end, and check the order of its events on the way."""
-    got = Outcome()
-    try:
-        async with asyncio.timeout(PATIENCE_S), aclosing(backend.stream(request or ask(), target)) as stream:
-            async for batch in stream:
-                assert not any(seen.terminal for seen in got.batches), "a batch came after the terminal event"
-                got.batches.append(batch)
-    except ProxyError as error:
-        assert not any(batch.has_content for batch in got.batches), "it raised after content: that takes a Fault"
-        got.raised = error
-    else:
-        assert check_order(got.events) in {Finish, Fault}, "no terminal event"
-        end = got.events[-1]
-        if isinstance(end, Fault) and not any(batch.has_content for batch in got.batches):
-            got.raised = end.error  # before content both ways of failing mean the same
-    return got
 
 
 class BackendConformance:
@@ -432,11 +375,3 @@ class UpstreamConformance(BackendConformance):
         (seen,) = upstream.requests
         assert "theirs" not in str(seen.headers)
         assert attacker.url.encode() not in seen.body
-
-
-async def first_content(backend: Backend, target: Target) -> None:
-    """Take a stream's first content and leave."""
-    async with asyncio.timeout(PATIENCE_S), aclosing(backend.stream(ask(), target)) as stream:
-        async for batch in stream:
-            if batch.has_content:
-                return

@@ -39,7 +39,8 @@ from proxy.events import (
 )
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
 from proxy.routing.plan import Target
-from proxy.testing.backend import CANARY, Outcome, outcome
+from proxy.testing.backend import CANARY
+from proxy.testing.outcome import Outcome, outcome
 from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
 from proxy.transport import HttpTransport, Request, Response
 from proxy.wire.secret_shapes import Secrets

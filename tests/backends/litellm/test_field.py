@@ -17,7 +17,8 @@ from proxy.errors import UpstreamError
 from proxy.events import Fault, Finish, ReasoningDelta, Source, ToolCallDelta, ToolCallStart
 from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
-from proxy.testing.backend import CANARY, Outcome, outcome
+from proxy.testing.backend import CANARY
+from proxy.testing.outcome import Outcome, outcome
 from proxy.testing.wires import AnthropicWire
 from proxy.transport import HttpTransport
 from tests.support.upstream import (
