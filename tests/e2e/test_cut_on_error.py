@@ -92,7 +92,7 @@ async def test_C7_an_event_reader_of_chat_is_never_cut(open_house: Opener, upstr
 
 def test_every_contract_says_that_it_reads_errors() -> None:
     for frontend, _, _ in REQUESTS.values():
-        assert frontend.name == "ai-text" or "errors" in frontend.route_settings  # type: ignore[attr-defined]
+        assert frontend.name == "ai-text" or "errors" in frontend.route_settings
 
 
 async def test_C7_an_error_event_of_the_upstream_cuts_too(open_house: Opener, upstream: ScriptedUpstream) -> None:

@@ -30,7 +30,7 @@ from proxy.wire.vocabulary import WORD, IdForm
 USER_ID_LENGTH = 256
 
 CALL_IDS = IdForm(WORD, 1, 64)
-"""The ids of calls: "tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"."""
+"""The ids of calls: Anthropic takes `^[a-zA-Z0-9_-]+$`. The longest is a cautious guess."""
 
 _IDS_OF = {"tool_use": "id", "tool_result": "tool_use_id"}
 _IDS = tuple(_IDS_OF.values())
