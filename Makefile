@@ -101,6 +101,7 @@ lock: venv $(DEV) ## resolve pyproject.toml into the lock files
 	@$(UV_COMPILE) pyproject.toml -c requirements.lock -o requirements-core.lock
 	@$(UV_COMPILE) --group build -c requirements.lock -o requirements-build.lock
 	@$(UV_COMPILE) --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
+	@$(UV_COMPILE) --group site -o docs/requirements.lock
 	@$(UV_COMPILE) --group clients -o tests/clients/requirements.lock
 
 clean: ## remove .venv and everything else that was made
