@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.upstream import ScriptedUpstream, openai_stream
+from proxy.testing.script import openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 
 PACKAGES = frozenset(
     [

@@ -11,8 +11,8 @@ from proxy.contracts.anthropic.request import decode_request
 from proxy.errors import UpstreamFailed, UpstreamRefused, UpstreamTruncated
 from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.request import Message, Text, Usage
+from proxy.testing.script import LAST_CHUNK, Fin, Send, Stall, chunked, head, json_reply, sse_head
 from proxy.testing.wires import AnthropicWire, answer
-from tests.support.upstream import LAST_CHUNK, Fin, Send, Stall, chunked, head, json_reply, sse_head
 from tests.support.wire import backend, batches, chat, events, failure
 
 CANARY = "sk-ant-canary-1234567890abcdef"

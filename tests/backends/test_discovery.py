@@ -11,9 +11,9 @@ import pytest
 
 from proxy.backends.discovery import Model, ModelList, read_models
 from proxy.errors import UpstreamMalformed
+from proxy.testing.script import Stall, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
 from proxy.transport import HttpTransport, Request
-from tests.support.upstream import Stall, json_reply, openai_stream
 from tests.support.wire import backend, events
 
 KEY = "k-0123456789abcdef"

@@ -9,25 +9,24 @@ import pytest
 
 from bench.aiohttp_transport import AiohttpTransport
 from proxy.errors import UpstreamConnect, UpstreamTruncated
-from proxy.transport import Request
-from tests.support.connections import connections
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
     Step,
     Wait,
     chunked,
-    eventually,
     head,
     json_reply,
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream, eventually
+from proxy.transport import Request
+from tests.support.connections import connections
 
 
 @pytest.fixture

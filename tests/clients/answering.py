@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from proxy.testing.script import LAST_CHUNK, Send, Step, chunked, openai_chunk, sse_head
+from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.answers import for_the_hook, hostile_answers, model_answers, split_bytes, with_lf
-from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Seen, Send, Step, chunked, openai_chunk, sse_head
 
 HOSTILE = 3000
 LIKE_A_MODEL = 1000

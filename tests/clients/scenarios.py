@@ -9,10 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
-    Seen,
     Send,
     Sleep,
     Stall,
@@ -25,6 +24,7 @@ from tests.support.upstream import (
     openai_chunk,
     sse_head,
 )
+from proxy.testing.upstream import Seen
 
 HARD = [
     *(

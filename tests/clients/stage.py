@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from proxy.testing.script import Steps
+from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
 from tests.clients.browser import chromium
 from tests.clients.pages import serving_pages
 from tests.clients.scenarios import answer, question
 from tests.support import node
 from tests.support.app import Process, serving
 from tests.support.need import cannot_run
-from tests.support.upstream import ScriptedUpstream, Seen, Steps, eventually
 
 HERE = Path(__file__).parent
 DRIVERS = HERE / "drivers"

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.clients.answering import HOW_MANY, answer_by_number, asks, assert_heard, heard_by_the_hook, heard_in_json
 from tests.clients.asking import ask_in
 from tests.clients.browser import chromium
-from tests.support.app import Opener, Process, openai_config
-from tests.support.upstream import ScriptedUpstream
+from tests.support.app import Process, StartProxy, openai_config
 
 Server = Callable[..., Awaitable[Process]]
 
@@ -50,8 +50,10 @@ ECHO = """
 """
 
 
-async def test_the_chat_hook_runs_unchanged_on_a_page_of_an_allowed_origin(open_house: Opener, page_url: str) -> None:
-    proxy = await open_house(ECHO.format(server=allowing(page_url)))
+async def test_the_chat_hook_runs_unchanged_on_a_page_of_an_allowed_origin(
+    start_proxy: StartProxy, page_url: str
+) -> None:
+    proxy = await start_proxy(ECHO.format(server=allowing(page_url)))
     async with chromium() as page:
         await page.open(page_url)
         await page.run(f"document.head.append(Object.assign(document.createElement('base'), {{href: '{proxy.url}'}}))")
@@ -76,8 +78,8 @@ async def test_the_chat_hook_runs_unchanged_on_a_page_of_an_allowed_origin(open_
         )
 
 
-async def test_the_openai_sdk_runs_in_a_page_of_an_allowed_origin(open_house: Opener, page_url: str) -> None:
-    proxy = await open_house(ECHO.format(server=allowing(page_url)))
+async def test_the_openai_sdk_runs_in_a_page_of_an_allowed_origin(start_proxy: StartProxy, page_url: str) -> None:
+    proxy = await start_proxy(ECHO.format(server=allowing(page_url)))
     async with chromium() as page:
         await page.open(page_url)
         text = await page.run(
@@ -95,8 +97,8 @@ async def test_the_openai_sdk_runs_in_a_page_of_an_allowed_origin(open_house: Op
 
 
 @pytest.mark.parametrize("server", ["{}", "{cors: {origins: ['https://app.example.com']}}"])
-async def test_the_browser_keeps_every_other_page_out(open_house: Opener, page_url: str, server: str) -> None:
-    proxy = await open_house(ECHO.format(server=server))
+async def test_the_browser_keeps_every_other_page_out(start_proxy: StartProxy, page_url: str, server: str) -> None:
+    proxy = await start_proxy(ECHO.format(server=server))
     async with chromium() as page:
         await page.open(page_url)
         (answer,) = await ask_in(page, [{"reader": "chat hook", "url": f"{proxy.url}/api/chat", "question": "hi"}])

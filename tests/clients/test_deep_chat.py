@@ -12,11 +12,12 @@ import pytest
 import yaml
 from aiohttp import web
 
+from proxy.testing.script import Fin, Sleep, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from tests.clients.browser import Page, chromium
 from tests.clients.pages import serving_pages
 from tests.support import node
-from tests.support.app import Opener, Running
-from tests.support.upstream import Fin, ScriptedUpstream, Sleep, json_reply, openai_stream
+from tests.support.app import Running, StartProxy
 
 HERE = Path(__file__).parent
 EXAMPLES = node.ROOT / "deploy" / "examples" / "frontends.yaml"
@@ -53,7 +54,7 @@ async def _page(_: web.Request) -> web.FileResponse:
     return web.FileResponse(HERE / "deep_chat.html")
 
 
-async def proxy_for(deep_chat: Component, open_house: Opener, upstream: ScriptedUpstream) -> Running:
+async def proxy_for(deep_chat: Component, start_proxy: StartProxy, upstream: ScriptedUpstream) -> Running:
     declared = yaml.safe_load(EXAMPLES.read_text())["frontends"]["deep-chat"]
     config: dict[str, Any] = {
         "server": {"heartbeat_s": 0.05, "cors": {"origins": [deep_chat.origin]}},
@@ -61,14 +62,14 @@ async def proxy_for(deep_chat: Component, open_house: Opener, upstream: Scripted
         "routes": [{"name": "default", "to": "far/scripted-1"}],
         "frontends": {"deep-chat": declared},
     }
-    return await open_house(json.dumps(config))
+    return await start_proxy(json.dumps(config))
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_it_shows_every_text_and_sends_it_back(
-    deep_chat: Component, open_house: Opener, upstream: ScriptedUpstream, stream: bool
+    deep_chat: Component, start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool
 ) -> None:
-    proxy = await proxy_for(deep_chat, open_house, upstream)
+    proxy = await proxy_for(deep_chat, start_proxy, upstream)
     upstream.play(openai_stream(TOKENS)[:3], Sleep(0.2), openai_stream(TOKENS)[3:])  # heartbeats in between
     upstream.play(*openai_stream(["Second"]))
     told = await deep_chat.converse(proxy, "first", "again", stream=stream)
@@ -89,9 +90,9 @@ async def test_it_shows_every_text_and_sends_it_back(
 
 @pytest.mark.parametrize(("stream", "kept"), [(True, [{"role": "ai", "text": "Hello"}]), (False, [])])
 async def test_it_shows_why_an_answer_broke_off_and_does_not_ask_again(
-    deep_chat: Component, open_house: Opener, upstream: ScriptedUpstream, stream: bool, kept: list[dict[str, str]]
+    deep_chat: Component, start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool, kept: list[dict[str, str]]
 ) -> None:
-    proxy = await proxy_for(deep_chat, open_house, upstream)
+    proxy = await proxy_for(deep_chat, start_proxy, upstream)
     upstream.play(openai_stream(TOKENS)[:3], Fin())
     told = await deep_chat.converse(proxy, "first", stream=stream)
     [error] = told["errors"]
@@ -102,9 +103,9 @@ async def test_it_shows_why_an_answer_broke_off_and_does_not_ask_again(
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_it_shows_why_nothing_came(
-    deep_chat: Component, open_house: Opener, upstream: ScriptedUpstream, stream: bool
+    deep_chat: Component, start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool
 ) -> None:
-    proxy = await proxy_for(deep_chat, open_house, upstream)
+    proxy = await proxy_for(deep_chat, start_proxy, upstream)
     upstream.play(*json_reply(429, {"error": {"message": "slow down"}}))
     told = await deep_chat.converse(proxy, "first", stream=stream)
     assert told["errors"] == ["slow down"]

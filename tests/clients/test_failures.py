@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from proxy.testing.script import LAST_CHUNK, Sleep, event, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from tests.clients.asking import Answers, Asks, ask_in, ask_in_node
 from tests.clients.browser import chromium
-from tests.support.app import Opener, Running, openai_config
-from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Sleep, event, json_reply, openai_stream
+from tests.support.app import Running, StartProxy, openai_config
 
 Ask = Callable[[Asks], Awaitable[Answers]]
 
@@ -47,10 +48,10 @@ def fails_after_two_tokens(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_hook_hears_of_a_failure_in_the_way_that_its_route_chose(
-    open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
+    start_proxy: StartProxy, upstream: ScriptedUpstream, page_url: str, ask: Ask
 ) -> None:
     fails_after_two_tokens(upstream)
-    frame, text, abort = [await open_house(config(upstream, page_url, how)) for how in WAYS]
+    frame, text, abort = [await start_proxy(config(upstream, page_url, how)) for how in WAYS]
     for query in ("", "?dialect=both"):
         passed_over, shown, thrown = await ask([to(proxy, HOOK, query) for proxy in (frame, text, abort)])
         assert (passed_over["text"], passed_over["failure"]) == ("One two", None), "as founded"
@@ -63,10 +64,10 @@ async def test_the_hook_hears_of_a_failure_in_the_way_that_its_route_chose(
 
 
 async def test_who_accepts_event_streams_gets_an_event_and_is_never_cut_off(
-    open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
+    start_proxy: StartProxy, upstream: ScriptedUpstream, page_url: str, ask: Ask
 ) -> None:
     fails_after_two_tokens(upstream)
-    for proxy in [await open_house(config(upstream, page_url, how)) for how in ("frame", "frame+abort")]:
+    for proxy in [await start_proxy(config(upstream, page_url, how)) for how in ("frame", "frame+abort")]:
         readers = [to(proxy, "eventsource-parser"), to(proxy, "fetch-event-source")]
         *told, in_json = answers = await ask([*readers, to(proxy, "fetch-event-source, JSON", "?dialect=json")])
         for answer in answers:
@@ -78,10 +79,10 @@ async def test_who_accepts_event_streams_gets_an_event_and_is_never_cut_off(
 
 
 async def test_a_failure_before_the_first_token(
-    open_house: Opener, upstream: ScriptedUpstream, page_url: str, ask: Ask
+    start_proxy: StartProxy, upstream: ScriptedUpstream, page_url: str, ask: Ask
 ) -> None:
     upstream.always(json_reply(500, {"error": {"message": "out of order"}}))
-    _, text, abort = [await open_house(config(upstream, page_url, how)) for how in WAYS]
+    _, text, abort = [await start_proxy(config(upstream, page_url, how)) for how in WAYS]
     shown, thrown, told = await ask([to(text, HOOK), to(abort, HOOK), to(text, "eventsource-parser")])
     assert "[error: " in shown["text"]
     assert "out of order" in shown["text"]

@@ -8,12 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.clients.openai_sdks import SDKS, Sdk
-from tests.support.app import Opener, openai_config
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
-    ScriptedUpstream,
     Send,
     Stall,
     event,
@@ -22,6 +19,9 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.clients.openai_sdks import SDKS, Sdk
+from tests.support.app import StartProxy, openai_config
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "Say it: two\n\nparagraphs  😀 "}]}
 SAID = "Say it: two\n\nparagraphs  😀 "
@@ -48,43 +48,43 @@ def streamed(*chunks: dict[str, Any]) -> list[Any]:
 # -- answers that the proxy itself writes
 
 
-async def test_they_read_a_stream(open_house: Opener, sdk: Sdk) -> None:
-    told = await sdk.call((await open_house(ECHO)).url, "stream", {**ASK, "stream_options": {"include_usage": True}})
+async def test_they_read_a_stream(start_proxy: StartProxy, sdk: Sdk) -> None:
+    told = await sdk.call((await start_proxy(ECHO)).url, "stream", {**ASK, "stream_options": {"include_usage": True}})
     assert (told.error, told.text(), told.finished) == (None, SAID, ["stop"])
     assert told.chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert told.chunks[-1]["choices"] == []
     assert told.chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-async def test_they_read_a_whole_answer(open_house: Opener, sdk: Sdk) -> None:
-    told = await sdk.call((await open_house(ECHO)).url, "whole", ASK)
+async def test_they_read_a_whole_answer(start_proxy: StartProxy, sdk: Sdk) -> None:
+    told = await sdk.call((await start_proxy(ECHO)).url, "whole", ASK)
     assert told.whole is not None, told.error
     assert told.whole["choices"][0]["message"]["content"] == SAID
     assert told.whole["usage"]["completion_tokens"] > 0
 
 
-async def test_their_helpers_add_up_a_stream(open_house: Opener, sdk: Sdk) -> None:
-    told = await sdk.call((await open_house(ECHO)).url, "helper", ASK)
+async def test_their_helpers_add_up_a_stream(start_proxy: StartProxy, sdk: Sdk) -> None:
+    told = await sdk.call((await start_proxy(ECHO)).url, "helper", ASK)
     assert told.whole is not None, told.error
     assert told.whole["choices"][0]["message"]["content"] == SAID
     assert told.whole["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_they_list_the_models_of_the_routes(open_house: Opener, sdk: Sdk) -> None:
+async def test_they_list_the_models_of_the_routes(start_proxy: StartProxy, sdk: Sdk) -> None:
     config = """
         backends: {echo: {kind: echo}}
         routes:
           - {name: named, match: {model: "acme/large"}, to: echo}
           - {name: default, to: echo}
     """
-    assert "acme/large" in (await sdk.call((await open_house(config)).url, "models", {})).models
+    assert "acme/large" in (await sdk.call((await start_proxy(config)).url, "models", {})).models
 
 
 # -- answers of the upstream
 
 
-async def test_heartbeats_leave_the_answer_exact(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{heartbeat_s: 0.05}"))
+async def test_heartbeats_leave_the_answer_exact(start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server="{heartbeat_s: 0.05}"))
     upstream.always(openai_stream(["a", " \n", "b"], gap_s=0.12, usage=USAGE))
     told = await sdk.call(proxy.url, "stream", {**ASK, "stream_options": {"include_usage": True}})
     assert (told.error, told.text(), told.finished) == (None, "a \nb", ["stop"])
@@ -115,10 +115,12 @@ def tool_stream(pieces: list[dict[str, Any]]) -> list[Any]:
     return streamed(*map(choice, deltas), choice({}, finish="tool_calls"))
 
 
-async def test_their_helpers_put_tool_calls_together(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_their_helpers_put_tool_calls_together(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
+) -> None:
     one_after_the_other = sorted(PIECES, key=lambda piece: piece["index"])  # else their helpers read half a call
     upstream.play(tool_stream(one_after_the_other))
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     told = await sdk.call(proxy.url, "helper", {**ASK, "tools": TOOLS, "parallel_tool_calls": True})
     assert told.whole is not None, told.error
     calls = told.whole["choices"][0]["message"]["tool_calls"]
@@ -127,9 +129,11 @@ async def test_their_helpers_put_tool_calls_together(open_house: Opener, upstrea
     assert upstream.requests[0].json()["tools"] == TOOLS
 
 
-async def test_interleaved_pieces_of_tool_calls_pass(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_interleaved_pieces_of_tool_calls_pass(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
+) -> None:
     upstream.play(tool_stream(PIECES))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", {**ASK, "tools": TOOLS})
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", {**ASK, "tools": TOOLS})
     deltas = [chunk["choices"][0]["delta"] for chunk in told.chunks]
     pieces = [piece for delta in deltas for piece in delta.get("tool_calls") or []]
     calls = [
@@ -143,28 +147,28 @@ async def test_interleaved_pieces_of_tool_calls_pass(open_house: Opener, upstrea
     assert (told.error, calls, told.finished) == (None, CALLS, ["tool_calls"])
 
 
-async def test_two_choices_stay_apart(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_two_choices_stay_apart(start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk) -> None:
     upstream.play(streamed(
         choice({"role": "assistant", "content": ""}), choice({"role": "assistant", "content": ""}, index=1),
         choice({"content": "a"}), choice({"content": "x"}, index=1), choice({"content": "b"}),
         choice({}, finish="stop"), choice({"content": "y"}, index=1), choice({}, index=1, finish="length"),
     ))  # fmt: skip
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", {**ASK, "n": 2})
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", {**ASK, "n": 2})
     assert (told.error, told.text(0), told.text(1), told.finished) == (None, "ab", "xy", ["stop", "length"])
 
 
-async def test_log_probabilities_pass(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_log_probabilities_pass(start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk) -> None:
     chances = {"content": [{"token": "a", "logprob": -0.25, "bytes": [97], "top_logprobs": []}], "refusal": None}
     upstream.play(streamed(choice({"content": "a"}, logprobs=chances), choice({}, finish="stop")))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", {**ASK, "logprobs": True})
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", {**ASK, "logprobs": True})
     assert told.chunks[0]["choices"][0]["logprobs"] == chances
 
 
 async def test_leaving_the_loop_closes_the_upstream_at_once(
-    open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
 ) -> None:
     upstream.play(openai_stream(["a"])[:3], Stall())
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     async with sdk.leave(proxy.url, ASK):
         await upstream.peer_gone(1, within=0.25)
     assert await proxy.end_reason() == "client_gone"
@@ -173,19 +177,19 @@ async def test_leaving_the_loop_closes_the_upstream_at_once(
 # -- failures
 
 
-async def test_a_stream_that_was_cut_raises(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_a_stream_that_was_cut_raises(start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk) -> None:
     upstream.play(openai_stream(["a", "b"])[:4], Fin())
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK, retries=2)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK, retries=2)
     assert (told.text(), told.finished) == ("ab", [])
     assert told.error is not None
     assert (told.error.name, told.error.code) == ("APIError", "upstream_truncated")
     assert len(upstream.requests) == 1, "half an answer is not asked for again"
 
 
-async def test_an_error_inside_the_stream_raises(open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk) -> None:
+async def test_an_error_inside_the_stream_raises(start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk) -> None:
     busy = {"error": {"message": "too busy", "type": "overloaded_error"}}
     upstream.play(openai_stream(["a"])[:3], event(busy), LAST_CHUNK)
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK)
     assert told.text() == "a"
     assert told.error is not None
     assert told.error.name == "APIError"
@@ -193,11 +197,11 @@ async def test_an_error_inside_the_stream_raises(open_house: Opener, upstream: S
 
 
 async def test_a_refusal_keeps_its_status_and_its_words(
-    open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
 ) -> None:
     said = {"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}
     upstream.play(json_reply(400, said))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK, retries=2)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK, retries=2)
     assert told.error is not None
     assert (told.error.name, told.error.status) == ("BadRequestError", 400)
     assert told.error.code == "context_length_exceeded"
@@ -205,16 +209,16 @@ async def test_a_refusal_keeps_its_status_and_its_words(
     assert len(upstream.requests) == 1
 
 
-async def test_a_bad_request_is_refused(open_house: Opener, sdk: Sdk) -> None:
-    told = await sdk.call((await open_house(ECHO)).url, "whole", {"model": "m", "messages": "hi"}, retries=2)
+async def test_a_bad_request_is_refused(start_proxy: StartProxy, sdk: Sdk) -> None:
+    told = await sdk.call((await start_proxy(ECHO)).url, "whole", {"model": "m", "messages": "hi"}, retries=2)
     assert told.error is not None
     assert (told.error.name, told.error.status) == ("BadRequestError", 400)
     assert "messages" in told.error.message
 
 
-async def test_a_wrong_key_is_turned_away_and_the_right_one_is_not(open_house: Opener, sdk: Sdk) -> None:
+async def test_a_wrong_key_is_turned_away_and_the_right_one_is_not(start_proxy: StartProxy, sdk: Sdk) -> None:
     digest = hashlib.sha256(b"sk-right-0123456789").hexdigest()
-    proxy = await open_house(ECHO + f"    auth: {{keys: [{{name: mine, sha256: {digest}}}]}}\n")
+    proxy = await start_proxy(ECHO + f"    auth: {{keys: [{{name: mine, sha256: {digest}}}]}}\n")
     wrong = await sdk.call(proxy.url, "stream", ASK, key="sk-wrong-0123456789", retries=2)
     right = await sdk.call(proxy.url, "stream", ASK, key="sk-right-0123456789")
     assert wrong.error is not None
@@ -223,27 +227,27 @@ async def test_a_wrong_key_is_turned_away_and_the_right_one_is_not(open_house: O
     assert (right.error, right.text()) == (None, SAID)
 
 
-async def test_a_model_that_no_route_takes_is_not_found(open_house: Opener, sdk: Sdk) -> None:
+async def test_a_model_that_no_route_takes_is_not_found(start_proxy: StartProxy, sdk: Sdk) -> None:
     config = "{backends: {echo: {kind: echo}}, routes: [{name: named, match: {model: other}, to: echo}]}"
-    told = await sdk.call((await open_house(config)).url, "stream", ASK, retries=2)
+    told = await sdk.call((await start_proxy(config)).url, "stream", ASK, retries=2)
     assert told.error is not None
     assert (told.error.name, told.error.status, told.error.code) == ("NotFoundError", 404, "model_not_found")
 
 
 async def test_they_try_again_as_soon_as_they_are_told_to(
-    open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
 ) -> None:
     upstream.play(json_reply(429, {"error": {"message": "slow down"}}, {"retry-after-ms": "20"}), times=2)
     upstream.play(openai_stream(["there"]))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK, retries=2)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK, retries=2)
     assert (told.error, told.text(), len(upstream.requests)) == (None, "there", 3)
 
 
 async def test_they_give_up_with_the_limit_and_its_time(
-    open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk
 ) -> None:
     upstream.always(json_reply(429, {"error": {"message": "slow down"}}, {"retry-after": "7"}))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK)
     assert told.error is not None
     assert (told.error.name, told.error.status, told.error.retry_after) == ("RateLimitError", 429, "7")
     assert "slow down" in told.error.message
@@ -252,14 +256,14 @@ async def test_they_give_up_with_the_limit_and_its_time(
 
 @pytest.mark.parametrize("status", [500, 503])
 async def test_they_try_again_when_the_upstream_failed(
-    open_house: Opener, upstream: ScriptedUpstream, sdk: Sdk, status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, sdk: Sdk, status: int
 ) -> None:
     upstream.play(json_reply(status, {"error": {"message": "oops"}}))
     upstream.play(openai_stream(["there"]))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK, retries=1)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK, retries=1)
     assert (told.error, told.text(), len(upstream.requests)) == (None, "there", 2)
     upstream.always(json_reply(status, {"error": {"message": "oops"}}))
-    told = await sdk.call((await open_house(openai_config(upstream.url))).url, "stream", ASK)
+    told = await sdk.call((await start_proxy(openai_config(upstream.url))).url, "stream", ASK)
     assert told.error is not None
     assert told.error.name == "InternalServerError"
     assert told.error.status is not None

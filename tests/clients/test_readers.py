@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.clients.answering import (
     HOW_MANY,
     answer_by_number,
@@ -18,7 +19,6 @@ from tests.clients.answering import (
 )
 from tests.clients.asking import ask_in_node
 from tests.support.app import Process, openai_config
-from tests.support.upstream import ScriptedUpstream
 
 QUIET = "{log: {level: error}}"
 

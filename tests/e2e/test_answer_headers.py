@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import Opener, Process, openai_config
+from proxy.testing.script import json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Process, StartProxy, openai_config
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
@@ -38,8 +39,10 @@ async def names(port: int, path: str, body: Any) -> tuple[str | None, ...]:
     return tuple(head.headers.get(f"x-chat-{name}") for name in ("route", "target", "attempts"))
 
 
-async def test_N6_an_answer_says_in_its_headers_who_gave_it(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(two_targets(upstream.url))
+async def test_N6_an_answer_says_in_its_headers_who_gave_it(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(two_targets(upstream.url))
     upstream.play(*BROKEN)
     upstream.play(*openai_stream(["Hi"]))
     streamed = await names(proxy.port, "/v1/chat/completions", {**ASK, "stream": True})
@@ -53,8 +56,8 @@ async def test_N6_an_answer_says_in_its_headers_who_gave_it(open_house: Opener, 
     assert await names(proxy.port, "/v1/chat/completions", {"messages": 5}) == (None, None, None)
 
 
-async def test_N6_the_headers_can_be_switched_off(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(two_targets(upstream.url, "{answer_headers: false}"))
+async def test_N6_the_headers_can_be_switched_off(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(two_targets(upstream.url, "{answer_headers: false}"))
     for body, answer in (({**ASK, "stream": True}, openai_stream(["Hi"])), (ASK, WHOLE)):
         upstream.play(*answer)
         assert await names(proxy.port, "/v1/chat/completions", body) == (None, None, None)
@@ -63,9 +66,9 @@ async def test_N6_the_headers_can_be_switched_off(open_house: Opener, upstream: 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/agui"])
 @pytest.mark.parametrize("errors", ["frame", "frame+abort"])
 async def test_C7_a_route_may_cut_the_connection_after_an_error_in_any_contract(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, errors: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, errors: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, errors=errors))
+    proxy = await start_proxy(openai_config(upstream.url, errors=errors))
     upstream.play(*openai_stream(["Hello", " world"], finish=None, done=False))
     ask = {**ASK, "stream": True, "max_tokens": 9, "input": "hi", "threadId": "t", "runId": "r", "tools": [],
            "context": [], "state": {}, "forwardedProps": {}}  # fmt: skip
@@ -85,9 +88,9 @@ async def test_C7_a_route_may_cut_the_connection_after_an_error_in_any_contract(
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("body", [b"", b'{"messages":[]}'])
 async def test_A9_a_request_behind_one_that_asks_for_another_protocol_is_answered(
-    open_house: Opener, upstream: ScriptedUpstream, together: bool, body: bytes
+    start_proxy: StartProxy, upstream: ScriptedUpstream, together: bool, body: bytes
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     first = (
         b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
         b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"

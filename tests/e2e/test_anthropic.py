@@ -10,15 +10,10 @@ from typing import Any
 
 import pytest
 
-from proxy.testing.wires import AnthropicWire, OpenAIWire, Wire, answer
-from proxy.wire.sse import SSEDecoder
-from tests.support.app import Opener, Running, at_rest
-from tests.support.clients import Head, RawClient
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -29,6 +24,11 @@ from tests.support.upstream import (
     openai_chunk,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from proxy.testing.wires import AnthropicWire, OpenAIWire, Wire, answer
+from proxy.wire.sse import SSEDecoder
+from tests.support.app import Running, StartProxy, at_rest
+from tests.support.clients import Head, RawClient
 
 PATH = "/v1/messages?beta=true"
 ASK: dict[str, Any] = {
@@ -107,8 +107,8 @@ async def call(
 
 
 @both
-async def test_a_stream_is_whole_and_in_order(open_house: Opener, upstream: ScriptedUpstream, far: str) -> None:
-    proxy = await open_house(config(upstream, far))
+async def test_a_stream_is_whole_and_in_order(start_proxy: StartProxy, upstream: ScriptedUpstream, far: str) -> None:
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(answer(FAR[far], TOKENS))
     told = await ask(proxy)
     told.assert_complete("".join(TOKENS))
@@ -124,8 +124,8 @@ async def test_a_stream_is_whole_and_in_order(open_house: Opener, upstream: Scri
 
 
 @both
-async def test_a_whole_answer(open_house: Opener, upstream: ScriptedUpstream, far: str) -> None:
-    proxy = await open_house(config(upstream, far))
+async def test_a_whole_answer(start_proxy: StartProxy, upstream: ScriptedUpstream, far: str) -> None:
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].whole("Hello"))
     head, message = await call(proxy, "POST", PATH, {**ASK, "stream": False})
     assert (head.status, message["type"], message["role"], message["stop_reason"]) == (200, "message", "assistant", "end_turn")  # fmt: skip
@@ -134,8 +134,10 @@ async def test_a_whole_answer(open_house: Opener, upstream: ScriptedUpstream, fa
     assert upstream.requests[0].json()["stream"] is False
 
 
-async def test_to_its_own_dialect_and_back_every_byte_passes(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+async def test_to_its_own_dialect_and_back_every_byte_passes(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, "anthropic"))
     upstream.play(Send(sse_head()), Send(chunked(FOREIGN[:1500])), Sleep(0.02), Send(chunked(FOREIGN[1500:])), Send(LAST_CHUNK))  # fmt: skip
     body = {
         **ASK,
@@ -155,7 +157,7 @@ async def test_to_its_own_dialect_and_back_every_byte_passes(open_house: Opener,
 
 
 async def test_parallel_calls_whose_pieces_come_in_turns_become_blocks_one_after_the_other(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     def piece(index: int, arguments: str, **more: Any) -> Step:
         call = {"index": index, "function": {"arguments": arguments, **more.pop("function", {})}, **more}
@@ -164,7 +166,7 @@ async def test_parallel_calls_whose_pieces_come_in_turns_become_blocks_one_after
     def began(index: int) -> Step:
         return piece(index, "", id=f"call_{index}", function={"name": f"f{index}"})
 
-    proxy = await open_house(config(upstream, "openai-compatible"))
+    proxy = await start_proxy(config(upstream, "openai-compatible"))
     upstream.play(
         Send(sse_head()),
         began(0), began(1), piece(1, '{"b":'), piece(0, '{"a":'), piece(0, "1}"), piece(1, "2}"),
@@ -184,9 +186,9 @@ async def test_parallel_calls_whose_pieces_come_in_turns_become_blocks_one_after
 
 
 async def test_what_claude_code_sends_reaches_a_upstream_of_openais_in_its_own_words(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream, "openai-compatible"))
+    proxy = await start_proxy(config(upstream, "openai-compatible"))
     upstream.play(answer(OpenAIWire(), ["ok"]))
     request = json.loads(
         (Path(__file__).parents[1] / "contracts/golden/anthropic-claude-code-request.json").read_text()
@@ -247,9 +249,9 @@ async def test_what_claude_code_sends_reaches_a_upstream_of_openais_in_its_own_w
 @pytest.mark.parametrize("leave", [Fin(), Rst(), Send(LAST_CHUNK)], ids=["FIN", "RST", "clean end"])
 @pytest.mark.parametrize("count", [1, 3])
 async def test_B01_B02_a_cut_after_k_tokens_delivers_k_and_says_so(
-    open_house: Opener, upstream: ScriptedUpstream, far: str, leave: Step, count: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str, leave: Step, count: int
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].begun(TOKENS[:count]), leave)
     error = (await ask(proxy)).assert_broken_off("".join(TOKENS[:count]))
     assert error["type"] == "api_error"
@@ -258,9 +260,9 @@ async def test_B01_B02_a_cut_after_k_tokens_delivers_k_and_says_so(
 
 @both
 async def test_B04_B05_a_stall_behind_pings_ends_at_the_gap_timer(
-    open_house: Opener, upstream: ScriptedUpstream, far: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str
 ) -> None:
-    proxy = await open_house(config(upstream, far, timeouts="{token_gap_s: 0.4}"))
+    proxy = await start_proxy(config(upstream, far, timeouts="{token_gap_s: 0.4}"))
     ping = Send(chunked(PING if far == "anthropic" else b": ping\n\n"))
     upstream.play(FAR[far].begun(TOKENS[:2]), [step for _ in range(100) for step in (ping, Sleep(0.02))])
     assert (await ask(proxy)).assert_broken_off("One two")["type"] == "timeout_error"
@@ -269,9 +271,9 @@ async def test_B04_B05_a_stall_behind_pings_ends_at_the_gap_timer(
 
 
 async def test_A04_pings_before_the_first_token_commit_to_nothing(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream, "anthropic", timeouts="{first_token_s: 0.4}"))
+    proxy = await start_proxy(config(upstream, "anthropic", timeouts="{first_token_s: 0.4}"))
     upstream.play(AnthropicWire().begun([]), [step for _ in range(100) for step in (Send(chunked(PING)), Sleep(0.02))])
     head, told = await call(proxy, "POST", PATH, ASK)
     assert (head.status, told["error"]["type"]) == (504, "timeout_error")
@@ -280,9 +282,9 @@ async def test_A04_pings_before_the_first_token_commit_to_nothing(
 
 @both
 async def test_B07_an_error_in_the_middle_is_passed_on_once(
-    open_house: Opener, upstream: ScriptedUpstream, far: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     wire = FAR[far]
     upstream.play(wire.begun(TOKENS[:2]), wire.error_inside("busy,\nsorry sk-ant-abcdefghijklmnop"), wire.end())
     error = (await ask(proxy)).assert_broken_off("One two")
@@ -292,8 +294,8 @@ async def test_B07_an_error_in_the_middle_is_passed_on_once(
 
 
 @both
-async def test_B08_garbage_ends_as_malformed(open_house: Opener, upstream: ScriptedUpstream, far: str) -> None:
-    proxy = await open_house(config(upstream, far))
+async def test_B08_garbage_ends_as_malformed(start_proxy: StartProxy, upstream: ScriptedUpstream, far: str) -> None:
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].begun(TOKENS[:2]), FAR[far].malformed(), FAR[far].end())
     (await ask(proxy)).assert_broken_off("One two")
     assert await proxy.end_reason() == "upstream_malformed"
@@ -301,9 +303,9 @@ async def test_B08_garbage_ends_as_malformed(open_house: Opener, upstream: Scrip
 
 @both
 async def test_a_cut_answer_is_repeated_unstreamed_as_claude_code_does(
-    open_house: Opener, upstream: ScriptedUpstream, far: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].begun(["Half"]), Fin())
     upstream.play(FAR[far].whole("Whole"))
     (await ask(proxy)).assert_broken_off("Half")
@@ -314,9 +316,9 @@ async def test_a_cut_answer_is_repeated_unstreamed_as_claude_code_does(
 @both
 @pytest.mark.parametrize("size", [1, 3, 64])
 async def test_B10_the_answer_is_the_same_however_the_bytes_fall(
-    open_house: Opener, upstream: ScriptedUpstream, far: str, size: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str, size: int
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     steps = answer(FAR[far], TOKENS)
     whole = b"".join(step.data.split(b"\r\n", 1)[1][:-2] for step in steps[1:-1])  # without the chunks' framing
     upstream.play(steps[0], [Send(chunked(whole[at : at + size])) for at in range(0, len(whole), size)], steps[-1])
@@ -340,9 +342,9 @@ async def test_B10_the_answer_is_the_same_however_the_bytes_fall(
     ],
 )
 async def test_statuses_are_reported_in_anthropics_form(
-    open_house: Opener, upstream: ScriptedUpstream, far: str, status: int, told: int, type_: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str, status: int, told: int, type_: str
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].error(status, "the lamp", {"retry-after": "7"}))
     head, error = await call(proxy, "POST", PATH, ASK)
     assert (head.status, error["type"], error["error"]["type"]) == (told, "error", type_)
@@ -352,9 +354,9 @@ async def test_statuses_are_reported_in_anthropics_form(
 
 
 async def test_what_is_wrong_with_a_request_is_reported_in_anthropics_form(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+    proxy = await start_proxy(config(upstream, "anthropic"))
     for body, says in (({**ASK, "max_tokens": None}, "max_tokens: required"), (b"{", "ends before its JSON")):
         head, told = await call(proxy, "POST", PATH, body, {**VERSION, "content-type": "application/json"})
         assert (head.status, told["error"]["type"]) == (400, "invalid_request_error")
@@ -366,8 +368,10 @@ async def test_what_is_wrong_with_a_request_is_reported_in_anthropics_form(
 
 
 @both
-async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream: ScriptedUpstream, far: str) -> None:
-    proxy = await open_house(config(upstream, far, heartbeat_s="0.05"))
+async def test_heartbeats_leave_the_answer_as_it_is(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str
+) -> None:
+    proxy = await start_proxy(config(upstream, far, heartbeat_s="0.05"))
     steps = answer(FAR[far], TOKENS)
     upstream.play(steps)
     plain = (await ask(proxy)).body
@@ -387,9 +391,9 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
 @both
 @pytest.mark.parametrize("stream", [True, False])
 async def test_C01_C02_a_client_that_leaves_takes_the_upstream_along(
-    open_house: Opener, upstream: ScriptedUpstream, far: str, stream: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, far: str, stream: bool
 ) -> None:
-    proxy = await open_house(config(upstream, far))
+    proxy = await start_proxy(config(upstream, far))
     upstream.play(FAR[far].begun(["One"]) if stream else [], Stall())
     client = await RawClient.connect(proxy.port)
     await client.post(PATH, {**ASK, "stream": stream})
@@ -406,8 +410,8 @@ async def test_C01_C02_a_client_that_leaves_takes_the_upstream_along(
 # doors
 
 
-async def test_claude_code_knocks_first_and_needs_no_key_for_it(open_house: Opener) -> None:
-    proxy = await open_house(
+async def test_claude_code_knocks_first_and_needs_no_key_for_it(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(
         """
         auth: {keys: [{name: ada, key: "cp-key-of-ada-0123456789abcdefghij"}]}
         backends: {echo: {kind: echo}}
@@ -425,8 +429,8 @@ async def test_claude_code_knocks_first_and_needs_no_key_for_it(open_house: Open
             (await ask(proxy, headers={**key, "anthropic-version": version})).assert_complete("hi")
 
 
-async def test_models_are_listed_in_the_form_that_the_client_knows(open_house: Opener) -> None:
-    proxy = await open_house(
+async def test_models_are_listed_in_the_form_that_the_client_knows(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(
         """
         backends: {echo: {kind: echo}}
         routes:
@@ -446,16 +450,18 @@ async def test_models_are_listed_in_the_form_that_the_client_knows(open_house: O
     assert [one["id"] for one in openais["data"]] == [one["id"] for one in listed["data"]]
 
 
-async def test_tokens_are_counted_without_the_upstream(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+async def test_tokens_are_counted_without_the_upstream(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream, "anthropic"))
     body = {"model": "claude-x", "system": "s" * 40, "messages": [{"role": "user", "content": "x" * 4000}]}
     head, counted = await call(proxy, "POST", "/v1/messages/count_tokens?beta=true", body)
     assert (head.status, counted) == (200, {"input_tokens": 1010})
     assert upstream.connections == 0
 
 
-async def test_the_next_target_answers_where_the_first_cannot(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(
+async def test_the_next_target_answers_where_the_first_cannot(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(
         f"""
         backends:
           claude: {{kind: anthropic, base_url: "{upstream.origin}"}}
@@ -469,8 +475,8 @@ async def test_the_next_target_answers_where_the_first_cannot(open_house: Opener
     assert [seen.path for seen in upstream.requests] == ["/v1/messages", "/v1/chat/completions"]
 
 
-async def test_an_openai_client_is_answered_by_anthropic(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream, "anthropic", set="{temperature: 0.7}"))
+async def test_an_openai_client_is_answered_by_anthropic(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream, "anthropic", set="{temperature: 0.7}"))
     wire = AnthropicWire()
     use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
     upstream.play(
@@ -500,9 +506,9 @@ async def test_an_openai_client_is_answered_by_anthropic(open_house: Opener, ups
 
 
 async def test_a_refusal_of_the_proxys_own_is_reported_before_anything_is_sent(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+    proxy = await start_proxy(config(upstream, "anthropic"))
     part = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
     head, told = await call(proxy, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [part]}]})
     assert head.status == 400
@@ -510,8 +516,8 @@ async def test_a_refusal_of_the_proxys_own_is_reported_before_anything_is_sent(
     assert upstream.connections == 0
 
 
-async def test_many_answers_at_once_do_not_mix(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+async def test_many_answers_at_once_do_not_mix(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream, "anthropic"))
     upstream.decide(lambda seen: answer(AnthropicWire(), [seen.json()["messages"][0]["content"]] * 20))
     told = await asyncio.gather(
         *(ask(proxy, {**ASK, "messages": [{"role": "user", "content": f"<{n}>"}]}) for n in range(20))
@@ -520,7 +526,7 @@ async def test_many_answers_at_once_do_not_mix(open_house: Opener, upstream: Scr
         one.assert_complete(f"<{number}>" * 20)
 
 
-async def test_json_that_is_no_message_is_malformed(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream, "anthropic"))
+async def test_json_that_is_no_message_is_malformed(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream, "anthropic"))
     upstream.play(json_reply(200, {"object": "chat.completion", "choices": []}))
     assert (await ask(proxy)).status == 502

@@ -10,13 +10,9 @@ import pytest
 
 from proxy.errors import ProxyError
 from proxy.events import Fault, Finish, ReasoningDelta, TextDelta, ToolCallDelta, ToolCallStart
-from tests.support.app import Opener, Running, openai_config
-from tests.support.clients import Head, RawClient
-from tests.support.ui_readers import RunReader, UiMessageReader
-from tests.support.upstream import (
+from proxy.testing.script import (
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -28,6 +24,10 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy, openai_config
+from tests.support.clients import Head, RawClient
+from tests.support.ui_readers import RunReader, UiMessageReader
 
 UI = {
     "id": "chat-1",
@@ -97,9 +97,9 @@ async def ask(proxy: Running, contract: Contract, **more: Any) -> Told:
 
 @each
 async def test_an_answer_arrives_as_the_model_wrote_it(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, set="{temperature: 0.7}"))
+    proxy = await start_proxy(openai_config(upstream.url, set="{temperature: 0.7}"))
     upstream.play(*openai_stream(TOKENS, usage={"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}))
     told = await ask(proxy, contract)
     assert (told.text, told.done, told.end) == ("".join(TOKENS), True, "final chunk")
@@ -121,9 +121,9 @@ async def test_an_answer_arrives_as_the_model_wrote_it(
 
 @each
 async def test_silence_is_filled_with_heartbeats_that_leave_the_answer_as_it_is(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, heartbeat_s="0.05"))
+    proxy = await start_proxy(openai_config(upstream.url, heartbeat_s="0.05"))
     upstream.play(*openai_stream(["a", "b"], gap_s=0.18))
     told = await ask(proxy, contract)
     assert (told.text, told.done) == ("ab", True)
@@ -147,9 +147,9 @@ CUTS: dict[str, tuple[Steps, str]] = {
 @each
 @pytest.mark.parametrize("cut", CUTS)
 async def test_an_answer_that_breaks_off_is_reported_and_never_finished(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract, cut: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract, cut: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
     steps, reason = CUTS[cut]
     upstream.play(openai_stream(["One", " two"])[:4], Sleep(0.02), steps)
     told = await ask(proxy, contract)
@@ -168,9 +168,9 @@ async def test_an_answer_that_breaks_off_is_reported_and_never_finished(
 
 @each
 async def test_a_cut_inside_a_tool_call_never_finishes_it(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
     upstream.play(Send(sse_head()), Send(event(openai_chunk({"tool_calls": [call]}))), Fin())
     told = await ask(proxy, contract)
@@ -181,9 +181,9 @@ async def test_a_cut_inside_a_tool_call_never_finishes_it(
 
 @each
 async def test_a_client_that_leaves_closes_the_upstream(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(["One", " two"])[:4], Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post(contract.path, contract.body)
@@ -198,9 +198,9 @@ async def test_a_client_that_leaves_closes_the_upstream(
 @each
 @pytest.mark.parametrize(("status", "shown"), [(429, 429), (503, 503), (401, 502)])
 async def test_C5_a_failure_before_the_first_word_has_its_status_and_a_sentence(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract, status: int, shown: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract, status: int, shown: int
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*json_reply(status, {"error": {"message": "slow down"}}, {"retry-after": "7"}))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(contract.path, contract.body)
@@ -215,9 +215,9 @@ async def test_C5_a_failure_before_the_first_word_has_its_status_and_a_sentence(
 
 @each
 async def test_a_bad_request_is_told_what_is_wrong_with_it(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(contract.path, {**contract.body, "messages": []})
         answer = await client.read_head()
@@ -229,9 +229,9 @@ async def test_a_bad_request_is_told_what_is_wrong_with_it(
 
 @each
 async def test_browsers_may_read_the_header_that_names_the_stream(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, server='{cors: {origins: ["http://localhost:3000"]}}'))
+    proxy = await start_proxy(openai_config(upstream.url, server='{cors: {origins: ["http://localhost:3000"]}}'))
     upstream.always(*openai_stream(["a"]))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(
@@ -258,9 +258,9 @@ async def test_browsers_may_read_the_header_that_names_the_stream(
     ],
 )
 async def test_at_the_shared_path_the_body_tells_whose_it_is(
-    open_house: Opener, upstream: ScriptedUpstream, body: dict[str, Any], content_type: str, contract: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, body: dict[str, Any], content_type: str, contract: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(["a"]))
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/api/chat", body)
@@ -280,9 +280,9 @@ async def test_at_the_shared_path_the_body_tells_whose_it_is(
     ],
 )
 async def test_completions_are_served(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, content_type: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, content_type: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(["Once"]))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, {"prompt": "Tell", "model": "m"})
@@ -291,10 +291,12 @@ async def test_completions_are_served(
     assert upstream.requests[0].json()["messages"] == [{"role": "user", "content": "Tell"}]
 
 
-async def test_there_is_nothing_to_resume_for_who_has_a_key(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_there_is_nothing_to_resume_for_who_has_a_key(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     key = "a-key-that-is-long-enough-7f3b"
     auth = f"\n        auth: {{keys: [{{name: web, key: {key}}}]}}"
-    proxy = await open_house(openai_config(upstream.url) + auth)
+    proxy = await start_proxy(openai_config(upstream.url) + auth)
     async with await RawClient.connect(proxy.port) as client:
         for path in ("/api/chat/chat%2F1/stream", "/ai-sdk/chat/chat-1/stream"):
             await client.get(path)
@@ -305,8 +307,8 @@ async def test_there_is_nothing_to_resume_for_who_has_a_key(open_house: Opener, 
             assert (await client.read_head()).status == 204
 
 
-async def test_unstreamed_answers_are_a_message_and_a_text(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_unstreamed_answers_are_a_message_and_a_text(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     whole = {
         "id": "x",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
@@ -350,10 +352,10 @@ ASSISTANT = {
 
 @with_frames
 async def test_a_turn_with_tools_goes_there_and_back(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
     """The model calls, interleaved; the client runs the tools and sends back what it kept of the answer."""
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*called(*PIECES))
     told = await ask(proxy, contract)
     assert [(one.id, one.name) for one in told.events if isinstance(one, ToolCallStart)] == [
@@ -387,9 +389,9 @@ async def test_a_turn_with_tools_goes_there_and_back(
 
 
 async def test_a_call_with_broken_arguments_fails_the_run_but_not_the_target(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*called(*PIECES[:2], finish="length"))
     told = await ask(proxy, CONTRACTS["ag-ui"])
     assert told.error is not None
@@ -402,9 +404,9 @@ async def test_a_call_with_broken_arguments_fails_the_run_but_not_the_target(
 
 @with_frames
 async def test_reasoning_is_distinguished_from_the_answer(
-    open_house: Opener, upstream: ScriptedUpstream, contract: Contract
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     thoughts = [Send(event(openai_chunk({"reasoning_content": piece}))) for piece in ("Hm,", " well.\n")]
     upstream.play(Send(sse_head()), thoughts, openai_stream(["So."])[2:])
     told = await ask(proxy, contract)
@@ -413,8 +415,10 @@ async def test_reasoning_is_distinguished_from_the_answer(
 
 
 @each
-async def test_every_byte_may_come_alone(open_house: Opener, upstream: ScriptedUpstream, contract: Contract) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_every_byte_may_come_alone(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: Contract
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     stream = (
         b"data: %b\n\ndata: [DONE]\n\n"
         % json.dumps(openai_chunk({"content": "Grüße 👩‍👩‍👧"}), ensure_ascii=False).encode()

@@ -16,23 +16,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import Opener, Running, at_rest, openai_config
-from tests.support.clients import RawClient, request_bytes
-from tests.support.upstream import (
+from proxy.testing.script import (
     Rst,
-    ScriptedUpstream,
-    Seen,
     Send,
     Stall,
     Steps,
     Wait,
     event,
-    eventually,
     json_reply,
     openai_chunk,
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
+from tests.support.app import Running, StartProxy, at_rest, openai_config
+from tests.support.clients import RawClient, request_bytes
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 PATHS = ["/chat", "/v1/chat/completions"]
@@ -79,13 +77,13 @@ def tracebacks(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[st
 @paths
 @leaves
 async def test_C01_a_client_that_leaves_in_the_middle_closes_the_upstream(
-    open_house: Opener,
+    start_proxy: StartProxy,
     upstream: ScriptedUpstream,
     path: str,
     leave: Callable[[RawClient], None],
     tracebacks: Callable[[], list[str]],
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(BEGUN, Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, ASK)
@@ -101,10 +99,10 @@ async def test_C01_a_client_that_leaves_in_the_middle_closes_the_upstream(
 
 
 async def test_C01_the_upstream_is_closed_within_a_quarter_of_a_second(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     """The quickest of several: the machine may be busy with other things, and one slow time says nothing."""
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(BEGUN, Stall())
     took = 1.0
     for number in range(1, 21):
@@ -121,9 +119,9 @@ async def test_C01_the_upstream_is_closed_within_a_quarter_of_a_second(
 
 @paths
 async def test_C01_a_client_that_resets_while_tokens_flow_closes_the_upstream(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, tracebacks: Callable[[], list[str]]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, tracebacks: Callable[[], list[str]]
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(Send(sse_head()), Send(event(openai_chunk({"content": "x" * 500})), times=10**6))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, ASK)
@@ -148,14 +146,14 @@ SILENT: dict[str, list[Steps]] = {
 @pytest.mark.parametrize("silence", SILENT)
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 async def test_C02_a_client_that_leaves_before_the_first_event_closes_the_upstream(
-    open_house: Opener,
+    start_proxy: StartProxy,
     upstream: ScriptedUpstream,
     path: str,
     leave: Callable[[RawClient], None],
     silence: str,
     stream: bool,
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*SILENT[silence])
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, {**ASK, "stream": stream})
@@ -168,9 +166,9 @@ async def test_C02_a_client_that_leaves_before_the_first_event_closes_the_upstre
 
 @paths
 async def test_C02_an_unstreamed_answer_under_way_is_let_go_with_its_client(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(BEGUN, Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, {**ASK, "stream": False})
@@ -183,10 +181,10 @@ async def test_C02_an_unstreamed_answer_under_way_is_let_go_with_its_client(
 @paths
 @leaves
 async def test_C03_nobody_is_asked_for_a_client_that_has_left(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, leave: Callable[[RawClient], None]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, leave: Callable[[RawClient], None]
 ) -> None:
     far = f'{{kind: openai-compatible, base_url: "{upstream.url}"}}'
-    proxy = await open_house(
+    proxy = await start_proxy(
         f"backends: {{a: {far}, b: {far}, c: {far}}}\nroutes: [{{name: d, to: [a/m, b/m, c/m], timeouts: {{first_token_s: 180}}}}]"
     )
     upstream.play(Rst())
@@ -206,12 +204,12 @@ async def test_C03_nobody_is_asked_for_a_client_that_has_left(
     assert len(upstream.requests) == 2
 
 
-async def test_C03_connecting_stops_when_the_client_leaves(open_house: Opener) -> None:
+async def test_C03_connecting_stops_when_the_client_leaves(start_proxy: StartProxy) -> None:
     """An upstream whose queue of connections is full, so that the handshake is never answered."""
     full = socket.create_server(("127.0.0.1", 0), backlog=0)
     port = full.getsockname()[1]
     waiting = socket.create_connection(("127.0.0.1", port))
-    proxy = await open_house(
+    proxy = await start_proxy(
         openai_config(f"http://127.0.0.1:{port}/v1", timeouts="{connect_s: 60, first_token_s: 60}")
     )
     async with await RawClient.connect(proxy.port) as client:
@@ -223,10 +221,10 @@ async def test_C03_connecting_stops_when_the_client_leaves(open_house: Opener) -
     full.close()
 
 
-async def storm(open_house: Opener, upstream: ScriptedUpstream, clients: int, *, at_once: int = 50) -> Running:
+async def storm(start_proxy: StartProxy, upstream: ScriptedUpstream, clients: int, *, at_once: int = 50) -> Running:
     """Many clients that leave at random moments, each in its own way; then all is quiet and one more is served."""
     dice = random.Random(7)
-    proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 5}}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 5}}"))
 
     def answer(seen: Seen) -> Steps:
         if b"last" in seen.body:
@@ -257,15 +255,15 @@ async def storm(open_house: Opener, upstream: ScriptedUpstream, clients: int, *,
 
 
 async def test_C01_C07_after_a_storm_of_leaving_clients_nothing_is_left(
-    open_house: Opener, upstream: ScriptedUpstream, tracebacks: Callable[[], list[str]]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, tracebacks: Callable[[], list[str]]
 ) -> None:
-    await storm(open_house, upstream, 300)
+    await storm(start_proxy, upstream, 300)
     assert tracebacks() == []
 
 
 @pytest.mark.heavy
-async def test_C01_C07_after_a_great_storm_nothing_is_left(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    await storm(open_house, upstream, 2000, at_once=500)
+async def test_C01_C07_after_a_great_storm_nothing_is_left(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    await storm(start_proxy, upstream, 2000, at_once=500)
 
 
 # -- C04: not reading
@@ -276,10 +274,10 @@ ENDLESS = [Send(sse_head()), Send(event(openai_chunk({"content": "x" * 1000})), 
 
 @paths
 async def test_C04_a_client_that_reads_nothing_holds_the_upstream_back_and_is_cut(
-    open_house: Opener, path: str, tracebacks: Callable[[], list[str]]
+    start_proxy: StartProxy, path: str, tracebacks: Callable[[], list[str]]
 ) -> None:
     async with ScriptedUpstream(send_buffer=65536) as upstream:
-        proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 0.6, answer_mb: 500}}"))
+        proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 0.6, answer_mb: 500}}"))
         upstream.play(*ENDLESS)
         tracemalloc.start()
         try:
@@ -295,11 +293,11 @@ async def test_C04_a_client_that_reads_nothing_holds_the_upstream_back_and_is_cu
     assert tracebacks() == []
 
 
-async def test_C04_one_that_reads_slowly_is_served_however_long_it_takes(open_house: Opener) -> None:
+async def test_C04_one_that_reads_slowly_is_served_however_long_it_takes(start_proxy: StartProxy) -> None:
     """Slower than what the kernel tells us in time, and than the upstream's own timer: neither is the client's fault."""
     async with ScriptedUpstream(send_buffer=65536) as upstream:
         limits = "{limits: {write_stall_s: 1, answer_mb: 500}}"
-        proxy = await open_house(openai_config(upstream.url, server=limits, timeouts="{token_gap_s: 0.8}"))
+        proxy = await start_proxy(openai_config(upstream.url, server=limits, timeouts="{token_gap_s: 0.8}"))
         upstream.always(*ENDLESS)
         for _ in range(5):
             longest, cut = await read_slowly(proxy, for_s=3.5)
@@ -326,9 +324,9 @@ async def read_slowly(proxy: Running, *, for_s: float) -> tuple[float, str]:
     return longest, ""
 
 
-async def test_C04_neighbours_of_a_stalled_client_notice_nothing(open_house: Opener) -> None:
+async def test_C04_neighbours_of_a_stalled_client_notice_nothing(start_proxy: StartProxy) -> None:
     async with ScriptedUpstream(send_buffer=65536) as upstream:
-        proxy = await open_house(openai_config(upstream.url, server="{limits: {answer_mb: 500}}"))
+        proxy = await start_proxy(openai_config(upstream.url, server="{limits: {answer_mb: 500}}"))
         upstream.play(*ENDLESS)
         async with await RawClient.connect(proxy.port, receive_buffer=8192) as stalled:
             await stalled.post("/chat", ASK)
@@ -337,8 +335,10 @@ async def test_C04_neighbours_of_a_stalled_client_notice_nothing(open_house: Ope
             assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
 
 
-async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 0.3}}"))
+async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 0.3}}"))
     choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 8_000_000}, "finish_reason": "stop"}
     upstream.play(*json_reply(200, {"id": "x", "choices": [choice]}))
     async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
@@ -348,10 +348,10 @@ async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(open_house: Opene
 
 
 @pytest.mark.heavy
-async def test_C04_two_hundred_stalled_clients_cost_a_megabyte_each(open_house: Opener) -> None:
+async def test_C04_two_hundred_stalled_clients_cost_a_megabyte_each(start_proxy: StartProxy) -> None:
     """In all: what was read ahead, the batch in hand, what was encoded of it, and this harness's own."""
     async with ScriptedUpstream(send_buffer=65536) as upstream, contextlib.AsyncExitStack() as stack:
-        proxy = await open_house(openai_config(upstream.url, server="{limits: {write_stall_s: 10, answer_mb: 500}}"))
+        proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 10, answer_mb: 500}}"))
         upstream.always(*ENDLESS)
         tracemalloc.start()
         stack.callback(tracemalloc.stop)
@@ -368,8 +368,8 @@ async def test_C04_two_hundred_stalled_clients_cost_a_megabyte_each(open_house: 
 # -- C06: slow and many
 
 
-async def test_C06_slow_headers_are_answered_408_while_others_are_served(open_house: Opener) -> None:
-    proxy = await open_house(echo("{limits: {header_s: 0.4}}"))
+async def test_C06_slow_headers_are_answered_408_while_others_are_served(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo("{limits: {header_s: 0.4}}"))
     request = request_bytes("POST", "/chat", ASK, {"x-long": "x" * 3000})  # a minute and a half, dripping
     slow = [await RawClient.connect(proxy.port) for _ in range(20)]
     dripping = [asyncio.create_task(client.drip(request, pause_s=0.03)) for client in slow]
@@ -385,8 +385,8 @@ async def test_C06_slow_headers_are_answered_408_while_others_are_served(open_ho
     await asyncio.gather(*dripping, return_exceptions=True)
 
 
-async def test_C06_half_a_head_and_then_silence_is_answered_408(open_house: Opener) -> None:
-    proxy = await open_house(echo("{limits: {header_s: 0.3}}"))
+async def test_C06_half_a_head_and_then_silence_is_answered_408(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo("{limits: {header_s: 0.3}}"))
     clients = [await RawClient.connect(proxy.port) for _ in range(20)]
     for client in clients:
         await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
@@ -395,8 +395,8 @@ async def test_C06_half_a_head_and_then_silence_is_answered_408(open_house: Open
         client.fin()
 
 
-async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Opener) -> None:
-    proxy = await open_house(echo("{limits: {header_s: 0.3}}"))
+async def test_C06_slow_headers_of_a_second_request_are_timed_too(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo("{limits: {header_s: 0.3}}"))
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/chat", ASK)
         await client.read_head()
@@ -406,8 +406,8 @@ async def test_C06_slow_headers_of_a_second_request_are_timed_too(open_house: Op
         await client.closed()
 
 
-async def test_C06_a_body_that_comes_after_its_head_is_not_taken_for_the_next_head(open_house: Opener) -> None:
-    proxy = await open_house(echo("{limits: {header_s: 0.2}}"))
+async def test_C06_a_body_that_comes_after_its_head_is_not_taken_for_the_next_head(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo("{limits: {header_s: 0.2}}"))
     async with await RawClient.connect(proxy.port) as client:
         for _ in range(2):
             whole = request_bytes("POST", "/chat", ASK)
@@ -421,9 +421,9 @@ async def test_C06_a_body_that_comes_after_its_head_is_not_taken_for_the_next_he
 
 
 async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_end_on(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{limits: {header_s: 0.3}}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {header_s: 0.3}}"))
     go_on = asyncio.Event()
     steps = openai_stream("ab")
     upstream.play(*steps[:3], Wait(go_on), *steps[3:])
@@ -438,8 +438,10 @@ async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_e
         await client.closed()
 
 
-async def test_C06_half_a_head_behind_a_request_holds_its_connection_no_longer_than_idling(open_house: Opener) -> None:
-    proxy = await open_house(echo("{limits: {header_s: 0.3, idle_s: 0.3}}"))
+async def test_C06_half_a_head_behind_a_request_holds_its_connection_no_longer_than_idling(
+    start_proxy: StartProxy,
+) -> None:
+    proxy = await start_proxy(echo("{limits: {header_s: 0.3, idle_s: 0.3}}"))
     async with await RawClient.connect(proxy.port) as client:
         await client.send(request_bytes("POST", "/chat", ASK) + b"POST /chat HTTP/1.1\r\nHost: x\r\n")
         await client.read_head()
@@ -448,8 +450,8 @@ async def test_C06_half_a_head_behind_a_request_holds_its_connection_no_longer_t
 
 
 @paths
-async def test_C06_a_slow_body_is_answered_408(open_house: Opener, path: str) -> None:
-    proxy = await open_house(echo("{limits: {body_s: 0.3}}"))
+async def test_C06_a_slow_body_is_answered_408(start_proxy: StartProxy, path: str) -> None:
+    proxy = await start_proxy(echo("{limits: {body_s: 0.3}}"))
     request = request_bytes("POST", path, ASK)
     async with await RawClient.connect(proxy.port) as client:
         await client.send(request[:-20])
@@ -461,8 +463,8 @@ async def test_C06_a_slow_body_is_answered_408(open_house: Opener, path: str) ->
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
-async def test_C06_idle_connections_are_closed(open_house: Opener, used: bool) -> None:
-    proxy = await open_house(echo("{limits: {idle_s: 0.3}}"))
+async def test_C06_idle_connections_are_closed(start_proxy: StartProxy, used: bool) -> None:
+    proxy = await start_proxy(echo("{limits: {idle_s: 0.3}}"))
     async with await RawClient.connect(proxy.port) as client:
         if used:
             await client.get("/healthz")
@@ -474,8 +476,8 @@ async def test_C06_idle_connections_are_closed(open_house: Opener, used: bool) -
 
 
 @pytest.mark.parametrize("cap", ["connections", "connections_per_peer"])
-async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(open_house: Opener, cap: str) -> None:
-    proxy = await open_house(echo(f"{{limits: {{{cap}: 5}}}}"))
+async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(start_proxy: StartProxy, cap: str) -> None:
+    proxy = await start_proxy(echo(f"{{limits: {{{cap}: 5}}}}"))
     held = [await RawClient.connect(proxy.port) for _ in range(5)]
     await eventually(lambda: proxy.server.open_connections == 5)
     async with await RawClient.connect(proxy.port) as refused:
@@ -491,8 +493,8 @@ async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(open
 
 
 @paths
-async def test_C08_a_body_that_is_too_large_is_not_asked_for(open_house: Opener, path: str) -> None:
-    proxy = await open_house(echo("{limits: {body_mb: 1}}"))
+async def test_C08_a_body_that_is_too_large_is_not_asked_for(start_proxy: StartProxy, path: str) -> None:
+    proxy = await start_proxy(echo("{limits: {body_mb: 1}}"))
     headers = {"Content-Type": "application/json", "Content-Length": "1000001", "Expect": "100-continue"}
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, b"", headers)
@@ -502,8 +504,8 @@ async def test_C08_a_body_that_is_too_large_is_not_asked_for(open_house: Opener,
 
 
 @paths
-async def test_C08_a_body_that_is_welcome_is_asked_for(open_house: Opener, path: str) -> None:
-    proxy = await open_house(echo())
+async def test_C08_a_body_that_is_welcome_is_asked_for(start_proxy: StartProxy, path: str) -> None:
+    proxy = await start_proxy(echo())
     body = json.dumps(ASK).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Expect": "100-Continue"}
     async with await RawClient.connect(proxy.port) as client:
@@ -514,9 +516,9 @@ async def test_C08_a_body_that_is_welcome_is_asked_for(open_house: Opener, path:
         assert b"hi" in await client.read_body()
 
 
-async def test_C08_a_refusal_instead_of_100_ends_the_connection(open_house: Opener) -> None:
+async def test_C08_a_refusal_instead_of_100_ends_the_connection(start_proxy: StartProxy) -> None:
     """Whether the body still comes is the client's choice, so what follows could be read as either."""
-    proxy = await open_house(echo())
+    proxy = await start_proxy(echo())
     headers = {"Content-Type": "application/json", "Content-Length": "100", "Expect": "100-continue"}
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/nowhere", b"", headers)
@@ -536,9 +538,9 @@ async def test_C08_a_refusal_instead_of_100_ends_the_connection(open_house: Open
     ],
 )
 async def test_C08_a_wrong_method_is_told_the_right_ones(
-    open_house: Opener, method: str, path: str, allow: str
+    start_proxy: StartProxy, method: str, path: str, allow: str
 ) -> None:
-    proxy = await open_house(echo())
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         await client.request(method, path)
         head = await client.read_head()
@@ -549,8 +551,8 @@ async def test_C08_a_wrong_method_is_told_the_right_ones(
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/models", "/status", "/metrics"])
-async def test_C08_head_is_get_without_the_body(open_house: Opener, path: str) -> None:
-    proxy = await open_house(echo())
+async def test_C08_head_is_get_without_the_body(start_proxy: StartProxy, path: str) -> None:
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         await client.request("HEAD", path)
         head = await client.read_head()
@@ -559,8 +561,8 @@ async def test_C08_head_is_get_without_the_body(open_house: Opener, path: str) -
         assert (await client.read_head()).status == 200, "no body came in between"
 
 
-async def test_C08_options_is_answered_empty_everywhere(open_house: Opener) -> None:
-    proxy = await open_house(echo())
+async def test_C08_options_is_answered_empty_everywhere(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         for path in ("/chat", "/nowhere", "/metrics", "*"):
             await client.request("OPTIONS", path)
@@ -583,9 +585,9 @@ async def get_10(proxy: Running, path: str, keep: str = "", ask: Any = ASK) -> t
 @paths
 @pytest.mark.parametrize("keep", ["", "Connection: keep-alive\r\n"], ids=["plain", "keep-alive"])
 async def test_C08_http_1_0_gets_a_stream_that_ends_with_its_connection(
-    open_house: Opener, path: str, keep: str
+    start_proxy: StartProxy, path: str, keep: str
 ) -> None:
-    proxy = await open_house(echo())
+    proxy = await start_proxy(echo())
     client, head, body = await get_10(proxy, path, keep)
     async with client:
         assert "transfer-encoding" not in head.headers
@@ -596,9 +598,9 @@ async def test_C08_http_1_0_gets_a_stream_that_ends_with_its_connection(
 
 @paths
 async def test_C08_http_1_0_is_told_of_a_failure_in_the_stream(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(BEGUN, Rst())
     client, _, body = await get_10(proxy, path)
     async with client:
@@ -614,11 +616,11 @@ async def test_C08_http_1_0_is_told_of_a_failure_in_the_stream(
     ids=["ai-text", "declared", "chat with frame+abort"],
 )
 async def test_C08_over_http_1_0_a_bare_text_that_was_cut_ends_in_a_reset(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, frontends: str, cut: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, frontends: str, cut: bool
 ) -> None:
     """A close alone is the end of an answer there, so only a reset tells a client that there should be more."""
     config = dedent(openai_config(upstream.url, errors="frame+abort"))
-    proxy = await open_house(f"{config}\nfrontends: {frontends}")
+    proxy = await start_proxy(f"{config}\nfrontends: {frontends}")
     text = "x" * 100_000
     answer = openai_stream([text])
     upstream.play(*([*answer[:3], Rst()] if cut else answer))
@@ -628,8 +630,8 @@ async def test_C08_over_http_1_0_a_bare_text_that_was_cut_ends_in_a_reset(
         assert client.gone == ("RST" if cut else "FIN")
 
 
-async def test_C08_pipelined_requests_are_answered_in_order(open_house: Opener) -> None:
-    proxy = await open_house(echo())
+async def test_C08_pipelined_requests_are_answered_in_order(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo())
     words = [f"word-{number}" for number in range(12)]
     asked = [
         request_bytes("POST", PATHS[number % 2], {**ASK, "messages": [{"role": "user", "content": word}]})
@@ -645,9 +647,9 @@ async def test_C08_pipelined_requests_are_answered_in_order(open_house: Opener) 
 
 @pytest.mark.parametrize("size", [1000, 400_000])
 async def test_C08_a_body_nobody_wanted_is_thrown_away_and_the_next_request_is_served(
-    open_house: Opener, size: int
+    start_proxy: StartProxy, size: int
 ) -> None:
-    proxy = await open_house(echo())
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/nowhere", b"GET /healthz HTTP/1.1\r\n\r\n" * (size // 26))
         assert (await client.read_head()).status == 404
@@ -657,8 +659,8 @@ async def test_C08_a_body_nobody_wanted_is_thrown_away_and_the_next_request_is_s
         assert await client.read_body() == b'{"status":"ready"}'
 
 
-async def test_C08_a_body_that_is_refused_and_never_comes_ends_the_connection(open_house: Opener) -> None:
-    proxy = await open_house(echo())
+async def test_C08_a_body_that_is_refused_and_never_comes_ends_the_connection(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/nowhere", b"", {"Content-Length": "1000"})
         assert (await client.read_head()).status == 404

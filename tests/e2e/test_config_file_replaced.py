@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.testing.script import openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from tests.config.test_file import REFUSED, gone
-from tests.support.upstream import ScriptedUpstream, openai_stream
 from tests.support.workers import Serve, ask, logged, status, until
 
 WORKERS = {"one process": ("1",), "workers": ("2",)}

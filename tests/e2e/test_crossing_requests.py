@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from proxy.testing.script import Send, event, openai_chunk, sse_head
-from proxy.testing.upstream import Seen
+from proxy.testing.upstream import ScriptedUpstream, Seen
 from proxy.testing.wires import AnthropicWire, OpenAIWire, answer
 from proxy.wire.conversation import INTERRUPTED, ORPHAN
-from tests.support.app import Opener
+from tests.support.app import StartProxy
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream
 
 CHAT, MESSAGES, RESPONSES, OLLAMA, AGUI = (
     "/v1/chat/completions",
@@ -432,9 +431,11 @@ def reply(seen: Seen) -> Any:
     return answer(wire, ["ok"]) if seen.json().get("stream") else wire.whole("ok")
 
 
-async def sent(open_house: Opener, upstream: ScriptedUpstream, path: str, target: str, body: Any) -> tuple[Any, Any]:
+async def sent(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, target: str, body: Any
+) -> tuple[Any, Any]:
     upstream.decide(reply)
-    proxy = await open_house(config(upstream, target))
+    proxy = await start_proxy(config(upstream, target))
     if path == MESSAGES:
         body = {"max_tokens": 100} | body
     async with await RawClient.connect(proxy.port) as client:
@@ -448,10 +449,10 @@ async def sent(open_house: Opener, upstream: ScriptedUpstream, path: str, target
 
 @pytest.mark.parametrize("case", CASES)
 async def test_R1_R2_R3_R4_R5_R6_what_the_target_gets(
-    open_house: Opener, upstream: ScriptedUpstream, case: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, case: str
 ) -> None:
     path, target, body, wanted = CASES[case]
-    _, got = await sent(open_house, upstream, path, target, body)
+    _, got = await sent(start_proxy, upstream, path, target, body)
     for place, value in wanted.items():
         if value is None:
             assert place not in got, place
@@ -461,15 +462,17 @@ async def test_R1_R2_R3_R4_R5_R6_what_the_target_gets(
             assert at(got, place) == value, place
 
 
-async def test_R4_a_stop_sequence_that_is_left_out_is_announced(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_R4_a_stop_sequence_that_is_left_out_is_announced(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     asked = {"messages": [HI], "stop": ["\n\n", "END"]}
-    head, got = await sent(open_house, upstream, CHAT, "anthropic/claude-sonnet-4-5", asked)
+    head, got = await sent(start_proxy, upstream, CHAT, "anthropic/claude-sonnet-4-5", asked)
     assert got["stop_sequences"] == ["END"]
     assert head["x-chat-notice"].startswith("stop was left out")
 
 
 async def test_R4_a_choice_of_a_tool_that_is_left_out_is_refused(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     body = {
         "model": "any",
@@ -478,7 +481,7 @@ async def test_R4_a_choice_of_a_tool_that_is_left_out_is_refused(
         "tools": [{"type": "web_search_20250305", "name": "web_search"}, TOOL],
         "tool_choice": {"type": "tool", "name": "web_search"},
     }
-    proxy = await open_house(config(upstream, "compatible/m"))
+    proxy = await start_proxy(config(upstream, "compatible/m"))
     async with await RawClient.connect(proxy.port) as client:
         await client.post(MESSAGES, body)
         assert (await client.read_head()).status == 400
@@ -489,7 +492,7 @@ async def test_R4_a_choice_of_a_tool_that_is_left_out_is_refused(
     [(AGUI, "anthropic/claude-sonnet-4-6", "page.navigate"), (MESSAGES, "openai/gpt-5", LONG)],
 )
 async def test_R2_a_tool_is_called_by_the_name_that_its_client_gave(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, target: str, name: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, target: str, name: str
 ) -> None:
     asked: list[str] = []
 
@@ -504,7 +507,7 @@ async def test_R2_a_tool_is_called_by_the_name_that_its_client_gave(
         return [Send(sse_head()), chunk, *OpenAIWire().end("tool_calls")]
 
     upstream.decide(call_it)
-    proxy = await open_house(config(upstream, target))
+    proxy = await start_proxy(config(upstream, target))
     tools = [{"name": name, "description": "d", "parameters": NO_PARAMETERS, "input_schema": NO_PARAMETERS}]
     body = (
         agui(HI, tools=tools) if path == AGUI else {"max_tokens": 9, "messages": [HI], "tools": tools, "stream": True}

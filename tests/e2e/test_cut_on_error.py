@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from proxy.server.client import READ_ERROR_S
-from tests.support.app import Opener, openai_config
+from proxy.testing.script import LAST_CHUNK, Rst, event, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import StartProxy, openai_config
 from tests.support.clients import RawClient
 from tests.support.rich_requests import REQUESTS
-from tests.support.upstream import LAST_CHUNK, Rst, ScriptedUpstream, event, openai_stream
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
 UI = {"messages": [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]}
@@ -53,10 +54,10 @@ async def end_of(url_port: int, contract: str) -> tuple[str, float]:
 @pytest.mark.parametrize("contract", PATHS)
 @pytest.mark.parametrize("errors", [None, "frame", "frame+abort"])
 async def test_C7_a_route_decides_how_an_answer_that_broke_off_ends(
-    open_house: Opener, upstream: ScriptedUpstream, contract: str, errors: str | None
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: str, errors: str | None
 ) -> None:
     more = {} if errors is None else {"errors": errors}
-    proxy = await open_house(dedent(openai_config(upstream.url, **more)) + OWN)
+    proxy = await start_proxy(dedent(openai_config(upstream.url, **more)) + OWN)
     broken(upstream)
     end, later = await end_of(proxy.port, contract)
     cut = errors == "frame+abort" or (errors is None and contract in CUT_BY_DEFAULT)
@@ -67,9 +68,9 @@ async def test_C7_a_route_decides_how_an_answer_that_broke_off_ends(
 
 @pytest.mark.parametrize("contract", PATHS)
 async def test_C7_an_answer_that_is_complete_is_never_cut(
-    open_house: Opener, upstream: ScriptedUpstream, contract: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: str
 ) -> None:
-    proxy = await open_house(dedent(openai_config(upstream.url, errors="frame+abort")) + OWN)
+    proxy = await start_proxy(dedent(openai_config(upstream.url, errors="frame+abort")) + OWN)
     upstream.always(*openai_stream(["One", " two"]))
     path, body, _ = PATHS[contract]
     async with await RawClient.connect(proxy.port) as client:
@@ -79,9 +80,9 @@ async def test_C7_an_answer_that_is_complete_is_never_cut(
         assert client.end == "final chunk"
 
 
-async def test_C7_an_event_reader_of_chat_is_never_cut(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_C7_an_event_reader_of_chat_is_never_cut(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     """It would send its request again, every second."""
-    proxy = await open_house(openai_config(upstream.url, errors="frame+abort"))
+    proxy = await start_proxy(openai_config(upstream.url, errors="frame+abort"))
     broken(upstream)
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/chat", ASK, {"Accept": "text/event-stream"})
@@ -95,8 +96,8 @@ def test_every_contract_says_that_it_reads_errors() -> None:
         assert frontend.name == "ai-text" or "errors" in frontend.route_settings
 
 
-async def test_C7_an_error_event_of_the_upstream_cuts_too(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_C7_an_error_event_of_the_upstream_cuts_too(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(openai_stream(["One", " two"])[:4], event({"error": {"message": "ran away"}}), LAST_CHUNK)
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/ollama/api/chat", {**ASK, "model": "m"})

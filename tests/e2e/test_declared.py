@@ -9,13 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.app import Opener, Running
-from tests.support.clients import RawClient
-from tests.support.readers import ConformantReader, read
-from tests.support.upstream import (
+from proxy.testing.script import (
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -27,6 +23,10 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy
+from tests.support.clients import RawClient
+from tests.support.readers import ConformantReader, read
 
 TOKENS = ["One", " two\n", "\n three", " four"]
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
@@ -96,8 +96,8 @@ async def ask(proxy: Running, path: str, body: Any = ASK, *, within: float = 8) 
         return Told(path, answer.status, await client.read_body(within=within), client.end)
 
 
-async def test_an_answer_is_written_as_declared(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+async def test_an_answer_is_written_as_declared(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     upstream.play(*openai_stream(TOKENS, usage=usage))
     async with await RawClient.connect(proxy.port) as client:
@@ -121,9 +121,9 @@ async def test_an_answer_is_written_as_declared(open_house: Opener, upstream: Sc
 @pytest.mark.parametrize("path", ["/events", "/lines", "/raw"])
 @pytest.mark.parametrize("leave", [Fin(), Rst(), Stall()], ids=["FIN", "RST", "stall"])
 async def test_B01_a_cut_or_stalled_answer_delivers_what_came_and_never_says_done(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, leave: Step
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, leave: Step
 ) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS, LINES, RAW, route=", timeouts: {token_gap_s: 0.2}"))
+    proxy = await start_proxy(config(upstream.url, EVENTS, LINES, RAW, route=", timeouts: {token_gap_s: 0.2}"))
     upstream.play(openai_stream(TOKENS)[:4], leave)
     told = await ask(proxy, path)
     assert told.status == 200
@@ -139,9 +139,9 @@ async def test_B01_a_cut_or_stalled_answer_delivers_what_came_and_never_says_don
 
 
 async def test_a_failure_before_the_first_word_has_a_status_and_the_contracts_body(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS, LINES, RAW))
+    proxy = await start_proxy(config(upstream.url, EVENTS, LINES, RAW))
     upstream.always(*json_reply(429, {"error": {"message": "slow down"}}, {"retry-after": "7"}))
     told = await ask(proxy, "/events")
     assert told.status == 429
@@ -155,8 +155,8 @@ async def test_a_failure_before_the_first_word_has_a_status_and_the_contracts_bo
     assert (await ask(proxy, "/events")).status == 503, "as declared, not 502"
 
 
-async def test_headers_go_out_at_once_where_declared(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS, LINES))
+async def test_headers_go_out_at_once_where_declared(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS, LINES))
     go = asyncio.Event()
     upstream.play(Wait(go), *openai_stream(TOKENS))
     async with await RawClient.connect(proxy.port) as client:
@@ -166,8 +166,8 @@ async def test_headers_go_out_at_once_where_declared(open_house: Opener, upstrea
         assert (await client.read_body()).endswith(b'{"done":true}\n')
 
 
-async def test_C02_a_client_that_leaves_ends_the_upstream(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS, RAW))
+async def test_C02_a_client_that_leaves_ends_the_upstream(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS, RAW))
     for number, path in enumerate(("/events", "/raw"), 1):
         upstream.play(openai_stream(TOKENS)[:3], Stall())
         async with await RawClient.connect(proxy.port) as client:
@@ -179,8 +179,8 @@ async def test_C02_a_client_that_leaves_ends_the_upstream(open_house: Opener, up
     assert [record.end for record in await proxy.ended(2)] == ["client_gone", "client_gone"]
 
 
-async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS, RAW, route=", heartbeat_s: 0.05"))
+async def test_heartbeats_leave_the_answer_as_it_is(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS, RAW, route=", heartbeat_s: 0.05"))
     for path, pings in (("/events", True), ("/raw", False)):
         upstream.play(openai_stream(TOKENS)[:3], Sleep(0.3), openai_stream(TOKENS)[3:])
         told = await ask(proxy, path)
@@ -189,8 +189,8 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
         assert ({"type": "ping"} in told.frames) is pings
 
 
-async def test_calls_go_to_the_upstream_and_come_back(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+async def test_calls_go_to_the_upstream_and_come_back(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
     rest = {"index": 0, "function": {"arguments": "\n1}"}}
     upstream.play(
@@ -210,8 +210,8 @@ async def test_calls_go_to_the_upstream_and_come_back(open_house: Opener, upstre
     assert upstream.requests[0].json()["tools"] == tools
 
 
-async def test_an_answer_may_be_asked_for_whole(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+async def test_an_answer_may_be_asked_for_whole(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     message = {"role": "assistant", "content": "Hi there"}
     upstream.play(
         *json_reply(200, {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
@@ -220,8 +220,10 @@ async def test_an_answer_may_be_asked_for_whole(open_house: Opener, upstream: Sc
     assert (told.status, told.body) == (200, b'{"text":"Hi there"}')
 
 
-async def test_a_bad_request_is_reported_in_the_contracts_form(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+async def test_a_bad_request_is_reported_in_the_contracts_form(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     for body, status in ((b"{", 400), ({"messages": []}, 422)):
         told = await ask(proxy, "/events", body)
         assert (told.status, json.loads(told.body)["type"]) == (status, "error")
@@ -229,12 +231,12 @@ async def test_a_bad_request_is_reported_in_the_contracts_form(open_house: Opene
 
 
 async def test_keys_origins_and_methods_are_asked_for_as_everywhere(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     key = "cp-key-of-ada-0123456789abcdefghijklmnop"
     auth = f"auth: {{keys: [{{name: ada, key: {key}}}]}}\n"
     server = '{cors: {origins: ["http://app.test"]}}'
-    proxy = await open_house(config(upstream.url, EVENTS, auth=auth, server=server))
+    proxy = await start_proxy(config(upstream.url, EVENTS, auth=auth, server=server))
     upstream.always(*openai_stream(TOKENS))
     async with aiohttp.ClientSession(proxy.url, headers={"Origin": "http://app.test"}) as http:
         async with http.post("/events", json=ASK) as refused:
@@ -255,9 +257,9 @@ async def test_keys_origins_and_methods_are_asked_for_as_everywhere(
 
 
 async def test_E03_a_contract_that_changes_does_not_change_under_a_running_answer(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     go = asyncio.Event()
     upstream.play(openai_stream(TOKENS)[:3], Wait(go), openai_stream(TOKENS)[3:])
     upstream.play(*openai_stream(TOKENS))
@@ -281,9 +283,9 @@ async def test_E03_a_contract_that_changes_does_not_change_under_a_running_answe
 
 
 async def test_E02_a_bad_declaration_leaves_the_old_contracts_serving(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url, EVENTS))
+    proxy = await start_proxy(config(upstream.url, EVENTS))
     upstream.always(*openai_stream(TOKENS))
     proxy.rewrite(config(upstream.url, EVENTS.replace("$text", "$txt")))
     assert not await proxy.app.reload()

@@ -10,19 +10,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.testing.script import Send, Stall, Steps, Wait, event, openai_chunk, openai_stream, sse_head
+from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Process, openai_config
 from tests.support.clients import RawClient
-from tests.support.upstream import (
-    ScriptedUpstream,
-    Send,
-    Stall,
-    Steps,
-    Wait,
-    event,
-    openai_chunk,
-    openai_stream,
-    sse_head,
-)
 
 Serve = Callable[..., Awaitable[Process]]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import aiohttp
 
-from tests.support.app import Opener, openai_config
-from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
+from proxy.testing.script import json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import StartProxy, openai_config
 
 ECHO = """
     backends: {echo: {kind: echo}}
@@ -14,8 +15,8 @@ ECHO = """
 HELLO = {"messages": [{"role": "user", "content": "hi\n\nthere"}]}
 
 
-async def test_the_chat_stream_is_served_on_both_its_paths(open_house: Opener) -> None:
-    proxy = await open_house(ECHO)
+async def test_the_chat_stream_is_served_on_both_its_paths(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(ECHO)
     async with aiohttp.ClientSession(proxy.url) as http:
         for path in ("/chat", "/api/chat"):
             async with http.post(path, json=HELLO) as answer:
@@ -26,8 +27,8 @@ async def test_the_chat_stream_is_served_on_both_its_paths(open_house: Opener) -
     assert [record.end for record in await proxy.ended(2)] == ["done", "done"]
 
 
-async def test_openai_clients_stream_and_list_models(open_house: Opener) -> None:
-    proxy = await open_house(ECHO)
+async def test_openai_clients_stream_and_list_models(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(ECHO)
     async with aiohttp.ClientSession(proxy.url) as http:
         async with http.post("/v1/chat/completions", json={"model": "m", "stream": True, **HELLO}) as answer:
             text = await answer.text()
@@ -40,8 +41,8 @@ async def test_openai_clients_stream_and_list_models(open_house: Opener) -> None
             assert (await answer.json())["object"] == "list"
 
 
-async def test_bytes_of_the_same_dialect_pass_untouched(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_bytes_of_the_same_dialect_pass_untouched(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(["Hel", "lo"]))
     async with aiohttp.ClientSession(proxy.url) as http:
         async with http.post(
@@ -56,8 +57,8 @@ async def test_bytes_of_the_same_dialect_pass_untouched(open_house: Opener, upst
             assert await answer.read() == whole
 
 
-async def test_the_chat_contract_reaches_a_wire_backend(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, set="{temperature: 0.7}"))
+async def test_the_chat_contract_reaches_a_wire_backend(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, set="{temperature: 0.7}"))
     upstream.play(*openai_stream(["Hel", "lo"]))
     upstream.play(*openai_stream(["Hel", "lo"]))
     async with aiohttp.ClientSession(proxy.url) as http:

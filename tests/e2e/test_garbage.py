@@ -16,8 +16,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.app import Opener, openai_config
-from tests.support.upstream import ScriptedUpstream, openai_stream
+from proxy.testing.script import openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import StartProxy, openai_config
 
 MESSAGES = {"model": "scripted-1", "max_tokens": 64, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -44,10 +45,10 @@ def leaving_no_garbage() -> Iterator[None]:
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/ollama/api/chat"])
 async def test_an_answer_leaves_no_garbage(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, stream: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, stream: bool
 ) -> None:
     upstream.decide(lambda _: openai_stream(["Hello", " world"]))
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     request = asking(path, {**MESSAGES, "input": "hi", "stream": stream})
     with leaving_no_garbage():
         for number in range(10):
@@ -60,9 +61,9 @@ async def test_an_answer_leaves_no_garbage(
         await asyncio.sleep(0.02)  # the connections' own last steps
 
 
-async def test_a_client_that_leaves_leaves_no_garbage(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_a_client_that_leaves_leaves_no_garbage(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.decide(lambda _: openai_stream([f"{n} " for n in range(500)], gap_s=0.01))
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     with leaving_no_garbage():
         for number in range(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)

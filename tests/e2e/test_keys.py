@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.contracts.ollama.frontend import PREFIX
-from tests.support.app import Opener, Running
+from proxy.testing.script import openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy
 from tests.support.clients import Head, RawClient
-from tests.support.upstream import ScriptedUpstream, openai_stream
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 KEY = "cp-key-of-ada-0123456789abcdefghijklmnop"
@@ -95,9 +96,9 @@ NO_KEYS: dict[str, list[tuple[str, str]]] = {
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
 @pytest.mark.parametrize("name", NO_KEYS)
 async def test_G01_what_is_no_key_is_a_401_before_the_body_is_asked_for(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, name: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, name: str
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     headers = [
         *NO_KEYS[name],
         ("Content-Type", "application/json"),
@@ -128,9 +129,9 @@ async def test_G01_what_is_no_key_is_a_401_before_the_body_is_asked_for(
 )
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
 async def test_a_key_is_taken_in_every_style(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, headers: dict[str, str]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, headers: dict[str, str]
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     assert (await ask(proxy, path, headers))[0].status == 200
     assert (await proxy.ended())[0].key == "ada"
@@ -167,9 +168,9 @@ def spellings(path: str) -> Iterator[str]:
 
 
 async def test_G03_nothing_but_the_front_door_and_the_health_pages_is_served_without_a_key(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url, server="{ollama_port: 0}"))
+    proxy = await start_proxy(config(upstream.url, server="{ollama_port: 0}"))
     app = proxy.app
     tables = [path.replace("{id}", "openai/m") for path in (*app.snapshot.table, *app.operations)]
     assert len(tables) >= 10
@@ -201,13 +202,13 @@ def is_open_page(path: str) -> bool:
 
 @pytest.mark.parametrize("path", ["/metrics", "/status"])
 async def test_G04_pages_for_operators_need_a_key_without_limits(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     assert (await ask(proxy, path, bearer(KEY), method="GET"))[0].status == 200
     head, told = await ask(proxy, path, bearer(NARROW), method="GET")
     assert (head.status, json.loads(told)["error"]["code"]) == (403, "permission_denied")
-    by_route = await open_house(config(upstream.url, narrow="routes: [own]"))
+    by_route = await start_proxy(config(upstream.url, narrow="routes: [own]"))
     assert (await ask(by_route, path, bearer(NARROW), method="GET"))[0].status == 403
     assert (await ask(by_route, path, bearer(NARROW), method="HEAD"))[0].status == 403
 
@@ -230,9 +231,9 @@ async def test_G04_pages_for_operators_need_a_key_without_limits(
     ],
 )
 async def test_G05_only_models_of_the_key_are_ever_dialled(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, style: str, model: str, reached: str | None
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, style: str, model: str, reached: str | None
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     value = NARROW if style == "X-Api-Key" else f"Bearer {NARROW}"
     head, _ = await ask(proxy, f"{path}?dialect=sse", {style: value}, model=model)
@@ -240,8 +241,8 @@ async def test_G05_only_models_of_the_key_are_ever_dialled(
     assert [seen.json()["model"] for seen in upstream.requests] == ([reached] if reached else [])
 
 
-async def test_G05_a_key_sees_only_its_own_models(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, narrow="routes: [own]"))
+async def test_G05_a_key_sees_only_its_own_models(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url, narrow="routes: [own]"))
     _, everything = await ask(proxy, "/v1/models", bearer(KEY), method="GET")
     _, little = await ask(proxy, "/v1/models", bearer(NARROW), method="GET")
     assert len(json.loads(little)["data"]) < len(json.loads(everything)["data"])
@@ -251,9 +252,9 @@ async def test_G05_a_key_sees_only_its_own_models(open_house: Opener, upstream: 
 
 
 async def test_G09_guessing_is_slowed_down_and_others_at_the_address_are_not_locked_out(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url, server="{limits: {auth_failures_per_minute: 5}}"))
+    proxy = await start_proxy(config(upstream.url, server="{limits: {auth_failures_per_minute: 5}}"))
     upstream.always(*openai_stream(["hi"]))
     statuses = []
     for number in range(8):
@@ -267,10 +268,10 @@ async def test_G09_guessing_is_slowed_down_and_others_at_the_address_are_not_loc
 
 
 async def test_G09_behind_a_trusted_proxy_clients_are_distinguished(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     server = '{trusted_proxies: ["127.0.0.1/32"], limits: {auth_failures_per_minute: 2}}'
-    proxy = await open_house(config(upstream.url, server=server))
+    proxy = await start_proxy(config(upstream.url, server=server))
     statuses = []
     for address in ("10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2", "6.6.6.6, 10.0.0.1"):
         headers = {**bearer("cp-guess-0123456789"), "X-Forwarded-For": address}

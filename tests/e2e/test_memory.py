@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.app import Opener, openai_config
+from tests.support.app import StartProxy, openai_config
 
 PROMPT = "a long story " * 80_000  # 1 MB
 STREAMS = 8
@@ -41,9 +41,9 @@ async def silent_after_a_token() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/ollama/api/chat"])
 async def test_a_prompt_is_not_kept_while_the_answer_goes_on(
-    open_house: Opener, silent_after_a_token: str, path: str
+    start_proxy: StartProxy, silent_after_a_token: str, path: str
 ) -> None:
-    proxy = await open_house(openai_config(silent_after_a_token))
+    proxy = await start_proxy(openai_config(silent_after_a_token))
     messages = [{"role": "user", "content": PROMPT}]
     body = {"model": "scripted-1", "max_tokens": 64, "stream": True, "messages": messages, "input": messages}
     content = json.dumps(body).encode()

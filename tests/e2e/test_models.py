@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from proxy import app
-from tests.support.app import Opener
+from proxy.testing.script import json_reply
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import StartProxy
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream, json_reply
 
 
 async def listed(port: int) -> bytes:
@@ -20,11 +21,11 @@ async def listed(port: int) -> bytes:
 
 
 async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unasked(
-    open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "ASK_FOR_MODELS_AFTER_S", 0.0)
     upstream.play(*json_reply(200, {"data": [{"id": "llama3"}, {"id": "qwen"}]}))
-    house = await open_house(f"""
+    house = await start_proxy(f"""
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
           fixed: {{kind: openai-compatible, base_url: "{upstream.url}"}}

@@ -12,11 +12,12 @@ import ollama
 import openai
 import pytest
 
+from proxy.testing.script import json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from proxy.testing.wires import AnthropicWire, answer
-from tests.support.app import Opener, Running
+from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
 from tests.support.readers import ConformantReader
-from tests.support.upstream import ScriptedUpstream, json_reply, openai_stream
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 SEED = "seed was left out: this target does not take it"
@@ -49,10 +50,10 @@ async def ollama_sdk(proxy: Running) -> AsyncIterator[ollama.AsyncClient]:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_the_header_says_it_in_every_contract_and_the_log_too(
-    open_house: Opener, upstream: ScriptedUpstream, stream: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool
 ) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]) if stream else AnthropicWire().whole("Hi"))
-    proxy = await open_house(to_anthropic(upstream))
+    proxy = await start_proxy(to_anthropic(upstream))
     head, _ = await asked(
         proxy, "/v1/chat/completions", {"messages": MESSAGES, "stream": stream, "seed": 1, "logit_bias": {"5": 1}}
     )
@@ -64,9 +65,11 @@ async def test_the_header_says_it_in_every_contract_and_the_log_too(
     ]
 
 
-async def test_nothing_is_announced_where_nothing_was_asked_for(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_nothing_is_announced_where_nothing_was_asked_for(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
-    proxy = await open_house(
+    proxy = await start_proxy(
         to_anthropic(upstream, set={"temperature": 0.7, "seed": 3}, default={"logit_bias": {"5": 1}})
     )
     head, body = await asked(proxy, "/chat?dialect=json", {"messages": MESSAGES, "n": 1})
@@ -75,61 +78,63 @@ async def test_nothing_is_announced_where_nothing_was_asked_for(open_house: Open
 
 
 async def test_only_what_the_target_that_answers_leaves_out_is_announced(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.play(json_reply(529, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}))
     upstream.play(openai_stream(["Hi"]))
-    proxy = await open_house(to_anthropic(upstream, to=["far/claude-sonnet-4-5", "near/m"]))
+    proxy = await start_proxy(to_anthropic(upstream, to=["far/claude-sonnet-4-5", "near/m"]))
     head, _ = await asked(proxy, "/chat?dialect=json", {"messages": MESSAGES, "seed": 1, "top_k": 5})
     assert head["x-chat-notice"] == "top_k was left out: this target does not take it"
     assert "seed" in upstream.requests[1].json()
 
 
 async def test_a_reader_of_events_gets_it_once_before_the_first_token(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi", " there"]))
-    proxy = await open_house(to_anthropic(upstream))
+    proxy = await start_proxy(to_anthropic(upstream))
     _, body = await asked(proxy, "/chat?dialect=sse", {"messages": MESSAGES, "seed": 1})
     events = ConformantReader().feed(body)
     assert events[0] == ("notice", SEED)
     assert [name for name, _ in events].count("notice") == 1
 
 
-async def test_the_chat_hook_sees_a_comment_and_no_other_byte(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_the_chat_hook_sees_a_comment_and_no_other_byte(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
-    proxy = await open_house(to_anthropic(upstream))
+    proxy = await start_proxy(to_anthropic(upstream))
     _, body = await asked(proxy, "/chat", {"messages": MESSAGES, "seed": 1})
     assert body == f": notice: {SEED}\n\ndata:Hi\n\nevent: done\ndata:[DONE]\n\n".encode()
 
 
 async def test_tools_that_a_responses_client_wants_run_are_announced(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.always(*openai_stream(["Hi"]))
-    proxy = await open_house(to_anthropic(upstream, to="near/m"))
+    proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
     tools = [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {}}]
     head, _ = await asked(proxy, "/v1/responses", {"input": "hi", "stream": True, "tools": tools})
     assert head["x-chat-notice"] == "web_search was left out: this target runs no such tool"
 
 
 async def test_tools_that_anthropic_runs_are_announced_where_it_is_not_asked(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.always(*openai_stream(["Hi"]))
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     body = {"model": "m", "max_tokens": 9, "messages": MESSAGES, "stream": True, "tools": tools}
     body |= {"mcp_servers": [{"type": "url", "url": "https://a.test", "name": "a"}]}
-    head, _ = await asked(await open_house(to_anthropic(upstream, to="near/m")), "/v1/messages", body)
+    head, _ = await asked(await start_proxy(to_anthropic(upstream, to="near/m")), "/v1/messages", body)
     assert head["x-chat-notice"] == (
         "web_search_20250305 was left out: this target runs no such tool; "
         "mcp_servers was left out: this target runs no such tool"
     )
 
 
-async def test_openais_sdk_reads_answers_and_header(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_openais_sdk_reads_answers_and_header(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
-    proxy = await open_house(to_anthropic(upstream))
+    proxy = await start_proxy(to_anthropic(upstream))
     async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
         raw = await client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True, seed=1)
         assert raw.headers["x-chat-notice"] == SEED
@@ -141,9 +146,9 @@ async def test_openais_sdk_reads_answers_and_header(open_house: Opener, upstream
         assert [event.type async for event in events.parse()][-1] == "response.completed"
 
 
-async def test_anthropics_sdk_reads_answers_and_header(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_anthropics_sdk_reads_answers_and_header(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.always(*openai_stream(["Hi"]))
-    proxy = await open_house(to_anthropic(upstream, to="near/m"))
+    proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
     async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none", max_retries=0) as client:
         raw = await client.messages.with_raw_response.create(
             model="m",
@@ -156,9 +161,9 @@ async def test_anthropics_sdk_reads_answers_and_header(open_house: Opener, upstr
         assert [event.type async for event in await raw.parse()][-1] == "message_stop"
 
 
-async def test_ollamas_sdk_reads_answers(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_ollamas_sdk_reads_answers(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.always(*openai_stream(["Hi"]))
-    proxy = await open_house(to_anthropic(upstream, to="near/m"))
+    proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
     async with ollama_sdk(proxy) as client:
         told = await client.chat(model="m", messages=MESSAGES, stream=True, options={"top_k": 5})
         assert "".join([line.message.content async for line in told]) == "Hi"
@@ -170,13 +175,13 @@ IMAGE = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"
 
 
 async def test_sdks_raise_for_an_answer_of_nothing_but_an_image_and_ask_once(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     message = {"role": "assistant", "content": "", "images": IMAGE}
     body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m",
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}  # fmt: skip
     upstream.always(*json_reply(200, body))
-    proxy = await open_house(to_anthropic(upstream, to="near/m"))
+    proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
     async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none") as client:
         with pytest.raises(anthropic.UnprocessableEntityError, match="nothing but an image"):
             await client.messages.create(model="m", max_tokens=9, messages=MESSAGES)

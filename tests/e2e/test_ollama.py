@@ -13,14 +13,10 @@ from typing import Any
 import ollama
 import pytest
 
-from tests.support.app import Opener, Process, Running, openai_config
-from tests.support.clients import RawClient
-from tests.support.ollama_reader import OllamaReader, read
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -32,6 +28,10 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Process, Running, StartProxy, openai_config
+from tests.support.clients import RawClient
+from tests.support.ollama_reader import OllamaReader, read
 
 CHAT, GENERATE = "/ollama/api/chat", "/ollama/api/generate"
 ASK: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "prompt": "hi"}
@@ -106,10 +106,10 @@ def tool_answer(*middle: Step, finish: str = "tool_calls") -> list[Step]:
 
 @pytest.mark.parametrize("own_port", [False, True])
 async def test_the_official_client_reads_answers_exactly_with_heartbeats_between(
-    open_house: Opener, upstream: ScriptedUpstream, own_port: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, own_port: bool
 ) -> None:
     """Its Python client cuts lines at U+2028 and the like, and has no idea of heartbeats."""
-    proxy = await open_house(openai_config(upstream.url, server="{heartbeat_s: 0.02, ollama_port: 0}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{heartbeat_s: 0.02, ollama_port: 0}"))
     upstream.always(*openai_stream(HARD, usage=USAGE, gap_s=0.05))
     url = f"http://127.0.0.1:{proxy.ollama_port}" if own_port else f"{proxy.url}/ollama"
     async with official(url) as client:
@@ -125,8 +125,8 @@ async def test_the_official_client_reads_answers_exactly_with_heartbeats_between
     assert [seen.json()["model"] for seen in upstream.requests] == ["scripted-1"] * 2
 
 
-async def test_the_official_client_reads_whole_answers(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_the_official_client_reads_whole_answers(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     message = {"role": "assistant", "content": "hi", "reasoning_content": "hm"}
     completion = {"model": "scripted-1", "choices": [{"index": 0, "message": message, "finish_reason": "length"}]}
     upstream.always(json_reply(200, completion | {"usage": USAGE}))
@@ -138,7 +138,9 @@ async def test_the_official_client_reads_whole_answers(open_house: Opener, upstr
     assert upstream.requests[0].json()["stream"] is False
 
 
-async def test_tools_go_there_and_back_with_the_official_client(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_tools_go_there_and_back_with_the_official_client(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     def weather(city: str) -> str:
         """The weather.
 
@@ -147,7 +149,7 @@ async def test_tools_go_there_and_back_with_the_official_client(open_house: Open
         """
         return city
 
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     pieces = ('{"ci', 'ty":"Ulm 😀"}')
     upstream.play(
         *tool_answer(
@@ -171,9 +173,9 @@ async def test_tools_go_there_and_back_with_the_official_client(open_house: Open
 
 
 async def test_the_official_client_sees_models_and_what_is_not_served(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     async with official(f"{proxy.url}/ollama") as client:
         listed = [model.model for model in (await client.list()).models]
         assert listed == ["scripted-1:latest", "far/scripted-1:latest"]
@@ -194,8 +196,8 @@ async def test_the_official_client_sees_models_and_what_is_not_served(
 # -- requests
 
 
-async def test_a_load_request_asks_nobody(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(
+async def test_a_load_request_asks_nobody(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(
         f"""
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
@@ -219,9 +221,9 @@ async def test_a_load_request_asks_nobody(open_house: Opener, upstream: Scripted
 
 
 async def test_a_model_is_meant_with_and_without_the_tag_that_goes_without_saying(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(
+    proxy = await start_proxy(
         f"""
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
@@ -238,9 +240,9 @@ async def test_a_model_is_meant_with_and_without_the_tag_that_goes_without_sayin
 
 
 async def test_images_and_settings_reach_a_upstream_of_another_dialect(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     picture = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
     options = ollama.Options(temperature=0.1, num_predict=-1, num_ctx=8192, top_k=40, stop=["x"])
@@ -258,9 +260,9 @@ async def test_images_and_settings_reach_a_upstream_of_another_dialect(
 
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 async def test_what_cannot_be_read_is_refused_in_the_contracts_form(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     for body, headers, status in (
         (b"{", {"Content-Type": "application/json"}, 400),
         (b'{"stream":1}', {"Content-Type": "application/json"}, 400),
@@ -292,9 +294,9 @@ UI_MESSAGES = [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "h
     ],
 )
 async def test_a_request_at_the_shared_path_is_recognised_by_its_shape(
-    open_house: Opener, upstream: ScriptedUpstream, body: Any, headers: dict[str, str], contract: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, body: Any, headers: dict[str, str], contract: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/api/chat", body, headers)
@@ -305,8 +307,10 @@ async def test_a_request_at_the_shared_path_is_recognised_by_its_shape(
     assert (await proxy.ended())[0].contract == contract
 
 
-async def test_the_official_client_needs_no_prefix_for_a_chat(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_the_official_client_needs_no_prefix_for_a_chat(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(TOKENS))
     async with official(proxy.url) as client:
         parts = [part async for part in await client.chat("m", ASK["messages"], stream=True)]
@@ -330,10 +334,10 @@ BROKEN: dict[str, tuple[list[Step], str, str]] = {
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 @pytest.mark.parametrize("name", BROKEN)
 async def test_R2_what_breaks_off_ends_in_an_error_and_is_never_done(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, name: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, name: str
 ) -> None:
     steps, end, words = BROKEN[name]
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
     upstream.always(*steps)
     told = await ask(proxy, path)
     told.assert_broken_off("One two")
@@ -359,9 +363,9 @@ async def test_R2_what_breaks_off_ends_in_an_error_and_is_never_done(
     ],
 )
 async def test_before_the_first_word_there_is_a_real_status(
-    open_house: Opener, upstream: ScriptedUpstream, stream: bool, steps: list[Step], status: int, words: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool, steps: list[Step], status: int, words: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{first_token_s: 0.3, whole_s: 0.3}"))
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{first_token_s: 0.3, whole_s: 0.3}"))
     upstream.always(*steps)
     told = await ask(proxy, stream=stream)
     assert (told.status, told.kind) == (status, "application/json")
@@ -370,9 +374,9 @@ async def test_before_the_first_word_there_is_a_real_status(
 
 
 async def test_calls_that_are_no_json_are_an_error_and_their_target_is_well(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{breaker: {failures: 1, open_s: 60, longest_s: 60}}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{breaker: {failures: 1, open_s: 60, longest_s: 60}}"))
     said = Send(event(openai_chunk({"content": "Looking."})))
     upstream.play(*tool_answer(said, calls(called(0, "look", '{"at": '))))
     told = await ask(proxy)
@@ -400,9 +404,9 @@ async def test_calls_that_are_no_json_are_an_error_and_their_target_is_well(
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 @pytest.mark.parametrize("begun", [True, False])
 async def test_C01_C02_a_client_that_leaves_closes_the_upstream(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, begun: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, begun: bool
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*(BEGUN if begun else [Send(sse_head())]), Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, ASK)
@@ -417,9 +421,9 @@ async def test_C01_C02_a_client_that_leaves_closes_the_upstream(
 
 
 async def test_breaking_out_of_the_official_clients_loop_closes_the_upstream(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*BEGUN, Stall())
     async with (
         official(f"{proxy.url}/ollama") as client,
@@ -433,11 +437,11 @@ async def test_breaking_out_of_the_official_clients_loop_closes_the_upstream(
 
 
 async def test_a_long_silent_call_shows_signs_of_life(
-    open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces of a call are content, so no heartbeat is due while they come; but none of them is written."""
     monkeypatch.setattr("proxy.contracts.ollama.writer.QUIET_S", 0)
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     pieces = [calls({"index": 0, "function": {"arguments": piece}}) for piece in ('{"a"', ": 1", "}")]
     upstream.play(*tool_answer(calls(called(0, "f")), *(step for piece in pieces for step in (Sleep(0.02), piece))))
     told = await ask(proxy)
@@ -455,8 +459,8 @@ async def get(port: int, path: str, headers: Any = (), method: str = "GET") -> t
         return head.status, await client.read_body()
 
 
-async def test_on_its_own_port_everything_is_at_the_root(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{ollama_port: 0}"))
+async def test_on_its_own_port_everything_is_at_the_root(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server="{ollama_port: 0}"))
     upstream.always(*openai_stream(TOKENS))
     port = proxy.ollama_port
     assert await get(port, "/") == (200, b"Ollama is running")
@@ -477,9 +481,9 @@ async def test_on_its_own_port_everything_is_at_the_root(open_house: Opener, ups
 
 
 async def test_a_model_and_messages_alone_are_ollamas_on_its_own_port(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{ollama_port: 0}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{ollama_port: 0}"))
     upstream.always(*openai_stream(TOKENS))
     for port, contract in ((proxy.port, "chat"), (proxy.ollama_port, "ollama")):
         async with await RawClient.connect(port) as client:
@@ -489,8 +493,8 @@ async def test_a_model_and_messages_alone_are_ollamas_on_its_own_port(
         assert (await proxy.ended(1 + (port != proxy.port)))[-1].contract == contract
 
 
-async def test_a_rule_about_a_path_holds_on_both_ports(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(
+async def test_a_rule_about_a_path_holds_on_both_ports(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(
         f"""
         server: {{ollama_port: 0}}
         backends:
@@ -507,8 +511,8 @@ async def test_a_rule_about_a_path_holds_on_both_ports(open_house: Opener, upstr
     assert [seen.json()["model"] for seen in upstream.requests] == ["a", "a", "b"]
 
 
-async def test_both_ports_share_one_limit_of_connections(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{ollama_port: 0, limits: {connections: 2}}"))
+async def test_both_ports_share_one_limit_of_connections(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server="{ollama_port: 0, limits: {connections: 2}}"))
     first, second = await RawClient.connect(proxy.port), await RawClient.connect(proxy.ollama_port)
     for client in (first, second):
         await client.get("/healthz")
@@ -579,10 +583,10 @@ KEY = "cp-key-of-ada-0123456789abcdefghijklmnop"
 
 
 async def test_keys_are_asked_for_and_only_their_models_are_shown(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     """`OLLAMA_API_KEY` is what the official client sends as a bearer."""
-    proxy = await open_house(
+    proxy = await start_proxy(
         f"""
         server: {{ollama_port: 0}}
         auth: {{keys: [{{name: ada, key: {KEY}, models: ["far/cheap*"]}}]}}

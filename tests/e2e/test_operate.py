@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.contracts.chat.writer import ChatWriter
 from proxy.events import Batch
-from tests.support.app import Opener, Process, Running, openai_config
+from proxy.testing.script import Rst, Stall, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Process, Running, StartProxy, openai_config
 from tests.support.clients import Head, RawClient
-from tests.support.upstream import Rst, ScriptedUpstream, Stall, json_reply, openai_stream
 
 Serve = Callable[..., Awaitable[Process]]
 
@@ -42,8 +43,8 @@ async def metrics(proxy: Running | Process) -> dict[tuple[str, ...], float]:
 # -- pages
 
 
-async def test_health_readiness_and_status(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_health_readiness_and_status(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     head, body = await ask(proxy, "/healthz", method="GET")
     assert (head.status, head["content-type"], body) == (200, "application/json", b'{"status":"ok"}')
     head, body = await ask(proxy, "/readyz", method="GET")
@@ -65,8 +66,8 @@ async def test_health_readiness_and_status(open_house: Opener, upstream: Scripte
     assert len(proxy.records) == 1, "pages for operators are no requests"
 
 
-async def test_every_request_is_one_sample_with_its_reason(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_every_request_is_one_sample_with_its_reason(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(["hi"]))
     upstream.play(openai_stream(["hi"])[:3], Rst())
     upstream.play(*json_reply(503, {"error": {"message": "busy"}}))
@@ -79,8 +80,8 @@ async def test_every_request_is_one_sample_with_its_reason(open_house: Opener, u
     assert ends == {"done": 1, "upstream_truncated": 1, "upstream_error": 1, "rejected": 1}
 
 
-async def test_D07_no_client_can_grow_the_metrics(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_D07_no_client_can_grow_the_metrics(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     await ask(proxy, "/v1/chat/completions")
     await ask(proxy, "/nowhere")
@@ -107,9 +108,9 @@ def cors_config(url: str, cors: str) -> str:
 
 @pytest.mark.parametrize("path", [*PATHS, "/v1/models", "/nowhere"])
 async def test_a_preflight_from_an_allowed_page_is_granted_without_a_key(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(cors_config(upstream.url, f'{{origins: ["{APP}"], credentials: true}}'))
+    proxy = await start_proxy(cors_config(upstream.url, f'{{origins: ["{APP}"], credentials: true}}'))
     wanted = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,x-stainless-os"}
     head, body = await ask(proxy, path, {"Origin": APP, **wanted}, method="OPTIONS")
     assert (head.status, body) == (204, b"")
@@ -121,8 +122,8 @@ async def test_a_preflight_from_an_allowed_page_is_granted_without_a_key(
     assert not [name for name in head.headers if name.startswith("access-control")]
 
 
-async def test_an_allowed_page_can_read_errors_and_streams(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(cors_config(upstream.url, f'{{origins: ["{APP}"]}}'))
+async def test_an_allowed_page_can_read_errors_and_streams(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(cors_config(upstream.url, f'{{origins: ["{APP}"]}}'))
     key = {"Authorization": "Bearer cp-web-0123456789abcdefghijklmnopq"}
     upstream.play(*openai_stream(["hi"]))
     upstream.play(*openai_stream(["hi"]))
@@ -146,8 +147,8 @@ async def test_an_allowed_page_can_read_errors_and_streams(open_house: Opener, u
     assert not [name for name in head.headers if name.startswith("access-control")]
 
 
-async def test_by_default_no_page_may_call(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_by_default_no_page_may_call(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     for path in (*PATHS, "/nowhere"):
         for method in ("OPTIONS", "POST"):
@@ -158,8 +159,8 @@ async def test_by_default_no_page_may_call(open_house: Opener, upstream: Scripte
 # -- request ids and the log
 
 
-async def test_every_answer_has_the_id_that_the_log_has(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_every_answer_has_the_id_that_the_log_has(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(["hi"]))
     upstream.always(*json_reply(500, b"oops", {"content-type": "text/plain"}))
     ids = [(await ask(proxy, path))[0]["x-request-id"] for path in (*PATHS, "/nowhere")]
@@ -220,9 +221,9 @@ async def logged(proxy: Process, count: int, event: str = "request_end") -> list
 
 @pytest.mark.parametrize("path", ["/chat", "/chat?dialect=json"])
 async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_into_it(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, monkeypatch: pytest.MonkeyPatch
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     said: list[bytes] = []
 
     def feed(_writer: ChatWriter, _batch: Batch) -> bytes:
@@ -247,9 +248,9 @@ async def test_a_bug_of_ours_inside_an_answer_cuts_it_and_puts_no_second_one_int
     [("GET", "/healthz", b""), ("GET", "/nowhere", b""), ("POST", "/chat", ASK), ("not http", "", b"")],
 )
 async def test_no_answer_tells_what_it_is_built_with(
-    open_house: Opener, upstream: ScriptedUpstream, method: str, path: str, body: object
+    start_proxy: StartProxy, upstream: ScriptedUpstream, method: str, path: str, body: object
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     async with await RawClient.connect(proxy.port) as client:
         await client.request(method, path, body)

@@ -15,8 +15,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.app import Opener, Process
-from tests.support.upstream import ScriptedUpstream, Seen, Steps, json_reply, openai_stream
+from proxy.testing.script import Steps, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream, Seen
+from tests.support.app import Process, StartProxy
 from tests.support.workers import logged
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
@@ -54,10 +55,10 @@ def torn(seen: list[Seen]) -> list[tuple[str, ...]]:
 
 
 async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.decide(answer)
-    proxy = await open_house(config(upstream.url, 1))
+    proxy = await start_proxy(config(upstream.url, 1))
     for bad in ("routes: [", "backends: {}\nroutes: []", "", "backends: {x: {kind: nope}}\nroutes: [{name: a, to: x}]"):
         proxy.rewrite(bad)
         assert not await proxy.app.reload()
@@ -80,7 +81,7 @@ async def test_E02_a_bad_file_leaves_the_old_one_serving_and_says_why(
 
 
 async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_too(
-    open_house: Opener, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from proxy.backends.openai.compatible import CompatibleBackend
 
@@ -88,7 +89,7 @@ async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_t
         raise RuntimeError("a bug")
 
     upstream.decide(answer)
-    proxy = await open_house(config(upstream.url, 1))
+    proxy = await start_proxy(config(upstream.url, 1))
     with monkeypatch.context() as patched:
         patched.setattr(CompatibleBackend, "open", broken)
         assert not await proxy.app.reload()
@@ -97,10 +98,10 @@ async def test_E02_a_reload_that_breaks_on_our_side_leaves_the_old_one_serving_t
 
 
 async def test_E03_running_streams_finish_on_their_own_generation(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.decide(answer)
-    proxy = await open_house(config(upstream.url, 0))
+    proxy = await start_proxy(config(upstream.url, 0))
     files = len(os.listdir("/proc/self/fd"))
     generation = 0
     finished: list[bytes] = []

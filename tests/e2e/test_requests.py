@@ -11,20 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import Opener, Process, openai_config
+from proxy.testing.script import Send, Steps, chunked, json_reply, openai_chunk, openai_stream, sse_head
+from proxy.testing.upstream import ScriptedUpstream, Seen
+from tests.support.app import Process, StartProxy, openai_config
 from tests.support.clients import Head, RawClient, request_bytes
 from tests.support.readers import ConformantReader, event_text, json_text, read
-from tests.support.upstream import (
-    ScriptedUpstream,
-    Seen,
-    Send,
-    Steps,
-    chunked,
-    json_reply,
-    openai_chunk,
-    openai_stream,
-    sse_head,
-)
 
 Serve = Callable[..., Awaitable[Process]]
 
@@ -72,9 +63,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("token", HOSTILE)
 async def test_H01_H02_no_text_can_make_a_frame_and_none_is_lost(
-    open_house: Opener, upstream: ScriptedUpstream, token: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, token: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     tokens = ["Say:", token, token, "."]
     lines = "".join(tokens).replace("\r\n", "\n").replace("\r", "\n")
     upstream.always(*openai_stream(tokens))
@@ -94,8 +85,10 @@ async def test_H01_H02_no_text_can_make_a_frame_and_none_is_lost(
         assert text_of(body.removesuffix(b"event: done\ndata:[DONE]\n\n")) == expected
 
 
-async def test_H03_only_what_a_contract_knows_is_said_again(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_H03_only_what_a_contract_knows_is_said_again(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     control = b"event: chat:completion\nid: %b\nretry: 0\ndata: " % (b"9" * 10_000)
     chunk = json.dumps(openai_chunk({"content": "<script>alert(1)</script>"})).encode()
     upstream.always(
@@ -189,9 +182,9 @@ async def verdict(port: int, request: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", SMUGGLING)
 async def test_H04_a_request_that_may_be_read_in_two_ways_is_refused_and_ends_its_connection(
-    open_house: Opener, upstream: ScriptedUpstream, name: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, name: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     assert await verdict(proxy.port, SMUGGLING[name]) == (400, 1)
     assert upstream.requests == []
@@ -211,9 +204,9 @@ async def test_H04_the_parser_in_python_gives_the_same_verdicts(serve: Serve, up
 
 
 async def test_H05_the_headers_that_leave_are_ours_and_no_others(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.always(*openai_stream(["hi"]))
     theirs = {
         "Authorization": "Bearer client-key-0123456789abcdef",
@@ -260,8 +253,8 @@ async def test_H05_the_headers_that_leave_are_ours_and_no_others(
         ("", False),
     ],
 )
-async def test_H05_a_request_id_is_taken_over_only_if_it_is_one(open_house: Opener, sent: str, kept: bool) -> None:
-    proxy = await open_house("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
+async def test_H05_a_request_id_is_taken_over_only_if_it_is_one(start_proxy: StartProxy, sent: str, kept: bool) -> None:
+    proxy = await start_proxy("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
     for path in (*PATHS, "/nowhere"):
         head, _ = await ask(proxy.port, path, headers={"X-Request-Id": sent})
         assert (head["x-request-id"] == sent) is kept
@@ -318,9 +311,9 @@ WELL_FORMED = {"no messages"} | {name for name in BAD_JSON if name.endswith("of 
 @paths
 @pytest.mark.parametrize("name", BAD_JSON)
 async def test_H06_what_is_no_request_is_a_400(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, name: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, name: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     head, body = await ask(proxy.port, path, BAD_JSON[name], json_headers())
     well_formed = name in WELL_FORMED and path == "/chat"  # the chat contract tells these two apart
     assert head.status == (422 if well_formed else 400)
@@ -334,9 +327,9 @@ async def test_H06_what_is_no_request_is_a_400(
 
 @paths
 async def test_H07_a_body_over_the_limit_is_a_413_by_its_length_or_by_its_chunks(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{limits: {body_mb: 0.1}}"))
+    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {body_mb: 0.1}}"))
     upstream.always(*openai_stream(["hi"]))
     big = json.dumps({**ASK, "user": "x" * 100_000}).encode()
     for headers, body in (
@@ -351,8 +344,8 @@ async def test_H07_a_body_over_the_limit_is_a_413_by_its_length_or_by_its_chunks
     assert len(upstream.requests) == 1
 
 
-async def test_H07_an_endless_body_is_cut_off_at_the_limit(open_house: Opener) -> None:
-    proxy = await open_house(
+async def test_H07_an_endless_body_is_cut_off_at_the_limit(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(
         "server: {limits: {body_mb: 1}}\nbackends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]"
     )
     async with await RawClient.connect(proxy.port) as client:
@@ -394,9 +387,9 @@ FORMS: dict[str, dict[str, str]] = {
 @paths
 @pytest.mark.parametrize("form", FORMS)
 async def test_H07_what_is_not_plain_json_is_a_415(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, form: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, form: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     bomb = gzip.compress(b"x" * 1_000_000)
     head, body = await ask(proxy.port, path, bomb if "Content-Encoding" in FORMS[form] else BODY, FORMS[form])
     assert head.status == 415
@@ -416,8 +409,10 @@ async def test_H07_what_is_not_plain_json_is_a_415(
         {"Content-Type": "application/json", "Content-Encoding": "identity"},
     ],
 )
-async def test_H07_what_is_json_by_any_name_is_read(open_house: Opener, path: str, headers: dict[str, str]) -> None:
-    proxy = await open_house("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
+async def test_H07_what_is_json_by_any_name_is_read(
+    start_proxy: StartProxy, path: str, headers: dict[str, str]
+) -> None:
+    proxy = await start_proxy("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
     head, body = await ask(proxy.port, path, BODY, headers)
     assert head.status == 200
     assert b"hi" in body
@@ -426,9 +421,11 @@ async def test_H07_what_is_json_by_any_name_is_read(open_house: Opener, path: st
 # -- H08: the destination comes from the config
 
 
-async def test_H08_nothing_in_a_request_chooses_where_it_goes(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_H08_nothing_in_a_request_chooses_where_it_goes(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     async with ScriptedUpstream() as evil:
-        proxy = await open_house(openai_config(upstream.url))
+        proxy = await start_proxy(openai_config(upstream.url))
         upstream.always(*openai_stream(["hi"]))
         url, host = evil.url, f"127.0.0.1:{evil.port}"
         names = ["api_base", "base_url", "api_url", "endpoint", "url", "host", "proxy", "custom_host", "azure_endpoint"]
@@ -469,10 +466,12 @@ async def test_H08_nothing_in_a_request_chooses_where_it_goes(open_house: Opener
 # -- H10: what belongs to one client
 
 
-async def test_H10_no_answer_holds_anything_of_another_request(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_H10_no_answer_holds_anything_of_another_request(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     """Nonces from many clients, every third of whom leaves, over few pooled connections."""
     dice = random.Random(3)
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
 
     def answer(seen: Seen) -> Steps:
         nonce = seen.json()["messages"][0]["content"]
@@ -506,8 +505,8 @@ async def test_H10_no_answer_holds_anything_of_another_request(open_house: Opene
     assert {record.end for record in await proxy.ended(600)} == {"done", "client_gone"}
 
 
-async def test_H10_answers_are_for_nobody_to_store(open_house: Opener) -> None:
-    proxy = await open_house("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
+async def test_H10_answers_are_for_nobody_to_store(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy("backends: {echo: {kind: echo}}\nroutes: [{name: d, to: echo}]")
     for path, body in (
         ("/v1/chat/completions", {**ASK, "stream": False}),
         ("/chat", {**ASK, "stream": False}),

@@ -14,15 +14,10 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 
 from proxy.events import Fault, ReasoningDelta, TextDelta, ToolCallDelta
-from proxy.testing.wires import AnthropicWire, answer
-from tests.support.app import Opener, Running, openai_config
-from tests.support.clients import RawClient
-from tests.support.responses_reader import ResponsesReader
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -33,6 +28,11 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from proxy.testing.wires import AnthropicWire, answer
+from tests.support.app import Running, StartProxy, openai_config
+from tests.support.clients import RawClient
+from tests.support.responses_reader import ResponsesReader
 
 PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "hi", "stream": True}
@@ -100,10 +100,10 @@ async def ask(proxy: Running, body: Any = ASK, headers: Any = (), *, path: str =
 
 
 async def test_the_sdk_streams_and_every_event_is_one_of_its_types(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.play(openai_stream(TOKENS, usage=USAGE))
-    async with sdk(await open_house(openai_config(upstream.url))) as client:
+    async with sdk(await start_proxy(openai_config(upstream.url))) as client:
         stream = await client.responses.create(model="x", input="hi", stream=True, instructions="Be brief.")
         seen = [one async for one in stream]
     for one in seen:
@@ -121,10 +121,10 @@ class City(pydantic.BaseModel):
     name: str
 
 
-async def test_the_sdks_helper_parses_a_streamed_schema(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_the_sdks_helper_parses_a_streamed_schema(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.play(openai_stream(['{"name":', '"Oslo"}'], usage=USAGE))
     async with (
-        sdk(await open_house(openai_config(upstream.url))) as client,
+        sdk(await start_proxy(openai_config(upstream.url))) as client,
         client.responses.stream(model="x", input="Which city?", text_format=City) as stream,
     ):
         snapshots = [one.snapshot async for one in stream if one.type == "response.output_text.delta"]
@@ -138,7 +138,7 @@ async def test_the_sdks_helper_parses_a_streamed_schema(open_house: Opener, upst
 
 
 async def test_the_sdks_helper_reads_reasoning_and_interleaved_calls(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.play(
         tool_answer(
@@ -150,7 +150,7 @@ async def test_the_sdks_helper_reads_reasoning_and_interleaved_calls(
         )
     )
     async with (
-        sdk(await open_house(openai_config(upstream.url))) as client,
+        sdk(await start_proxy(openai_config(upstream.url))) as client,
         client.responses.stream(model="x", input="hi", tools=[WEATHER], tool_choice="required") as stream,
     ):
         final = await stream.get_final_response()
@@ -164,11 +164,13 @@ async def test_the_sdks_helper_reads_reasoning_and_interleaved_calls(
     assert (sent["tool_choice"], sent["tools"][0]["function"]["strict"]) == ("required", True)
 
 
-async def test_a_conversation_with_a_tool_goes_back_and_forth(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_a_conversation_with_a_tool_goes_back_and_forth(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     """The SDK's own way: what came out goes in again, with the tool's result after it."""
     upstream.play(tool_answer(calls(called(0, "weather", '{"city":"Oslo"}'))))
     upstream.play(openai_stream(["Rain."]))
-    async with sdk(await open_house(openai_config(upstream.url))) as client:
+    async with sdk(await start_proxy(openai_config(upstream.url))) as client:
         history: Any = [{"role": "user", "content": "Weather in Oslo?"}]
         async with client.responses.stream(model="x", input=history, tools=[WEATHER]) as stream:
             first = await stream.get_final_response()
@@ -188,11 +190,11 @@ async def test_a_conversation_with_a_tool_goes_back_and_forth(open_house: Opener
     ]
 
 
-async def test_the_sdk_reads_a_whole_response(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_the_sdk_reads_a_whole_response(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     message = {"role": "assistant", "content": "hi"}
     choice = {"index": 0, "message": message, "finish_reason": "length"}
     upstream.play(json_reply(200, {"id": "c", "model": "up", "choices": [choice], "usage": USAGE}))
-    async with sdk(await open_house(openai_config(upstream.url))) as client:
+    async with sdk(await start_proxy(openai_config(upstream.url))) as client:
         response = await client.responses.create(model="x", input="hi", max_output_tokens=1)
     Response.model_validate(response.to_dict())
     assert (response.output_text, response.status, response.model) == ("hi", "incomplete", "up")
@@ -201,8 +203,8 @@ async def test_the_sdk_reads_a_whole_response(open_house: Opener, upstream: Scri
     assert upstream.requests[0].json()["max_completion_tokens"] == 1
 
 
-async def test_the_sdk_raises_what_is_refused(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    async with sdk(await open_house(openai_config(upstream.url))) as client:
+async def test_the_sdk_raises_what_is_refused(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    async with sdk(await start_proxy(openai_config(upstream.url))) as client:
         with pytest.raises(openai.BadRequestError) as refused:
             await client.responses.create(model="x", input="hi", previous_response_id="resp_1")
         assert (refused.value.param, refused.value.code) == ("previous_response_id", "previous_response_not_found")
@@ -224,7 +226,7 @@ async def test_the_sdk_raises_what_is_refused(open_house: Opener, upstream: Scri
 
 
 async def test_a_turn_of_codex_is_answered_in_the_order_it_needs(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.play(
         tool_answer(
@@ -236,7 +238,7 @@ async def test_a_turn_of_codex_is_answered_in_the_order_it_needs(
     )
     headers = {"Accept": "text/event-stream", "Content-Type": "application/json", "originator": "codex_exec",
                "session-id": "1", "thread-id": "1"}  # fmt: skip
-    told = await ask(await open_house(openai_config(upstream.url)), CODEX, headers)
+    told = await ask(await start_proxy(openai_config(upstream.url)), CODEX, headers)
     added = [one["item"]["id"] for one in told.reader.told if one["type"] == "response.output_item.added"]
     done = [one["item"] for one in told.reader.told if one["type"] == "response.output_item.done"]
     assert [item["id"] for item in done] == added
@@ -254,16 +256,16 @@ async def test_a_turn_of_codex_is_answered_in_the_order_it_needs(
 @pytest.mark.parametrize("leave", [Fin(), Rst()], ids=["FIN", "RST"])
 @pytest.mark.parametrize("count", range(1, 5))
 async def test_B01_a_cut_after_k_tokens_delivers_k_and_fails(
-    open_house: Opener, upstream: ScriptedUpstream, leave: Step, count: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, leave: Step, count: int
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[: 2 + count], leave)
     (await ask(proxy)).assert_broken_off("".join(TOKENS[:count]))
     assert await proxy.end_reason() == "upstream_truncated"
 
 
-async def test_B01_a_cut_tool_call_is_never_done(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B01_a_cut_tool_call_is_never_done(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(Send(sse_head()), calls(called(0, "rm", '{"path":"/tmp')), Fin())
     told = await ask(proxy)
     told.assert_broken_off("")
@@ -272,8 +274,8 @@ async def test_B01_a_cut_tool_call_is_never_done(open_house: Opener, upstream: S
     assert told.reader.response["output"] == []
 
 
-async def test_B04_a_stall_fails_at_the_gap_timer(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
+async def test_B04_a_stall_fails_at_the_gap_timer(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
     upstream.play(openai_stream(TOKENS)[:4], Stall())
     (await ask(proxy)).assert_broken_off("One two")
     await upstream.peer_gone(1)
@@ -281,9 +283,9 @@ async def test_B04_a_stall_fails_at_the_gap_timer(open_house: Opener, upstream: 
 
 
 async def test_B07_an_error_event_in_the_middle_fails_with_its_message(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     error = {"error": {"message": "overloaded,\nsorry sk-live-abcdefghijklmnopqrstu", "type": "overloaded_error"}}
     upstream.play(openai_stream(TOKENS)[:4], Send(event(error)), openai_stream([])[-2:])
     told = await ask(proxy)
@@ -293,27 +295,27 @@ async def test_B07_an_error_event_in_the_middle_fails_with_its_message(
     assert await proxy.end_reason() == "upstream_error"
 
 
-async def test_B08_what_is_no_chunk_fails_as_malformed(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B08_what_is_no_chunk_fails_as_malformed(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:4], Send(event("[1, 2]")), openai_stream(TOKENS)[4:])
     (await ask(proxy)).assert_broken_off("One two")
     assert await proxy.end_reason() == "upstream_malformed"
 
 
 async def test_the_sdks_helper_never_takes_a_broken_answer_for_a_final_one(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     upstream.play(openai_stream(TOKENS)[:4], Rst())
     async with (
-        sdk(await open_house(openai_config(upstream.url))) as client,
+        sdk(await start_proxy(openai_config(upstream.url))) as client,
         client.responses.stream(model="x", input="hi") as stream,
     ):
         with pytest.raises(openai.APIError):
             await stream.get_final_response()
 
 
-async def test_a_failure_before_the_first_word_is_a_status(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_a_failure_before_the_first_word_is_a_status(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:2], Rst())
     async with await RawClient.connect(proxy.port) as client:
         await client.post(PATH, ASK)
@@ -321,8 +323,8 @@ async def test_a_failure_before_the_first_word_is_a_status(open_house: Opener, u
         assert json.loads(await client.read_body())["error"]["code"] == "upstream_truncated"
 
 
-async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, heartbeat_s="0.05"))
+async def test_heartbeats_leave_the_answer_as_it_is(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, heartbeat_s="0.05"))
     upstream.play(openai_stream(TOKENS)[:3], Sleep(0.3), openai_stream(TOKENS)[3:])
     told = await ask(proxy)
     assert told.body.count(b"\n\n: ping\n\n") >= 2
@@ -334,9 +336,9 @@ async def test_heartbeats_leave_the_answer_as_it_is(open_house: Opener, upstream
 
 
 async def test_C01_a_client_that_leaves_takes_the_upstream_along(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:4], Stall())
     async with sdk(proxy) as client:
         stream = await client.responses.create(model="x", input="hi", stream=True)
@@ -349,15 +351,17 @@ async def test_C01_a_client_that_leaves_takes_the_upstream_along(
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/responses"])
-async def test_echo_answers_on_both_paths(open_house: Opener, path: str) -> None:
-    proxy = await open_house("backends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]")
+async def test_echo_answers_on_both_paths(start_proxy: StartProxy, path: str) -> None:
+    proxy = await start_proxy("backends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]")
     told = await ask(proxy, {**ASK, "input": "hi\n\nthere"}, path=path)
     assert (told.status, told.text) == (200, "hi\n\nthere")
 
 
 @pytest.mark.xdist_group("litellm")
 @pytest.mark.filterwarnings("ignore:Items? .* on TypedDict:UserWarning")
-async def test_litellm_answers_with_reasoning_text_and_a_call(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_litellm_answers_with_reasoning_text_and_a_call(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
     config = f"""
         backends:
           any: {{kind: litellm, api_base: "{upstream.url}", api_key: not-used-at-all}}
@@ -370,7 +374,7 @@ async def test_litellm_answers_with_reasoning_text_and_a_call(open_house: Opener
             calls(called(0, "exec_command", '{"cmd":"ls"}')),
         )
     )
-    told = await ask(await open_house(config), CODEX, {"Content-Type": "application/json"})
+    told = await ask(await start_proxy(config), CODEX, {"Content-Type": "application/json"})
     assert ReasoningDelta("Hm.") in told.events
     assert told.text == "Looking."
     assert told.reader.response["output"][2]["arguments"] == '{"cmd":"ls"}'
@@ -379,10 +383,10 @@ async def test_litellm_answers_with_reasoning_text_and_a_call(open_house: Opener
 
 
 async def test_anthropics_sealed_thought_goes_round_by_way_of_the_client(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     """Upstreams that think between calls refuse the next turn without the thought and its seal."""
-    proxy = await open_house(f"""
+    proxy = await start_proxy(f"""
         backends: {{far: {{kind: anthropic, base_url: "{upstream.origin}", api_key: not-used-at-all}}}}
         routes: [{{name: default, to: far/claude-x}}]
     """)

@@ -7,13 +7,9 @@ import json
 from collections.abc import Awaitable, Callable
 
 from proxy.app import App
-from tests.support.app import Opener, Process
-from tests.support.clients import RawClient
-from tests.support.upstream import (
+from proxy.testing.script import (
     Fin,
     Rst,
-    ScriptedUpstream,
-    Seen,
     Send,
     Steps,
     chunked,
@@ -23,6 +19,9 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream, Seen
+from tests.support.app import Process, StartProxy
+from tests.support.clients import RawClient
 
 Serve = Callable[..., Awaitable[Process]]
 
@@ -140,9 +139,9 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
 
 
 async def test_I01_nothing_in_the_house_shows_a_key_when_it_is_printed(
-    open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
-    app: App = (await open_house(config(upstream, unused_tcp_port))).app
+    app: App = (await start_proxy(config(upstream, unused_tcp_port))).app
     snapshot = app.snapshot
     seen = [app, snapshot, snapshot.config, snapshot.config.settings, snapshot.config.backends]
     seen += [snapshot.keys, snapshot.router, snapshot.pipeline, app.redactor, app.transport]

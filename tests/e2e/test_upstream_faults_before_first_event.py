@@ -11,13 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import Opener, Running
-from tests.support.clients import RawClient
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Split,
@@ -32,6 +29,9 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy
+from tests.support.clients import RawClient
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 HELLO = openai_stream(["Hel", "lo"])
@@ -64,39 +64,39 @@ def told(body: bytes) -> str:
 
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
 async def test_an_answer_in_one_piece_may_take_as_long_as_one_does(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
     answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
     upstream.play(Sleep(0.4), json_reply(200, answer))
-    patient = await open_house(config(upstream.url, timeouts="{first_token_s: 0.2, whole_s: 5}"))
+    patient = await start_proxy(config(upstream.url, timeouts="{first_token_s: 0.2, whole_s: 5}"))
     status, _, body = await ask(patient, path, stream=False)
     assert (status, b'"hi"' in body) == (200, True), "whatever the contract: the upstream was asked for one piece"
     upstream.play(Stall())
-    impatient = await open_house(config(upstream.url, timeouts="{whole_s: 0.2}"))
+    impatient = await start_proxy(config(upstream.url, timeouts="{whole_s: 0.2}"))
     status, _, body = await ask(impatient, path, stream=False)
     assert status == 504
     assert b"timeouts.whole_s" in body
 
 
 async def test_A01_connection_refused_falls_back_and_else_is_a_502(
-    open_house: Opener, upstream: ScriptedUpstream, unused_tcp_port: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, unused_tcp_port: int
 ) -> None:
     refused = f"http://127.0.0.1:{unused_tcp_port}/v1"
-    proxy = await open_house(config(refused, upstream.url))
+    proxy = await start_proxy(config(refused, upstream.url))
     upstream.play(*HELLO)
     status, _, body = await ask(proxy)
     assert (status, told(body)) == (200, "Hello")
     [record] = await proxy.ended()
     assert [(tried.backend, tried.outcome) for tried in record.attempts] == [("b0", "upstream_connect"), ("b1", "ok")]
 
-    alone = await open_house(config(refused))
+    alone = await start_proxy(config(refused))
     status, _, body = await ask(alone)
     assert (status, error_of(body)["code"]) == (502, "upstream_connect")
     assert await alone.end_reason() == "upstream_error"
 
 
 async def test_A02_a_black_hole_costs_the_connect_timer_and_then_the_next_target_answers(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     with socket.socket() as full:  # its accept queue is, so that further connections are not even refused
         full.bind(("127.0.0.1", 0))
@@ -108,20 +108,20 @@ async def test_A02_a_black_hole_costs_the_connect_timer_and_then_the_next_target
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.1", port))
             hole = f"http://127.0.0.1:{port}/v1"
-            proxy = await open_house(config(hole, upstream.url, timeouts="{connect_s: 0.3}"))
+            proxy = await start_proxy(config(hole, upstream.url, timeouts="{connect_s: 0.3}"))
             upstream.play(*HELLO)
             began = time.monotonic()
             assert told((await ask(proxy))[2]) == "Hello"
             assert 0.25 < time.monotonic() - began < 20
-            alone = await open_house(config(hole, timeouts="{connect_s: 0.3}"))
+            alone = await start_proxy(config(hole, timeouts="{connect_s: 0.3}"))
             status, _, body = await ask(alone)
             assert (status, error_of(body)["code"]) == (504, "upstream_connect")
 
 
 async def test_A03_one_deadline_for_a_whole_chain_of_stalling_targets(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(*[upstream.url] * 4, timeouts="{first_token_s: 0.8}"))
+    proxy = await start_proxy(config(*[upstream.url] * 4, timeouts="{first_token_s: 0.8}"))
     upstream.always(Stall())
     began = time.monotonic()
     status, _, body = await ask(proxy)
@@ -132,8 +132,10 @@ async def test_A03_one_deadline_for_a_whole_chain_of_stalling_targets(
     assert await proxy.end_reason() == "upstream_idle"
 
 
-async def test_A03_a_stalling_target_leaves_time_for_the_next(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url, timeouts="{first_token_s: 0.6}"))
+async def test_A03_a_stalling_target_leaves_time_for_the_next(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream.url, upstream.url, timeouts="{first_token_s: 0.6}"))
     upstream.play(Stall())
     upstream.play(*HELLO)
     status, _, body = await ask(proxy)
@@ -153,9 +155,9 @@ PINGS: list[Step] = [step for _ in range(20) for step in (Send(chunked(b": ping\
     ],
 )
 async def test_A04_headers_without_content_are_no_answer(
-    open_house: Opener, upstream: ScriptedUpstream, preamble: list[Step]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, preamble: list[Step]
 ) -> None:
-    proxy = await open_house(config(upstream.url, timeouts="{first_token_s: 0.4}"))
+    proxy = await start_proxy(config(upstream.url, timeouts="{first_token_s: 0.4}"))
     upstream.play(Send(sse_head()), *preamble)
     status, headers, body = await ask(proxy)
     assert (status, error_of(body)["code"]) == (504, "upstream_timeout")
@@ -172,17 +174,19 @@ async def test_A04_headers_without_content_are_no_answer(
     ],
 )
 async def test_A04_an_error_as_first_event_is_a_real_status(
-    open_house: Opener, upstream: ScriptedUpstream, error: dict[str, Any], status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, error: dict[str, Any], status: int
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(Send(sse_head()), Send(event({"error": error})), Send(LAST_CHUNK))
     got, _, body = await ask(proxy)
     assert got == status
     assert error["message"] in error_of(body)["message"]
 
 
-async def test_A04_an_error_as_first_event_still_falls_back(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url))
+async def test_A04_an_error_as_first_event_still_falls_back(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream.url, upstream.url))
     upstream.play(Send(sse_head()), Send(event({"error": {"message": "busy", "code": 503}})), Send(LAST_CHUNK))
     upstream.play(*HELLO)
     status, _, body = await ask(proxy)
@@ -191,10 +195,10 @@ async def test_A04_an_error_as_first_event_still_falls_back(open_house: Opener, 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
 async def test_A05_an_overloaded_target_gives_way_and_else_says_when_to_come_back(
-    open_house: Opener, upstream: ScriptedUpstream, status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, status: int
 ) -> None:
     busy = json_reply(status, {"error": {"message": "too much"}}, {"retry-after": "7"})
-    proxy = await open_house(config(upstream.url, upstream.url))
+    proxy = await start_proxy(config(upstream.url, upstream.url))
     upstream.play(*busy)
     upstream.play(*HELLO)
     assert told((await ask(proxy))[2]) == "Hello"
@@ -207,9 +211,9 @@ async def test_A05_an_overloaded_target_gives_way_and_else_says_when_to_come_bac
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_A06_the_clients_fault_is_passed_on_without_fallback(
-    open_house: Opener, upstream: ScriptedUpstream, status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, status: int
 ) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url))
+    proxy = await start_proxy(config(upstream.url, upstream.url))
     upstream.play(*json_reply(status, {"error": {"message": "bad field", "param": "top_p", "code": "odd"}}))
     got, _, body = await ask(proxy)
     assert got == status
@@ -219,9 +223,9 @@ async def test_A06_the_clients_fault_is_passed_on_without_fallback(
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_A06_our_key_refused_is_not_the_clients_401(
-    open_house: Opener, upstream: ScriptedUpstream, status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, status: int
 ) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url))
+    proxy = await start_proxy(config(upstream.url, upstream.url))
     refused = json_reply(status, {"error": {"message": "Incorrect API key provided: sk-live-abcdefghijklmnop"}})
     upstream.play(*refused)
     upstream.play(*HELLO)
@@ -233,9 +237,9 @@ async def test_A06_our_key_refused_is_not_the_clients_401(
 
 
 async def test_A07_a_whole_completion_where_a_stream_was_asked_for_is_streamed(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     message = {"role": "assistant", "content": "Hello"}
     upstream.play(*json_reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
     status, _, body = await ask(proxy)
@@ -253,9 +257,9 @@ async def test_A07_a_whole_completion_where_a_stream_was_asked_for_is_streamed(
     ],
 )
 async def test_A07_what_is_no_answer_is_not_passed_on(
-    open_house: Opener, upstream: ScriptedUpstream, reply: list[Step], status: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, reply: list[Step], status: int
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(*reply)
     got, _, body = await ask(proxy)
     assert got == status
@@ -264,9 +268,9 @@ async def test_A07_what_is_no_answer_is_not_passed_on(
 
 
 async def test_A08_a_pooled_connection_that_died_costs_no_client_an_error(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     for close in (Fin(), Rst()):
         for _ in range(20):
             upstream.play(*HELLO, close)
@@ -275,9 +279,9 @@ async def test_A08_a_pooled_connection_that_died_costs_no_client_an_error(
 
 
 async def test_A09_an_early_refusal_reaches_the_client_while_the_body_is_unsent(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(*json_reply(413, {"error": {"message": "too long for me"}}), Fin())
     status, _, body = await ask(proxy, messages=[{"role": "user", "content": "x" * 3_000_000}])
     assert status == 413
@@ -293,9 +297,9 @@ async def test_A09_an_early_refusal_reaches_the_client_while_the_body_is_unsent(
     ],
 )
 async def test_A09_a_broken_head_is_the_upstreams_fault(
-    open_house: Opener, upstream: ScriptedUpstream, reply: list[Step]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, reply: list[Step]
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(*reply)
     status, _, body = await ask(proxy)
     assert status == 502
@@ -303,9 +307,9 @@ async def test_A09_a_broken_head_is_the_upstreams_fault(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_A10_redirects_are_not_followed(open_house: Opener, upstream: ScriptedUpstream, status: int) -> None:
+async def test_A10_redirects_are_not_followed(start_proxy: StartProxy, upstream: ScriptedUpstream, status: int) -> None:
     async with ScriptedUpstream() as elsewhere:
-        proxy = await open_house(config(upstream.url))
+        proxy = await start_proxy(config(upstream.url))
         upstream.play(*json_reply(status, b"", {"location": elsewhere.url + "/chat/completions"}))
         got, _, body = await ask(proxy)
         assert (got, error_of(body)["code"]) == (502, "upstream_redirect")
@@ -313,10 +317,10 @@ async def test_A10_redirects_are_not_followed(open_house: Opener, upstream: Scri
 
 
 async def test_A11_a_target_that_keeps_failing_is_tried_after_the_others(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     async with ScriptedUpstream() as other:
-        proxy = await open_house(config(upstream.url, other.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
+        proxy = await start_proxy(config(upstream.url, other.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
         upstream.always(*json_reply(503, {"error": {"message": "down"}}))
         other.always(*HELLO)
         assert [told((await ask(proxy))[2]) for _ in range(10)] == ["Hello"] * 10
@@ -329,8 +333,10 @@ async def test_A11_a_target_that_keeps_failing_is_tried_after_the_others(
             assert set(json.loads(await client.read_body())["circuits_open"]) == {"b0/scripted-1"}
 
 
-async def test_A05_A11_in_an_outage_every_target_is_still_tried(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
+async def test_A05_A11_in_an_outage_every_target_is_still_tried(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream.url, upstream.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
     upstream.always(*json_reply(503, {"error": {"message": "down"}}, {"retry-after": "7"}))
     answers = [await ask(proxy) for _ in range(10)]
     assert {(status, headers["retry-after"]) for status, headers, _ in answers} == {(503, "7")}
@@ -344,9 +350,9 @@ async def test_A05_A11_in_an_outage_every_target_is_still_tried(open_house: Open
     ]
 
 
-async def test_A11_one_request_probes_a_target_that_failed(open_house: Opener, upstream: ScriptedUpstream) -> None:
+async def test_A11_one_request_probes_a_target_that_failed(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     async with ScriptedUpstream() as other:
-        proxy = await open_house(config(upstream.url, other.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
+        proxy = await start_proxy(config(upstream.url, other.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
         upstream.play(*json_reply(503, {"error": {"message": "down"}}), times=2)
         other.always(*HELLO)
         for _ in range(3):
@@ -367,9 +373,9 @@ async def test_A11_one_request_probes_a_target_that_failed(open_house: Opener, u
 
 
 async def test_A11_requests_that_are_refused_for_what_they_say_do_not_count_against_the_target(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 30}}\n")
+    proxy = await start_proxy(config(upstream.url) + "server: {breaker: {failures: 2, open_s: 30}}\n")
     for status in (400, 422, 401, 403, 400):
         upstream.play(*json_reply(status, {"error": {"message": "no"}}))
         await ask(proxy)
@@ -390,9 +396,9 @@ FAILURES = {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("next_model", ["mine", "theirs"])
 async def test_A2_the_only_target_answers_whatever_it_did_to_others(
-    open_house: Opener, upstream: ScriptedUpstream, failure: list[Step], next_model: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, failure: list[Step], next_model: str
 ) -> None:
-    proxy = await open_house(config(upstream.url).replace("b0/scripted-1", "b0"))
+    proxy = await start_proxy(config(upstream.url).replace("b0/scripted-1", "b0"))
     upstream.play(*failure, times=6)
     for _ in range(6):
         await ask(proxy, model="theirs")
@@ -402,10 +408,10 @@ async def test_A2_the_only_target_answers_whatever_it_did_to_others(
 
 
 async def test_A2_a_429_sends_others_to_the_next_target_and_is_no_failure(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     async with ScriptedUpstream() as other:
-        proxy = await open_house(config(upstream.url, other.url))
+        proxy = await start_proxy(config(upstream.url, other.url))
         upstream.play(*FAILURES["429"])
         other.always(*HELLO)
         assert [told((await ask(proxy))[2]) for _ in range(3)] == ["Hello"] * 3
@@ -423,9 +429,9 @@ MODEL_REFUSED = {
 
 @pytest.mark.parametrize("refusal", MODEL_REFUSED.values(), ids=MODEL_REFUSED)
 async def test_N4_a_model_that_the_route_chose_is_followed_by_the_next_target(
-    open_house: Opener, upstream: ScriptedUpstream, refusal: list[Step]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, refusal: list[Step]
 ) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url))
+    proxy = await start_proxy(config(upstream.url, upstream.url))
     upstream.play(*refusal)
     upstream.play(*HELLO)
     status, _, body = await ask(proxy)
@@ -435,9 +441,9 @@ async def test_N4_a_model_that_the_route_chose_is_followed_by_the_next_target(
 
 @pytest.mark.parametrize("refusal", MODEL_REFUSED.values(), ids=MODEL_REFUSED)
 async def test_N4_a_model_that_the_client_chose_is_replaced_by_no_other(
-    open_house: Opener, upstream: ScriptedUpstream, refusal: list[Step]
+    start_proxy: StartProxy, upstream: ScriptedUpstream, refusal: list[Step]
 ) -> None:
-    proxy = await open_house(config(upstream.url, upstream.url).replace("b0/scripted-1", "b0"))
+    proxy = await start_proxy(config(upstream.url, upstream.url).replace("b0/scripted-1", "b0"))
     upstream.play(*refusal)
     status, _, _ = await ask(proxy, model="mine")
     assert status in {400, 404}
@@ -445,9 +451,9 @@ async def test_N4_a_model_that_the_client_chose_is_replaced_by_no_other(
 
 
 async def test_chat_clients_get_their_error_frame_since_their_headers_are_out(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(config(upstream.url))
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(*json_reply(503, {"error": {"message": "busy\nvery busy"}}))
     status, _, body = await ask(proxy, "/chat")
     assert status == 200
@@ -456,8 +462,10 @@ async def test_chat_clients_get_their_error_frame_since_their_headers_are_out(
     assert b"busy very busy" in body
 
 
-async def test_chat_headers_are_out_before_the_upstream_answers(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url))
+async def test_chat_headers_are_out_before_the_upstream_answers(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream.url))
     upstream.play(Stall())
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/chat", ASK)
@@ -467,8 +475,8 @@ async def test_chat_headers_are_out_before_the_upstream_answers(open_house: Open
     assert await proxy.end_reason() == "client_gone"
 
 
-async def test_bytes_one_by_one_make_the_same_answer(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(upstream.url))
+async def test_bytes_one_by_one_make_the_same_answer(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url))
     wire = b"".join(step.data for step in HELLO if isinstance(step, Send))
     upstream.play(Split(wire, 1))
     assert told((await ask(proxy))[2]) == "Hello"

@@ -12,13 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.app import Opener, Running, openai_config
-from tests.support.clients import RawClient
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
-    ScriptedUpstream,
     Send,
     Sleep,
     Stall,
@@ -30,6 +27,9 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy, openai_config
+from tests.support.clients import RawClient
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 TOKENS = ["One", " two", " three", " four"]
@@ -84,9 +84,9 @@ async def ask(proxy: Running, path: str, *, within: float = 8, **more: Any) -> T
 @pytest.mark.parametrize("leave", [Fin(), Rst()], ids=["FIN", "RST"])
 @pytest.mark.parametrize("count", range(1, 5))
 async def test_B01_a_cut_after_k_tokens_delivers_k_and_says_so(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, leave: Step, count: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, leave: Step, count: int
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[: 2 + count], leave)
     (await ask(proxy, path)).assert_broken_off("".join(TOKENS[:count]))
     [record] = await proxy.ended()
@@ -96,8 +96,8 @@ async def test_B01_a_cut_after_k_tokens_delivers_k_and_says_so(
     assert record.usage.output_tokens == count
 
 
-async def test_B01_a_cut_tool_call_is_never_finalised(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B01_a_cut_tool_call_is_never_finalised(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":'}}
     upstream.play(Send(sse_head()), Send(event(openai_chunk({"tool_calls": [call]}))), Fin())
     (await ask(proxy, "/v1/chat/completions")).assert_broken_off("")
@@ -105,9 +105,9 @@ async def test_B01_a_cut_tool_call_is_never_finalised(open_house: Opener, upstre
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_B02_a_close_delimited_body_that_just_ends_is_cut(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     body = b"".join(b"data: %b\n\n" % json.dumps(openai_chunk({"content": token})).encode() for token in TOKENS)
     upstream.play(Send(head(200, {"content-type": "text/event-stream", "connection": "close"}) + body), Fin())
     (await ask(proxy, path)).assert_broken_off("".join(TOKENS))
@@ -119,9 +119,9 @@ async def test_B02_a_close_delimited_body_that_just_ends_is_cut(
     ("finish", "done", "counted"), [("stop", False, True), (None, True, False), ("stop", True, True)]
 )
 async def test_B03_a_finish_reason_or_the_sentinel_is_an_end(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, finish: str | None, done: bool, counted: bool
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, finish: str | None, done: bool, counted: bool
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(TOKENS, finish=finish, done=done))
     told = await ask(proxy, path)
     assert (told.text, told.done, told.errors) == ("".join(TOKENS), True, [])
@@ -131,8 +131,10 @@ async def test_B03_a_finish_reason_or_the_sentinel_is_an_end(
         assert b"chat_proxy_done_without_finish_reason_total" in proxy.app.metrics.exposition()[0]
 
 
-async def test_B03_one_choice_of_two_finished_is_not_an_end(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B03_one_choice_of_two_finished_is_not_an_end(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     second = openai_chunk({"content": "Two"})
     second["choices"][0]["index"] = 1
     upstream.play(
@@ -148,8 +150,10 @@ async def test_B03_one_choice_of_two_finished_is_not_an_end(open_house: Opener, 
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_B04_a_stall_ends_at_the_gap_timer(open_house: Opener, upstream: ScriptedUpstream, path: str) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
+async def test_B04_a_stall_ends_at_the_gap_timer(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.3}"))
     upstream.play(openai_stream(TOKENS)[:4], Stall())
     began = time.monotonic()
     (await ask(proxy, path)).assert_broken_off("One two")
@@ -159,16 +163,16 @@ async def test_B04_a_stall_ends_at_the_gap_timer(open_house: Opener, upstream: S
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_B05_pings_do_not_hide_a_stall(open_house: Opener, upstream: ScriptedUpstream, path: str) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.4}"))
+async def test_B05_pings_do_not_hide_a_stall(start_proxy: StartProxy, upstream: ScriptedUpstream, path: str) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.4}"))
     pings = [step for _ in range(100) for step in (Send(chunked(b": ping\n\n")), Sleep(0.02))]
     upstream.play(openai_stream(TOKENS)[:4], pings)
     (await ask(proxy, path)).assert_broken_off("One two")
     assert await proxy.end_reason() == "upstream_idle"
 
 
-async def test_B05_a_drip_ends_at_the_total_timer(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{token_gap_s: 0.5, total_s: 0.8}"))
+async def test_B05_a_drip_ends_at_the_total_timer(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{token_gap_s: 0.5, total_s: 0.8}"))
     drip = [step for _ in range(100) for step in (Send(event(openai_chunk({"content": "x"}))), Sleep(0.1))]
     upstream.play(Send(sse_head()), drip)
     told = await ask(proxy, "/chat")
@@ -177,8 +181,10 @@ async def test_B05_a_drip_ends_at_the_total_timer(open_house: Opener, upstream: 
     await upstream.peer_gone(1)
 
 
-async def test_B06_pauses_shorter_than_the_timers_kill_nothing(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, timeouts="{first_token_s: 1.2, token_gap_s: 1}"))
+async def test_B06_pauses_shorter_than_the_timers_kill_nothing(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{first_token_s: 1.2, token_gap_s: 1}"))
     upstream.play(*openai_stream(TOKENS, gap_s=0.35))  # in all longer than either timer
     told = await ask(proxy, "/chat")
     assert (told.text, told.done) == ("".join(TOKENS), True)
@@ -186,9 +192,9 @@ async def test_B06_pauses_shorter_than_the_timers_kill_nothing(open_house: Opene
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_B07_an_error_event_in_the_middle_is_passed_on_once(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     error = {"error": {"message": "overloaded,\nsorry sk-live-abcdefghijklmnopqrstu", "type": "overloaded_error"}}
     upstream.play(openai_stream(TOKENS)[:4], Send(event(error)), openai_stream([])[-2:])
     told = await ask(proxy, path)
@@ -201,16 +207,16 @@ async def test_B07_an_error_event_in_the_middle_is_passed_on_once(
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("rubbish", ['{"choices": [{"delta"', "[1, 2]", '"text"'])
 async def test_B08_what_is_no_chunk_ends_as_malformed(
-    open_house: Opener, upstream: ScriptedUpstream, path: str, rubbish: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, rubbish: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:4], Send(event(rubbish)), openai_stream(TOKENS)[4:])
     (await ask(proxy, path)).assert_broken_off("One two")
     assert await proxy.end_reason() == "upstream_malformed"
 
 
-async def test_B08_unknown_fields_do_no_harm(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B08_unknown_fields_do_no_harm(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     odd = openai_chunk({"content": "x", "strange": {"deep": [None]}}, obfuscation="zzz", new_thing=1)
     upstream.play(Send(sse_head()), Send(event(odd)), openai_stream([])[2:])
     told = await ask(proxy, "/v1/chat/completions")
@@ -219,8 +225,8 @@ async def test_B08_unknown_fields_do_no_harm(open_house: Opener, upstream: Scrip
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_B08_unknown_objects_do_no_harm(open_house: Opener, upstream: ScriptedUpstream, path: str) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B08_unknown_objects_do_no_harm(start_proxy: StartProxy, upstream: ScriptedUpstream, path: str) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     odd = Send(event('{"object": "something.else"}'))
     upstream.play(openai_stream(TOKENS)[:4], odd, openai_stream(TOKENS)[4:])
     told = await ask(proxy, path)
@@ -230,9 +236,9 @@ async def test_B08_unknown_objects_do_no_harm(open_house: Opener, upstream: Scri
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_B09_one_event_of_a_megabyte_passes_intact(
-    open_house: Opener, upstream: ScriptedUpstream, path: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     big = "wörd " * 200_000 + "."
     upstream.play(*openai_stream([big]))
     told = await ask(proxy, path)
@@ -241,9 +247,9 @@ async def test_B09_one_event_of_a_megabyte_passes_intact(
 
 
 async def test_B09_an_event_past_the_limit_is_refused_without_being_kept(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:4], Send(chunked(b'data: {"a":"')), Send(chunked(b"x" * 65536), times=400))
     tracemalloc.start()
     try:
@@ -255,8 +261,8 @@ async def test_B09_an_event_past_the_limit_is_refused_without_being_kept(
     await upstream.peer_gone(1)
 
 
-async def test_B09_an_endless_answer_ends_at_the_limit(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url, server="{limits: {answer_mb: 1}}"))
+async def test_B09_an_endless_answer_ends_at_the_limit(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {answer_mb: 1}}"))
     upstream.play(Send(sse_head()), Send(event(openai_chunk({"content": "x" * 1000})), times=10_000))
     told = await ask(proxy, "/chat")
     assert (told.done, len(told.errors)) == (False, 1)
@@ -265,9 +271,9 @@ async def test_B09_an_endless_answer_ends_at_the_limit(open_house: Opener, upstr
 
 
 async def test_B09_bytes_after_the_end_are_ignored_and_the_connection_is_not_used_again(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     endless = [step for _ in range(200) for step in (Send(event(openai_chunk({"content": "late"}))), Sleep(0.01))]
     upstream.play(openai_stream(TOKENS)[:-1], endless)
     upstream.play(*openai_stream(TOKENS))
@@ -282,9 +288,9 @@ TEXT = "Grüße 🙂 你好\r\nnext [DONE] data: x 👩‍👩‍👧 end"
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 async def test_B10_the_text_is_the_same_however_the_bytes_fall(
-    open_house: Opener, upstream: ScriptedUpstream, size: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream, size: int
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     lines = [f"data: {json.dumps(openai_chunk({'content': TEXT}), ensure_ascii=False)}\r\n\r\n", "data: [DONE]\r\n\r\n"]
     whole = "".join(lines).encode()
     steps = [Send(chunked(whole[i : i + size])) for i in range(0, len(whole), size)]
@@ -302,9 +308,9 @@ async def test_B10_the_text_is_the_same_however_the_bytes_fall(
     ],
 )
 async def test_B11_every_form_of_event_stream_is_read(
-    open_house: Opener, upstream: ScriptedUpstream, body: bytes
+    start_proxy: StartProxy, upstream: ScriptedUpstream, body: bytes
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     content = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg"
     data = json.dumps(openai_chunk({"content": content}), ensure_ascii=False).encode()
     upstream.play(Send(sse_head()), Send(chunked(body % data)), Send(LAST_CHUNK))
@@ -314,8 +320,8 @@ async def test_B11_every_form_of_event_stream_is_read(
     assert b"retry:" not in told.body
 
 
-async def test_B11_an_unfinished_last_event_is_a_cut(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B11_an_unfinished_last_event_is_a_cut(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(openai_stream(TOKENS)[:4], Send(chunked(b"data: [DONE]\n")), Send(LAST_CHUNK))
     (await ask(proxy, "/chat")).assert_broken_off("One two")
 
@@ -329,9 +335,9 @@ def gzipped(cut: int | None = None) -> list[Step]:
 
 
 async def test_B12_a_compressed_stream_is_read_as_it_comes_and_a_cut_one_is_cut(
-    open_house: Opener, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*gzipped())
     told = await ask(proxy, "/chat")
     assert (told.text, told.done) == ("".join(TOKENS), True)
@@ -340,8 +346,8 @@ async def test_B12_a_compressed_stream_is_read_as_it_comes_and_a_cut_one_is_cut(
     (await ask(proxy, "/chat")).assert_broken_off("One two")
 
 
-async def test_B12_a_compressed_bomb_is_refused(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B12_a_compressed_bomb_is_refused(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     bomb = await asyncio.to_thread(gzip.compress, b"data: " + b"x" * 100_000_000)
     upstream.play(Send(sse_head(content_encoding="gzip")), Send(chunked(bomb)), Send(LAST_CHUNK))
     tracemalloc.start()
@@ -353,8 +359,10 @@ async def test_B12_a_compressed_bomb_is_refused(open_house: Opener, upstream: Sc
         tracemalloc.stop()
 
 
-async def test_B14_usage_is_the_upstreams_where_it_gave_any(open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(openai_config(upstream.url))
+async def test_B14_usage_is_the_upstreams_where_it_gave_any(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url))
     upstream.play(*openai_stream(TOKENS, usage={"prompt_tokens": 11, "completion_tokens": 22, "total_tokens": 33}))
     told = await ask(proxy, "/v1/chat/completions")
     assert b'"usage"' not in told.body.replace(b'"usage":null', b""), "the client did not ask for it"

@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 
+from proxy.testing.script import Stall, Steps, Wait, openai_stream
+from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.app import Process, openai_config
 from tests.support.clients import RawClient
 from tests.support.need import cannot_run
-from tests.support.upstream import ScriptedUpstream, Seen, Stall, Steps, Wait, openai_stream
 from tests.support.workers import (
     ASK,
     BEGUN,

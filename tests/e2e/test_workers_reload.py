@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from proxy.testing.script import Steps, Wait, openai_stream
+from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.app import Process
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream, Seen, Steps, Wait, openai_stream
 from tests.support.workers import (
     WORKERS,
     Serve,

@@ -12,8 +12,9 @@ from textwrap import dedent
 
 import pytest
 
+from proxy.testing.script import openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Process, _finish, openai_config
-from tests.support.upstream import ScriptedUpstream, openai_stream
 from tests.support.workers import ask, logged, pids, until_gone
 
 PARENT = """

@@ -13,6 +13,7 @@ import msgspec
 
 from proxy.events import Fault, Finish, Notice
 from proxy.request import ChatRequest
+from proxy.testing.upstream import ScriptedUpstream
 from tests.matrix.asking import DECLARED, SAID, NoWords
 from tests.matrix.features import ANSWERED, ARGUMENTS_IN_PIECES, ASKED, USER, Answered, Asked, request
 from tests.matrix.reading import READ, Read
@@ -20,7 +21,6 @@ from tests.matrix.table import ANNOUNCED, CARRIED, FAILED, LEFT_OUT, OTHERWISE, 
 from tests.matrix.upstreams import Anthropic, OpenAI, Wire
 from tests.support.app import Running
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.matrix.asking import SAID
 from tests.matrix.running import TARGETS, Cells
 from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
-from tests.support.app import Opener
-from tests.support.upstream import ScriptedUpstream
+from tests.support.app import StartProxy
 
 THROUGH_LITELLM = [
     pytest.mark.xdist_group("litellm"),
@@ -24,9 +24,9 @@ PAIRS = [
 
 @pytest.mark.parametrize(("contract", "target"), PAIRS)
 async def test_what_the_table_says_passes_and_no_more(
-    open_house: Opener, upstream: ScriptedUpstream, contract: str, target: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, contract: str, target: str
 ) -> None:
-    proxy = await open_house(TARGETS[target].config(upstream))
+    proxy = await start_proxy(TARGETS[target].config(upstream))
     found = await Cells(proxy, upstream, contract, TARGETS[target]).all()
     at = CONTRACTS.index(contract)
     assert found == {feature: signs[at] for feature, signs in EXPECTED[target].items()}

@@ -21,9 +21,9 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Usage
+from proxy.testing.script import LAST_CHUNK, Send, Step, event, json_reply, openai_chunk, sse_head
 from proxy.testing.wires import AnthropicWire
 from tests.matrix.asking import NoWords
-from tests.support.upstream import LAST_CHUNK, Send, Step, event, json_reply, openai_chunk, sse_head
 
 Events = Iterable[StreamEvent]
 

@@ -25,7 +25,8 @@ from proxy.telemetry.record import StreamRecord
 from tests.support.connections import connections
 from tests.support.quiescence import quiescent
 
-Opener = Callable[..., Awaitable["Running"]]
+StartProxy = Callable[..., Awaitable["Running"]]
+Opener = StartProxy
 
 
 class Running:
@@ -119,8 +120,8 @@ class _Records:
 
 
 @pytest.fixture
-async def open_house(tmp_path: Path) -> AsyncIterator[Opener]:
-    """Start proxies inside the test: `await open_house(config_text)`."""
+async def start_proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
+    """Start proxies inside the test: `await start_proxy(config_text)`."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def opened(config: str) -> Running:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.upstream import ScriptedUpstream
+from proxy.testing.upstream import ScriptedUpstream
 
 
 @pytest.fixture

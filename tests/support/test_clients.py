@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from proxy.testing.script import Fin, NeverRead, Rst, Send, chunked, head, json_reply, sse_head
+from proxy.testing.upstream import ScriptedUpstream
 from tests.support.clients import RawClient, request_bytes
-from tests.support.upstream import Fin, NeverRead, Rst, ScriptedUpstream, Send, chunked, head, json_reply, sse_head
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.testing.script import openai_stream
 from tests.support.app import Process
 from tests.support.clients import RawClient
-from tests.support.upstream import openai_stream
 
 Serve = Callable[..., Awaitable[Process]]
 

@@ -11,9 +11,9 @@ import pytest
 import uvloop
 
 from bench.aiohttp_transport import AiohttpTransport
+from proxy.testing.upstream import ScriptedUpstream, eventually
 from proxy.transport import HttpTransport, Request, Response
 from tests.support.connections import connections
-from tests.support.upstream import ScriptedUpstream, eventually
 from tests.transport.paced import Far
 
 Ask = Callable[..., Awaitable[Response]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from proxy.testing.script import Wait, chunked, sse_head
+from proxy.testing.upstream import eventually
 from proxy.transport import HttpTransport
 from proxy.transport.reader import ResponseReader
-from tests.support.upstream import Wait, chunked, eventually, sse_head
 
 LONG_S = 3600.0
 

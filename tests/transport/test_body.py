@@ -10,12 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
-from proxy.transport.address import Destination, Origin
-from proxy.transport.connection import Connection
-from proxy.transport.pool import Pool
-from proxy.transport.reader import ResponseReader
-from tests.support.connections import connections
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,
@@ -24,12 +19,17 @@ from tests.support.upstream import (
     Stall,
     Wait,
     chunked,
-    eventually,
     head,
     json_reply,
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import eventually
+from proxy.transport.address import Destination, Origin
+from proxy.transport.connection import Connection
+from proxy.transport.pool import Pool
+from proxy.transport.reader import ResponseReader
+from tests.support.connections import connections
 
 TEXT = "Grüße, 世界 👩‍👩‍👧 \r\n\n end".encode()
 

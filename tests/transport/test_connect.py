@@ -11,19 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from proxy.errors import UpstreamConnect
+from proxy.testing.script import Stall, chunked, json_reply, openai_stream, sse_head
+from proxy.testing.upstream import ScriptedUpstream, eventually
 from proxy.transport import HttpTransport, Request
 from tests.support.certificates import client_context, server_context
 from tests.support.connections import connections
 from tests.support.forward_proxy import HttpProxy
-from tests.support.upstream import (
-    ScriptedUpstream,
-    Stall,
-    chunked,
-    eventually,
-    json_reply,
-    openai_stream,
-    sse_head,
-)
 
 KEY = "sk-canary"
 

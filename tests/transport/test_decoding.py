@@ -10,9 +10,20 @@ import zlib
 import pytest
 
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
+from proxy.testing.script import (
+    LAST_CHUNK,
+    Fin,
+    Send,
+    Split,
+    Stall,
+    Wait,
+    chunked,
+    head,
+    json_reply,
+    sse_head,
+)
 from proxy.transport.decoding import STEP, Inflater
 from tests.support.connections import connections
-from tests.support.upstream import LAST_CHUNK, Fin, Send, Split, Stall, Wait, chunked, head, json_reply, sse_head
 
 TEXT = b"data: hello, world\n\n" * 50
 

@@ -8,24 +8,23 @@ import random
 import pytest
 
 from proxy.errors import FrameTooLarge, InternalError, ProxyError, UpstreamMalformed, UpstreamTruncated
-from proxy.transport import HttpTransport, Request
-from tests.support.connections import connections
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     NeverRead,
     Rst,
-    ScriptedUpstream,
     Send,
     Stall,
     Wait,
     chunked,
-    eventually,
     head,
     json_reply,
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream, eventually
+from proxy.transport import HttpTransport, Request
+from tests.support.connections import connections
 
 OK = json_reply(200, {"ok": True})
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import ProxyError
+from proxy.testing.script import Fin, Rst, Sleep, Stall, json_reply, openai_stream
+from proxy.testing.upstream import eventually
 from proxy.transport import Request
 from proxy.transport.reader import ResponseReader
 from tests.support.connections import connections
-from tests.support.upstream import Fin, Rst, Sleep, Stall, eventually, json_reply, openai_stream
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors in /proc")
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from proxy.testing.script import LAST_CHUNK, Stall, chunked, sse_head
+from proxy.testing.upstream import eventually
 from proxy.transport.pacing import AT_EASE, BUSY, LATE_S, PATIENCE, SAMPLE_S, STEPS_S, AutoTick, Load, Pacer, Pacing
 from proxy.transport.reader import ResponseReader
 from tests.support.connections import connections
-from tests.support.upstream import LAST_CHUNK, Stall, chunked, eventually, sse_head
 from tests.transport.paced import LONG_S, Far
 
 

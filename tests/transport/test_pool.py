@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from proxy.testing.script import LAST_CHUNK, Wait, chunked, json_reply, sse_head
+from proxy.testing.upstream import eventually
 from proxy.transport import HttpTransport, Request
 from tests.support.connections import connections
-from tests.support.upstream import LAST_CHUNK, Wait, chunked, eventually, json_reply, sse_head
 
 
 async def ask(transport, upstream):

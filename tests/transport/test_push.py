@@ -8,10 +8,11 @@ import gzip
 import pytest
 
 from proxy.errors import UpstreamTruncated
+from proxy.testing.script import LAST_CHUNK, Fin, Rst, Split, Stall, Wait, chunked, head, sse_head
+from proxy.testing.upstream import ScriptedUpstream
 from proxy.transport import HttpTransport, Request, Response
 from tests.support.certificates import client_context, server_context
 from tests.support.connections import connections
-from tests.support.upstream import LAST_CHUNK, Fin, Rst, ScriptedUpstream, Split, Stall, Wait, chunked, head, sse_head
 from tests.transport.paced import LONG_S, Far, tick
 
 

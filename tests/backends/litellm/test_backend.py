@@ -41,14 +41,9 @@ from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, 
 from proxy.routing.plan import Target
 from proxy.testing.backend import CANARY
 from proxy.testing.outcome import Outcome, outcome
-from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
-from proxy.transport import HttpTransport, Request, Response
-from proxy.wire.secret_shapes import Secrets
-from proxy.wire.sse import SSEDecoder
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Rst,
-    ScriptedUpstream,
     Send,
     Split,
     Stall,
@@ -59,6 +54,11 @@ from tests.support.upstream import (
     openai_stream,
     sse_head,
 )
+from proxy.testing.upstream import ScriptedUpstream
+from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
+from proxy.transport import HttpTransport, Request, Response
+from proxy.wire.secret_shapes import Secrets
+from proxy.wire.sse import SSEDecoder
 
 pytestmark = [
     pytest.mark.xdist_group("litellm"),
@@ -171,7 +171,7 @@ def test_nothing_but_the_destination_is_connected_to() -> None:
         from proxy.routing.router import Target
         from proxy.transport import HttpTransport
         from proxy.testing.wires import AnthropicWire, OllamaWire, OpenAIWire, answer
-        from tests.support.upstream import ScriptedUpstream
+        from proxy.testing.upstream import ScriptedUpstream
 
         async def main():
             async with ScriptedUpstream() as upstream:

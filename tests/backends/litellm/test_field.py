@@ -19,19 +19,10 @@ from proxy.request import ChatRequest, Message, Text
 from proxy.routing.plan import Target
 from proxy.testing.backend import CANARY
 from proxy.testing.outcome import Outcome, outcome
+from proxy.testing.script import LAST_CHUNK, Send, Split, Step, chunked, head, json_reply, openai_chunk
+from proxy.testing.upstream import ScriptedUpstream
 from proxy.testing.wires import AnthropicWire
 from proxy.transport import HttpTransport
-from tests.support.upstream import (
-    LAST_CHUNK,
-    ScriptedUpstream,
-    Send,
-    Split,
-    Step,
-    chunked,
-    head,
-    json_reply,
-    openai_chunk,
-)
 
 pytestmark = [
     pytest.mark.xdist_group("litellm"),

@@ -13,7 +13,7 @@ from proxy.backends.openai.backend import OpenAIBackend, OpenAISettings
 from proxy.errors import ConfigError, Unsupported
 from proxy.events import Finish, Start, TextDelta
 from proxy.routing.plan import Target
-from tests.support.upstream import openai_stream
+from proxy.testing.script import openai_stream
 from tests.support.wire import backend, batches, chat, events
 
 CANARY = "sk-canary-1234567890abcdef"

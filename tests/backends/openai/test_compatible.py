@@ -26,7 +26,7 @@ from proxy.errors import (
 from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.request import Usage
 from proxy.routing.plan import Target
-from tests.support.upstream import (
+from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
     Rst,

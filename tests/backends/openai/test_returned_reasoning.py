@@ -12,8 +12,8 @@ from proxy.contracts.openai.request import decode_request as from_openai
 from proxy.contracts.responses.request import decode_request as from_responses
 from proxy.events import Notice
 from proxy.request import ChatRequest
+from proxy.testing.script import openai_stream
 from proxy.testing.upstream import ScriptedUpstream
-from tests.support.upstream import openai_stream
 from tests.support.wire import backend, events
 
 KEY = "k-0123456789abcdef"

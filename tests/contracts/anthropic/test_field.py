@@ -16,8 +16,9 @@ from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
 from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.errors import UpstreamFailed, UpstreamMalformed, UpstreamRefused, UpstreamTruncated
 from proxy.events import Collector, Fault, Finish
+from proxy.testing.script import LAST_CHUNK, Send, chunked, sse_head
+from proxy.testing.upstream import ScriptedUpstream
 from proxy.wire.sse import SSEDecoder
-from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Send, chunked, sse_head
 
 
 def event(type_: str, **fields: Any) -> bytes:

@@ -8,7 +8,7 @@ from proxy.contracts.responses.tools import Tools
 from proxy.contracts.responses.writer import ResponsesWriter
 from proxy.errors import UpstreamFailed, UpstreamTruncated
 from proxy.events import Batch, Fault, Start, TextDelta, ToolCallDelta, ToolCallStart
-from tests.support.upstream import LAST_CHUNK, Send, chunked, sse_head
+from proxy.testing.script import LAST_CHUNK, Send, chunked, sse_head
 
 CUT = UpstreamTruncated("the answer was cut off")
 BUSY = UpstreamFailed("too many requests", status=429, code="rate_limit_exceeded")
