@@ -45,13 +45,13 @@ class Page:
         self._session = ""
         self._opened: list[str] = []
 
-    async def open(self, url: str) -> None:
-        """Load a page, and wait until its scripts have set the title `ready`."""
+    async def open(self, url: str, *, title: str = "ready") -> None:
+        """Load a page, and wait until it has that title. Scripts of test pages set `ready`."""
         target = await self._send("Target.createTarget", url=url)
         attached = await self._send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
         async with asyncio.timeout(30):
-            while await self._title() != "ready":
+            while await self._title() != title:
                 await asyncio.sleep(0.02)
 
     async def _title(self) -> str:
