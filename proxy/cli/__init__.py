@@ -1,0 +1,31 @@
+"""The command line. Each command is a module here, and imports what it needs when it runs: `--help` answers at once."""
+
+from __future__ import annotations
+
+import click
+
+from proxy import __version__
+from proxy.cli import check, diff, explain, key, schema, serve
+
+
+class _Commands(click.Group):
+    """Lists commands in the order they are written, which is the order they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="chat-proxy", message="%(prog)s %(version)s")
+def main() -> None:
+    """Any chat frontend to any model, by a file of routing rules.
+
+    \b
+    chat-proxy serve                     serve config.yaml on 127.0.0.1:8080
+    chat-proxy check -c new.yaml         is this file right? every mistake, with its line
+    chat-proxy explain --path /chat      where would this request go, and why?
+    """  # noqa: D301
+
+
+for command in (serve.serve, check.check, explain.explain, schema.schema, diff.diff, key.key):
+    main.add_command(command)

@@ -1,0 +1,37 @@
+"""What the commands share: the option that names the config, loading it, and leaving with a sentence."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from proxy.errors import ConfigErrors
+
+if TYPE_CHECKING:
+    from proxy.config.load import Config
+
+CONFIG = click.option(
+    "-c", "--config", "path", metavar="FILE", default="config.yaml", show_default=True, help="The config file."
+)
+
+
+def load(path: str, *, exit_code: int) -> Config:
+    """The config, or all that is wrong with it on stderr."""
+    from proxy.backends.base import kind  # noqa: PLC0415
+    from proxy.config.load import load_config  # noqa: PLC0415
+
+    try:
+        return load_config(path, settings_for=lambda name: kind(name).settings)
+    except ConfigErrors as errors:
+        stop(str(errors), exit_code=exit_code)
+
+
+def stop(message: str, *, exit_code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(exit_code)
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")

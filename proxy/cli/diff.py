@@ -1,0 +1,66 @@
+"""`chat-proxy diff`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from proxy.cli.common import count, load, stop
+from proxy.errors import ProxyError
+
+if TYPE_CHECKING:
+    from proxy.routing.explanation import Explanation
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.argument("requests", type=click.File("r", encoding="utf-8"), metavar="REQUESTS.jsonl")
+def diff(old: str, new: str, requests: IO[str]) -> None:
+    """Say which recorded requests two configs would treat differently.
+
+    Each line of REQUESTS.jsonl is {"path": "/chat", "headers": {}, "body": {"messages": []}}. Exit 0 when
+    nothing differs, 1 when something does, 2 on trouble.
+
+    \b
+    chat-proxy diff config.yaml new.yaml requests.jsonl
+    """  # noqa: D301
+    from proxy import explain as explaining  # noqa: PLC0415
+
+    judges = [explaining.Judge(load(path, exit_code=2)) for path in (old, new)]
+    differing = total = 0
+    for number, line in enumerate(requests, 1):
+        if not line.strip():
+            continue
+        total += 1
+        try:
+            entry = explaining.recorded(line)
+            explained = explaining.compared(entry, judges, id=f"line-{number}")
+        except ProxyError as error:
+            stop(f"{requests.name}:{number}: {error.message}", exit_code=2)
+        before, after = map(_verdict, explained)
+        if before != after:
+            differing += 1
+            model = next((one.model for one in explained if one.model), "(none)")
+            click.echo(f"{requests.name}:{number}: {entry.path}, model {model}")
+            click.echo(f"  - {before}\n  + {after}")
+    click.echo(f"{differing} of {count(total, 'request')} would be routed differently")
+    sys.exit(1 if differing else 0)
+
+
+def _verdict(explanation: Explanation) -> str:
+    """What `diff` compares, in words: the route, its targets in order, and what is sent with the request."""
+    if explanation.plan is None:
+        assert explanation.error is not None
+        return f"refused: {explanation.error.status} {explanation.error.code}"
+    return " ".join([f"{explanation.route}:", ", ".join(map(str, explanation.plan.targets)), *_changes(explanation)])
+
+
+def _changes(explanation: Explanation) -> Iterator[str]:
+    for parameter in explanation.parameters:
+        if parameter.origin != "request":
+            yield f"{parameter.name}={json.dumps(parameter.value, default=str)}"
