@@ -24,7 +24,6 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
-    FinishReason,
     Media,
     Notice,
     ReasoningDelta,
@@ -175,7 +174,7 @@ class AGUIWriter:
             case Notice():
                 return _custom(b"notice", notice_json(event)[1:-1])
             case Finish(reason, usage):
-                return self._end(reason, usage)
+                return self._end(event.upstream_reason or reason, usage)
             case Fault(error, usage):
                 return self._fault(error, usage)
             case _:
@@ -268,7 +267,7 @@ class AGUIWriter:
                 raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
         return content + self._event(events[-1])
 
-    def _end(self, reason: FinishReason, usage: Usage | None) -> bytes:
+    def _end(self, reason: str, usage: Usage | None) -> bytes:
         calls = [call for _, call in sorted(self._calls.items())]
         self._ended = True
         end: dict[str, Any] = {

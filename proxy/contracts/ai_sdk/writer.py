@@ -21,7 +21,6 @@ from proxy.events import (
     Batch,
     Fault,
     Finish,
-    FinishReason,
     Media,
     Notice,
     ReasoningDelta,
@@ -148,7 +147,7 @@ class AISDKWriter:
             case Notice():  # transient: the app sees it, the message does not keep it
                 return b'data: {"type":"data-notice","data":%b,"transient":true}\n\n' % notice_json(event)
             case Finish(reason, usage):
-                return self._finish(reason, usage)
+                return self._finish(event.upstream_reason or reason, usage)
             case Fault(error):
                 self._ended = True
                 return self._close() + b'data: {"type":"error","errorText":%b}\n\n' % json_string(error_line(error))
@@ -194,10 +193,10 @@ class AISDKWriter:
             titled,
         )
 
-    def _finish(self, reason: FinishReason, usage: Usage | None) -> bytes:
+    def _finish(self, reason: str, usage: Usage | None) -> bytes:
         """The end. Calls are completed only here, because an app runs a tool as soon as its input is available."""
         self._ended = True
-        end: dict[str, Any] = {"type": "finish", "finishReason": _REASONS[reason]}
+        end: dict[str, Any] = {"type": "finish", "finishReason": _REASONS.get(reason, "other")}
         if self._usage:
             end["messageMetadata"] = _metadata(self._model, usage)
         calls = [_complete(call) for _, call in sorted(self._calls.items())]
@@ -236,7 +235,10 @@ def whole_message(answer: Answer, *, id: str) -> bytes:
         parts.append(source | ({"title": title} if title else {}))
     parts += [{"type": "file", "mediaType": media_type, "url": url} for media_type, url in answer.media]
     parts += [_whole_call(call) for call in answer.tool_calls]
-    metadata = {"finishReason": _REASONS.get(answer.finish_reason, "other"), **_metadata(answer.model, answer.usage)}
+    metadata = {
+        "finishReason": _REASONS.get(answer.upstream_reason or answer.finish_reason, "other"),
+        **_metadata(answer.model, answer.usage),
+    }
     return _encode({"id": id, "role": "assistant", "metadata": metadata, "parts": parts})
 
 

@@ -41,7 +41,7 @@ QUIET_S = 10
 """Seconds without a line while tool calls are collected. Then a heartbeat follows, for clients give up on silence."""
 
 _SECOND = 10**9  # in nanoseconds
-_DONE_REASONS = {"tool_calls": "stop", "content_filter": "stop"}
+_DONE_REASONS = {"tool_calls": "stop"}
 _CUT_SHORT = frozenset({"length", "content_filter"})
 
 _encode = msgspec.json.Encoder().encode
@@ -143,7 +143,7 @@ class OllamaWriter:
             content += [b',"tool_calls":[', calls, b"]"]
         content.append(self._form.end)
         measured = self._measured(self._began, now, answer.usage, pieces)
-        return json_reply(self._done(b"".join(content), answer.finish_reason, measured))
+        return json_reply(self._done(b"".join(content), answer.upstream_reason or answer.finish_reason, measured))
 
     def loaded(self, reason: str) -> bytes:
         """The answer to a request that only loads a model (`reason` is `load`), or unloads it (`unload`)."""
@@ -181,13 +181,13 @@ class OllamaWriter:
             case Source() | ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
-                return self._finish(reason, usage, now)
+                return self._finish(reason, event.upstream_reason or reason, usage, now)
             case Fault(error):
                 return error_body(error) + b"\n"
             case _:
                 assert_never(event)
 
-    def _finish(self, reason: str, usage: Usage | None, now: int) -> bytes:
+    def _finish(self, reason: str, told: str, usage: Usage | None, now: int) -> bytes:
         if self._media and not self._calls and not self._text_pieces:
             raise UntoldAnswer
         made = (ToolCall(id_, name, "".join(pieces)) for _, (id_, name, pieces) in sorted(self._calls.items()))
@@ -195,7 +195,7 @@ class OllamaWriter:
         if calls := self._written(made, reason):
             line = b'%b%b"","tool_calls":[%b]%b' % (self._head, self._form.text, calls, self._tail)
         measured = self._measured(now if self._first is None else self._first, now, usage, self._pieces)
-        return line + self._done(b'%b""%b' % (self._form.text, self._form.end), reason, measured) + b"\n"
+        return line + self._done(b'%b""%b' % (self._form.text, self._form.end), told, measured) + b"\n"
 
     def _written(self, calls: Iterable[ToolCall], reason: str) -> bytes:
         """The calls of a complete answer. A call that the token limit cut short is left out: clients would run it."""

@@ -138,6 +138,10 @@ def test_C3_a_run_that_ended_well_keeps_its_calls():
     assert b"SNAPSHOT" not in written([*SAID_THEN_CALLED, ToolCallDelta(0, "{}"), Finish("tool_calls")])
 
 
+def test_U4_a_reason_that_nobody_knows_is_told_as_it_is():
+    assert b'"finishReason":"out_of_ideas"' in written([TextDelta("a"), Finish("stop", upstream_reason="out_of_ideas")])
+
+
 def test_a_message_and_its_calls_are_one_message():
     events = [Start("", ""), ToolCallStart(0, "c", "f"), TextDelta("after"), Finish("tool_calls")]
     frames = [json.loads(frame[6:]) for frame in written(events).decode().split("\n\n") if frame]

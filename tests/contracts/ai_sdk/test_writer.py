@@ -102,6 +102,13 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character():
     assert "a\ufffd".encode() in written([Start("", ""), TextDelta("a\ud83d"), Finish()])
 
 
+def test_U4_a_reason_that_nobody_knows_is_not_told_as_stop():
+    events = [Start("", "m"), TextDelta("a"), Finish("stop", upstream_reason="out_of_ideas")]
+    assert b'"finishReason":"other"' in written(events)
+    answer = Answer(text="a", upstream_reason="out_of_ideas")
+    assert json.loads(whole_message(answer, id="r"))["metadata"]["finishReason"] == "other"
+
+
 def test_a_whole_answer_is_one_ui_message():
     answer = Answer(
         model="m",

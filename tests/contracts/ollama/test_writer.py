@@ -12,6 +12,7 @@ from proxy.contracts.ollama.writer import CHAT, GENERATE, OllamaWriter, error_bo
 from proxy.errors import BrokenToolCall, NoRoute, UntoldAnswer, UpstreamTruncated
 from proxy.events import (
     Batch,
+    Collector,
     Fault,
     Finish,
     Media,
@@ -236,7 +237,24 @@ def test_B01_a_call_that_was_cut_short_is_left_out_and_those_before_it_are_not(r
     told = read(writer().feed(Batch([Start("", "m"), *calls, Finish(reason)])))
     assert [call["id"] for call in told.calls] == ["a"]
     assert told.done is not None
-    assert told.done["done_reason"] == ("length" if reason == "length" else "stop")
+    assert told.done["done_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (Finish("tool_calls"), "stop"),
+        (Finish("content_filter"), "content_filter"),
+        (Finish("stop", upstream_reason="out_of_ideas"), "out_of_ideas"),
+    ],
+)
+def test_U4_only_an_answer_that_ended_by_itself_is_told_as_stop(end, told):
+    events = Batch([Start("", "m"), TextDelta("a"), end])
+    done = read(writer().feed(events)).done
+    collector = Collector()
+    collector.add(events)
+    assert (done or {})["done_reason"] == told
+    assert json.loads(writer().whole(collector.answer()).body)["done_reason"] == told
 
 
 def test_arguments_stay_as_the_model_wrote_them_but_for_line_ends():
@@ -361,7 +379,7 @@ def test_what_is_written_is_read_as_the_same_answer(content, calls, reason, usag
         [] if generate else [(id_, name, arguments) for id_, name, arguments, _, _ in calls]
     )
     assert told.done is not None
-    assert told.done["done_reason"] == ("length" if reason == "length" else "stop")
+    assert told.done["done_reason"] == ("stop" if reason == "tool_calls" else reason)
     if usage is not None:
         assert (told.done["prompt_eval_count"], told.done["eval_count"]) == (usage.input_tokens, usage.output_tokens)
 
