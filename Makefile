@@ -63,10 +63,11 @@ fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: venv ## write docs/config.md, cli.md, clients.md and matrix.md anew from the code
+docs: venv ## write docs/config.md, cli.md and the pages of docs/proofs anew from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
+	@$(BIN)/python -m tests.field.page
 
 PROPERTIES = $(shell grep -rl --include='test_*.py' '^@given' tests)
 test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen times the examples of each property
