@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from proxy.backends.base import Resources, kind
 from proxy.backends.order import build
+from proxy.config.difference import difference
 from proxy.config.file import FileReader
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings, ServerSettings
@@ -25,9 +26,12 @@ from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.recent import RecentRequests
 from proxy.telemetry.redact import Redactor, secrets_of
 from proxy.transport import Transport
 from proxy.transport.http1 import HttpTransport
+from proxy.web.feed import WebPages
+from proxy.web.look import Query, Seen, look
 
 log = structlog.get_logger("proxy.app")
 
@@ -50,9 +54,10 @@ class App:
         self._host, self._port = host, port
         self._file = FileReader(path)
         self.frontends = built_in_frontends()
-        self.operations: Mapping[str, Operation] = OperatorPages(self).by_path()
+        self.recent = RecentRequests()
+        self.operations: Mapping[str, Operation] = self._pages(OperatorPages(self))
         self.metrics = Metrics()
-        self.sinks: list[RecordSink] = [self.metrics, RequestLog()]
+        self.sinks: list[RecordSink] = [self.metrics, RequestLog(), self.recent]
         self.redactor = Redactor()
         self.transport: Transport = HttpTransport(high_water=READ_AHEAD)
         self.metrics.watch_tick(lambda: self.transport.auto_tick_s)
@@ -61,6 +66,7 @@ class App:
         self.active: set[Exchange] = set()
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
+        self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
         self._at_start: ServerSettings
@@ -81,6 +87,14 @@ class App:
     def connection_limits(self) -> LimitSettings:
         """The limits for a client that connects now."""
         return self.snapshot.limits
+
+    def _pages(self, pages: OperatorPages) -> Mapping[str, Operation]:
+        operations = pages.by_path()
+        return {**operations, **WebPages(self, operations["/status"], self.look).by_path()}
+
+    async def look(self, query: Query) -> list[Seen]:
+        """What every process that serves knows of its requests: here it is one."""
+        return [await look(self, query)]
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -163,6 +177,7 @@ class App:
         old = self._snapshot
         self._put_in_force(snapshot)
         if old is not None:
+            self.changed = difference(old.config, snapshot.config)
             self._close_later(old)
 
     def _put_in_force(self, snapshot: ConfigSnapshot) -> None:

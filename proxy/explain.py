@@ -20,6 +20,7 @@ from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsup
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.peers import FailedLogins
 from proxy.request import ChatRequest
+from proxy.routing.conditions import Facts, Kept
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
 from proxy.routing.plan import Plan
@@ -82,6 +83,10 @@ class Judge:
         self._router = snapshot.router
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
+
+    def explain_kept(self, request: ChatRequest, kept: Kept) -> Explanation:
+        """Where an earlier request would go, by what is kept of it. Raises `NotKept`."""
+        return self._router.explain_by(Facts(request, kept.principal, kept))
 
     def explain(
         self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str, model: str | None = None
@@ -182,6 +187,20 @@ def compared(entry: Recorded, judges: Sequence[Judge], *, id: str) -> list[Expla
     return found
 
 
+def verdict(explanation: Explanation) -> str:
+    """What `diff` compares, in words: the route, its targets in order, and what is sent with the request."""
+    if explanation.plan is None:
+        assert explanation.error is not None
+        return f"refused: {explanation.error.status} {explanation.error.code}"
+    return " ".join([f"{explanation.route}:", ", ".join(map(str, explanation.plan.targets)), *_changes(explanation)])
+
+
+def _changes(explanation: Explanation) -> Iterator[str]:
+    for parameter in explanation.parameters:
+        if parameter.origin != "request":
+            yield f"{parameter.name}={json.dumps(parameter.value, default=str)}"
+
+
 def as_data(explanation: Explanation) -> dict[str, Any]:
     """The explanation for machines."""
     plan, error = explanation.plan, explanation.error
@@ -220,7 +239,7 @@ def as_text(explanation: Explanation) -> str:
         ("request", f"{explanation.path}, model {explanation.model or '(none)'}, key {explanation.key or '(none)'}"),
         ("contract", explanation.contract),
     ]
-    lines += _labelled("not", [_skipped(rule) for rule in explanation.skipped])
+    lines += _labelled("not", [str(rule) for rule in explanation.skipped])
     if explanation.route:
         lines.append(("route", explanation.route))
     lines += _labelled("to", list(_targets(explanation)))
@@ -259,12 +278,6 @@ def _delivery(plan: Plan) -> str:
 
 def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     return [("" if index else label, text) for index, text in enumerate(texts)]
-
-
-def _skipped(rule: Any) -> str:
-    if rule.condition == "off":
-        return f"{rule.route}: off: {rule.got}"
-    return f"{rule.route}: wants {rule.condition} {rule.wanted}, got {rule.got}"
 
 
 def _targets(explanation: Explanation) -> Iterator[str]:

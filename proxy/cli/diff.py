@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import click
 
 from proxy.cli.common import count, load, stop
 from proxy.errors import ProxyError
-
-if TYPE_CHECKING:
-    from proxy.routing.explanation import Explanation
 
 
 @click.command()
@@ -42,7 +37,7 @@ def diff(old: str, new: str, requests: IO[str]) -> None:
             explained = explaining.compared(entry, judges, id=f"line-{number}")
         except ProxyError as error:
             stop(f"{requests.name}:{number}: {error.message}", exit_code=2)
-        before, after = map(_verdict, explained)
+        before, after = map(explaining.verdict, explained)
         if before != after:
             differing += 1
             model = next((one.model for one in explained if one.model), "(none)")
@@ -50,17 +45,3 @@ def diff(old: str, new: str, requests: IO[str]) -> None:
             click.echo(f"  - {before}\n  + {after}")
     click.echo(f"{differing} of {count(total, 'request')} would be routed differently")
     sys.exit(1 if differing else 0)
-
-
-def _verdict(explanation: Explanation) -> str:
-    """What `diff` compares, in words: the route, its targets in order, and what is sent with the request."""
-    if explanation.plan is None:
-        assert explanation.error is not None
-        return f"refused: {explanation.error.status} {explanation.error.code}"
-    return " ".join([f"{explanation.route}:", ", ".join(map(str, explanation.plan.targets)), *_changes(explanation)])
-
-
-def _changes(explanation: Explanation) -> Iterator[str]:
-    for parameter in explanation.parameters:
-        if parameter.origin != "request":
-            yield f"{parameter.name}={json.dumps(parameter.value, default=str)}"

@@ -28,8 +28,11 @@ from proxy.config.templates import (
 from proxy.config.wording import dotted, nearest
 from proxy.errors import ConfigError, ProxyError
 
-OPERATIONS = ("/healthz", "/readyz", "/metrics", "/status")
-"""Pages for operators; no contract may have their paths."""
+OPERATIONS = (
+    *("/healthz", "/readyz", "/metrics", "/status", "/status/events", "/status/requests", "/status/config"),
+    *("/explain", "/explain/diff", "/status/requests/", "/web/"),
+)
+"""Pages for operators; no contract may have their paths, or one in a folder of theirs."""
 
 DONE = "[DONE]"
 """The only end that bare text may have without an event name: the model's own `[DONE]` is cut over two events."""
@@ -118,7 +121,7 @@ def _paths(row: _Row, taken: Mapping[str, str], declared: dict[str, str]) -> Ite
                 "slashes. It is compared letter by letter with what clients send",
                 *where,
             )
-        elif path in OPERATIONS:
+        elif path in OPERATIONS or path[: path.rfind("/") + 1] in OPERATIONS:
             yield row.error(f"{path} is a page for operators; choose another path", *where)
         elif who is not None:
             yield row.error(f"{path} is served by the contract `{who}`; choose another path", *where)

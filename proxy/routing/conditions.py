@@ -24,17 +24,51 @@ during which nothing else was served (A8)."""
 _SHOWN = 80  # characters of a request's value in a message
 
 
+class NotKept(Exception):
+    """A rule asks for something of an earlier request that was not kept; the message names it."""
+
+
+class Kept(NamedTuple):
+    """What is kept of a request to explain it later: neither its contents nor a secret."""
+
+    principal: Principal | None
+    tokens: int | None = None  # `None`, here and below: no rule asked for it
+    features: frozenset[str] | None = None
+    looked_up: dict[str, Any] | None = None  # headers and metadata by name, whether a pattern was found
+
+
 class Facts:
     """A request and who asks. What takes time to find out is computed once, when a rule first needs it."""
 
-    __slots__ = ("_features", "_text", "_tokens", "principal", "request")
+    __slots__ = ("_features", "_kept", "_looked_up", "_text", "_tokens", "principal", "request")
 
-    def __init__(self, request: ChatRequest, principal: Principal | None) -> None:
+    def __init__(self, request: ChatRequest, principal: Principal | None, kept: Kept | None = None) -> None:
+        """With `kept`, `request` is without contents and headers, and what `kept` does not know is `NotKept`."""
         self.request = request
         self.principal = principal
+        self._kept = kept is not None
         self._text: str | None = None
-        self._tokens: int | None = None
-        self._features: frozenset[str] | None = None
+        self._tokens: int | None = kept.tokens if kept else None
+        self._features: frozenset[str] | None = kept.features if kept else None
+        self._looked_up: dict[str, Any] | None = kept.looked_up if kept else None
+
+    def keep(self) -> Kept:
+        """What a later explanation needs of this request. To be called while its contents are there."""
+        return Kept(self.principal, self._tokens, self._features, self._looked_up)
+
+    def looked_up(self, name: str, find: Callable[[Facts], Any]) -> Any:
+        """A fact that only some rules ask for, remembered for `keep`. Raises `NotKept`."""
+        known = self._looked_up
+        if known is None:
+            known = self._looked_up = {}
+        if name not in known:
+            self._expect(name)
+            known[name] = find(self)
+        return known[name]
+
+    def _expect(self, name: str) -> None:
+        if self._kept:
+            raise NotKept(name)
 
     @property
     def text(self) -> str:
@@ -46,6 +80,7 @@ class Facts:
     @property
     def tokens(self) -> int:
         if self._tokens is None:
+            self._expect("tokens")
             self._tokens = self.request.estimated_tokens()
         return self._tokens
 
@@ -53,6 +88,7 @@ class Facts:
     def features(self) -> frozenset[str]:
         """What the request contains, in the words of `match.has`."""
         if self._features is None:
+            self._expect("has")
             self._features = _features(self.request)
         return self._features
 
@@ -169,14 +205,32 @@ def _key_name(facts: Facts) -> str | None:
 
 
 def _header(name: str, patterns: Sequence[str]) -> Condition:
-    condition = _named(f"header {name}", patterns, lambda facts: facts.request.headers.get(name), public=False)
+    label = f"header {name}"
+
+    def value(facts: Facts) -> str | None:
+        return facts.request.headers.get(name)
+
     if name not in SECRET_HEADERS:
-        return condition
-    return condition._replace(got=lambda facts: "(not shown)" if name in facts.request.headers else "nothing")
+        return _named(label, patterns, lambda facts: facts.looked_up(label, value), public=False)
+    secret = _named(label, patterns, value, public=False)
+
+    def verdict(facts: Facts) -> bool:  # of a secret only this is remembered
+        facts.looked_up(label, lambda facts: "(not shown)" if value(facts) is not None else "nothing")
+        return secret.holds(facts)
+
+    return secret._replace(
+        holds=lambda facts: facts.looked_up(f"{label} {secret.wanted}", verdict),
+        got=lambda facts: facts.looked_up(label, lambda _: "nothing"),
+    )
 
 
 def _metadata(name: str, patterns: Sequence[str]) -> Condition:
-    return _named(f"metadata {name}", patterns, lambda facts: _as_text(facts.request.metadata.get(name)), public=False)
+    label = f"metadata {name}"
+
+    def value(facts: Facts) -> str | None:
+        return _as_text(facts.request.metadata.get(name))
+
+    return _named(label, patterns, lambda facts: facts.looked_up(label, value), public=False)
 
 
 def _as_text(value: Any) -> str | None:
@@ -228,11 +282,16 @@ def _tokens(wanted: TokenRange) -> Condition:
 
 def _content(pattern: str) -> Condition:
     search = linear_regex(pattern).search
+
+    def found(facts: Facts) -> bool:
+        facts.looked_up("characters", lambda facts: len(facts.text))
+        return search(facts.text) is not None
+
     return Condition(
         "content",
         pattern,
-        lambda facts: search(facts.text) is not None,
-        lambda facts: f"{len(facts.text)} characters without it",
+        lambda facts: facts.looked_up(f"content {pattern}", found),
+        lambda facts: f"{facts.looked_up('characters', lambda facts: len(facts.text))} characters without it",
         public=False,
     )
 

@@ -18,6 +18,11 @@ class Skipped(msgspec.Struct, frozen=True):
     wanted: str
     got: str
 
+    def __str__(self) -> str:
+        if self.condition == "off":
+            return f"{self.route}: off: {self.got}"
+        return f"{self.route}: wants {self.condition} {self.wanted}, got {self.got}"
+
 
 class Choice(msgspec.Struct, frozen=True):
     """One target of the rule that matched: its share of requests, and why it is not used, if so."""

@@ -10,7 +10,7 @@ from msgspec import structs
 from proxy.config.models import RouteSettings, ServerSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Condition, Facts, Matcher, any_of, conditions, is_glob, shown
+from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, Weighted
@@ -180,15 +180,34 @@ class Router:
         self._rules = tuple(_Rule(route, live, off, defaults) for route in routes)
         self.named = frozenset(name for route in routes for name in _named(route))
         """Models that the rules name, in `match` or as targets, whatever is on and whoever may use them."""
+        self._looking_up = tuple(
+            condition
+            for rule in self._rules
+            for condition in rule.conditions
+            if condition.name.startswith(("header ", "metadata "))
+        )
 
     def plan(self, request: ChatRequest, principal: Principal | None = None) -> Plan:
         """What this request does. Raises `NoRoute`, `Forbidden` or `BadRequest`, each saying what would help."""
-        facts = Facts(request, principal)
+        return self.plan_by(Facts(request, principal))
+
+    def plan_by(self, facts: Facts) -> Plan:
+        """As `plan`, for who keeps the facts."""
         return self._rule(facts).plan(facts)
+
+    def keep(self, facts: Facts) -> Kept:
+        """What is kept of a request, with all headers and metadata that the rules name; secrets stay out."""
+        for condition in self._looking_up:
+            condition.holds(facts)
+        return facts.keep()
 
     def explain(self, request: ChatRequest, principal: Principal | None = None) -> Explanation:
         """The same decision as `plan`, by the same code, with its reasons."""
-        facts = Facts(request, principal)
+        return self.explain_by(Facts(request, principal))
+
+    def explain_by(self, facts: Facts) -> Explanation:
+        """As `explain`. Raises `NotKept` for kept facts that do not hold what a rule asks for."""
+        request, principal = facts.request, facts.principal
         skipped: list[Skipped] = []
         rule: _Rule | None = None
         plan: Plan | None = None

@@ -79,6 +79,7 @@ class RequestContext:
         "peer",
         "principal",
         "record",
+        "recorded",
         "snapshot",
     )
 
@@ -112,6 +113,7 @@ class RequestContext:
         self.principal: Principal | None = None  # known when the key was checked
         self.encoder: Encoder | None = None  # known when the answer begins
         self.begun = False  # the client has been sent a status
+        self.recorded = True  # False for pages that say themselves when they end
         self._now = asyncio.get_running_loop().time
         self.record = StreamRecord(request_id=id, started_at=self._now(), stream=False)
 
@@ -124,6 +126,8 @@ class RequestContext:
     ) -> None:
         self.snapshot.leave()
         record = self.record
+        if not self.recorded:
+            return
         if kind is not None:
             gone = issubclass(kind, (asyncio.CancelledError, ConnectionError))
             record.finish("client_gone" if gone else "internal", self._now())
@@ -183,6 +187,7 @@ class RequestContext:
 
     def refuse(self, error: ProxyError) -> web.Response:
         """Answer with an error, in the form of the contract that was called, as long as nothing was sent."""
+        self.record.words = error.message
         if self.encoder is not None:
             return self.reply(self.encoder.failure(error), error=error)
         self._name_contract()

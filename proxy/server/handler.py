@@ -17,12 +17,13 @@ from proxy.events import Batch, Fault
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
 from proxy.request import ChatRequest
+from proxy.routing.conditions import Facts
 from proxy.server.body import check_framing, read_body
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.context import STOPPING, App, RequestContext
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.not_found import not_found
-from proxy.server.operator_pages import Operation
+from proxy.server.operator_pages import Operation, find_operation
 
 log = structlog.get_logger("proxy.http")
 
@@ -52,7 +53,7 @@ class Handler:
         check_framing(context.http)
         if context.head.method == "OPTIONS":
             return context.preflight()
-        operation = self._app.operations.get(context.path)
+        operation = find_operation(self._app.operations, context.path)
         if operation is not None:
             return await _operate(context, operation)
         context.identify()
@@ -76,11 +77,15 @@ async def _operate(context: RequestContext, operation: Operation) -> web.StreamR
     """A page for operators."""
     if not operation.open:
         context.identify()
-    context.allow_only("GET")
+    context.allow_only(*operation.methods)
     principal = context.principal
     if principal is not None and (principal.routes or principal.models):
         raise Forbidden("This key is limited to certain routes or models; operator pages need one without limits.")
-    return context.reply(await operation.answer(), record=False)
+    if operation.answer is not None:
+        return context.reply(await operation.answer(), record=False)
+    assert operation.handle is not None
+    context.recorded = False
+    return await operation.handle(context)
 
 
 async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, Encoder] | web.Response:
@@ -98,7 +103,12 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     request = frontend.decode(body, head)
     record = context.record
     record.model, record.user, record.stream = request.model or "", request.user or "", request.stream
-    plan = snapshot.router.plan(request, context.principal)
+    record.contract, record.path, record.router = frontend.name, context.path, snapshot.router
+    facts = Facts(request, context.principal)
+    try:
+        plan = snapshot.router.plan_by(facts)
+    finally:
+        record.kept = snapshot.router.keep(facts)
     record.route = plan.route
     head.options = plan.options
     encoder = frontend.encoder(request, head)

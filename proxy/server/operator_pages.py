@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from aiohttp import web
 
 from proxy import __version__
 from proxy.contracts.base import Reply
@@ -20,10 +21,20 @@ TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """A page for operators. `open` pages ask for no key."""
+    """A page for operators. `open` pages ask for no key. It has `answer`, or `handle`, which reads the request."""
 
-    answer: Callable[[], Awaitable[Reply]]
+    answer: Callable[[], Awaitable[Reply]] | None = None
     open: bool = False
+    handle: Callable[[Any], Awaitable[web.StreamResponse]] | None = None  # takes the `RequestContext`
+    methods: tuple[str, ...] = ("GET",)
+
+
+def find_operation(operations: Mapping[str, Operation], path: str) -> Operation | None:
+    """The page at `path`, or the one that serves the folder it is in: its own path ends in a slash."""
+    found = operations.get(path)
+    if found is None and (slash := path.rfind("/")):  # the root is no such folder
+        found = operations.get(path[: slash + 1])
+    return found
 
 
 class App(Protocol):
@@ -42,6 +53,8 @@ class App(Protocol):
     def active(self) -> Collection[object]: ...
     @property
     def rejected(self) -> Sequence[str]: ...
+    @property
+    def changed(self) -> Sequence[str]: ...
 
 
 class OperatorPages:
@@ -91,6 +104,7 @@ class OperatorPages:
                 "digest": config.digest,
                 "loaded_at": snapshot.loaded_at,
                 "rejected": app.rejected or None,
+                "changed": app.changed,
             },
             "active": len(app.active),
             "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},

@@ -7,6 +7,8 @@ import msgspec
 from proxy.errors import EndReason, ProxyError
 from proxy.events import Notice
 from proxy.request import Usage
+from proxy.routing.conditions import Kept
+from proxy.routing.router import Router
 
 
 class AttemptRecord(msgspec.Struct):
@@ -62,11 +64,14 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     stream: bool = True
     status: int = 0
     attempts: list[AttemptRecord] = []  # in the order tried, also targets that were passed over and the one under way
+    router: Router | None = None  # that decided, with what it may be asked again by
+    kept: Kept | None = None
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None
     error_code: str = ""
+    words: str = ""  # what the client was told, of an error that no attempt had
     ended_at: float | None = None
     bytes_out: int = 0
     first_content_at: float | None = None

@@ -15,6 +15,7 @@ from proxy.server.operator_pages import JSON, TEXT, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
+from proxy.web.look import Query, Seen, look
 from proxy.workers.spec import SharedState, WorkerSpec
 
 UNAVAILABLE = b"The parent process, which adds up the metrics of all workers, is gone or does not answer.\n"
@@ -32,11 +33,17 @@ class Gathered(NamedTuple):
 class WorkerApp(App):
     """Takes up a config when all workers have it, has a share of the connection limit, and shows the sums of all."""
 
-    def __init__(self, spec: WorkerSpec, state: SharedState, gather: Callable[[], Awaitable[Gathered]]) -> None:
-        self._state = state
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        state: SharedState,
+        gather: Callable[[], Awaitable[Gathered]],
+        ask_all: Callable[[bytes], Awaitable[list[Any]]],
+    ) -> None:
+        self._state, self._ask_all = state, ask_all
         super().__init__(spec.path, host=spec.host, port=spec.port)
         self._spec = spec
-        self.operations = WorkerPages(self, gather).by_path()
+        self.operations = self._pages(WorkerPages(self, gather))
         self._prepared: ConfigSnapshot | None = None
         self._preparing: object = None
         self._limits: tuple[int, LimitSettings] | None = None
@@ -108,6 +115,17 @@ class WorkerApp(App):
             share = -(-limits.connections // self._spec.workers)
             self._limits = snapshot.number, limits.model_copy(update={"connections": share})
         return self._limits[1]
+
+    async def look(self, query: Query) -> list[Seen]:
+        """What all workers know of their requests; without the parent, what this one knows."""
+        try:
+            return msgspec.convert(await self._ask_all(msgspec.json.encode(query)), list[Seen])
+        except OSError:
+            return await super().look(query)
+
+    async def looked(self, query: bytes) -> bytes:
+        """This worker's part of that."""
+        return msgspec.json.encode(await look(self, msgspec.json.decode(query, type=Query)), enc_hook=str)
 
     # -- pages for operators -----------------------------------------------------------------------------------
 

@@ -50,3 +50,15 @@ class MetricsGather:
         """A worker is gone. Keep its counters."""
         if worker.counts:
             self._dead = sums.bury(self._dead, json.loads(worker.counts)["metrics"])
+
+
+async def ask_all(workers: list[WorkerHandle], word: str, load: bytes, *, within: float) -> bytes:
+    """A JSON list of what the workers answer, without those that do not."""
+
+    async def ask(worker: WorkerHandle) -> bytes:
+        try:
+            return (await worker.ask(word, load, within=within)).load
+        except (TimeoutError, ChannelClosed):
+            return b""
+
+    return b"[" + b",".join(filter(None, await asyncio.gather(*map(ask, workers)))) + b"]"

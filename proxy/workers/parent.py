@@ -21,7 +21,7 @@ from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.printing import print_banner
 from proxy.server.sockets import addresses, reserve
 from proxy.workers.channel import ChannelClosed, Message
-from proxy.workers.gather import MetricsGather
+from proxy.workers.gather import MetricsGather, ask_all
 from proxy.workers.handle import WorkerHandle, described
 from proxy.workers.reload import Rejected, Reload
 from proxy.workers.spec import INTERVALS, Intervals, SharedState, WorkerSpec
@@ -192,6 +192,8 @@ class Parent:
                 worker.counts = message.load
             case "gather":
                 return self._gather(worker, message)
+            case "look":
+                return self._look(worker, message)
             case word:
                 raise ValueError(word)
         return None
@@ -199,6 +201,9 @@ class Parent:
     async def _gather(self, worker: WorkerHandle, question: Message) -> None:
         rows, metrics = await self._metrics.gather()
         worker.answer(question, metrics, rows=rows, restarts=self._metrics.restarts)
+
+    async def _look(self, worker: WorkerHandle, question: Message) -> None:
+        worker.answer(question, await ask_all(self._serving(), "look", question.load, within=self._intervals.look))
 
     # -- the end -----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Intervals(NamedTuple):
 
     build: float = 60.0  # for a worker to build a config: importing litellm takes six seconds on a slow machine
     counts: float = 1.0  # for a worker's metrics
+    look: float = 10.0  # for what a worker knows of its requests, or says about a config
     ping: float = 1.0  # before each ping, and for its answer
     pings: int = 5  # unanswered in a row, then the worker is killed
     first_pause: float = 0.1  # before a worker is replaced; doubled each time it died within `good_life`

@@ -27,6 +27,9 @@ log = structlog.get_logger("proxy.workers")
 GATHER_S = 3.0
 """How long the parent may take to bring the metrics of all workers; it waits one second for each of them."""
 
+LOOK_S = 12.0
+"""The same for what they know of their requests: one may have to check a config, for which the parent gives it 10 s."""
+
 
 def main(channel: int, state: int) -> int:
     """Be a worker on two inherited descriptors; returns the exit code."""
@@ -48,7 +51,7 @@ class Worker(Process):
 
     def __init__(self, channel: Channel, start: Message, state: SharedState) -> None:
         self._spec = WorkerSpec(**start.values, content=start.load)
-        self._workers_app = WorkerApp(self._spec, state, self._gather)
+        self._workers_app = WorkerApp(self._spec, state, self._gather, self._ask_all)
         super().__init__(self._workers_app)
         self._channel, self._start, self._turn = channel, start, LogTurn(state)
         self._ordered = asyncio.Event()
@@ -126,6 +129,8 @@ class Worker(Process):
                 app.reject(values["errors"], log=values["log"])
             case "collect":
                 self._channel.answer(message, app.counts())
+            case "look":
+                return self._look(message)
             case "ping":
                 self._channel.answer(message)
             case "say":
@@ -151,6 +156,15 @@ class Worker(Process):
             return
         self._log.adopt()
         self._channel.answer(order, drain_s=built.config.settings.server.drain_s)
+
+    async def _look(self, question: Message) -> None:
+        self._channel.answer(question, await self._workers_app.looked(question.load))
+
+    async def _ask_all(self, query: bytes) -> list[Any]:
+        """What each worker answers to `query`. Raises `OSError` when the parent does not bring it."""
+        answer = await self._channel.ask("look", query, within=LOOK_S)
+        answers: list[Any] = msgspec.json.decode(answer.load)
+        return answers
 
     async def _gather(self) -> Gathered:
         """The metrics of all workers. Raises `OSError` when the parent does not bring them."""

@@ -11,13 +11,14 @@ import pytest
 from proxy.contracts.ollama.frontend import PREFIX
 from proxy.testing.script import openai_stream
 from proxy.testing.upstream import ScriptedUpstream
+from proxy.web.files import FILES
 from tests.support.app import Running, StartProxy
 from tests.support.clients import Head, RawClient
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 KEY = "cp-key-of-ada-0123456789abcdefghijklmnop"
 NARROW = "cp-key-of-bob-0123456789abcdefghijklmnop"
-ALLOWED_WITHOUT_KEY = {"/", "/healthz", "/readyz"}
+ALLOWED_WITHOUT_KEY = {"/", "/healthz", "/readyz", *(f"/web/{name}" for name in FILES)}
 
 
 def digest(key: str) -> str:
@@ -200,7 +201,7 @@ def is_open_page(path: str) -> bool:
 # -- G04: pages for operators
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/status"])
+@pytest.mark.parametrize("path", ["/metrics", "/status", "/status/requests", "/status/config"])
 async def test_G04_pages_for_operators_need_a_key_without_limits(
     start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:

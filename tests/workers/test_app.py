@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.workers.app import Gathered, WorkerApp
+from proxy.workers.app import WorkerApp
 from proxy.workers.spec import SharedState, WorkerSpec
 
 
@@ -19,7 +20,7 @@ def config(number: int, connections: int = 10) -> bytes:
     ).encode()
 
 
-async def nobody() -> Gathered:
+async def nobody(_: object = None) -> Any:
     raise ConnectionResetError
 
 
@@ -33,6 +34,7 @@ class Pair:
             WorkerApp(
                 WorkerSpec(number, 3, True, str(folder / "config.yaml"), None, None, 1, 1000, config(1)),
                 self.state,
+                nobody,
                 nobody,
             )
             for number in (1, 2)
