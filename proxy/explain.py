@@ -10,12 +10,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from proxy.backends.base import BackendSettings, Resources, kind
+from proxy.backends.base import BackendSettings, Resources, kind, refusal
 from proxy.backends.http import HttpBackend
 from proxy.config.load import Config
 from proxy.config.wording import nearest
 from proxy.contracts.base import Head, built_in_frontends
-from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import BadRequest, NotFound, RequestError, Unauthorized, Unsupported
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.peers import FailedLogins
@@ -29,7 +28,7 @@ from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.transport import Request, Response
 
-SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of any contract
+SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of most contracts
 
 
 class _Nowhere:
@@ -95,9 +94,7 @@ class Judge:
 
         Raises a `RequestError` where no contract is served at its path, or the contract cannot read it.
         """
-        if model is not None:
-            body = _with_model(body or SMALLEST_BODY, model)
-        request = self._decode(path, headers, body, id=id)
+        request = self._decode(path, headers, body, id=id, model=model)
         if model is not None and request.model is None:  # a declared contract may have another place for it
             request = msgspec.structs.replace(request, model=model)
         explanation = self._router.explain(request, self._principal)
@@ -108,14 +105,18 @@ class Judge:
         for target in plan.targets if plan else ():
             row = self._rows.get(target.backend)
             backend = kind(row.kind).build(target.backend, row, _NO_RESOURCES) if row else None
-            if plan and isinstance(backend, HttpBackend):
+            if backend and (error := refusal(backend, request.task)):
+                yield str(target), f"refuses it: {error.message}"
+            elif plan and isinstance(backend, HttpBackend):
                 try:
                     for notice in backend.omissions(prepared(request, plan, target), target):
                         yield str(target), notice.message
-                except Unsupported as error:
-                    yield str(target), f"refuses it: {error.message}"
+                except Unsupported as unsupported:
+                    yield str(target), f"refuses it: {unsupported.message}"
 
-    def _decode(self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str) -> ChatRequest:
+    def _decode(
+        self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str, model: str | None
+    ) -> ChatRequest:
         parts = urlsplit(path)
         served = _chats(self._table.find(parts.path))
         if not served:
@@ -131,8 +132,8 @@ class Judge:
         )
         frontend = resolve(served, head, body or SMALLEST_BODY).frontend
         if body is None:
-            body = frontend.smallest_body if isinstance(frontend, DeclaredFrontend) else SMALLEST_BODY
-        return frontend.decode(body, head)
+            body = getattr(frontend, "smallest_body", SMALLEST_BODY)
+        return frontend.decode(body if model is None else _with_model(body, model), head)
 
 
 def _with_model(body: bytes, model: str) -> bytes:

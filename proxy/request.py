@@ -15,6 +15,9 @@ import msgspec
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
+Task = Literal["chat", "completion", "embedding"]
+"""What is wanted: the next message of a conversation, the text that goes on after a prompt, or vectors of texts."""
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -105,11 +108,14 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `hosted_tools` are the types of tools that the upstream is to run, which only one of the request's own dialect
     can. `raw_body` is the body as its dialect parsed it, once: a backend of dialect `dialect`
     starts from it, so that unknown fields survive, and what was authorised is what is sent.
+
+    Where `task` is no chat, the prompt or the texts are one user message, so that rules can look at them.
     """
 
     id: str
     contract: str
     dialect: str
+    task: Task = "chat"
     messages: tuple[Message, ...]
     model: str | None = None
     params: Mapping[str, Any] = {}

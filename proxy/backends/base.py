@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, Unsupported
 from proxy.events import Batch
-from proxy.request import ChatRequest
+from proxy.request import ChatRequest, Task
 from proxy.routing.plan import Target
 from proxy.transport import Transport
 from proxy.wire.secret_shapes import Secrets
@@ -67,6 +67,8 @@ class Backend(Protocol):
     generator, or cancelling the task that awaits it, closes the upstream. Once it has yielded content, it may call
     `relay`, where it is given one, instead of yielding a batch, from the callback that reads the socket: that wakes no
     task. `target.model` is the model to ask for; `request.params` include the route's `set` and `default`.
+
+    A backend that does more than to answer chats says so in an attribute `tasks`, a set of `request.Task`.
     """
 
     name: str
@@ -80,6 +82,30 @@ class Backend(Protocol):
     ) -> AsyncGenerator[Batch, None]: ...
 
     async def aclose(self) -> None: ...
+
+
+CHATS: frozenset[Task] = frozenset({"chat"})
+EVERY_TASK: frozenset[Task] = frozenset({"chat", "completion", "embedding"})
+
+_WANTED: Mapping[Task, str] = {"chat": "chats", "completion": "completions without messages", "embedding": "embeddings"}
+
+
+def refusal(backend: Backend, task: Task) -> Unsupported | None:
+    """Why a backend does not do a task; `None` if it does. One that has no `tasks` answers chats."""
+    if task in getattr(backend, "tasks", CHATS):
+        return None
+    return Unsupported(f"backend {backend.name} gives no {_WANTED[task]}; a route must send them to another backend")
+
+
+def begin(backend: Backend, request: ChatRequest, target: Target, relay: Relay | None) -> AsyncGenerator[Batch, None]:
+    """The backend's answer, which is an error for a task that it does not do."""
+    error = refusal(backend, request.task)
+    return backend.stream(request, target, relay) if error is None else _refused(error)
+
+
+async def _refused(error: Unsupported) -> AsyncGenerator[Batch, None]:
+    raise error
+    yield  # which makes it a generator
 
 
 class KindNotInstalled(ConfigError):

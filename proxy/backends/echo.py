@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pydantic import Field
 
 from proxy.backends.base import BackendSettings, Relay, Resources
+from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.upstream_request import choices_expected
 from proxy.errors import Unsupported
 from proxy.events import Batch, Finish, FinishReason, Start, StreamEvent, TextDelta
-from proxy.request import ChatRequest, Usage
+from proxy.request import ChatRequest, Task, Usage
 from proxy.routing.plan import Target
 
 _PIECE = re.compile(r"\s*\S+|\s+")  # a word with the white space before it: the pieces add up to the text
@@ -35,9 +36,10 @@ class EchoSettings(BackendSettings):
 
 
 class EchoBackend:
-    """Repeats the last user message. Follows `max_tokens`, where a token is a word."""
+    """Repeats the last user message, or the prompt. Follows `max_tokens`, where a token is a word."""
 
     dialect = ""
+    tasks: frozenset[Task] = frozenset({"chat", "completion"})
 
     def __init__(self, name: str, settings: EchoSettings) -> None:
         self.name = name
@@ -54,6 +56,8 @@ class EchoBackend:
         relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
+        if request.task == "completion":
+            plain_prompt(request, f"backend {self.name}")
         if choices_expected(request) > 1:
             raise Unsupported(f"backend {self.name} gives one answer, not several (n)", param="n")
         limit = _limit(request)

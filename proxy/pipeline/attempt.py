@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from proxy.backends.base import Backend
+from proxy.backends.base import Backend, begin
 from proxy.errors import InternalError, Limit, ModelRefused, ProxyError, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -94,7 +94,7 @@ class Attempt:
         # callback that reads the socket.
         self._context = copy_context() if streaming and not backend.dialect else None
         self._tried = AttemptRecord(backend=target.backend, model=target.model, started_at=self._now())
-        self._stream = backend.stream(request, target, self._relayed if streaming else None)
+        self._stream = begin(backend, request, target, self._relayed if streaming else None)
 
     async def lead(self) -> None:
         """Read up to the commit point and hold back what was read. The client is never touched.

@@ -8,14 +8,12 @@ from proxy.config.closest import closest
 from proxy.errors import NotFound
 
 OTHER_SERVICES = {
-    "embeddings": "Embeddings are",
     "audio/": "Speech and transcription are",
     "realtime": "Speech in real time is",
     "images/": "Making images is",
     "videos": "Making videos is",
     "moderations": "Moderation is",
     "rerank": "Reranking is",
-    "completions": "Completion without messages is",
     "files": "Storing files is",
     "uploads": "Storing files is",
     "batches": "Batches are",
@@ -24,7 +22,7 @@ OTHER_SERVICES = {
     "threads": "The Assistants API is",
     "vector_stores": "Storing vectors is",
 }
-"""What clients ask an OpenAI base URL for besides chats, by how the path goes on after `/v1/`."""
+"""What clients ask an OpenAI base URL for besides chats, completions and embeddings, by how the path goes on after `/v1/`."""
 
 COMMON = ("/v1/chat/completions", "/v1/responses", "/v1/messages", "/chat")
 
@@ -36,7 +34,7 @@ def not_found(path: str, served: Iterable[str]) -> NotFound:
     for start, what in OTHER_SERVICES.items():
         if name == start or name.startswith(start.rstrip("/") + "/"):
             return NotFound(
-                f"There is nothing at {shown}. {what} not served here, only chats are: give your client another base URL "
+                f"There is nothing at {shown}. {what} not served here, only chats, completions and embeddings are: give your client another base URL "
                 "for it, such as the provider's own.",
                 code="not_served",
             )

@@ -12,13 +12,10 @@ SERVED = ("/chat", "/v1/chat/completions", "/v1/messages", "/v1/models/{id}", "/
 @pytest.mark.parametrize(
     ("path", "what"),
     [
-        ("/v1/embeddings", "Embeddings are"),
-        ("/embeddings", "Embeddings are"),
         ("/v1/audio/speech", "Speech and transcription are"),
         ("/v1/audio/transcriptions", "Speech and transcription are"),
         ("/v1/images/generations", "Making images is"),
         ("/v1/moderations", "Moderation is"),
-        ("/v1/completions", "Completion without messages is"),
         ("/v1/files/file-1/content", "Storing files is"),
         ("/v1/realtime", "Speech in real time is"),
     ],

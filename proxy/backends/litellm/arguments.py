@@ -67,10 +67,7 @@ def arguments(
         "messages": body["messages"],
         "model": model,
         "stream": True,
-        "drop_params": settings.drop_params,
-        "num_retries": 0,
-        "max_retries": 0,
-        "timeout": _NO_TIMEOUT_S,
+        **_calm(settings),
         # Two detours that need packages which litellm does not require: the client runs the tools, over chat.
         "_skip_mcp_handler": True,
         "_skip_responses_api_bridge": True,
@@ -78,13 +75,40 @@ def arguments(
     optional = {
         "tools": body.get("tools"),
         "user": body.get("user"),
+        "stream_options": {"include_usage": True} if settings.include_usage else None,
+        **_way(settings, provider, handler),
+    }
+    return fixed | {name: value for name, value in optional.items() if value is not None}
+
+
+def embedding_arguments(
+    settings: LiteLLMSettings, request: ChatRequest, *, model: str, provider: str, handler: Any
+) -> dict[str, Any]:
+    """The same for one `litellm.aembedding`."""
+    raw = request.raw_body or {}
+    fixed = {**deepcopy(settings.options), "model": model, "input": deepcopy(raw.get("input")), **_calm(settings)}
+    optional = {
+        "dimensions": raw.get("dimensions"),
+        "encoding_format": raw.get("encoding_format"),
+        "user": request.user,
+        **_way(settings, provider, handler),
+    }
+    return fixed | {name: value for name, value in optional.items() if value is not None}
+
+
+def _calm(settings: LiteLLMSettings) -> dict[str, Any]:
+    """What keeps litellm from trying again, and from waiting less or longer than the pipeline."""
+    return {"drop_params": settings.drop_params, "num_retries": 0, "max_retries": 0, "timeout": _NO_TIMEOUT_S}
+
+
+def _way(settings: LiteLLMSettings, provider: str, handler: Any) -> dict[str, Any]:
+    """Where to go, with which key, and over which client. `None` is left out."""
+    return {
         "api_key": settings.api_key.get_secret_value() if settings.api_key else None,
         "api_base": settings.api_base,
         "api_version": settings.api_version,
-        "stream_options": {"include_usage": True} if settings.include_usage else None,
         "client": handler if provider in TAKES_HANDLER else None,
     }
-    return fixed | {name: value for name, value in optional.items() if value is not None}
 
 
 def _refuse(request: ChatRequest, provider: str, backend: str) -> None:

@@ -9,13 +9,13 @@ and then they are complete only when the provider says so (see `chunks`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
-from proxy.backends.base import Relay, Resources
+from proxy.backends.base import EVERY_TASK, Relay, Resources
 from proxy.backends.http import reported
-from proxy.backends.litellm.arguments import arguments
+from proxy.backends.litellm.arguments import arguments, embedding_arguments
 from proxy.backends.litellm.chunks import last_word, payloads
 from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import CURRENT_CALL, SHARED_CLIENTS, UpstreamCall
@@ -25,6 +25,8 @@ from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
 from proxy.backends.streaming import Decoder, NamesRestored, announcing, read_stream
 from proxy.backends.vocabularies import COMMON, PROVIDERS
+from proxy.contracts.openai.completions import plain_prompt
+from proxy.contracts.openai.embeddings import decode_vectors
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.errors import ProxyError, Unsupported, UpstreamError
 from proxy.events import Batch, Notice
@@ -42,6 +44,7 @@ class LiteLLMBackend:
     """A provider that litellm reaches."""
 
     dialect = ""
+    tasks = EVERY_TASK
     local = False
 
     def __init__(self, name: str, settings: LiteLLMSettings, resources: Resources) -> None:
@@ -62,6 +65,11 @@ class LiteLLMBackend:
         self, request: ChatRequest, target: Target, relay: Relay | None = None
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
+        if request.task == "embedding":
+            yield await self._embeddings(request, target)
+            return
+        if request.task == "completion":
+            plain_prompt(request, f"backend {self.name}")
         translation = self._translation(request, target)
         given = self._arguments(translation.request, target)
         notices = [*translation.notices, *self._omissions(translation.request, given, target)]
@@ -69,7 +77,7 @@ class LiteLLMBackend:
         call = self._call(target)
         wrapper = None
         try:
-            wrapper = await self._begin(given, call)
+            wrapper = await self._begin(self._chat(given), call)
             del translation, given, request  # they may be large, and have been sent
             decoder = call.decoder()
             ours = decoder is not None
@@ -116,8 +124,27 @@ class LiteLLMBackend:
             clean=self._clean,
         )
 
-    async def _begin(self, given: Mapping[str, Any], call: UpstreamCall) -> Any:
-        """Call litellm; returns its stream once the beginning of the answer is there.
+    async def _chat(self, given: Mapping[str, Any]) -> Any:
+        """The stream of an answer, once the beginning of the answer is there."""
+        wrapper = await self._litellm.acompletion(**given)
+        if wrapper.completion_stream is None:  # some providers send the request only for the first chunk
+            await wrapper.fetch_stream()
+        return wrapper
+
+    async def _embeddings(self, request: ChatRequest, target: Target) -> Batch:
+        """The vectors, in OpenAI's form."""
+        call = self._call(target)
+        given = embedding_arguments(
+            self._settings, request, model=target.model, provider=self._provider(target), handler=self._handler
+        )
+        try:
+            answer = await self._begin(self._litellm.aembedding(**given), call)
+        finally:
+            call.close()
+        return decode_vectors(answer.model_dump_json().encode(), self._clean)
+
+    async def _begin(self, asked: Coroutine[Any, Any, Any], call: UpstreamCall) -> Any:
+        """What litellm answers to `call`.
 
         litellm runs in a task of its own: cancelled while it prepares the request in a thread, it would leave a
         coroutine there that nothing awaits.
@@ -125,10 +152,7 @@ class LiteLLMBackend:
 
         async def ask() -> Any:
             CURRENT_CALL.set(call)
-            wrapper = await self._litellm.acompletion(**given)
-            if wrapper.completion_stream is None:  # some providers send the request only for the first chunk
-                await wrapper.fetch_stream()
-            return wrapper
+            return await asked
 
         task = asyncio.create_task(ask(), name=f"litellm {self.name}")
         try:

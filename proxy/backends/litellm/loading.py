@@ -33,6 +33,7 @@ _SWITCHES = {
     "disable_streaming_logging": True,
     "disable_token_counter": True,  # it would count every prompt on the loop, and fetch images for that
     "telemetry": False,
+    "DEFAULT_MAX_RETRIES": 0,  # of embeddings, where it takes 0 for "not said"
 }
 _IMPORTED_LATE = ("openai.resources.chat", "litellm._service_logger")
 _LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")  # they log prompts and answers

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any
 
-from proxy.backends.base import Resources
-from proxy.backends.http import HttpBackend
+from proxy.backends.base import EVERY_TASK, Relay, Resources
+from proxy.backends.http import HttpBackend, Identity
+from proxy.backends.openai.plain import CompletionsBackend, EmbeddingsBackend, PlainBackend
 from proxy.contracts.openai.stream import DIALECT, StreamDecoder
 from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, omissions, request_fields
 from proxy.contracts.openai.whole import decode_whole
 from proxy.events import Batch, Notice
-from proxy.request import ChatRequest
+from proxy.request import ChatRequest, Task
 from proxy.routing.plan import Target
 
 
@@ -19,6 +20,7 @@ class OpenAIChatBackend(HttpBackend):
     """An upstream that speaks OpenAI Chat Completions. Kinds differ in their `Identity` and in quirks."""
 
     dialect = DIALECT
+    tasks = EVERY_TASK
 
     def __init__(
         self,
@@ -31,10 +33,32 @@ class OpenAIChatBackend(HttpBackend):
         forward_headers: Collection[str] = (),
         discover_every_s: float = 0.0,
     ) -> None:
+        self._beside: dict[Task, PlainBackend] = {
+            "completion": CompletionsBackend(
+                name, resources, include_usage=include_usage, forward_headers=forward_headers
+            ),
+            "embedding": EmbeddingsBackend(name, resources, forward_headers=forward_headers),
+        }
         super().__init__(name, resources, forward_headers=forward_headers, discover_every_s=discover_every_s)
         self._include_usage = include_usage
         self._max_tokens_name = max_tokens_name
         self._reasoning = reasoning
+
+    def identify(self, identity: Identity) -> None:
+        super().identify(identity)
+        for backend in self._beside.values():
+            backend.beside(identity)
+
+    def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> AsyncGenerator[Batch, None]:
+        """See `Backend.stream`. What is no chat has its own address and its own form."""
+        if request.task == "chat":
+            return super().stream(request, target, relay)
+        return self._beside[request.task].stream(request, target, relay)
+
+    def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
+        if request.task == "chat":
+            return super().omissions(request, target)
+        return self._beside[request.task].omissions(request, target)
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
         return request_fields(

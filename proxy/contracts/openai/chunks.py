@@ -59,6 +59,7 @@ class Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: Delta | None = None
     message: Delta | None = None
+    text: str | None = None  # what a completion without messages has in place of a delta or message
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None  # Moonshot's place for it
 
@@ -83,6 +84,15 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+def decode_text_chunk(data: bytes) -> Chunk:
+    """A chunk of a completion without messages, or such a completion as a whole, with its texts as deltas."""
+    chunk = decode_chunk(data)
+    for choice in chunk.choices or ():
+        if choice.text is not None and choice.delta is None:
+            choice.delta = Delta(content=choice.text or None)
+    return chunk
 
 
 _PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}

@@ -65,7 +65,8 @@ def _choice(value: Any, *, skip_broken: bool) -> Choice:
         usage=object_in(value.get("usage")),
     )
     try:
-        choice.delta = _delta(value.get("delta"))
+        text = value.get("text")  # of a completion without messages
+        choice.delta = _delta(value.get("delta") or (None if text in (None, "") else {"content": text}))
         choice.message = _delta(value.get("message"))
     except ValueError:
         if not skip_broken:

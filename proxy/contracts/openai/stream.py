@@ -8,6 +8,7 @@ the payloads keep their bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -47,11 +48,13 @@ class StreamDecoder(StreamEnd):
     `choices` is how many were asked for (`n`). One: the events tell all that comes as one answer. Several: the events
     tell the first, the payloads all. `keep` makes payloads, for clients of this dialect. `hide_usage` leaves the usage
     chunk out of them that we asked for and the client did not. `clean` makes the upstream's words fit to be shown.
+    `dialect` and `decode` are for completions without messages, whose chunks differ in where their text is.
     """
 
     __slots__ = (
         "_choices",
         "_clean",
+        "_decode",
         "_deltas",
         "_dialect",
         "_ending",
@@ -77,13 +80,16 @@ class StreamDecoder(StreamEnd):
         keep: bool = True,
         hide_usage: bool = False,
         clean: Clean = one_line_of,
+        dialect: str = DIALECT,
+        decode: Callable[[bytes], Chunk] | None = None,
     ) -> None:
         super().__init__()
+        self._decode = decode or decode_chunk
         self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
         self._keep = keep
-        self._dialect = DIALECT if keep else ""
+        self._dialect = dialect if keep else ""
         self._choices = choices
         self._hide_usage = hide_usage
         self._clean = clean
@@ -195,7 +201,7 @@ class StreamDecoder(StreamEnd):
             return
         chunk: Chunk | None
         try:
-            chunk = decode_chunk(data)
+            chunk = self._decode(data)
         except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
             if (chunk := self._leniently(name, data, batch)) is None:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proxy.contracts.openai.chunks import Chunk, Delta, decode_chunk, read_usage, usage_in
 from proxy.contracts.openai.deltas import DeltaReader
 from proxy.contracts.openai.lenient import decode_leniently
@@ -16,22 +18,30 @@ from proxy.wire.upstream_errors import Clean, is_error
 _PLAIN_ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
 
-def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = one_line_of) -> Batch:
+def decode_whole(
+    body: bytes,
+    *,
+    keep: bool,
+    choices: int = 1,
+    clean: Clean = one_line_of,
+    dialect: str = DIALECT,
+    decode: Callable[[bytes], Chunk] = decode_chunk,
+) -> Batch:
     """A completion that came in one piece, as one batch with all its events.
 
     `keep` makes the body the batch's `whole`, for a client that asked for just that; without it only the events
-    count. `choices`: as for `StreamDecoder`. Raises the mapped error for an error object, and `UpstreamMalformed` for
+    count. `choices`, `dialect` and `decode`: as for `StreamDecoder`. Raises the mapped error for an error object, and `UpstreamMalformed` for
     anything else.
     """
     try:
-        chunk = decode_chunk(body)
+        chunk = decode(body)
     except (ValueError, RecursionError):
         try:
             chunk = decode_leniently(body, skip_broken=keep)
         except ValueError:
             chunk = Chunk()
     if (plain := _plain(chunk)) is not None:
-        return Batch(plain, DIALECT, whole=body) if keep else Batch(plain)
+        return Batch(plain, dialect, whole=body) if keep else Batch(plain)
     found = sorted(chunk.choices or (), key=lambda choice: choice.index or 0)
     if is_error(chunk.error) or not found:
         raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is no chat completion")
@@ -49,7 +59,7 @@ def decode_whole(body: bytes, *, keep: bool, choices: int = 1, clean: Clean = on
     usage = read_usage(usage_in(chunk), has_content=has_content)
     reasoned = is_reason(ending.reason)
     events.append(Finish(told.reason, usage, has_finish_reason=reasoned, upstream_reason=told.upstream_reason))
-    return Batch(events, DIALECT, whole=body) if keep else Batch(events)
+    return Batch(events, dialect, whole=body) if keep else Batch(events)
 
 
 def _plain(chunk: Chunk) -> list[StreamEvent] | None:

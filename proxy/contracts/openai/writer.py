@@ -178,7 +178,7 @@ class OpenAIWriter:
         last = b'%b{},"logprobs":null,"finish_reason":%b}]%b}\n\n' % (self._head, json_string(reason), self._no_usage)
         if not self._usage or usage is None:  # unknown is not zero
             return last + END
-        return b'%b%b"choices":[],"usage":%b}\n\n%b' % (last, self._preamble, _encode(_counts(usage)), END)
+        return b'%b%b"choices":[],"usage":%b}\n\n%b' % (last, self._preamble, _encode(counts(usage)), END)
 
     def _frame(self, model: str) -> None:
         """Encode what is the same in every chunk."""
@@ -213,7 +213,7 @@ class OpenAIWriter:
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
         }
         if answer.usage is not None:  # unknown is not zero
-            completion["usage"] = _counts(answer.usage)
+            completion["usage"] = counts(answer.usage)
         return _encode(completion)
 
 
@@ -235,17 +235,18 @@ def _message(answer: Answer, reasoning: Fields) -> dict[str, Any]:
     return message
 
 
-def _counts(usage: Usage) -> dict[str, Any]:
-    counts: dict[str, Any] = {
+def counts(usage: Usage) -> dict[str, Any]:
+    """Token counts in OpenAI's words."""
+    told: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.total_tokens,
     }
     if usage.cached_tokens:
-        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        told["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     if usage.reasoning_tokens:
-        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return counts
+        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    return told
 
 
 def _failed(error: ProxyError) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from textwrap import dedent
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -23,6 +24,7 @@ from proxy.backends.litellm.settings import LiteLLMSettings
 from proxy.backends.redact import cleaner
 from proxy.contracts.anthropic.request import decode_request
 from proxy.contracts.anthropic.writer import AnthropicWriter
+from proxy.contracts.openai import completions, embeddings
 from proxy.errors import ConfigError, Unsupported, UpstreamFailed, UpstreamMalformed, UpstreamTruncated
 from proxy.events import (
     Batch,
@@ -37,7 +39,7 @@ from proxy.events import (
     ToolCallStart,
     collect,
 )
-from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
+from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall, Usage
 from proxy.routing.plan import Target
 from proxy.testing.backend import CANARY
 from proxy.testing.outcome import Outcome, outcome
@@ -677,3 +679,34 @@ class Answered:
 
 def _call(transport: Counting) -> UpstreamCall:
     return UpstreamCall(transport, connect_s=5, frame_bytes=1000, answer_bytes=1000)
+
+
+async def test_embeddings_come_in_openais_form_over_our_transport(opened: Opened, upstream: ScriptedUpstream) -> None:
+    vectors = {"object": "list", "model": "up", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+               "usage": {"prompt_tokens": 3, "total_tokens": 3}}  # fmt: skip
+    upstream.play(json_reply(200, vectors))
+    upstream.play(json_reply(429, {"error": {"message": "slow down"}}))
+    backend = await opened()
+    body = b'{"input": ["a"], "dimensions": 1, "api_base": "http://elsewhere"}'
+    request = embeddings.decode_request(body, id="r1")
+    (batch,) = [batch async for batch in backend.stream(request, Target("any", "openai/text-embedding-3-small"))]
+    assert msgspec.json.decode(batch.whole)["data"] == vectors["data"]
+    assert (batch.dialect, batch.terminal) == (embeddings.DIALECT, Finish("stop", Usage(3, 0)))
+    seen = upstream.requests[0]
+    assert (seen.path, seen.headers["authorization"]) == ("/v1/embeddings", f"Bearer {CANARY}")
+    assert seen.json() == {"input": ["a"], "model": "text-embedding-3-small", "dimensions": 1}
+    with pytest.raises(UpstreamFailed, match="slow down"):
+        [batch async for batch in backend.stream(request, Target("any", "openai/text-embedding-3-small"))]
+    assert len(upstream.requests) == 2  # asked once: the pipeline decides about trying again
+
+
+async def test_a_completion_is_asked_in_a_chat_where_that_says_all(opened: Opened, upstream: ScriptedUpstream) -> None:
+    upstream.play(openai_stream(["b"]))
+    backend = await opened()
+    request = completions.decode_request(b'{"prompt": "a", "max_tokens": 3, "stream": true}', id="r1")
+    answer = await collect(backend.stream(request, Target("any", "openai/scripted-1")))
+    assert answer.text == "b"
+    assert upstream.requests[0].json()["messages"] == [{"role": "user", "content": "a"}]
+    request = completions.decode_request(b'{"prompt": "a", "suffix": "c"}', id="r1")
+    with pytest.raises(Unsupported, match="suffix"):
+        await collect(backend.stream(request, Target("any", "openai/scripted-1")))
