@@ -286,7 +286,8 @@ def _targets(explanation: Explanation) -> Iterator[str]:
     share = {choice.target: choice.share for choice in explanation.choices}
     for number, target in enumerate(explanation.plan.targets if explanation.plan else (), 1):
         note = f"  ({share[str(target)]:.0%} of requests)" if weighted else "  (fallback)" if number > 1 else ""
-        yield f"{number}. {target}{note}"
+        star = f"  (from {target.backend}/{target.pattern})" if target.pattern else ""
+        yield f"{number}. {target}{star}{note}"
     for choice in explanation.choices:
         if choice.unused:
             yield f"-  {choice.target}  ({choice.unused})"

@@ -56,6 +56,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
     """The mistakes because of which the config cannot be used."""
     yield from _names(context)
     yield from _targets(context)
+    yield from _stars(context)
     yield from _unreachable(context)
     yield from _matches(context)
     yield from _keys(context)
@@ -183,6 +184,27 @@ def _targets(context: Context) -> Iterator[ConfigError]:
             path = _written(context.document, ("routes", index, "to", number, "target"))
             hint = nearest(target.backend, rows)
             yield context.document.error(f"route `{route.name}`: no backend `{target.backend}`{hint}", path)
+
+
+def _stars(context: Context) -> Iterator[ConfigError]:
+    """`$1` in a target needs a star in each pattern of `match.model`, and no `?`, of which nobody could say what it took."""
+    for index, route, _ in context.read.routes:
+        patterns = route.match.model or ()
+        for number, target in enumerate(route.to):
+            most = max(target.stars, default=0)
+            unfit = next((one for one in patterns if one.count("*") < most or "?" in one), None)
+            if not most or (patterns and unfit is None):
+                continue
+            what = f"`${most}` in `{target.target}` stands for what a `*` of `match.model` takes, and "
+            if not patterns:
+                why = 'there is no `match.model`; add one, such as `match: {model: "*"}`'
+            elif unfit is not None and "?" in unfit:
+                why = f"`{unfit[:40]}` has a `?`; write `*` in its place"
+            else:
+                stars = "a `*`" if most == 1 else f"{most} of `*`"
+                why = f"`{(unfit or '')[:40]}` has fewer; write {stars} in it, or name the model here"
+            path = _written(context.document, ("routes", index, "to", number, "target"))
+            yield context.document.error(f"route `{route.name}`: {what}{why}", path)
 
 
 def _written(document: Document, path: Path) -> Path:

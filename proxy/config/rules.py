@@ -15,6 +15,9 @@ PICKS = ("in-order", "weighted")
 FUTURE_PICKS = ("least-busy", "least-latency", "cheapest")
 FUTURE_CUTS = ("continue", "restart")
 
+STARS = re.compile(r"\$([1-9])")
+"""A place in a target's model for what a star of `match.model` stands for."""
+
 
 class TimeoutSettings(Model):
     """Timers of a request, in seconds. `first_token_s` and `token_gap_s` are moved by content, never by pings."""
@@ -159,7 +162,10 @@ class MatchSettings(Model):
 class TargetSettings(Model):
     """One place a route may send a request to. May be written as just its `target`."""
 
-    target: str = Field(description="`backend/model`, or `backend` where the request's own model is to be used.")
+    target: str = Field(
+        description="`backend/model`, or `backend` where the request's own model is to be used. In the model, `$1` is what "
+        "the first `*` of `match.model` stands for, `$2` the second."
+    )
     weight: float = Field(
         default=1.0,
         ge=0,
@@ -188,6 +194,11 @@ class TargetSettings(Model):
     def model(self) -> str:
         """The model part; it may hold slashes of its own."""
         return self.target.partition("/")[2]
+
+    @property
+    def stars(self) -> tuple[int, ...]:
+        """Which stars of `match.model` the model takes: 1 for `$1`."""
+        return tuple(int(number) for number in STARS.findall(self.model))
 
 
 class RouteSettings(Model):

@@ -168,6 +168,21 @@ def _glob(pattern: str) -> Matcher:
     return matches
 
 
+def captured(pattern: str, text: str) -> list[str] | None:
+    """What each `*` of a pattern without `?` stands for in `text`, the earlier ones as little as can be; `None`: no match."""
+    if not any_of((pattern,))(text):
+        return None
+    if "*" not in pattern:
+        return []
+    head, *middle, tail = pattern.split("*")
+    at, end, found = len(head), len(text) - len(tail), []
+    for part in middle:
+        place = text.find(part, at, end)
+        found.append(text[at:place])
+        at = place + len(part)
+    return [*found, text[at:end]]
+
+
 def _walk(pattern: str, text: str) -> bool:
     """Greedy matching that goes back to the last `*` only: at most len(pattern) × len(text) steps."""
     p = t = retry_t = 0

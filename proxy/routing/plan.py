@@ -16,6 +16,7 @@ class Target(msgspec.Struct, frozen=True):
     connect_s: float = 5.0
     tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
     asked: bool = False  # True: the client named the model, not the config
+    pattern: str = ""  # the config's own word for a model that a client named in part, such as `openai/$1`
 
     def __str__(self) -> str:
         return f"{self.backend}/{self.model}" if self.model else self.backend

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from msgspec import structs
 
 from proxy.config.models import RouteSettings, ServerSettings
+from proxy.config.rules import STARS
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
-from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, conditions, is_glob, shown
+from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, captured, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, Weighted
@@ -42,6 +43,7 @@ class _Rule:
         "_names_model",
         "_own_models",
         "_picker",
+        "_starred",
         "_targets",
         "_weights",
         "conditions",
@@ -66,7 +68,8 @@ class _Rule:
         self._targets = tuple(Target(target.backend, target.model, timers.connect_s, tick_s) for target in on)
         self._weights = tuple(target.weight for target in on)
         self._picker = PICKERS[settings.pick](settings)
-        self._constant = self._picker.constant and all(target.model for target in self._targets)
+        self._constant = self._picker.constant and all(target.model and not target.stars for target in on)
+        self._starred = frozenset(target.model for target in on if target.stars)
         self._names_model = _naming(settings.match.model or ())
         self.conditions = (*self._live_condition(), *conditions(settings.match), self._key_condition())
         self.template = Plan(
@@ -105,12 +108,32 @@ class _Rule:
         tied = permitted is not None and asked is not None and permitted(asked) and self._names_model(asked)
         for target, weight in zip(self._targets, self._weights, strict=True):
             model = asked or self._own_models[target.backend]
-            if not target.model and not model:
+            if target.model in self._starred:
+                resolved = self._filled(target, asked or "")
+            else:
+                resolved = target if target.model else structs.replace(target, model=model, asked=bool(asked))
+            if not resolved.model:
                 yield _Candidate(target, weight, _NO_MODEL)
                 continue
-            resolved = target if target.model else structs.replace(target, model=model, asked=bool(asked))
             allowed = permitted is None or tied or permitted(resolved.model) or permitted(str(resolved))
             yield _Candidate(resolved, weight, "" if allowed else _NOT_ALLOWED)
+
+    def _filled(self, target: Target, asked: str) -> Target:
+        """A target with the stars of the first pattern that fits in place of `$1` and so on."""
+        patterns = self.settings.match.model or ()
+        taken = next((found for one in patterns if (found := captured(one, asked)) is not None), [])
+        model = STARS.sub(lambda place: taken[int(place[1]) - 1], target.model) if taken else ""
+        return structs.replace(target, model=model, asked=True, pattern=target.model)
+
+    def _named_by_stars(self, target: Target, models: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """The same backwards, where there is one star: what a client says to get one of these models."""
+        form = STARS.sub("*", target.model)
+        for pattern in self.settings.match.model or ():
+            if form.count("*") == pattern.count("*") == 1:
+                taken = ((model, captured(form, model)) for model in models)
+                yield from (
+                    (pattern.replace("*", found[0]), f"{target.backend}/{model}") for model, found in taken if found
+                )
 
     def names(self, listed: ModelLists) -> Iterator[tuple[str, str]]:
         """Names that a client might ask this rule for, each with the target that it stands for, if it does for one."""
@@ -118,6 +141,9 @@ class _Rule:
             if not is_glob(pattern):
                 yield pattern, ""
         for target in self._targets:
+            if target.model in self._starred:
+                yield from self._named_by_stars(target, listed(target.backend))
+                continue
             if target.model:
                 yield target.model, str(target)
                 yield str(target), str(target)
@@ -298,7 +324,7 @@ def _misses(condition: Condition, facts: Facts) -> str:
 def _named(route: RouteSettings) -> Iterator[str]:
     yield from (pattern for pattern in route.match.model or () if not is_glob(pattern))
     for target in route.to:
-        yield from (target.model, target.target) if target.model else ()
+        yield from (target.model, target.target) if target.model and not target.stars else ()
 
 
 def _naming(patterns: Sequence[str]) -> Matcher:

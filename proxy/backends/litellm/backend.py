@@ -226,8 +226,9 @@ class LiteLLMBackend:
         return reported(error, who=f"backend {self.name}", origin=call.origin, clean=self._clean)
 
     def _provider(self, target: Target) -> str:
-        """Whose model it is. Only the config names models: litellm goes by the name alone."""
-        if target.asked and target.model not in self._settings.models:
+        """Whose model it is. The config names the model, or at least whose (`openai/$1`): litellm goes by the name alone."""
+        fixed = "$" not in (target.pattern or "$").partition("/")[0] and "/" in target.pattern
+        if target.asked and not fixed and target.model not in self._settings.models:
             raise Unsupported(
                 f"backend {self.name} does not know this model: its config must list the models that clients may name",
                 param="model",

@@ -710,3 +710,15 @@ async def test_a_completion_is_asked_in_a_chat_where_that_says_all(opened: Opene
     request = completions.decode_request(b'{"prompt": "a", "suffix": "c"}', id="r1")
     with pytest.raises(Unsupported, match="suffix"):
         await collect(backend.stream(request, Target("any", "openai/scripted-1")))
+
+
+async def test_a_client_names_a_model_where_the_config_says_whose_it_is(
+    opened: Opened, upstream: ScriptedUpstream
+) -> None:
+    upstream.play(openai_stream(["b"]))
+    backend = await opened()
+    request = ask(Message("user", (Text("a"),)))
+    answer = await collect(backend.stream(request, Target("any", "openai/m", asked=True, pattern="openai/$1")))
+    assert answer.text == "b"
+    with pytest.raises(Unsupported, match="its config must list"):
+        await collect(backend.stream(request, Target("any", "openai/m", asked=True, pattern="$1")))
