@@ -21,6 +21,7 @@ from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.keys import live_keys
 from proxy.policy.peers import FailedLogins
+from proxy.policy.prices import price_of
 from proxy.server.operator_pages import Operation, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry.base import RecordSink
@@ -152,6 +153,8 @@ class App:
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
         )
+        if any(route.pick == "cheapest" for route in config.settings.routes):
+            await asyncio.to_thread(price_of, "openai", "gpt-4o", 1, 1)  # loads the list, which takes half a second
         backends = {name: build(row, name, resources) for name, row in config.backends.items()}
         failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
         failed = [failure for failure in failures if failure is not None]

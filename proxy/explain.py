@@ -206,6 +206,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
     """The explanation for machines."""
     plan, error = explanation.plan, explanation.error
     share = {choice.target: choice.share for choice in explanation.choices}
+    note = {choice.target: choice.note for choice in explanation.choices}
     return {
         "contract": explanation.contract,
         "path": explanation.path,
@@ -213,8 +214,11 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "key": explanation.key,
         "skipped": [msgspec.to_builtins(rule) for rule in explanation.skipped],
         "route": explanation.route,
+        "pick": explanation.pick or None,
+        "sticks_to": explanation.sticks_to or None,
         "targets": [
             {"target": str(target), "backend": target.backend, "model": target.model, "share": share[str(target)]}
+            | ({"score": score} if (score := note[str(target)]) else {})
             for target in (plan.targets if plan else ())
         ],
         "unused": [{"target": choice.target, "why": choice.unused} for choice in explanation.choices if choice.unused],
@@ -243,6 +247,9 @@ def as_text(explanation: Explanation) -> str:
     lines += _labelled("not", [str(rule) for rule in explanation.skipped])
     if explanation.route:
         lines.append(("route", explanation.route))
+    if explanation.pick not in {"", "in-order"}:
+        by = f", by {explanation.sticks_to}" if explanation.sticks_to else ""
+        lines.append(("pick", explanation.pick + by))
     lines += _labelled("to", list(_targets(explanation)))
     if plan := explanation.plan:
         timers = plan.timers
@@ -283,11 +290,13 @@ def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _targets(explanation: Explanation) -> Iterator[str]:
     weighted = any(0 < choice.share < 1 for choice in explanation.choices)
-    share = {choice.target: choice.share for choice in explanation.choices}
+    choices = {choice.target: choice for choice in explanation.choices}
     for number, target in enumerate(explanation.plan.targets if explanation.plan else (), 1):
-        note = f"  ({share[str(target)]:.0%} of requests)" if weighted else "  (fallback)" if number > 1 else ""
+        choice = choices[str(target)]
         star = f"  (from {target.backend}/{target.pattern})" if target.pattern else ""
-        yield f"{number}. {target}{star}{note}"
+        share = f"{choice.share:.0%} of requests" if weighted else "fallback" if number > 1 else ""
+        note = choice.note or share
+        yield f"{number}. {target}{star}" + (f"  ({note})" if note else "")
     for choice in explanation.choices:
         if choice.unused:
             yield f"-  {choice.target}  ({choice.unused})"

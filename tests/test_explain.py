@@ -66,6 +66,7 @@ def test_a_person_reads_where_the_request_goes_and_why(explain):
                    far: off: backend far: FAR_KEY is not set
                    v1: wants contract openai, got chat
         route      default
+        pick       weighted
         to         1. echo/a  (95% of requests)
                    2. echo/echo  (5% of requests)
         timers     connect 5 s, first token 60 s, gap 60 s, total 1800 s, unstreamed 600 s
@@ -101,6 +102,8 @@ def test_a_machine_reads_the_same(explain):
             },
         ],
         "route": "v1",
+        "pick": "in-order",
+        "sticks_to": None,
         "targets": [
             {"target": "echo/v1", "backend": "echo", "model": "v1", "share": 1.0},
             {"target": "echo/echo", "backend": "echo", "model": "echo", "share": 0.0},
@@ -280,3 +283,25 @@ def test_N7_explain_takes_a_model_and_a_body_as_they_are_at_hand(explain):
         assert "route      code" in result.output
     replaced = explain("-H", "x-team: research", "--model", "code-2", body=chat(model="other"))
     assert "model code-2" in replaced.output
+
+
+def test_the_score_of_each_target_is_told_and_what_decides(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "backends: {echo: {kind: echo}}\n"
+        'prices: {"dear": {input_per_million: 3, output_per_million: 15}, "echo/cheap*": {input_per_million: 0.1, '
+        "output_per_million: 0.4}}\n"
+        "routes:\n"
+        "  - {name: cheap, match: {model: c}, to: [echo/unknown, echo/dear, echo/cheap-1], pick: cheapest}\n"
+        "  - {name: soon, match: {model: l}, to: [echo/a, echo/b], pick: least-latency}\n"
+        "  - {name: sticky, to: [echo/a, echo/b], pick: weighted, sticky: conversation}\n"
+    )
+    told = explain(body=chat(model="c")).stdout
+    assert "pick       cheapest\n" in told
+    assert "1. echo/cheap-1  (about $0.0005)" in told
+    assert "2. echo/dear  (about $0.018)" in told
+    assert "3. echo/unknown  (price unknown)" in told
+    assert "1. echo/a  (not measured yet, 0 open)" in explain(body=chat(model="l")).stdout
+    body = chat(model="x", metadata={"thread_id": "t1"})
+    assert "pick       weighted, by thread_id" in explain(body=body).stdout
+    said = json.loads(explain("--json", body=body).stdout)
+    assert (said["pick"], said["sticks_to"]) == ("weighted", "thread_id")

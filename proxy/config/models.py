@@ -37,6 +37,7 @@ __all__ = [
     "LogSettings",
     "MatchSettings",
     "Model",
+    "PriceSettings",
     "RouteSettings",
     "RouteTimeouts",
     "ServerSettings",
@@ -49,6 +50,9 @@ __all__ = [
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 Megabytes = Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)]
+
+
+Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class CorsSettings(Model):
@@ -245,6 +249,16 @@ class AuthSettings(Model):
         return {"off": True} if value == "off" else value
 
 
+class PriceSettings(Model):
+    """What a model costs, in US dollars."""
+
+    input_per_million: Dollars = Field(description="A million input tokens.")
+    output_per_million: Dollars = Field(description="A million output tokens.")
+    cached_input_per_million: Dollars | None = Field(
+        default=None, description="A million input tokens read from a cache; as other input if left out."
+    )
+
+
 class Settings(Model):
     """The whole file."""
 
@@ -260,6 +274,11 @@ class Settings(Model):
     frontends: dict[str, FrontendSettings] = Field(
         default_factory=dict,
         description="Contracts of your own, by name: beside those built in, for chat frontends that speak none of them.",
+    )
+    prices: dict[str, PriceSettings] = Field(
+        default_factory=dict,
+        description="Prices by model, as a glob of `model` or `backend/model`; the first that fits counts. Models without "
+        "one cost what the price list of the package genai-prices says; a model in neither has no known price.",
     )
     routes: list[RouteSettings] = Field(description="Rules in order; the first that matches a request answers it.")
 

@@ -11,8 +11,6 @@ from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
 from proxy.config.parameters import check_parameters
 from proxy.config.regex import linear_regex
 
-PICKS = ("in-order", "weighted")
-FUTURE_PICKS = ("least-busy", "least-latency", "cheapest")
 FUTURE_CUTS = ("continue", "restart")
 
 STARS = re.compile(r"\$([1-9])")
@@ -170,7 +168,7 @@ class TargetSettings(Model):
         default=1.0,
         ge=0,
         allow_inf_nan=False,
-        description="Share of requests with `pick: weighted`; 0 is only a fallback.",
+        description="Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.",
     )
 
     @model_validator(mode="before")
@@ -210,12 +208,16 @@ class RouteSettings(Model):
         list[TargetSettings],
         BeforeValidator(as_list, json_schema_input_type=str | TargetSettings | list[str | TargetSettings]),
     ] = Field(description="Targets in order: when one fails before its first token, the next is tried.")
-    pick: Literal["in-order", "weighted"] = Field(
-        default="in-order", description="Which target is first: the first listed, or one drawn by weight."
+    pick: Literal["in-order", "weighted", "least-latency", "least-busy", "cheapest"] = Field(
+        default="in-order",
+        description="Which target is first: the first listed; one drawn by weight; the one whose first token is due "
+        "soonest; the one with the fewest open streams for its weight; or the one with the lowest price. The others "
+        "follow as fallbacks. See [routing](routing.md#choosing).",
     )
     sticky: str | None = Field(
         default=None,
-        description="With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same.",
+        description="With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same. "
+        "A conversation is known by an id that the client gives, else by its user, else by how it began.",
     )
     set: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the request's.")
     default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
@@ -253,13 +255,6 @@ class RouteSettings(Model):
     _name = field_validator("name")(check_name)
     _parameters = field_validator("set", "default")(check_parameters)
 
-    @field_validator("pick", mode="before")
-    @classmethod
-    def _pick_exists(cls, pick: Any) -> Any:
-        if pick in FUTURE_PICKS:
-            raise ValueError(f"`{pick}` is not available yet; these are: {', '.join(PICKS)}")
-        return pick
-
     @field_validator("on_cut", mode="before")
     @classmethod
     def _cut_exists(cls, on_cut: Any) -> Any:
@@ -285,11 +280,11 @@ class RouteSettings(Model):
 
     @model_validator(mode="after")
     def _weights(self) -> RouteSettings:
-        weighted = self.pick == "weighted"
-        if self.sticky and not weighted:
+        weighted = self.pick in {"weighted", "least-busy"}
+        if self.sticky and self.pick != "weighted":
             raise ValueError("`sticky` means something only with `pick: weighted`")
         if not weighted and any("weight" in target.model_fields_set for target in self.to):
-            raise ValueError("`weight` means something only with `pick: weighted`")
+            raise ValueError("`weight` means something only with `pick: weighted` or `pick: least-busy`")
         if weighted and not any(target.weight for target in self.to):
             raise ValueError("every weight is 0: nothing could be picked")
         return self

@@ -107,16 +107,14 @@ class Attempt:
             await self._in_context(self._read_to_commit_point())
         except BaseException as raised:
             error = self._failure(raised)
-            await self.aclose()
-            if error is None:
-                self._left()
-                raise
             if isinstance(error, ModelRefused) and not self.target.asked:
                 error.fallback = True
-            self._ended(error)
+            await self._over(error, gone=error is None)
+            if error is None:
+                raise
             raise error from error.__cause__
         self._tried.committed_at = at = self._now()
-        self._states.first_token(self.target, at - self._tried.started_at)
+        self._states.first_token(self.target, at - self._tried.started_at if self._streaming else None)
 
     async def flow(self, client: Client) -> Finish | Fault:
         """Send the answer and its end to `client`, and return that end. To be called once, after `lead`.
@@ -128,16 +126,13 @@ class Attempt:
             end = await self._in_context(self._send_all(client))
         except BaseException as raised:
             error = self._failure(raised)
-            await self.aclose()
+            await self._over(error, gone=error is None)
             if error is None:
-                self._left()
                 raise
-            self._ended(error)
             end = Fault(error)
             await self._write_end(Batch([end]), end, client)
         else:
-            await self.aclose()
-            self._ended(end.error if isinstance(end, Fault) else None)
+            await self._over(end.error if isinstance(end, Fault) else None)
         return end
 
     async def aclose(self) -> None:
@@ -275,13 +270,17 @@ class Attempt:
             f"backend {backend} failed on our side: see request {record.request_id} in the proxy's log"
         )
 
-    def _ended(self, error: ProxyError | None) -> None:
-        self._tried.end(self._now(), error)
-        self._states.end(self.target, error)
-
-    def _left(self) -> None:
-        self._tried.left(self._now())
-        self._states.left(self.target)
+    async def _over(self, error: ProxyError | None, *, gone: bool = False) -> None:
+        """Close the upstream, and book how the attempt ended, once: `gone` with the client, or else with `error`."""
+        try:
+            await self.aclose()
+        finally:
+            if gone:
+                self._tried.left(self._now())
+                self._states.left(self.target)
+            else:
+                self._tried.end(self._now(), error)
+                self._states.end(self.target, error)
 
 
 def _cut() -> UpstreamTruncated:

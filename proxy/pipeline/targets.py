@@ -8,11 +8,12 @@ the same, as Envoy does in its panic mode, so no client and no single bad minute
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import exp
 
-import msgspec
 import structlog
 
 from proxy.errors import ProxyError, UpstreamError
+from proxy.routing.pick import STALE_S, Stats
 from proxy.routing.plan import Target
 
 PROBE_S = 2.0
@@ -21,99 +22,137 @@ PROBE_S = 2.0
 MOST_NAMED_BY_CLIENTS = 256
 """How many models that only clients name are remembered. Beyond that the oldest is forgotten."""
 
+LATENCY_TAU_S = 10.0
+"""How fast a high time to the first token is forgotten, in seconds."""
+
+SLOW_START = 10
+"""How many streams a target that failed has to begin before it gets its whole share again."""
+
 Key = tuple[str, str]
 
 log = structlog.get_logger("proxy.pipeline")
 
 
-class CircuitBreaker(msgspec.Struct):
-    """What is known of a target that failed lately. Times are those of the clock of `TargetStates`."""
+class TargetState(Stats):
+    """What is known of a target. Times are those of the clock of `TargetStates`."""
 
-    name: str
+    name: str = ""
     failures: int = 0  # in a row, counted at the end of an attempt
-    opened: int = 0  # times in a row that it was opened
+    opened: int = 0  # times in a row that its circuit was opened
     open_until: float = 0.0  # 0: closed
     probed_until: float = 0.0  # one request tries an open circuit until then
+    recovering: int = 0  # first tokens until it gets its whole share again, after its circuit was open
     refusals: int = 0  # 429 in a row
     wait_until: float = 0.0  # the time that the target asked for with a 429
 
+    def sample(self, seconds: float, now: float) -> None:
+        """Take a time to the first token into the peak EWMA: a longer one counts at once, a shorter one by and by."""
+        since = now - self.sampled_at
+        if seconds < self.first_token_s and since < STALE_S:
+            seconds += (self.first_token_s - seconds) * exp(-since / LATENCY_TAU_S)
+        self.first_token_s, self.sampled_at = max(seconds, 1e-6), now
+
+
+_UNKNOWN = Stats()
+
 
 class TargetStates:
-    """The state of every target, over all configs. Only targets that failed lately take room."""
+    """The state of every target, over all configs."""
 
     def __init__(
         self, clock: Callable[[], float], *, failures: int = 5, open_s: float = 1.0, longest_s: float = 30.0
     ) -> None:
         self.configure(failures=failures, open_s=open_s, longest_s=longest_s)
-        self._clock = clock
-        self._states: dict[Key, CircuitBreaker] = {}
+        self.now = clock
+        self._begun = 0
+        self._states: dict[Key, TargetState] = {}
         self._named_by_clients: dict[Key, None] = {}  # the oldest first
 
     def configure(self, *, failures: int, open_s: float, longest_s: float) -> None:
         """After how many failures in a row a circuit opens (0: never), for how long at first, and at most."""
         self.failures, self.open_s, self.longest_s = failures, open_s, longest_s
 
-    def held_back(self, target: Target) -> str:
-        """Why other targets are tried before this one: `circuit_open` or `rate_limit_wait`; else empty.
+    def stats(self, target: Target) -> Stats:
+        """For pickers, which only read them."""
+        return self._states.get((target.backend, target.model), _UNKNOWN)
 
-        When its time is over, an open circuit lets one request through: the probe.
+    def held_back(self, target: Target) -> str:
+        """Why other targets are tried before this one: `circuit_open`, `slow_start` or `rate_limit_wait`; else empty.
+
+        When its time is over, an open circuit lets one request through: the probe. After it the target may have two
+        streams open, and one more for each that begins to answer, up to the tenth.
         """
-        if not self._states:
-            return ""
         state = self._states.get((target.backend, target.model))
         if state is None:
             return ""
-        now = self._clock()
+        now = self.now()
         if state.wait_until > now:
             return "rate_limit_wait"
         if self.failures and state.open_until and max(state.open_until, state.probed_until) > now:
             return "circuit_open"
+        if state.recovering and state.open > 1 + SLOW_START - state.recovering:
+            return "slow_start"
         return ""
 
     def begin(self, target: Target) -> None:
         """An attempt begins. Exactly one of `end` and `left` follows."""
-        state = self._states.get((target.backend, target.model)) if self._states else None
-        if state is not None and state.open_until:
-            now = self._clock()
+        state = self._known(target)
+        self._begun += 1
+        state.open, state.begun = state.open + 1, self._begun
+        if state.open_until:
+            now = self.now()
             if state.open_until <= now and state.probed_until <= now:
                 state.probed_until = now + PROBE_S
 
-    def first_token(self, target: Target, seconds: float) -> None:  # noqa: ARG002 - for pickers that measure
-        """The answer has begun, `seconds` after its attempt: the target works, however the answer ends."""
-        state = self._states.get((target.backend, target.model)) if self._states else None
-        if state is None:
-            return
+    def first_token(self, target: Target, seconds: float | None) -> None:
+        """The answer has begun: the target works, however the answer ends.
+
+        `seconds` is the time since its attempt began; `None` if it came in one piece, which says nothing of a first token.
+        """
+        state = self._known(target)
+        if seconds is not None:
+            state.sample(seconds, self.now())
         state.refusals, state.wait_until = 0, 0.0
+        state.recovering = max(0, state.recovering - 1)
         if state.open_until:
             state.open_until = state.probed_until = 0.0
+            state.recovering = SLOW_START
             log.info("circuit_closed", target=state.name)
 
     def end(self, target: Target, error: ProxyError | None) -> None:
         """An attempt is over: with a whole answer, or with an error, which says whether the target is at fault."""
+        state = self._known(target)
+        state.open = max(0, state.open - 1)
         if error is None:
-            if self._states:
-                self._forget((target.backend, target.model))
+            state.failures = state.opened = 0
         elif not isinstance(error, UpstreamError):
-            self.left(target)
+            state.probed_until = 0.0
         elif error.status == 429:
-            self._asked_for_time(self._known(target), error)
+            self._asked_for_time(state, error)
         elif error.trips:
-            self._failed(self._known(target), error)
+            state.sample(target.first_token_s, self.now())
+            self._failed(state, error)
         else:
-            self.left(target)
+            state.probed_until = 0.0
 
     def left(self, target: Target) -> None:
         """An attempt ended without showing anything of the target, as when the client left."""
-        state = self._states.get((target.backend, target.model)) if self._states else None
-        if state is not None:
-            state.probed_until = 0.0
+        state = self._known(target)
+        state.open, state.probed_until = max(0, state.open - 1), 0.0
+
+    def live(self) -> dict[str, dict[str, float]]:
+        """What `/status` shows of each target that was asked."""
+        return {
+            state.name: {"open": state.open, "first_token_s": round(state.first_token_s, 3)}
+            for state in self._states.values()
+        }
 
     def open_circuits(self) -> dict[str, float]:
         """Targets that are held back because they failed, and for how many more seconds."""
-        now = self._clock()
+        now = self.now()
         return {one.name: max(0.0, one.open_until - now) for one in self._states.values() if one.open_until}
 
-    def _failed(self, state: CircuitBreaker, error: ProxyError) -> None:
+    def _failed(self, state: TargetState, error: ProxyError) -> None:
         probe, state.probed_until = state.probed_until > 0, 0.0
         state.failures += 1
         if not self.failures or (state.failures < self.failures and not probe):
@@ -122,30 +161,33 @@ class TargetStates:
             return  # it was tried for want of another target, or began before the circuit opened
         open_s = min(self.open_s * 2.0**state.opened, self.longest_s)
         state.opened = min(state.opened + 1, 32)
-        state.open_until = self._clock() + open_s
+        state.open_until = self.now() + open_s
         log.warning("circuit_opened", target=state.name, failures=state.failures, open_s=open_s, error_code=error.code)
 
-    def _asked_for_time(self, state: CircuitBreaker, error: ProxyError) -> None:
+    def _asked_for_time(self, state: TargetState, error: ProxyError) -> None:
         """A 429 is no failure. The target is held back for as long as it says, else for longer each time."""
         state.probed_until = 0.0
         wait_s = error.retry_after
         if wait_s is None:
             wait_s = min(self.open_s * 2.0**state.refusals, self.longest_s)
         state.refusals = min(state.refusals + 1, 32)
-        state.wait_until = max(state.wait_until, self._clock() + wait_s)
+        state.wait_until = max(state.wait_until, self.now() + wait_s)
 
-    def _known(self, target: Target) -> CircuitBreaker:
-        """The state of a target that failed. Names from the config are few; those from clients get limited room."""
+    def _known(self, target: Target) -> TargetState:
+        """The state of a target. Names from the config are few; those from clients get limited room."""
         key = target.backend, target.model
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = CircuitBreaker(str(target))
+            state = self._states[key] = TargetState(name=str(target))
             if target.asked:
                 self._named_by_clients[key] = None
                 if len(self._named_by_clients) > MOST_NAMED_BY_CLIENTS:
-                    self._forget(next(iter(self._named_by_clients)))
+                    self._forget_one()
         return state
 
-    def _forget(self, key: Key) -> None:
-        self._states.pop(key, None)
-        self._named_by_clients.pop(key, None)
+    def _forget_one(self) -> None:
+        """Forget the oldest that is not being asked; as many as are asked at once may be more than the room."""
+        for key in self._named_by_clients:
+            if not self._states[key].open and self._states[key].begun:
+                del self._states[key], self._named_by_clients[key]
+                return

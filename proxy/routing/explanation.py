@@ -30,6 +30,7 @@ class Choice(msgspec.Struct, frozen=True):
     target: str
     share: float
     unused: str = ""
+    note: str = ""  # its score, for pickers that have one
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -51,6 +52,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None
     skipped: tuple[Skipped, ...]
     route: str | None = None
+    pick: str = ""
+    sticks_to: str = ""  # what of the request decides where it goes, with `sticky`
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
     parameters: tuple[Parameter, ...] = ()

@@ -14,6 +14,7 @@ class Target(msgspec.Struct, frozen=True):
     backend: str
     model: str = ""
     connect_s: float = 5.0
+    first_token_s: float = 60.0  # what a failure counts as where latencies are compared
     tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
     asked: bool = False  # True: the client named the model, not the config
     pattern: str = ""  # the config's own word for a model that a client named in part, such as `openai/$1`

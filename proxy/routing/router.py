@@ -14,7 +14,7 @@ from proxy.request import ChatRequest
 from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, captured, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
-from proxy.routing.pick import PICKERS, Weighted
+from proxy.routing.pick import PICKERS, NothingKnown, Price, States, Weighted, sticky_to
 from proxy.routing.plan import Plan, Target, Timers
 from proxy.routing.principal import Principal
 
@@ -25,6 +25,10 @@ ModelLists = Callable[[str], Sequence[str]]
 def no_lists(_backend: str) -> Sequence[str]:
     """For configs whose upstreams are not asked."""
     return ()
+
+
+def no_prices(_target: Target, _input_tokens: int, _output_tokens: int) -> None:
+    """For configs in which nothing has a price."""
 
 
 class _Candidate(NamedTuple):
@@ -44,6 +48,7 @@ class _Rule:
         "_own_models",
         "_picker",
         "_starred",
+        "_states",
         "_targets",
         "_weights",
         "conditions",
@@ -54,7 +59,14 @@ class _Rule:
     )
 
     def __init__(
-        self, settings: RouteSettings, live: Mapping[str, str], off: Mapping[str, str], defaults: ServerSettings
+        self,
+        settings: RouteSettings,
+        live: Mapping[str, str],
+        off: Mapping[str, str],
+        defaults: ServerSettings,
+        *,
+        states: States,
+        price: Price,
     ) -> None:
         timers = Timers(**settings.timeouts.over(defaults.timeouts).model_dump())
         on = [target for target in settings.to if target.backend in live]
@@ -65,9 +77,12 @@ class _Rule:
             target.target: off.get(target.backend, "it is off") for target in settings.to if target.backend not in live
         }
         self._own_models = live
-        self._targets = tuple(Target(target.backend, target.model, timers.connect_s, tick_s) for target in on)
+        self._targets = tuple(
+            Target(target.backend, target.model, timers.connect_s, timers.first_token_s, tick_s) for target in on
+        )
         self._weights = tuple(target.weight for target in on)
-        self._picker = PICKERS[settings.pick](settings)
+        self._states = states
+        self._picker = PICKERS[settings.pick](settings, price)
         self._constant = self._picker.constant and all(target.model and not target.stars for target in on)
         self._starred = frozenset(target.model for target in on if target.stars)
         self._names_model = _naming(settings.match.model or ())
@@ -99,7 +114,7 @@ class _Rule:
         usable = [Weighted(target, weight) for target, weight, problem in candidates if not problem]
         if not usable:
             raise self._nothing_left(facts, [candidate.problem for candidate in candidates])
-        return structs.replace(self.template, targets=self._picker.order(usable, facts))
+        return structs.replace(self.template, targets=self._picker.order(usable, facts, self._states))
 
     def candidates(self, facts: Facts) -> Iterator[_Candidate]:
         """Each target that is on, in the order of the config."""
@@ -152,15 +167,24 @@ class _Rule:
             for model in (*((own,) if own else ()), *listed(target.backend)):
                 yield model, f"{target.backend}/{model}"
 
-    def choices(self, facts: Facts) -> tuple[Choice, ...]:
+    def choices(self, facts: Facts, *, notes: bool = False) -> tuple[Choice, ...]:
         """All targets of the rule in the order of the config, also those that are not used."""
         candidates = list(self.candidates(facts))
         usable = [Weighted(target, weight) for target, weight, problem in candidates if not problem]
         shares = iter(self._picker.shares(usable))
+        scores = iter([self._picker.note(one, facts, self._states) if notes else "" for one in usable])
         return (
-            *(Choice(str(target), 0.0 if problem else next(shares), problem) for target, _, problem in candidates),
+            *(
+                Choice(str(target), 0.0, problem) if problem else Choice(str(target), next(shares), "", next(scores))
+                for target, _, problem in candidates
+            ),
             *(Choice(name, 0.0, f"off: {why}") for name, why in self.off.items()),
         )
+
+    def sticks_to(self, facts: Facts) -> str:
+        """What of the request decides where it goes, with `sticky`; empty without."""
+        name, value = sticky_to(self.settings.sticky, facts)
+        return name if value else ""
 
     def _nothing_left(self, facts: Facts, problems: Sequence[str]) -> ProxyError:
         if _NOT_ALLOWED in problems:
@@ -193,7 +217,7 @@ class Router:
     """The routes of one config.
 
     `live` are the backends that are on, each with the model it answers with when neither target nor request
-    names one ("" if it has none); `off` says why the others are not.
+    names one ("" if it has none); `off` says why the others are not. Pickers read `states` and `price`.
     """
 
     def __init__(
@@ -202,8 +226,12 @@ class Router:
         live: Mapping[str, str],
         off: Mapping[str, str],
         defaults: ServerSettings,
+        *,
+        states: States | None = None,
+        price: Price = no_prices,
     ) -> None:
-        self._rules = tuple(_Rule(route, live, off, defaults) for route in routes)
+        states = NothingKnown() if states is None else states
+        self._rules = tuple(_Rule(route, live, off, defaults, states=states, price=price) for route in routes)
         self.named = frozenset(name for route in routes for name in _named(route))
         """Models that the rules name, in `match` or as targets, whatever is on and whoever may use them."""
         self._looking_up = tuple(
@@ -250,7 +278,9 @@ class Router:
             key=principal.name if principal else None,
             skipped=tuple(skipped),
             route=rule.name if rule else None,
-            choices=rule.choices(facts) if rule else (),
+            pick=rule.settings.pick if rule else "",
+            sticks_to=rule.sticks_to(facts) if rule else "",
+            choices=rule.choices(facts, notes=True) if rule else (),
             plan=plan,
             parameters=tuple(parameters(plan, request)) if plan else (),
             error=error,

@@ -19,6 +19,7 @@ from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
 from proxy.policy.peers import FailedLogins
+from proxy.policy.prices import Prices
 from proxy.routing.router import Router
 from proxy.server.endpoints import EndpointTable
 
@@ -50,7 +51,14 @@ class ConfigSnapshot:
         self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
         self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)
-        self.router = Router(settings.routes, own_models(config.backends), config.off, settings.server)
+        self.router = Router(
+            settings.routes,
+            own_models(config.backends),
+            config.off,
+            settings.server,
+            states=states,
+            price=Prices(config.backends, settings.prices).of,
+        )
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states)
         self._requests = 0
         self._retired = False

@@ -42,7 +42,7 @@ class Metrics:
         self._backends = _Names()
         self._models = _Names()
         self._keys = _Names({ANONYMOUS.name})
-        self._outcomes = _Names({"ok", "client_gone", "circuit_open", "rate_limit_wait", *_error_codes()})
+        self._outcomes = _Names({"ok", "client_gone", "circuit_open", "slow_start", "rate_limit_wait", *_error_codes()})
         self._reloads = _Names({"accepted", "rejected"})
 
         self._requests = Counts(

@@ -199,11 +199,10 @@ ROUTE_MISTAKES = [
     ({"to": "5"}, "5:9: routes[0].to takes a mapping, not a number"),
     ({"name": "a b"}, "4:11: routes[0].name: a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit"),
     ({"name": "1.10"}, '4:11: routes[0].name takes text, not a number; quote it: "1.10"'),
-    ({"pick": "cheapest"}, "6:11: routes[0].pick: `cheapest` is not available yet; these are: in-order, weighted"),
     ({"pick": "wighted"}, "6:11: routes[0].pick: `wighted` is not one of its values; did you mean `weighted`?"),
     ({"on_cut": "continue"}, "6:13: routes[0].on_cut: `continue` is not available yet; this is: error"),
     ({"hedge": "{after_ms: 5}"}, "6:5: `hedge` in routes[0] is not available yet; remove it"),
-    ({"to": "[{target: echo/a, weight: 2}]"}, "4:5: routes[0]: `weight` means something only with `pick: weighted`"),
+    ({"to": "[{target: echo/a, weight: 2}]"}, "4:5: routes[0]: `weight` means something only with `pick: weighted` or `pick: least-busy`"),
     ({"sticky": "key"}, "4:5: routes[0]: `sticky` means something only with `pick: weighted`"),
     ({"to": "[{target: echo/a, weight: 0}]", "pick": "weighted"}, "4:5: routes[0]: every weight is 0: nothing could be picked"),
     ({"to": "[{target: echo/a, weight: -1}]", "pick": "weighted"}, "5:35: routes[0].to[0].weight must be at least 0"),
@@ -296,7 +295,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(problems):
         "9:12: a route `a` is already in line 8; give this one another name",
         "9:44: routes[1].match.content: not a valid RE2 expression: missing ): (a at character 1",
         "10:5: `name` is missing in routes[2]",
-        "11:1: unknown key `extra`; there is: auth, backends, frontends, routes, server",
+        "11:1: unknown key `extra`; there is: auth, backends, frontends, prices, routes, server",
     ]
 
 

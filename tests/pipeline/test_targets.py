@@ -195,3 +195,57 @@ def test_A2_models_that_clients_name_take_limited_room(states: TargetStates) -> 
         fail(states, 3, Target("a", f"made-up-{number}", asked=True))
     assert len(states.open_circuits()) == MOST_NAMED_BY_CLIENTS + 1
     assert states.held_back(A) == OPEN, "what the config names is not forgotten for them"
+
+
+def test_A11_a_target_that_recovered_starts_slowly(states: TargetStates, clock: Clock) -> None:
+    fail(states, 3)
+    clock.now += 1
+    states.begin(A)
+    for answered in range(10):  # all of them go on
+        states.first_token(A, 0.1)
+        while not states.held_back(A):
+            states.begin(A)
+        assert (states.stats(A).open, states.held_back(A)) == (2 + answered, "slow_start")
+    states.first_token(A, 0.1)
+    assert states.held_back(A) == ""
+
+
+def test_A11_a_target_that_recovered_and_is_asked_one_request_at_a_time_is_asked_at_once(
+    states: TargetStates, clock: Clock
+) -> None:
+    fail(states, 3)
+    clock.now += 1
+    for _ in range(20):
+        assert states.held_back(A) == ""
+        attempt(states, None, begun=True)
+
+
+def test_times_to_the_first_token_are_kept_as_a_peak_that_is_forgotten(states: TargetStates, clock: Clock) -> None:
+    def sampled(seconds: float | None) -> float:
+        states.begin(A)
+        states.first_token(A, seconds)
+        states.end(A, None)
+        return states.stats(A).first_token_s
+
+    assert sampled(None) == 0, "an answer in one piece says nothing of a first token"
+    assert sampled(1.0) == 1.0
+    assert sampled(3.0) == 3.0, "a peak counts at once"
+    clock.now += 10
+    assert sampled(1.0) == pytest.approx(1.736, abs=0.001)
+    clock.now += 31
+    assert sampled(0.5) == 0.5, "what is old counts no more"
+    assert states.live() == {"a/m": {"open": 0, "first_token_s": 0.5}}
+
+
+def test_open_streams_are_counted_down_however_they_end(states: TargetStates) -> None:
+    for end in (
+        lambda: states.end(A, None),
+        lambda: states.end(A, DOWN),
+        lambda: states.end(A, BadRequest("x")),
+        lambda: states.end(A, UpstreamFailed("slow down", status=429)),
+        lambda: states.left(A),
+    ):
+        states.begin(A)
+        assert states.stats(A).open == 1
+        end()
+        assert states.stats(A).open == 0

@@ -127,6 +127,7 @@ def decode_request(
         wants_usage=options.get("include_usage") is True,
         path=path,
         headers=headers or {},
+        raw_body={"chat_id": fields["id"]} if type(fields.get("id")) is str else None,  # for `sticky`
     )
 
 
