@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -83,8 +84,14 @@ def test_check_prints_every_mistake_to_stderr_and_exits_1():
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
         "bad.yaml:1:1: `backends` is missing",
+        "     1 | backend: {}",
+        "       | ^",
         "bad.yaml:1:1: unknown key `backend`; did you mean `backends`?",
+        "     1 | backend: {}",
+        "       | ^",
         'bad.yaml:3:28: NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"',
+        "     3 |   - {name: a, to: x, pick: NO}",
+        "       |                            ^",
     ]
 
 
@@ -133,8 +140,17 @@ def test_serve_on_a_port_in_use_says_so():
             capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
     assert served.returncode == 1
-    assert "cannot listen" in served.stderr
-    assert "Traceback" not in served.stderr
+    cure = "stop what listens there, or choose another port with --port"
+    assert served.stderr == f"cannot listen on 127.0.0.1:{port}: address already in use; {cure}\n"
+
+
+def test_ctrl_c_during_the_start_prints_no_traceback(tmp_path):
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = "import sys; sys.path.insert(0, sys.argv.pop(1)); from proxy.__main__ import run; run()"
+    ended = subprocess.run(
+        [sys.executable, "-c", command, str(tmp_path), "serve"], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
 
 
 def test_several_workers_need_a_system_that_can_share_a_port(monkeypatch):

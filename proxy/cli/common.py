@@ -25,7 +25,24 @@ def load(path: str, *, exit_code: int) -> Config:
     try:
         return load_config(path, settings_for=lambda name: kind(name).settings)
     except ConfigErrors as errors:
-        stop(str(errors), exit_code=exit_code)
+        stop(described(errors), exit_code=exit_code)
+
+
+def described(errors: ConfigErrors) -> str:
+    """Each error, with the line of the file that it is about."""
+    from proxy.cli.excerpt import excerpt  # noqa: PLC0415
+    from proxy.config.file import read  # noqa: PLC0415
+
+    lines: dict[str, list[str]] = {}
+    said = []
+    for error in errors.errors:
+        if error.line and error.file not in lines:
+            try:
+                lines[error.file] = read(error.file).decode("utf-8-sig", "replace").split("\n")
+            except ConfigErrors:  # there is no such file any more
+                lines[error.file] = []
+        said += [str(error), excerpt(error, lines.get(error.file, ()))]
+    return "\n".join(filter(None, said))
 
 
 def stop(message: str, *, exit_code: int) -> NoReturn:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
 import sys
 
 import click
 
-from proxy.cli.common import CONFIG, stop
+from proxy.cli.common import CONFIG, described, stop
 from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
 
 
@@ -50,7 +51,11 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
             from proxy import workers as several  # noqa: PLC0415
 
             several.serve(path, host=host, port=port, workers=workers)
-    except (ConfigError, ConfigErrors, WorkersFailed) as error:
+    except ConfigErrors as errors:
+        stop(described(errors), exit_code=1)
+    except (ConfigError, WorkersFailed) as error:
         stop(str(error), exit_code=1)
     except OSError as error:
-        stop(f"cannot listen: {error.strerror or error}; choose another address with --host and --port", exit_code=1)
+        cure = "stop what listens there, or choose another port with --port"
+        cure = cure if error.errno == errno.EADDRINUSE else "choose another address with --host and --port"
+        stop(f"cannot listen on {error.strerror or error}; {cure}", exit_code=1)

@@ -38,7 +38,10 @@ def join(address: Address) -> socket.socket:
 
 def _bind_all(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     bound: list[socket.socket] = []
-    found = dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    try:
+        found = dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"{host}: {(error.strerror or '').lower()}") from None
     for family, *_, address in found:
         if bound and not port:
             port = bound[0].getsockname()[1]
@@ -54,9 +57,10 @@ def _bind_all(host: str, port: int, *, shared: bool) -> list[socket.socket]:
             for one in bound:
                 one.close()
             reason = os.strerror(error.errno or 0).lower()
-            raise OSError(error.errno, f"error while attempting to bind on address {place!r}: {reason}") from None
+            shown = f"[{address[0]}]" if family == socket.AF_INET6 else address[0]
+            raise OSError(error.errno, f"{shown}:{port}: {reason}") from None
     if not bound:
-        raise OSError(errno.EADDRNOTAVAIL, f"could not bind on any address of {host!r}")
+        raise OSError(errno.EADDRNOTAVAIL, f"{host}:{port}: this machine has none of its addresses")
     return bound
 
 

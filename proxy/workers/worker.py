@@ -91,7 +91,7 @@ class Worker(Process):
                 server.listen(join(address), prefix)
         except OSError as error:
             server.stop_accepting()
-            self._channel.answer(order, why=f"cannot listen: {error.strerror or error}")
+            self._channel.answer(order, why=f"cannot listen on {error.strerror or error}")
 
     def _announce(self, served: str) -> None:
         assert self._listen_order is not None

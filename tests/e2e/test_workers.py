@@ -112,7 +112,7 @@ async def test_an_address_in_use_is_said_even_if_whoever_has_it_would_share(
     second = await serve(openai_config(upstream.url), "--port", str(first.port), "--workers", "2", wait=False)
     assert await second.exit_code() == 1
     await second.read_output()
-    assert "cannot listen: error while attempting to bind on address ('127.0.0.1'" in "".join(second.logged)
+    assert f"cannot listen on 127.0.0.1:{first.port}: address already in use; stop" in "".join(second.logged)
     assert "Traceback" not in "".join(second.logged)
     assert second.printed == ""
     assert len((await status(first))["workers"]) == 2
