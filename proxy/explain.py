@@ -109,7 +109,7 @@ class Judge:
                 yield str(target), f"refuses it: {error.message}"
             elif plan and isinstance(backend, HttpBackend):
                 try:
-                    for notice in backend.omissions(prepared(request, plan, target), target):
+                    for notice in backend.written(prepared(request, plan, target), target)[1]:
                         yield str(target), notice.message
                 except Unsupported as unsupported:
                     yield str(target), f"refuses it: {unsupported.message}"

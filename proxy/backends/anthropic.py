@@ -17,7 +17,6 @@ from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.settings import BaseURL, HttpSettings, Key, revealed, revealed_query
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.omissions import omissions
-from proxy.contracts.anthropic.params import takes_late_system
 from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
 from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.events import Batch, Notice
@@ -118,8 +117,7 @@ class AnthropicBackend(HttpBackend):
         return omissions(request, fields, model=target.model)
 
     def _vocabulary(self, model: str) -> Vocabulary:
-        late = takes_late_system(model)
-        return vocabularies.ANTHROPIC_WITH_SYSTEM if late else vocabularies.ANTHROPIC
+        return vocabularies.anthropic(model)
 
     def _decoder(self, request: ChatRequest) -> StreamDecoder:
         return StreamDecoder(self._resources.frame_bytes, keep=request.dialect == DIALECT, clean=self._clean)

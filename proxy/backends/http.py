@@ -167,11 +167,11 @@ class HttpBackend(ABC):
         finally:
             response.close()
 
-    def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
-        """Notices for what `target` is not sent, found without sending. Raises `Unsupported` as `stream` does."""
+    def written(self, request: ChatRequest, target: Target) -> tuple[dict[str, Any], list[Notice]]:
+        """The body for `target` and what it leaves out, without sending. Raises `Unsupported` as `stream` does."""
         translation = self._translated(request, target)
         fields = self._fields(translation.request, target)
-        return [*translation.notices, *self._omissions(translation.request, fields, target)]
+        return fields, [*translation.notices, *self._omissions(translation.request, fields, target)]
 
     def _translated(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the target's vocabulary. One of this dialect stays the client's."""

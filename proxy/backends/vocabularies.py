@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from proxy.contracts.anthropic.params import takes_late_system, takes_prefill
 from proxy.contracts.anthropic.upstream_request import CALL_IDS
 from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
@@ -27,6 +28,7 @@ OPENAI = Vocabulary(
     system="anywhere",
     developer=True,
     allowed_tools=True,
+    stops=4,  # "Up to 4 sequences" (platform.openai.com, API reference of Chat Completions)
 )
 
 ANTHROPIC = Vocabulary(
@@ -34,12 +36,26 @@ ANTHROPIC = Vocabulary(
     # unchecked
     tool_names=NameForm(WORD, 128),
     signatures=True,
+    result_media=True,
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     empty_turns=False,
 )
 
-ANTHROPIC_WITH_SYSTEM = msgspec.structs.replace(ANTHROPIC, system="anywhere")
-"""Claude Opus since 4.8 takes `system` among the messages (unchecked). Other models answer 400 to it."""
+ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="refused")
+"""Claude since 4.6: "This model does not support assistant message prefill. The conversation must end with a user message."
+(platform.claude.com, Errors: prefill not supported)."""
+
+ANTHROPIC_WITH_SYSTEM = msgspec.structs.replace(ANTHROPIC_WITHOUT_PREFILL, system="after_user")
+"""Claude Opus since 4.8 and every model since 5 takes `system` right after a user's turn (platform.claude.com,
+Mid-conversation system messages). Others answer "role 'system' is not supported on this model"."""
+
+
+def anthropic(model: str) -> Vocabulary:
+    """The vocabulary of a Claude model."""
+    if takes_late_system(model):
+        return ANTHROPIC_WITH_SYSTEM
+    return ANTHROPIC if takes_prefill(model) else ANTHROPIC_WITHOUT_PREFILL
+
 
 MISTRAL = Vocabulary(
     # "Tool call id was call_49c89af0 but must be a-z, A-Z, 0-9, with a length of 9."
@@ -50,6 +66,11 @@ MISTRAL = Vocabulary(
     parameters={"seed": "random_seed"},
     refused=frozenset({"user", "logit_bias", "logprobs", "top_logprobs", "service_tier", "verbosity"}),
     empty_turns=False,
+    # "Unexpected role 'user' after role 'tool'", code 3230
+    user_after_result=False,
+    # "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+    prefill="marked",
+    names=False,  # a `name` outside of results is an unknown field, which is a 422
 )
 
 GEMINI = Vocabulary(
@@ -62,7 +83,8 @@ GEMINI = Vocabulary(
 MOONSHOT = Vocabulary(
     # "function name is invalid, must start with a letter and can contain letters, numbers, underscores, and dashes"
     tool_names=NameForm(WORD, 64, _LETTERS),
-    empty_turns=False,  # unchecked
+    # "Invalid request: the message at position 8 with role 'assistant' must not be empty", and "text content is empty"
+    empty_turns=False,
 )
 
 _TEMPLATE_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -89,7 +111,9 @@ PRESETS: Mapping[str, Vocabulary] = {
 PROVIDERS: Mapping[str, Vocabulary] = {
     **PRESETS,
     "azure": OPENAI,
-    "bedrock": ANTHROPIC,
+    # litellm is asked in OpenAI's form, whose results are text alone.
+    "anthropic": msgspec.structs.replace(ANTHROPIC, result_media=False),
+    "bedrock": msgspec.structs.replace(ANTHROPIC, result_media=False),
     "vertex_ai": GEMINI,
 }
 """By the provider that a model of kind `litellm` begins with. `openai/` may be any server of that language."""

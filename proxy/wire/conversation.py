@@ -30,6 +30,8 @@ from proxy.request import Message, Part, Text, ToolCall
 from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
 INTERRUPTED = "The tool call was interrupted. It has no result."
+UNDERSTOOD = "OK."
+CONTINUE = "Continue exactly where you stopped."
 ORPHAN = "The result of a tool call that is not part of this conversation:"
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _BASE62 = WORD.rstrip("_-")
@@ -46,12 +48,20 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     """The conversation as `vocabulary` takes it. The same conversation always gives the same result."""
     notices: list[Notice] = []
     head, rest = _split(messages)
-    turns = _one_message_an_answer(_in_place(rest, vocabulary), vocabulary)
-    found: Iterable[Message] = _paired(turns, notices)
+    found: Iterable[Message] = _paired(_one_message_an_answer(rest, vocabulary), notices)
+    if not vocabulary.result_media:
+        found = _text_in_results(found)
     if not vocabulary.empty_turns:
-        found = [message for message in found if message.role == "tool" or not _is_empty(message)]
+        found = [_without_blanks(message) for message in found if message.role == "tool" or not _is_empty(message)]
+    found = _in_place(found, vocabulary)
     found = _one_message_an_answer(found, vocabulary)  # what stood between two messages of an answer may have moved
-    return Arranged((*_head(head, vocabulary), *_with_ids(found, vocabulary.call_ids)), tuple(notices))
+    if not vocabulary.user_after_result:
+        found = _with_answers(found)
+    found = list(_with_ids(found, vocabulary.call_ids))
+    if vocabulary.prefill == "refused" and found and found[-1].role == "assistant":
+        found.append(Message("user", (Text(CONTINUE),)))
+        notices.append(Notice("moved_answer", "the answer to be continued was sent as one that has ended", "messages"))
+    return Arranged((*_head(head, vocabulary), *found), tuple(notices))
 
 
 # -- system text -----------------------------------------------------------------------------------------------
@@ -84,16 +94,60 @@ def _role(message: Message, vocabulary: Vocabulary) -> Message:
     return replace(message, role="system") if developer else message
 
 
-def _in_place(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[Message]:
-    """System text after the head: where it stands, or as a reminder in the user's turn, as Claude Code writes it."""
-    for message in messages:
-        if message.role not in _SYSTEM_ROLES:
+def _in_place(messages: Iterable[Message], vocabulary: Vocabulary) -> Iterable[Message]:
+    """System text after the head, where the target takes it."""
+    match vocabulary.system:
+        case "anywhere":
+            return (_role(message, vocabulary) for message in messages)
+        case "after_user":
+            return _behind_users(messages)
+        case "head":
+            return _as_reminders(messages)
+
+
+def _behind_users(messages: Iterable[Message]) -> Iterator[Message]:
+    """System text behind the user's turn that it stands beside, and in a turn of its own between two answers."""
+    waiting: list[Part] = []
+    is_users = False
+    for message in [*messages, None]:
+        if message is not None and message.role in _SYSTEM_ROLES:
+            waiting += message.parts
+            continue
+        if waiting and (message is None or message.role == "assistant"):
+            yield Message("system", tuple(waiting)) if is_users else Message("user", (_reminder(waiting),))
+            waiting = []
+        if message is not None:
+            is_users = message.role != "assistant"
             yield message
-        elif vocabulary.system == "anywhere":
-            yield _role(message, vocabulary)
+
+
+def _as_reminders(messages: Iterable[Message]) -> list[Message]:
+    """System text as a reminder in the user's turn that it stands in, or in one of its own between answers."""
+    found: list[Message] = []
+    joins = False  # whether the last message is a user's turn that a reminder belongs to, or a reminder without a turn
+    for message in messages:
+        is_system = message.role in _SYSTEM_ROLES
+        if is_system:
+            message = Message("user", (_reminder(message.parts),))
+        if message.role == "user" and found and found[-1].role == "user" and (is_system or joins):
+            found[-1] = replace(found[-1], parts=_side_by_side(found[-1].parts, message.parts))
         else:
-            text = "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
-            yield Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
+            found.append(message)
+        joins = is_system
+    return found
+
+
+def _side_by_side(before: Sequence[Part], after: Sequence[Part]) -> tuple[Part, ...]:
+    """Parts of one turn. Two texts become one, because some servers take no list of parts."""
+    if before and after and isinstance(before[-1], Text) and isinstance(after[0], Text):
+        return (*before[:-1], Text(f"{before[-1].text}\n\n{after[0].text}".strip("\n")), *after[1:])
+    return (*before, *after)
+
+
+def _reminder(parts: Sequence[Part]) -> Text:
+    """System text in the form that Claude Code gives it in a user's turn."""
+    text = "\n\n".join(part.text for part in parts if isinstance(part, Text))
+    return Text(f"<system-reminder>\n{text}\n</system-reminder>")
 
 
 # -- calls and results -----------------------------------------------------------------------------------------
@@ -101,6 +155,41 @@ def _in_place(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[M
 
 def _is_empty(message: Message) -> bool:
     return not message.tool_calls and all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
+
+
+def _without_blanks(message: Message) -> Message:
+    """The message without texts of white space alone, where it has something else."""
+    if message.role == "tool" or not any(isinstance(part, Text) and not part.text.strip() for part in message.parts):
+        return message
+    kept = [part for part in message.parts if not isinstance(part, Text) or part.text.strip()]
+    return replace(message, parts=tuple(kept))
+
+
+def _text_in_results(messages: Iterable[Message]) -> Iterator[Message]:
+    """Results of tools as text alone. What else they show follows the last result of its answer, as the user's."""
+    shown: list[Part] = []
+    for message in messages:
+        if message.role == "tool":
+            media = [part for part in message.parts if not isinstance(part, Text)]
+            if media:
+                message = replace(message, parts=tuple(part for part in message.parts if isinstance(part, Text)))
+                shown += media
+        elif shown:
+            yield Message("user", tuple(shown))
+            shown = []
+        yield message
+    if shown:
+        yield Message("user", tuple(shown))
+
+
+def _with_answers(messages: Iterable[Message]) -> Iterator[Message]:
+    """An answer between the result of a tool and what the user says."""
+    after_result = False
+    for message in messages:
+        if after_result and message.role == "user":
+            yield Message("assistant", (Text(UNDERSTOOD),))
+        after_result = message.role == "tool"
+        yield message
 
 
 def _one_message_an_answer(messages: Iterable[Message], vocabulary: Vocabulary) -> list[Message]:

@@ -6,6 +6,7 @@ the target refuses are sent as names that it takes. Answers tell the client its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
-from proxy.request import ChatRequest, Image, Message, Part, Text
+from proxy.request import ChatRequest, Image, Message, Part, Text, Tool
 from proxy.wire.conversation import arranged, names_for
 from proxy.wire.json_body import read_param
 from proxy.wire.vocabulary import Vocabulary
@@ -25,6 +26,10 @@ _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-
 
 
 _SPEAKERS = ("user", "assistant")
+_SYSTEM_ROLES = ("system", "developer")
+_OF_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
+_NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
+"""What OpenAI refuses in a `name`: "string does not match pattern. Expected a string that matches '^[^\\s<|\\\\/>]+$'"."""
 
 
 class Translation(msgspec.Struct, frozen=True):
@@ -39,11 +44,16 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     """The request in `vocabulary`. One that is fine already comes back as it is."""
     if not request.tools and not request.params and _is_plain(request.messages):
         return Translation(request)
-    request = _with_choice(_with_settings(request), vocabulary)
+    notices: list[Notice] = []
+    request = _with_choice(_with_tools(_with_settings(request), notices), vocabulary)
+    request = _with_stops(request, vocabulary, notices)
     conversation = arranged(_with_media_types(request.messages, vocabulary), vocabulary)
+    said = any(message.role not in _SYSTEM_ROLES for message in conversation.messages)
+    if not conversation.messages or not (said or vocabulary.empty_turns):
+        raise Unsupported("this target needs a message that is not empty, besides the system prompt")
     called = [call.name for message in conversation.messages for call in message.tool_calls]
     names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
-    messages = conversation.messages
+    messages = tuple(_with_name(message, vocabulary) for message in conversation.messages)
     if names:
         messages = tuple(_renamed(message, names) for message in messages)
         request = replace(
@@ -53,7 +63,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
         )
     if messages != request.messages:
         request = replace(request, messages=messages)
-    return Translation(request, conversation.notices, {sent: name for name, sent in names.items()})
+    return Translation(request, (*notices, *conversation.notices), {sent: name for name, sent in names.items()})
 
 
 def _is_plain(messages: tuple[Message, ...]) -> bool:
@@ -66,13 +76,14 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
         if (
             message.role not in _SPEAKERS
             or message.tool_calls
+            or message.name
             or len(parts) != 1
             or type(parts[0]) is not Text
             or not parts[0].text
             or parts[0].text.isspace()
         ):
             return False
-    return True
+    return messages[-1:] != () and messages[-1].role == "user"
 
 
 def _with_settings(request: ChatRequest) -> ChatRequest:
@@ -83,6 +94,50 @@ def _with_settings(request: ChatRequest) -> ChatRequest:
     }
     changed = any(params[name] is not value for name, value in request.params.items())
     return replace(request, params=params) if changed else request
+
+
+def _with_tools(request: ChatRequest, notices: list[Notice]) -> ChatRequest:
+    """Each tool once, its parameters as an object. Settings about tools go where there are tools alone.
+
+    Raises `BadRequest` where a tool is required and none can be offered.
+    """
+    if not request.tools:
+        if request.params.get("tool_choice") == "required":
+            raise BadRequest("tool_choice: requires a tool, and this target is offered none", param="tool_choice")
+        params = {name: value for name, value in request.params.items() if name not in _OF_TOOLS}
+        return request if len(params) == len(request.params) else replace(request, params=params)
+    tools: dict[str, Tool] = {}
+    if [tool for tool in request.tools if tools.setdefault(tool.name, tool) != tool]:
+        notices.append(Notice("ignored_tool", "a tool was left out: another one has its name", "tools"))
+    tools = {name: _with_object(tool) for name, tool in tools.items()}
+    return request if [*tools.values()] == [*request.tools] else replace(request, tools=tuple(tools.values()))
+
+
+def _with_object(tool: Tool) -> Tool:
+    """Vendors answer with an error to parameters of another type, and to those without one."""
+    given = tool.parameters
+    if given is None or given.get("type") == "object":
+        return tool
+    return replace(tool, parameters={"properties": {}, **given, "type": "object"})
+
+
+def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
+    """As many stop sequences as the target takes, the first ones."""
+    given = request.params.get("stop")
+    if not vocabulary.stops or not isinstance(given, list) or len(given) <= vocabulary.stops:
+        return request
+    if "stop" not in request.routed:
+        why = f"this target takes {vocabulary.stops} of them"
+        notices.append(Notice("changed_setting", f"some stop sequences were left out: {why}", "stop"))
+    return replace(request, params={**request.params, "stop": given[: vocabulary.stops]})
+
+
+def _with_name(message: Message, vocabulary: Vocabulary) -> Message:
+    """The message with a name of its speaker that the target takes, if it takes any."""
+    if not message.name or message.role == "tool":
+        return message
+    name = _NOT_IN_NAMES.sub("_", message.name)[:64] if vocabulary.names else None
+    return message if name == message.name else replace(message, name=name)
 
 
 def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:

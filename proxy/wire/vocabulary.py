@@ -56,8 +56,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
 
     call_ids: IdForm = IdForm()
     tool_names: NameForm = NameForm()
-    system: Literal["anywhere", "head"] = "head"
-    """Where system text may stand. Most chat templates of open models answer with an error to a later one."""
+    system: Literal["anywhere", "after_user", "head"] = "head"
+    """Where system text may stand. Most chat templates of open models answer with an error to a later one.
+
+    `after_user`: between a user's turn and the answer to it, or at the end.
+    """
     developer: bool = False
     """Whether it knows the role `developer`. Else that text is `system`."""
     signatures: bool = False
@@ -73,4 +76,17 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     no_thinking: Mapping[str, Any] = {}
     """The fields that stop a model from thinking, for `reasoning_effort: none`."""
     empty_turns: bool = True
-    """Whether it takes a message without any content."""
+    """Whether it takes a message without any content, and text of white space alone."""
+    result_media: bool = False
+    """Whether the result of a tool may hold more than text. Else the rest follows as the user's."""
+    user_after_result: bool = True
+    """Whether the user may speak right after the result of a tool. Else an answer is put between them."""
+    prefill: Literal["continued", "marked", "refused"] = "continued"
+    """What happens to an answer at the end of a conversation, which the model is to continue.
+
+    `marked`: it needs `prefix: true`. `refused`: a request to continue is put behind it, and announced.
+    """
+    names: bool = True
+    """Whether the messages of users and assistants may have a `name`."""
+    stops: int = 0
+    """How many stop sequences it takes; 0: any number."""

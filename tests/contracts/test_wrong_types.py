@@ -142,7 +142,7 @@ class Stage:
     def _sent(self, backend: Any, request: ChatRequest, target: Any) -> None:
         try:
             msgspec.json.encode(backend._fields(backend._translated(request, target).request, target))
-            backend.omissions(request, target)
+            backend.written(request, target)
         except ProxyError as error:
             if error.status >= 500:
                 raise AssertionError(f"{backend.name} answers {error.status}") from error

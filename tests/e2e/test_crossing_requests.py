@@ -320,13 +320,13 @@ CASES = {
         RESPONSES,
         "compatible/m",
         {"instructions": "I", "input": [HI, {"role": "developer", "content": "D2"}, HI]},
-        {"messages.2": {"role": "user", "content": "<system-reminder>\nD2\n</system-reminder>"}},
+        {"messages.1": {"role": "user", "content": "hi\n\n<system-reminder>\nD2\n</system-reminder>\n\nhi"}},
     ),
     "R5 later system text, to a model that takes it": (
         CHAT,
         "anthropic/claude-opus-4-8",
         {"messages": [HI, {"role": "assistant", "content": "x"}, {"role": "system", "content": "French"}, HI]},
-        {"messages.2": {"role": "system", "content": "French"}},
+        {"messages.2.role": "user", "messages.3": {"role": "system", "content": "French"}},
     ),
     "R5 strict tools": (
         CHAT,

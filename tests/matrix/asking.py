@@ -209,7 +209,7 @@ def anthropic(request: ChatRequest) -> Body:
     for message in messages:
         if message.role == "developer":
             raise NoWords
-        role = "assistant" if message.role == "assistant" else "user"
+        role = message.role if message.role in {"assistant", "system"} else "user"
         blocks = _anthropic_blocks(message)
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
@@ -337,8 +337,9 @@ def ai_sdk(request: ChatRequest) -> Body:
         if message.role == "developer":
             raise NoWords
         if message.role == "tool":
-            part = next(part for part in messages[-1]["parts"] if part.get("toolCallId") == message.tool_call_id)
-            if any(not isinstance(part, Text) for part in message.parts):
+            parts = messages[-1]["parts"] if messages else []
+            part = next((one for one in parts if one.get("toolCallId") == message.tool_call_id), None)
+            if part is None or any(not isinstance(part, Text) for part in message.parts):
                 raise NoWords
             failed = {"state": "output-error", "errorText": message.text}
             part |= failed if message.failed else {"state": "output-available", "output": message.text}

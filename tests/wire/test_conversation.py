@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.request import Image, Message, Text, ToolCall
-from proxy.wire.conversation import INTERRUPTED, ORPHAN, arranged, names_for
+from proxy.wire.conversation import CONTINUE, INTERRUPTED, ORPHAN, arranged, names_for
 from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
 PLAIN = Vocabulary()
+IMAGE = Image("data:image/png;base64,AA==")
 MISTRAL = Vocabulary(call_ids=IdForm(WORD.rstrip("_-"), 9, 9), empty_turns=False)
 
 
@@ -105,8 +106,18 @@ def test_a_conversation_that_every_target_takes_is_left_as_it_is():
         ),
         pytest.param(
             [user("hi"), Message("developer", (Text("be rude"),)), answer("no")],
-            [user("hi"), user("<system-reminder>\nbe rude\n</system-reminder>"), answer("no")],
+            [user("hi\n\n<system-reminder>\nbe rude\n</system-reminder>"), answer("no")],
             id="R5 later system text goes into the user's turn",
+        ),
+        pytest.param(
+            [user("hi"), answer("no"), Message("system", (Text("be kind"),)), user("so?")],
+            [user("hi"), answer("no"), user("<system-reminder>\nbe kind\n</system-reminder>\n\nso?")],
+            id="R5 which it may begin",
+        ),
+        pytest.param(
+            [answer("", "a"), Message("tool", (Text("1"), IMAGE), tool_call_id="a"), user("so?")],
+            [answer("", "a"), result("a", "1"), Message("user", (IMAGE,)), user("so?")],
+            id="R1 what a tool brought besides text follows its results as the user's",
         ),
     ],
 )
@@ -154,6 +165,38 @@ def test_R1_ids_that_become_alike_stay_apart():
 def test_R5_system_text_stays_in_place_where_the_target_takes_it():
     turns = [user("hi"), Message("developer", (Text("be rude"),)), answer("no")]
     assert arranged(turns, Vocabulary(system="anywhere", developer=True)).messages == tuple(turns)
+
+
+LATER = Message("system", (Text("be rude"),))
+
+
+@pytest.mark.parametrize(
+    ("given_", "wanted"),
+    [
+        ([user("hi"), LATER], [user("hi"), LATER]),
+        ([user("hi"), LATER, answer("no")], [user("hi"), LATER, answer("no")]),
+        ([answer("no"), LATER, user("so?")], [answer("no"), user("so?"), LATER]),
+        ([answer("", "a"), LATER, result("a", "1")], [answer("", "a"), result("a", "1"), LATER]),
+        (
+            [user("hi"), answer("no"), LATER, answer("yes")],
+            [user("hi"), answer("no"), user("<system-reminder>\nbe rude\n</system-reminder>"), answer("yes")],
+        ),
+    ],
+)
+def test_R5_system_text_stands_behind_the_user_where_the_target_takes_it_there_alone(given_, wanted):
+    assert list(arranged(given_, Vocabulary(system="after_user")).messages) == wanted
+
+
+def test_R2_an_answer_stands_between_a_result_and_the_user_where_the_target_wants_one():
+    turns = [answer("", "a"), result("a", "1"), user("so?")]
+    placed = arranged(turns, Vocabulary(user_after_result=False)).messages
+    assert [message.role for message in placed] == ["assistant", "tool", "assistant", "user"]
+
+
+def test_R2_an_answer_that_the_target_does_not_continue_is_followed_by_a_request_to_do_so():
+    turns = [user("count"), answer("1, 2,")]
+    assert arranged(turns, Vocabulary(prefill="refused")).messages == (*turns, user(CONTINUE))
+    assert codes(turns, Vocabulary(prefill="refused")) == ["moved_answer"]
 
 
 def test_R1_signed_reasoning_is_not_joined_with_other_signed_reasoning():

@@ -169,6 +169,8 @@ class CompatibleBackend(OpenAIChatBackend):
             body = {**{name: value for name, value in body.items() if name != "reasoning_effort"}, **words.no_thinking}
         if request.dialect != self.dialect:
             body = {name: value for name, value in body.items() if name not in words.refused}
+            if words.prefill == "marked" and body["messages"][-1]["role"] == "assistant":
+                body["messages"][-1]["prefix"] = True
         for name in words.parameters.keys() & body.keys():
             body[words.parameters[name]] = body.pop(name)
         return body

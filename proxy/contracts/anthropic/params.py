@@ -29,6 +29,8 @@ _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
 _ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
 _FIXED_SAMPLING_SINCE = (4, 7)
 _LATE_SYSTEM_SINCE = (4, 8)
+_LATE_SYSTEM_OF_ALL_SINCE = (5, 0)
+_NO_PREFILL_SINCE = (4, 6)
 _NEWEST = (99, 0)
 _OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 
@@ -101,8 +103,14 @@ def takes_sampling(model: str) -> bool:
 
 
 def takes_late_system(model: str) -> bool:
-    """Whether `model` takes system text between the turns: Claude Opus since 4.8."""
-    return "opus" in model and _generation(model) >= _LATE_SYSTEM_SINCE
+    """Whether `model` takes system text between the turns: Claude Opus since 4.8, and all that came later."""
+    generation = _generation(model)
+    return generation >= (_LATE_SYSTEM_SINCE if "opus" in model else _LATE_SYSTEM_OF_ALL_SINCE)
+
+
+def takes_prefill(model: str) -> bool:
+    """Whether `model` continues an answer at the end of the conversation: Claude models since 4.6 refuse to."""
+    return _generation(model) < _NO_PREFILL_SINCE
 
 
 def _generation(model: str) -> tuple[int, int]:

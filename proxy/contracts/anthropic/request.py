@@ -144,10 +144,7 @@ def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
-    """All messages: one system prompt with one text, then turns. Most chat templates allow nothing else.
-
-    A later system message goes into the user's turn, inside the tags that Claude Code uses there.
-    """
+    """All messages: one system prompt with one text, then turns."""
     prompt = _system(system)
     turns = _Turns()
     for value, path in objects(values, "messages"):
@@ -160,11 +157,10 @@ def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
                 for message in _assistant(blocks):
                     turns.add(message)
             case "system":
-                text = Message("system", _parts(blocks)).text
                 if turns.begun:
-                    turns.add(Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),)))
+                    turns.add(Message("system", _parts(blocks)))
                 else:
-                    prompt.append(text)
+                    prompt.append(Message("system", _parts(blocks)).text)
             case role:
                 raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
     text = "\n\n".join(text for text in prompt if text)

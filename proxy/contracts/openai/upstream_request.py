@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, assert_never
 
 import msgspec
@@ -131,7 +131,7 @@ def choices_expected(request: ChatRequest) -> int:
 
 
 def _from_values(request: ChatRequest, reasoning: ReasoningReturn | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {"messages": _messages(request.messages, reasoning)}
+    fields: dict[str, Any] = {"messages": [_message(message, reasoning) for message in request.messages]}
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
@@ -160,20 +160,6 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
 def _user(user: str) -> str:
     """Who asks. OpenAI refuses more than 64 characters, and Claude Code sends more: account, machine and session."""
     return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
-
-
-def _messages(messages: Sequence[Message], reasoning: ReasoningReturn | None) -> list[dict[str, Any]]:
-    """The turns. A tool message holds only text here; other parts of a result follow in a user message."""
-    turns: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []
-    for message in messages:
-        if message.role == "tool":
-            shown += [_part(part) for part in message.parts if not isinstance(part, Text)]
-        elif shown:
-            turns.append({"role": "user", "content": shown})
-            shown = []
-        turns.append(_message(message, reasoning))
-    return [*turns, {"role": "user", "content": shown}] if shown else turns
 
 
 def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, Any]:

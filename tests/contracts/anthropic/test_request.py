@@ -134,19 +134,9 @@ def test_a_system_prompt_is_one_text():
     assert messages({"role": "system", "content": "a"}, *HI)[0] == Message("system", (Text("a"),))
 
 
-def test_later_system_messages_go_into_the_users_turn():
-    reminder = "<system-reminder>\nlater\n</system-reminder>"
+def test_later_system_messages_stay_where_they_are():
     later = {"role": "system", "content": [{"type": "text", "text": "later"}]}
-    assert messages(*HI, later) == (Message("user", (Text(f"hi\n\n{reminder}"),)),)
-    assert messages(*HI, {"role": "assistant", "content": "x"}, later, *HI)[2:] == (
-        Message("user", (Text(f"{reminder}\n\nhi"),)),
-    )
-    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}
-    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": "done"}]}
-    assert messages(*HI, call, result, later)[2:] == (
-        Message("tool", (Text("done"),), tool_call_id="c"),
-        Message("user", (Text(reminder),)),
-    )
+    assert messages(*HI, later) == (Message("user", (Text("hi"),)), Message("system", (Text("later"),)))
 
 
 def test_texts_side_by_side_are_one():

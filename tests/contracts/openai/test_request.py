@@ -268,21 +268,6 @@ def test_what_is_our_reading_of_other_words_goes_only_to_who_takes_it():
     assert (sent(said)["top_k"], sent(said)["reasoning_effort"]) == (4, "low")
 
 
-def test_what_a_tool_brought_besides_text_follows_its_answers_as_the_users():
-    call = Message("assistant", tool_calls=(ToolCall("c1", "f", "{}"), ToolCall("c2", "f", "{}")))
-    shown = Message("tool", (Text("a"), Image("data:image/png;base64,AA=="), Text("b")), tool_call_id="c1")
-    told = Message("tool", (Text("c"),), tool_call_id="c2")
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    for last in ((), (Message("user", (Text("so?"),)),)):
-        turns = sent(chat(call, shown, told, *last))["messages"][1:]
-        assert turns[:3] == [
-            {"role": "tool", "content": "a\n\nb", "tool_call_id": "c1"},
-            {"role": "tool", "content": "c", "tool_call_id": "c2"},
-            {"role": "user", "content": [image]},
-        ]
-        assert len(turns) == 3 + len(last)
-
-
 def test_a_users_name_is_never_longer_than_openai_takes():
     assert sent(chat(Message("user", (Text("hi"),)), user="u" * 64))["user"] == "u" * 64
     assert len(sent(chat(Message("user", (Text("hi"),)), user="u" * 65))["user"]) == 64

@@ -1,0 +1,314 @@
+"""OpenAI Chat Completions, as OpenAI takes it, and the forms of it that other vendors take."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+Body = Mapping[str, Any]
+
+_FIELDS = frozenset(
+    # platform.openai.com, API reference of Chat Completions: "Unrecognized request argument supplied: x"
+    [
+        "messages",
+        "model",
+        "audio",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "metadata",
+        "modalities",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "web_search_options",
+    ]
+)
+_SAMPLING = {"top_k", "min_p", "repetition_penalty", "repeat_penalty", "chat_template_kwargs"}
+_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")  # "Unsupported image type": OpenAI, Images and vision
+
+# docs.mistral.ai, API reference of `chat/completions`; any other field is a 422 `extra_forbidden`.
+_MISTRAL = frozenset(
+    [
+        "model",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "stream",
+        "stop",
+        "random_seed",
+        "metadata",
+        "messages",
+        "response_format",
+        "tools",
+        "tool_choice",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "prediction",
+        "parallel_tool_calls",
+        "prompt_mode",
+        "reasoning_effort",
+        "safe_prompt",
+        "guardrails",
+        "prompt_cache_key",
+    ]
+)
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a vendor's form differs from what most servers take."""
+
+    fields: frozenset[str] = _FIELDS | _SAMPLING
+    message_fields: frozenset[str] = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
+    call_id: str = r"[\x21-\x7e]{1,256}"
+    tool_name: str = r"[a-zA-Z0-9_-]{1,64}"  # "must be a-z, A-Z, 0-9, or contain underscores and dashes, … of 64"
+    developer: bool = False
+    late_system: bool = False
+    stops: int = 0
+    more: Callable[[Body], Iterator[str]] = lambda _: iter(())
+
+
+def check(body: Body, rules: Rules) -> list[str]:
+    """What a server with these rules would answer 400 to; empty for a body that it takes."""
+    return [
+        *[f"unknown field {name}" for name in body.keys() - rules.fields],
+        *_settings(body, rules),
+        *_tools(body, rules),
+        *_conversation(body["messages"], rules),
+        *rules.more(body),
+    ]
+
+
+def _settings(body: Body, rules: Rules) -> Iterator[str]:
+    stop = body.get("stop")
+    if isinstance(stop, list) and rules.stops and len(stop) > rules.stops:
+        yield "too many stop sequences"
+    if "stream_options" in body and not body.get("stream"):
+        yield "stream_options without stream"
+    if "top_logprobs" in body and not body.get("logprobs"):
+        yield "top_logprobs without logprobs"
+    if len(body.get("user") or "") > 64:
+        yield "user is too long"  # "string too long. Expected a string with maximum length 64"
+    if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
+        yield "max_tokens and max_completion_tokens"  # "cannot both be specified"
+
+
+def _tools(body: Body, rules: Rules) -> Iterator[str]:
+    tools, names = body.get("tools"), []
+    if tools == []:
+        yield "tools is empty"  # "[] is too short - 'tools'"
+    for tool in tools or []:
+        function = tool["function"]
+        names.append(function["name"])
+        if not re.fullmatch(rules.tool_name, function["name"]):
+            yield f"name of tool {function['name']!r}"
+        parameters = function.get("parameters")
+        if parameters is not None and parameters.get("type") != "object":
+            yield "parameters that are no object"  # "schema must be a JSON Schema of 'type: \"object\"'"
+        if unknown := function.keys() - {"name", "description", "parameters", "strict"}:
+            yield f"unknown fields of a tool {unknown}"
+    if len(set(names)) < len(names):
+        yield "two tools of one name"
+    choice = body.get("tool_choice")
+    if not tools and (choice is not None or "parallel_tool_calls" in body):
+        yield "tool_choice without tools"  # "'tool_choice' is only allowed when 'tools' are specified"
+    if isinstance(choice, dict) and choice.get("type") == "function" and choice["function"]["name"] not in names:
+        yield "tool_choice of no tool"
+
+
+def _conversation(messages: list[Any], rules: Rules) -> Iterator[str]:
+    if not messages:
+        yield "no messages"
+    open_calls: list[str] = []
+    seen: set[str] = set()
+    for index, message in enumerate(messages):
+        role = message["role"]
+        yield from _message(message, rules)
+        if role == "tool":
+            if message.get("tool_call_id") not in open_calls:
+                # "messages with role 'tool' must be a response to a preceeding message with 'tool_calls'"
+                yield f"messages.{index}: a result without its call"
+            else:
+                open_calls.remove(message["tool_call_id"])
+            continue
+        if open_calls:
+            # "An assistant message with 'tool_calls' must be followed by tool messages responding to each"
+            yield f"messages.{index}: calls without results"
+        open_calls = [call["id"] for call in message.get("tool_calls") or []]
+        for id_ in open_calls:
+            if id_ in seen:
+                yield f"messages.{index}: an id is used twice"
+            seen.add(id_)
+            if not re.fullmatch(rules.call_id, id_):
+                yield f"messages.{index}: call id {id_!r}"
+        if role in {"system", "developer"} and index and not rules.late_system:
+            yield f"messages.{index}: late system text"  # chat templates: "System message must be at the beginning."
+    if open_calls:
+        yield "calls without results at the end"
+
+
+def _message(message: Body, rules: Rules) -> Iterator[str]:
+    role, content = message["role"], message.get("content")
+    known = {"system", "user", "assistant", "tool"} | ({"developer"} if rules.developer else set())
+    if role not in known:
+        yield f"role {role}"
+    if unknown := message.keys() - rules.message_fields:
+        yield f"unknown fields of a message {unknown}"
+    if message.get("tool_calls") == []:
+        yield "no calls in tool_calls"  # "[] is too short - 'messages.0.tool_calls'"
+    if content is None and not message.get("tool_calls"):
+        yield f"no content of {role}"
+    if content == []:
+        yield f"content of {role} is an empty list"
+    if (name := message.get("name")) and not re.fullmatch(r"[^\s<|\\/>]+", name):
+        yield "name of the speaker"
+    for call in message.get("tool_calls") or []:
+        if not re.fullmatch(rules.tool_name, call["function"]["name"]):
+            yield f"name of a called tool {call['function']['name']!r}"
+        if not isinstance(call["function"]["arguments"], str):
+            yield "arguments that are no text"
+    for part in content if isinstance(content, list) else ():
+        yield from _part(part, role)
+
+
+def _part(part: Body, role: str) -> Iterator[str]:
+    kind = part["type"]
+    if role != "user" and kind != "text":
+        yield f"{kind} of {role}"  # "Image URLs are only allowed for messages with role 'user'"
+    if unknown := part.keys() - {"type", kind}:
+        yield f"unknown fields of a part {unknown}"
+    url = part["image_url"]["url"] if kind == "image_url" else ""
+    if url.startswith("data:") and not url.startswith(tuple(f"data:{name};base64," for name in _IMAGES)):
+        yield "media type of an image"
+    if kind == "file" and "file_data" in part["file"] and not part["file"].get("filename"):
+        yield "a file without a name"
+
+
+# -- vendors
+
+
+def openai(body: Body) -> list[str]:
+    return check(body, Rules(fields=_FIELDS, call_id=r"[\x21-\x7e]{1,40}", developer=True, late_system=True, stops=4))
+
+
+def local(body: Body) -> list[str]:
+    """Servers of open models, which hand the conversation to a chat template."""
+    return check(body, Rules())
+
+
+def mistral(body: Body) -> list[str]:
+    return check(
+        body,
+        Rules(
+            fields=_MISTRAL,
+            message_fields=frozenset({"role", "content", "tool_calls", "tool_call_id", "name", "prefix"}),
+            call_id=r"[a-zA-Z0-9]{9}",  # "must be a-z, A-Z, 0-9, with a length of 9"
+            more=_mistral,
+        ),
+    )
+
+
+def _mistral(body: Body) -> Iterator[str]:
+    before = ""
+    for message in body["messages"]:
+        role = message["role"]
+        if before == "tool" and role == "user":
+            yield "Unexpected role 'user' after role 'tool'"  # code 3230
+        if role == "assistant" and not message.get("tool_calls") and not _says(message):
+            yield "Assistant message must have either content or tool_calls, but not none."
+        if role != "tool" and "name" in message:
+            yield "name: extra inputs are not permitted"
+        before = role
+    if before == "assistant" and body["messages"][-1].get("prefix") is not True:
+        yield "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
+
+
+def moonshot(body: Body) -> list[str]:
+    fields = Rules().message_fields | {"reasoning_content"}
+    # "must start with a letter and can contain letters, numbers, underscores, and dashes"
+    return check(body, Rules(message_fields=fields, tool_name=r"[a-zA-Z][a-zA-Z0-9_-]{0,63}", more=_moonshot))
+
+
+def _moonshot(body: Body) -> Iterator[str]:
+    for message in body["messages"]:
+        if not _says(message) and not message.get("tool_calls"):
+            yield f"the message with role '{message['role']}' must not be empty"
+        content = message.get("content")
+        texts = [content] if isinstance(content, str) else [part.get("text") for part in content or []]
+        if any(text is not None and not text.strip() for text in texts) and message["role"] == "assistant":
+            yield "text content is empty"
+
+
+def deepseek(body: Body) -> list[str]:
+    fields = _FIELDS | {"thinking"}
+    return check(
+        body, Rules(fields=fields, message_fields=Rules().message_fields | {"reasoning_content"}, more=_deepseek)
+    )
+
+
+def _deepseek(body: Body) -> Iterator[str]:
+    for message in body["messages"]:
+        # "The `reasoning_content` in the thinking mode must be passed back to the API."
+        if message.get("tool_calls") and "reasoning_content" not in message:
+            yield "reasoning_content is missing beside calls"
+
+
+def gemini(body: Body) -> list[str]:
+    # "Must start with a letter or an underscore. Must be alphameric, underscores, dots, colons, or dashes, … of 64."
+    return check(
+        body, Rules(fields=_FIELDS | {"extra_body"}, tool_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}", more=_gemini)
+    )
+
+
+def _gemini(body: Body) -> Iterator[str]:
+    """ai.google.dev, Thought signatures: the first call of each step of the current turn needs its signature."""
+    if not body["model"].startswith("gemini-3"):
+        return
+    turn: list[Any] = []
+    for message in body["messages"]:
+        turn = [] if message["role"] == "user" else [*turn, message]
+    for message in turn:
+        for call in (message.get("tool_calls") or [])[:1]:
+            google = call.get("extra_content", {}).get("google", {})
+            if not google.get("thought_signature"):
+                yield "Function call is missing a thought_signature in functionCall parts."
+
+
+def _says(message: Body) -> bool:
+    content = message.get("content")
+    if isinstance(content, str):
+        return bool(content.strip())
+    return any(part["type"] != "text" or part["text"].strip() for part in content or [])
+
+
+def text_of(body: Body) -> str:
+    """All that is said in a body, for a look whether something was lost."""
+    return json.dumps(body, ensure_ascii=False)
