@@ -55,10 +55,10 @@ class OpenAIChatBackend(HttpBackend):
             return super().stream(request, target, relay)
         return self._beside[request.task].stream(request, target, relay)
 
-    def omissions(self, request: ChatRequest, target: Target) -> list[Notice]:
+    def written(self, request: ChatRequest, target: Target) -> tuple[dict[str, Any], list[Notice]]:
         if request.task == "chat":
-            return super().omissions(request, target)
-        return self._beside[request.task].omissions(request, target)
+            return super().written(request, target)
+        return self._beside[request.task].written(request, target)
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
         return request_fields(
