@@ -33,7 +33,7 @@ DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs test-clients test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,7 +49,7 @@ NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients" $(NO_HANGING) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents" $(NO_HANGING) $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
@@ -76,6 +76,9 @@ test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen
 
 test-clients: venv $(DEV) $(CLIENTS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
 	@$(BIN)/python -m pytest -n auto -m clients tests/clients $(ARGS)
+
+test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode; 1.2 GB) through the proxy
+	@$(BIN)/python -m pytest -m agents -v tests/agents $(ARGS)
 
 test-image: venv $(DEV) ## build the container image without Docker and run it (root on Debian)
 	@$(BIN)/python -m pytest -m image -v tests/image $(ARGS)

@@ -1,0 +1,144 @@
+"""Coding agents as their users run them: one question, and everything that the program prints.
+
+Each runs in a folder of its own, with a home of its own. Only the proxy's address can be reached: requests to any other
+host go to a web proxy that nobody runs, and are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tests.support import node
+from tests.support.need import cannot_run
+
+PACKAGES = "agents"
+NOBODY = "http://127.0.0.1:9"
+WITHIN_S = 180
+"""Each takes ten seconds or so; much longer only on a machine that is busy."""
+
+QUESTION = "What does note.txt say?"
+MODEL = "qwen2.5-coder"
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """How an agent's run ended, and all that it printed."""
+
+    status: int
+    printed: str
+
+
+class Agent(msgspec.Struct, frozen=True):
+    """An agent: its package, the program in it, its settings, how it is asked; `{processor}` is `x64` or `arm64`."""
+
+    package: str
+    contract: str
+    program: str
+    arguments: tuple[str, ...]
+    settings: Callable[[str], tuple[str, str]]
+    """The path and text of its settings file, for the proxy's address."""
+    environment: Callable[[str], dict[str, str]] = lambda url: {}
+
+    @property
+    def command(self) -> str:
+        """As a user types it."""
+        arguments = " ".join(f"'{one}'" if " " in one else one for one in self.arguments)
+        return f"{self.program.rpartition('/')[2]} {arguments}"
+
+    async def run(self, folder: Path, url: str) -> Ran:
+        """Ask it in `folder`; the proxy is at `url`."""
+        work = folder / "work"
+        work.mkdir()
+        (work / "note.txt").write_text("marmalade\n")
+        path, text = self.settings(url)
+        settings = folder / path
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(text)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "TERM": "dumb",
+            **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+            "CHAT_PROXY_KEY": "cp-none",
+            **self.environment(url),
+        }
+        process = await asyncio.create_subprocess_exec(
+            await asyncio.to_thread(self._installed), *self.arguments,
+            cwd=work, env=environment,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            printed, _ = await asyncio.wait_for(process.communicate(), WITHIN_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError(f"{self.package} did not end within {WITHIN_S} s") from None
+        assert process.returncode is not None
+        return Ran(process.returncode, _ESCAPES.sub("", printed.decode()))
+
+    def _installed(self) -> str:
+        processor = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        program = node.modules(PACKAGES) / "node_modules" / self.program.format(processor=processor)
+        if not program.exists():
+            cannot_run(f"{self.package} has no program for {platform.system()} on {platform.machine()}")
+        return str(program)
+
+
+def _codex(url: str) -> tuple[str, str]:
+    settings = f"""\
+        model = "{MODEL}"
+        model_provider = "chat-proxy"
+
+        [model_providers.chat-proxy]
+        name = "chat-proxy"
+        base_url = "{url}/v1"
+        wire_api = "responses"
+        env_key = "CHAT_PROXY_KEY"
+        stream_max_retries = 1
+        request_max_retries = 0
+    """
+    return ".codex/config.toml", settings.replace("        ", "")
+
+
+def _opencode(url: str) -> tuple[str, str]:
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "chat-proxy",
+        "options": {"baseURL": f"{url}/v1", "apiKey": "{env:CHAT_PROXY_KEY}"},
+        "models": {MODEL: {"limit": {"context": 131072, "output": 16384}}},
+    }
+    settings = {"provider": {"chat-proxy": provider}, "model": f"chat-proxy/{MODEL}", "autoupdate": False}
+    return "work/opencode.json", json.dumps(settings)
+
+
+def _claude(url: str) -> dict[str, str]:
+    return {
+        "ANTHROPIC_BASE_URL": url,
+        "ANTHROPIC_AUTH_TOKEN": "cp-none",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "CLAUDE_CODE_MAX_RETRIES": "0",
+        "MAX_THINKING_TOKENS": "1024",
+    }
+
+
+AGENTS = [
+    Agent(
+        "@openai/codex", "responses", ".bin/codex",
+        ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", QUESTION), _codex,
+    ),
+    Agent(
+        "@anthropic-ai/claude-code", "anthropic", "@anthropic-ai/claude-code-linux-{processor}/claude",
+        ("-p", "--allowedTools", "Bash", "--", QUESTION), lambda _: (".claude/settings.json", "{}"), _claude,
+    ),
+    Agent("opencode-linux-x64", "openai", "opencode-linux-{processor}/bin/opencode", ("run", QUESTION), _opencode),
+]  # fmt: skip
