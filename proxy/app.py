@@ -50,8 +50,19 @@ def settings_for(name: str) -> type[BaseModel]:
 class App:
     """The running proxy: the config in force, the requests being answered, and what all configs share."""
 
-    def __init__(self, path: str, *, host: str | None = None, port: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        host: str | None = None,
+        port: int | None = None,
+        content: bytes | None = None,
+        without_file: bool = False,
+    ) -> None:
+        """`content` is loaded first, by default the file's. `without_file`: it stands for a file that is not there yet."""
         self.path = path
+        self.without_file = without_file
+        self._content = content
         self._host, self._port = host, port
         self._file = FileReader(path)
         self.frontends = built_in_frontends()
@@ -107,7 +118,8 @@ class App:
     # -- configs -----------------------------------------------------------------------------------------------
 
     def load(self, content: bytes | None = None) -> Config:
-        """Check `content`, by default that of the file. Blocks. Raises `ConfigErrors`."""
+        """Check `content`, by default that of the start. Blocks. Raises `ConfigErrors`."""
+        content = self._content if content is None else content
         return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
 
     async def start(self, config: Config | None = None) -> None:

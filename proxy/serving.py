@@ -35,9 +35,12 @@ LAST_WORDS_S = 1.0
 """How long the error frames at the end of a drain may take to be written."""
 
 
-def serve(path: str, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve the config file `path` until a signal. Raises `ConfigErrors`, or `OSError` when the port is taken."""
-    run(Process(App(path, host=host, port=port)).run())
+def serve(path: str, *, host: str | None = None, port: int | None = None, content: bytes | None = None) -> None:
+    """Serve the config file `path`, or `content` while it is not there, until a signal.
+
+    Raises `ConfigErrors`, or `OSError` when the port is taken.
+    """
+    run(Process(App(path, host=host, port=port, content=content, without_file=content is not None)).run())
 
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
@@ -136,7 +139,8 @@ class Process:
         """Call `changed` whenever the file is no longer what was loaded, or was there at the last call."""
         config = self._app.snapshot.config
         if config.settings.server.reload != "off":
-            async for _ in watch(config.path, known=config.digest):
+            known = None if self._app.without_file else config.digest  # a file that appears is a change
+            async for _ in watch(config.path, known=known):
                 changed()
 
     # -- the end -----------------------------------------------------------------------------------------------

@@ -44,7 +44,9 @@ def test_python_m_proxy_is_the_command():
     assert result.stdout == f"chat-proxy {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("check",), ("explain",), ("schema",), ("diff",), ("key", "new")])
+@pytest.mark.parametrize(
+    "command", [(), ("serve",), ("init",), ("check",), ("explain",), ("schema",), ("diff",), ("key", "new")]
+)
 def test_help_shows_how_to_use_it(command):
     result = run(*command, "--help")
     assert result.exit_code == 0
@@ -97,7 +99,10 @@ def test_check_prints_every_mistake_to_stderr_and_exits_1():
 
 def test_check_of_no_file():
     result = run("check", "-c", "nowhere.yaml")
-    assert (result.exit_code, result.stderr) == (1, "nowhere.yaml: no such file; name one with `-c FILE`\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "nowhere.yaml: no such file; name one with `-c FILE`, or have `chat-proxy init` write one\n",
+    )
 
 
 # -- serve -----------------------------------------------------------------------------------------------------

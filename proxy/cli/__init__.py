@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from proxy import __version__
-from proxy.cli import check, diff, explain, key, schema, serve
+from proxy.cli import check, diff, explain, init, key, schema, serve
 
 
 class _Commands(click.Group):
@@ -15,17 +15,21 @@ class _Commands(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="chat-proxy", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Any chat frontend to any model, by a file of routing rules.
 
     \b
-    chat-proxy serve                     serve config.yaml on 127.0.0.1:8080
+    chat-proxy                           serve config.yaml, or what this machine has
+    chat-proxy init                      write what this machine has as config.yaml
     chat-proxy check -c new.yaml         is this file right? every mistake, with its line
     chat-proxy explain --path /chat      where would this request go, and why?
     """  # noqa: D301
+    if context.invoked_subcommand is None:
+        context.invoke(serve.serve)
 
 
-for command in (serve.serve, check.check, explain.explain, schema.schema, diff.diff, key.key):
+for command in (serve.serve, init.init, check.check, explain.explain, schema.schema, diff.diff, key.key):
     main.add_command(command)

@@ -12,8 +12,18 @@ from proxy.errors import ConfigErrors
 if TYPE_CHECKING:
     from proxy.config.load import Config
 
+DEFAULT = "config.yaml"
+
 CONFIG = click.option(
-    "-c", "--config", "path", metavar="FILE", default="config.yaml", show_default=True, help="The config file."
+    "-c",
+    "--config",
+    "path",
+    metavar="FILE",
+    default=DEFAULT,
+    envvar="CHAT_PROXY_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The config file.",
 )
 
 

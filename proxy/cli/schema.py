@@ -15,6 +15,11 @@ def schema() -> None:
     chat-proxy schema > chat-proxy.schema.json
     # yaml-language-server: $schema=chat-proxy.schema.json     (first line of config.yaml)
     """  # noqa: D301
+    click.echo(schema_text())
+
+
+def schema_text() -> str:
+    """The schema, with the kinds that load."""
     from proxy.backends.base import kinds  # noqa: PLC0415
     from proxy.config.schema import json_schema  # noqa: PLC0415
 
@@ -24,4 +29,4 @@ def schema() -> None:
             models[name] = point.load().settings
         except ImportError as error:
             click.echo(f"kind {name} is left out: {error}", err=True)
-    click.echo(json.dumps(json_schema(models), indent=2, ensure_ascii=False))
+    return json.dumps(json_schema(models), indent=2, ensure_ascii=False)

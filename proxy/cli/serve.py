@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import signal
 import sys
 
 import click
+from click.core import ParameterSource
 
-from proxy.cli.common import CONFIG, described, stop
+from proxy.cli.common import CONFIG, DEFAULT, described, stop
 from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
 
 
 @click.command()
 @CONFIG
+@click.pass_context
 @click.option("--host", metavar="H", help="Listen here instead of at the file's `server.host`.")
 @click.option(
     "--port", metavar="P", type=click.IntRange(0, 65535), help="Instead of `server.port`; 0 takes a free one."
@@ -27,12 +30,16 @@ from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
     show_default=True,
     help="Processes that serve the address together; one for each core that they may have.",
 )
-def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
-    """Serve a config.
+def serve(context: click.Context, path: str, host: str | None, port: int | None, workers: int) -> None:
+    """Serve a config; this is what `chat-proxy` alone does.
 
     Prints the address, the routes, and every backend that is off and why. A change of the file is taken
     up without dropping a stream; a bad one is reported and the old one goes on serving. SIGTERM lets
     running answers finish.
+
+    Where no config.yaml is and none is named, it serves what this machine has: model servers on their
+    usual ports, vendors whose API key is set, and the echo. Nothing is written. A config.yaml that appears
+    later, as `chat-proxy init` writes it, is taken up.
 
     \b
     chat-proxy serve
@@ -41,16 +48,23 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
     """  # noqa: D301
     for number in (signal.SIGTERM, signal.SIGINT):  # until serving takes over; as PID 1 they would go unheard
         signal.signal(number, lambda *_: sys.exit(0))
+    content = None
+    if (
+        path == DEFAULT
+        and context.get_parameter_source("path") is ParameterSource.DEFAULT
+        and not os.path.lexists(path)
+    ):
+        content = _without_file(port)
     try:
         if workers == 1:
             gc.disable()  # until serving begins: imports leave no garbage, and looking for it takes 100 ms
             from proxy import serving  # noqa: PLC0415
 
-            serving.serve(path, host=host, port=port)
+            serving.serve(path, host=host, port=port, content=content)
         else:
             from proxy import workers as several  # noqa: PLC0415
 
-            several.serve(path, host=host, port=port, workers=workers)
+            several.serve(path, host=host, port=port, workers=workers, content=content)
     except ConfigErrors as errors:
         stop(described(errors), exit_code=1)
     except (ConfigError, WorkersFailed) as error:
@@ -59,3 +73,13 @@ def serve(path: str, host: str | None, port: int | None, workers: int) -> None:
         cure = "stop what listens there, or choose another port with --port"
         cure = cure if error.errno == errno.EADDRINUSE else "choose another address with --host and --port"
         stop(f"cannot listen on {error.strerror or error}; {cure}", exit_code=1)
+
+
+def _without_file(port: int | None) -> bytes:
+    """A config for what there is, and what that is on standard output."""
+    from proxy.detect import compose, detect  # noqa: PLC0415
+
+    found = detect.detect(own_port=8080 if port is None else port)
+    click.echo(f"no {DEFAULT} here, so this is served (`chat-proxy init` writes it into a file):\n")
+    click.echo(compose.summary(found) + "\n")
+    return compose.compose(found).encode()

@@ -28,7 +28,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
                 return opened.read(MAX_BYTES + 1)
         message = "this is a pipe or a device; put a regular file in its place"
     except FileNotFoundError:
-        message = "no such file; name one with `-c FILE`"
+        message = "no such file; name one with `-c FILE`, or have `chat-proxy init` write one"
     except IsADirectoryError:
         message = "this is a directory; name the file in it with `-c FILE`"
     except PermissionError:

@@ -28,8 +28,8 @@ import socket
 from proxy.errors import WorkersFailed
 
 
-def serve(path: str, *, host: str | None, port: int | None, workers: int) -> None:
-    """Serve the config file `path` with several processes until a signal.
+def serve(path: str, *, host: str | None, port: int | None, workers: int, content: bytes | None = None) -> None:
+    """Serve the config file `path`, or `content` while it is not there, with several processes until a signal.
 
     Raises `ConfigErrors`, `OSError` when the address is taken, `WorkersFailed`.
     """
@@ -42,4 +42,4 @@ def serve(path: str, *, host: str | None, port: int | None, workers: int) -> Non
 
     from proxy.workers.parent import Parent  # noqa: PLC0415 - imports modules that not every system has
 
-    asyncio.run(Parent(path, host=host, port=port, workers=workers).run())
+    asyncio.run(Parent(path, host=host, port=port, workers=workers, content=content).run())

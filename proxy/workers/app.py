@@ -41,7 +41,10 @@ class WorkerApp(App):
         ask_all: Callable[[bytes], Awaitable[list[Any]]],
     ) -> None:
         self._state, self._ask_all = state, ask_all
-        super().__init__(spec.path, host=spec.host, port=spec.port)
+        # The content is that of the config in force, whatever the file holds by now.
+        super().__init__(
+            spec.path, host=spec.host, port=spec.port, content=spec.content, without_file=spec.without_file
+        )
         self._spec = spec
         self.operations = self._pages(WorkerPages(self, gather))
         self._prepared: ConfigSnapshot | None = None
@@ -58,10 +61,6 @@ class WorkerApp(App):
             self._prepared = None
             self._replace(prepared)
         return super().snapshot
-
-    def load(self, content: bytes | None = None) -> Config:
-        """Check `content`, by default that of the config in force, whatever the file holds by now."""
-        return super().load(self._spec.content if content is None else content)
 
     async def start(self, config: Config | None = None) -> None:
         spec = self._spec

@@ -44,13 +44,21 @@ class Parent:
     """Keeps each place filled: one task per place."""
 
     def __init__(
-        self, path: str, *, host: str | None, port: int | None, workers: int, intervals: Intervals = INTERVALS
+        self,
+        path: str,
+        *,
+        host: str | None,
+        port: int | None,
+        workers: int,
+        content: bytes | None = None,
+        intervals: Intervals = INTERVALS,
     ) -> None:
-        """Read the config file `path`. Raises `ConfigErrors`."""
+        """Read the config file `path`, or take `content` for it, if it is not there yet. Raises `ConfigErrors`."""
+        self._without_file = content is not None
         self._path, self._host, self._port, self._intervals = path, host, port, intervals
         self._places = [_Place(number, intervals.first_pause) for number in range(1, workers + 1)]
         self._state = SharedState()
-        self._reload = Reload(path, self._state, self._serving, within=intervals.build)
+        self._reload = Reload(path, self._state, self._serving, content=content, within=intervals.build)
         self._metrics = MetricsGather(self._workers, within=intervals.counts)
         self._reserved: list[tuple[str, list[socket.socket]]] = []  # by the prefix of what is served there
         self._announced = False
@@ -143,6 +151,7 @@ class Parent:
             generation=reload.number,
             loaded_at=reload.loaded_at,
             content=reload.content,
+            without_file=self._without_file,
         )
         built = await reload.build(worker, "start", spec.content, **spec.values())
         if not self._reserved:  # the first worker tells the address: the parent reads no YAML

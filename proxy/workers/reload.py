@@ -36,10 +36,16 @@ class Reload:
     """The config in force, and the way to the next one."""
 
     def __init__(
-        self, path: str, state: SharedState, serving: Callable[[], list[WorkerHandle]], *, within: float
+        self,
+        path: str,
+        state: SharedState,
+        serving: Callable[[], list[WorkerHandle]],
+        *,
+        within: float,
+        content: bytes | None = None,
     ) -> None:
-        """Read the first config. `within`: seconds a worker may take to build one. Raises `ConfigErrors`."""
-        self.content = read(path)
+        """Read the first config, unless its `content` is given. `within`: seconds a worker may take to build one. Raises `ConfigErrors`."""
+        self.content = read(path) if content is None else content
         self._last_read: bytes | None = self.content  # None if it could not be read
         self.number = state.generation = 1
         self.loaded_at = int(time.time())

@@ -22,6 +22,7 @@ class WorkerSpec(NamedTuple):
     generation: int
     loaded_at: int
     content: bytes  # of the config in force; the file may hold another one by now
+    without_file: bool = False
 
     def values(self) -> dict[str, Any]:
         """All but the content, as a message takes them."""

@@ -1,0 +1,15 @@
+"""Look at this machine once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from proxy.detect.compose import Found
+from proxy.detect.servers import ask, places
+from proxy.detect.vendors import with_key
+
+
+def detect(*, own_port: int) -> Found:
+    """What answers on this machine, and whose keys are set. Takes less than a second."""
+    return Found(asyncio.run(ask(places(os.environ, own_port=own_port))), with_key(os.environ))

@@ -1,0 +1,54 @@
+"""Vendors whose key is set: the usual variable of each kind and preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from proxy.backends.openai.compatible import PRESETS
+
+
+class Vendor(NamedTuple):
+    """A vendor, the variable with its key, the models that only it is asked for, and the one to begin with."""
+
+    name: str
+    kind: str
+    variable: str
+    models: tuple[str, ...] = ()
+    first: str = ""
+
+
+_MODELS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "openai": (("gpt-*", "chatgpt-*", "codex-*", "o1*", "o3*", "o4*"), "gpt-4o-mini"),
+    "anthropic": (("claude-*",), "claude-sonnet-4-5"),
+    "gemini": (("gemini-*", "gemma-*"), "gemini-2.5-flash"),
+    "mistral": (("mistral-*", "codestral-*", "devstral-*", "magistral-*"), "mistral-small-latest"),
+    "deepseek": (("deepseek-*",), "deepseek-chat"),
+    "xai": (("grok-*",), "grok-4"),
+    "moonshot": (("kimi-*",), ""),
+    "minimax": (("MiniMax-*",), ""),
+    "zai": (("glm-*",), ""),
+    "perplexity": (("sonar*",), "sonar"),
+    # These have models of many makers.
+    "openrouter": ((), "openrouter/auto"),
+    "groq": ((), "llama-3.3-70b-versatile"),
+    "together": ((), "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+}
+"""The names of a maker's own models, and one for those who ask for none."""
+
+_KINDS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+
+
+def vendors() -> list[Vendor]:
+    """All vendors, in the order in which one is chosen for requests that name no model."""
+    keys = _KINDS | {name: preset.key_variable for name, preset in PRESETS.items() if preset.key_variable}
+    order = [*_MODELS, *(name for name in keys if name not in _MODELS)]
+    return [
+        Vendor(name, name if name in _KINDS else "openai-compatible", keys[name], *_MODELS.get(name, ()))
+        for name in order
+    ]
+
+
+def with_key(environment: Mapping[str, str]) -> list[Vendor]:
+    """Those whose key is set. Nobody is asked, and no key is read further than that."""
+    return [vendor for vendor in vendors() if environment.get(vendor.variable)]
