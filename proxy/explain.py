@@ -22,7 +22,7 @@ from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts, Kept
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
-from proxy.routing.plan import Plan
+from proxy.routing.plan import Hedge, Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
@@ -225,6 +225,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "timers": msgspec.to_builtins(plan.timers) if plan else None,
         "heartbeat_s": plan.heartbeat_s if plan else None,
         "delivery": {"tick_ms": _tick_ms(plan)} if plan else None,
+        "hedge": msgspec.to_builtins(plan.hedge) if plan else None,
         "on_cut": plan.on_cut if plan else None,
         "dialect": plan.options.get("dialect") if plan else None,
         "errors": plan.options.get("errors") if plan else None,
@@ -257,6 +258,8 @@ def as_text(explanation: Explanation) -> str:
         lines.append(("timers", f"{waits}, total {timers.total_s:g} s, unstreamed {timers.whole_s:g} s"))
         lines.append(("heartbeat", f"after {plan.heartbeat_s:g} s of silence" if plan.heartbeat_s else "never"))
         lines.append(("delivery", _delivery(plan)))
+        if plan.hedge:
+            lines.append(("hedge", _hedge(plan.hedge)))
         lines.append(("when cut", plan.on_cut))
         if explanation.contract == "chat":
             lines.append(("dialect", plan.options.get("dialect") or "as the client asks"))
@@ -282,6 +285,11 @@ def _delivery(plan: Plan) -> str:
             return "as it comes"
         case tick:
             return f"fast streams at most every {tick} ms"
+
+
+def _hedge(hedge: Hedge) -> str:
+    when = f"{hedge.after_percentile:g} % of its answers began" if hedge.after_s is None else f"{hedge.after_s:g} s"
+    return f"the second target too after {when}; the loser is {'read to its end' if hedge.drain else 'closed'}"
 
 
 def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:

@@ -111,6 +111,7 @@ def test_a_machine_reads_the_same(explain):
         "unused": [],
         "heartbeat_s": 0.0,
         "delivery": {"tick_ms": "auto"},
+        "hedge": None,
         "on_cut": "error",
         "dialect": None,
         "errors": None,
@@ -305,3 +306,16 @@ def test_the_score_of_each_target_is_told_and_what_decides(explain, tmp_path):
     assert "pick       weighted, by thread_id" in explain(body=body).stdout
     said = json.loads(explain("--json", body=body).stdout)
     assert (said["pick"], said["sticks_to"]) == ("weighted", "thread_id")
+
+
+@pytest.mark.parametrize(
+    ("hedge", "told"),
+    [
+        ("{after_ms: 800}", "after 0.8 s; the loser is closed"),
+        ("{after_percentile: 95, on_lose: drain}", "after 95 % of its answers began; the loser is read to its end"),
+    ],
+)
+def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
+    config = f"backends: {{echo: {{kind: echo}}}}\nroutes: [{{name: r, to: [echo/a, echo/b], hedge: {hedge}}}]\n"
+    (tmp_path / "config.yaml").write_text(config)
+    assert f"hedge      the second target too {told}\n" in explain(body=chat(model="m")).stdout

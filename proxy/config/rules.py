@@ -199,6 +199,32 @@ class TargetSettings(Model):
         return tuple(int(number) for number in STARS.findall(self.model))
 
 
+class HedgeSettings(Model):
+    """When a second target is asked because the first is slow to begin. Give `after_ms` or `after_percentile`."""
+
+    after_ms: float | None = Field(
+        default=None, gt=0, le=600_000, allow_inf_nan=False, description="After so many milliseconds without content."
+    )
+    after_percentile: float | None = Field(
+        default=None,
+        ge=50,
+        lt=100,
+        allow_inf_nan=False,
+        description="After the time within which so many percent of the first target's latest answers began.",
+    )
+    on_lose: Literal["cancel", "drain"] = Field(
+        default="cancel",
+        description="What becomes of the slower one: it is closed, or read to its end, for at most 30 s, for vendors that "
+        "bill it anyway and say at the end how much.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> HedgeSettings:
+        if (self.after_ms is None) == (self.after_percentile is None):
+            raise ValueError("say `after_ms` or `after_percentile`, one of the two")
+        return self
+
+
 class RouteSettings(Model):
     """One rule: which requests it takes, and where they go. The first rule that matches wins."""
 
@@ -231,6 +257,11 @@ class RouteSettings(Model):
     )
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
+    hedge: HedgeSettings | None = Field(
+        default=None,
+        description="Ask the next target too when the first is slow to begin; the first content decides. See "
+        "[routing](routing.md#hedging).",
+    )
     dialect: Literal["text", "sse", "both", "json"] | None = Field(
         default=None, description="Contract `chat`: the dialect of answers, if the client names none."
     )
@@ -285,6 +316,8 @@ class RouteSettings(Model):
             raise ValueError("`sticky` means something only with `pick: weighted`")
         if not weighted and any("weight" in target.model_fields_set for target in self.to):
             raise ValueError("`weight` means something only with `pick: weighted` or `pick: least-busy`")
+        if self.hedge and len(self.to) < 2:
+            raise ValueError("`hedge` asks a second target: list another in `to`, or the same one twice")
         if weighted and not any(target.weight for target in self.to):
             raise ValueError("every weight is 0: nothing could be picked")
         return self

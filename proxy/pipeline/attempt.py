@@ -32,7 +32,7 @@ from proxy.pipeline.closing import close
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
-from proxy.telemetry.record import AttemptRecord, StreamRecord
+from proxy.telemetry.record import AttemptRecord, AttemptRole, StreamRecord
 
 HOLD_BYTES = 8 * 1024
 """How much may be held back before the commit point. An answer with more than this before its first token is shown."""
@@ -55,15 +55,18 @@ class Attempt:
         "_client",
         "_clock",
         "_context",
+        "_given_up",
         "_held",
         "_held_bytes",
+        "_led",
         "_now",
         "_record",
         "_states",
         "_stream",
         "_streaming",
-        "_tried",
+        "drained",
         "target",
+        "tried",
     )
 
     def __init__(
@@ -77,8 +80,12 @@ class Attempt:
         states: TargetStates,
         streaming: bool,
         answer_bytes: int,
+        role: AttemptRole = "answer",
     ) -> None:
         self.target = target
+        self.drained = 0  # content events of an answer that nobody was shown
+        self._given_up: tuple[str, ProxyError | None] | None = None
+        self._led: tuple[float, int] | None = None  # when the content came that was read up to the commit point
         self._clock = clock
         self._record = record
         self._states = states
@@ -93,7 +100,7 @@ class Attempt:
         # all our callers, and keeps what the SDK sets in its context apart. Backends with a dialect relay from the
         # callback that reads the socket.
         self._context = copy_context() if streaming and not backend.dialect else None
-        self._tried = AttemptRecord(backend=target.backend, model=target.model, started_at=self._now())
+        self.tried = AttemptRecord(backend=target.backend, model=target.model, role=role)
         self._stream = begin(backend, request, target, self._relayed if streaming else None)
 
     async def lead(self) -> None:
@@ -101,7 +108,8 @@ class Attempt:
 
         Raises a `ProxyError` when the target failed before it. The upstream is closed then.
         """
-        self._record.attempts.append(self._tried)
+        self.tried.started_at = self._now()
+        self._record.attempts.append(self.tried)
         self._states.begin(self.target)
         try:
             await self._in_context(self._read_to_commit_point())
@@ -113,8 +121,8 @@ class Attempt:
             if error is None:
                 raise
             raise error from error.__cause__
-        self._tried.committed_at = at = self._now()
-        self._states.first_token(self.target, at - self._tried.started_at if self._streaming else None)
+        self.tried.committed_at = at = self._now()
+        self._states.first_token(self.target, at - self.tried.started_at if self._streaming else None)
 
     async def flow(self, client: Client) -> Finish | Fault:
         """Send the answer and its end to `client`, and return that end. To be called once, after `lead`.
@@ -122,6 +130,7 @@ class Attempt:
         Raises `ClientGone`, or `CancelledError`, when nobody is there to read the answer.
         """
         self._client = client
+        self._record.backend, self._record.upstream_model = self.target.backend, self.target.model
         try:
             end = await self._in_context(self._send_all(client))
         except BaseException as raised:
@@ -134,6 +143,31 @@ class Attempt:
         else:
             await self._over(end.error if isinstance(end, Fault) else None)
         return end
+
+    def give_up(self, why: str, error: ProxyError | None = None) -> None:
+        """What its cancellation means from now on: `error`, or that nobody needs it any more, and why."""
+        self._given_up = why, error
+
+    async def drain(self, *, read: bool) -> None:
+        """End an attempt that began to answer and is not needed: at once, or read to its end, for its usage."""
+        error: ProxyError | None = None
+        try:
+            end = self._held[-1].terminal
+            while read and end is None:
+                batch = await anext(self._stream)
+                end, self.drained = batch.terminal, self.drained + batch.content
+        except BaseException as raised:
+            error = self._failure(raised)
+            await self._over(error, gone=error is None)
+            if error is None and not isinstance(raised, StopAsyncIteration):
+                raise
+            return
+        if end is not None:
+            self.tried.usage = end.usage
+            error = end.error if isinstance(end, Fault) else None
+        elif self._given_up:
+            error = self._given_up[1]
+        await self._over(error, gone=end is None and error is None)
 
     async def aclose(self) -> None:
         """Close the upstream. May be called at any time, and more than once."""
@@ -154,7 +188,10 @@ class Attempt:
                 end, content = batch.terminal, batch.content
             if content:
                 clock.content_at = at = now()
-                record.content(at, content)
+                if self._streaming:
+                    self._led = at, content  # two attempts may get here, and the record is the answer's
+                else:
+                    record.content(at, content)
             if isinstance(end, Fault) and not (content and self._streaming):
                 raise end.error
             self._held.append(batch)
@@ -179,6 +216,9 @@ class Attempt:
     async def _send_all(self, client: Client) -> Finish | Fault:
         now, record, clock = self._now, self._record, self._clock
         longest = self._answer_bytes
+        if self._led is not None:
+            clock.content_at = self._led[0]
+            record.content(*self._led)
         clock.commit()
         clock.sending = True
         last = await self._send_held(client)
@@ -244,7 +284,7 @@ class Attempt:
         self._clock.disarm()
         record = self._record
         if end.usage is not None:
-            record.usage = self._tried.usage = end.usage
+            record.usage = self.tried.usage = end.usage
         await client.send(batch)
         match end:
             case Finish():
@@ -260,8 +300,8 @@ class Attempt:
         """The error that an exception stands for; `None` for a client that left."""
         if isinstance(raised, ProxyError):
             return raised
-        if isinstance(raised, asyncio.CancelledError):
-            return self._clock.cancelled_for()
+        if isinstance(raised, asyncio.CancelledError | StopAsyncIteration):
+            return self._given_up[1] if self._given_up else self._clock.cancelled_for()
         if isinstance(raised, ClientGone) or not isinstance(raised, Exception):
             return None
         record, backend = self._record, self.target.backend
@@ -276,10 +316,12 @@ class Attempt:
             await self.aclose()
         finally:
             if gone:
-                self._tried.left(self._now())
-                self._states.left(self.target)
+                now, why = self._now(), self._given_up[0] if self._given_up else "client_gone"
+                self.tried.left(now, why)
+                waited_s = now - self.tried.started_at if self.tried.committed_at is None else 0.0
+                self._states.left(self.target, waited_s if why == "hedge_lost" else 0.0)
             else:
-                self._tried.end(self._now(), error)
+                self.tried.end(self._now(), error)
                 self._states.end(self.target, error)
 
 

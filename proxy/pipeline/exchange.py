@@ -18,12 +18,13 @@ from proxy.errors import ProxyError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
 from proxy.pipeline.clock import RequestClock
+from proxy.pipeline.hedge import Hedged, repeatable
 from proxy.pipeline.select import Fallback, Select
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
 from proxy.routing.params import prepared
-from proxy.routing.plan import Plan, Target
-from proxy.telemetry.record import AttemptRecord, StreamRecord
+from proxy.routing.plan import Hedge, Plan, Target
+from proxy.telemetry.record import AttemptRecord, AttemptRole, StreamRecord
 
 FALLBACK = Fallback()
 
@@ -34,6 +35,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     backends: Mapping[str, Backend]
     answer_bytes: int
     states: TargetStates
+    losers: set[asyncio.Task[None]] = msgspec.field(default_factory=set)  # of hedges, until they are closed
 
 
 class Exchange:
@@ -64,6 +66,8 @@ class Exchange:
         frontend can answer with a status; `ClientGone` or `CancelledError` when nobody is left to answer.
         """
         record, now = self.record, asyncio.get_running_loop().time
+        if self.plan.hedge is not None and client.streaming and repeatable(self.request, self.plan):
+            self._select = self._hedged(self.plan.hedge)
         try:
             with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._clock:
                 winner = await self._select.first(self._attempts(client.streaming, self._clock), self._clock)
@@ -84,11 +88,12 @@ class Exchange:
         finally:
             self._clock = None
             if record.usage is None and record.first_content_at is not None:
-                record.usage = self._estimated_usage()
+                record.estimate(self._estimated_usage())
 
     def _attempts(self, streaming: bool, clock: RequestClock) -> Iterator[Attempt]:
         """An attempt at each target, begun when it is asked for: in the order of the plan, those held back last."""
         pipeline, record = self._pipeline, self.record
+        role: AttemptRole = "answer"
         for target, share in self._in_order():
             if self._stopped is not None:
                 raise self._stopped
@@ -96,6 +101,8 @@ class Exchange:
             if not clock.start_attempt(self._first_timer(backend), share):
                 return
             record.backend, record.upstream_model = target.backend, target.model
+            if role == "answer":
+                pipeline.states.extra.first_attempt(target.backend)
             yield Attempt(
                 backend,
                 target,
@@ -105,7 +112,15 @@ class Exchange:
                 states=pipeline.states,
                 streaming=streaming,
                 answer_bytes=pipeline.answer_bytes,
+                role=role,
             )
+            role = "retry"
+
+    def _hedged(self, hedge: Hedge) -> Select:
+        pipeline = self._pipeline
+        return Hedged(
+            hedge, states=pipeline.states, record=self.record, losers=pipeline.losers, tokens=self._estimated_tokens
+        )
 
     def _in_order(self) -> Iterator[tuple[Target, int]]:
         """Each target in the order they are tried, with how many share the time that is left, itself included.
@@ -137,4 +152,7 @@ class Exchange:
 
     def _estimated_usage(self) -> Usage:
         """For an answer whose upstream counted nothing, or that broke off before it did."""
-        return Usage(self._tokens_asked or self.request.estimated_tokens(), self.record.content_events, estimated=True)
+        return Usage(self._estimated_tokens(), self.record.content_events, estimated=True)
+
+    def _estimated_tokens(self) -> int:
+        return self._tokens_asked or self.request.estimated_tokens()

@@ -26,12 +26,15 @@ class Fallback:
             try:
                 await attempt.lead()
             except ProxyError as error:
-                # An earlier "try again in N seconds" helps the client more than a later "connection refused".
-                if failure is None or failure.retry_after is None:
-                    failure = error
+                failure = more_helpful(failure, error)
                 if not error.fallback:
                     raise
             else:
                 return attempt
         assert failure is not None, "a plan has a target"
         raise failure
+
+
+def more_helpful(earlier: ProxyError | None, later: ProxyError) -> ProxyError:
+    """An earlier "try again in N seconds" helps the client more than a later "connection refused"."""
+    return later if earlier is None or earlier.retry_after is None else earlier

@@ -7,12 +7,15 @@ the same, as Envoy does in its panic mode, so no client and no single bad minute
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from math import exp
 
+import msgspec
 import structlog
 
 from proxy.errors import ProxyError, UpstreamError
+from proxy.pipeline.budget import ExtraWork
 from proxy.routing.pick import STALE_S, Stats
 from proxy.routing.plan import Target
 
@@ -24,6 +27,12 @@ MOST_NAMED_BY_CLIENTS = 256
 
 LATENCY_TAU_S = 10.0
 """How fast a high time to the first token is forgotten, in seconds."""
+
+SAMPLES = 100
+"""How many times to the first token are kept of a target, for percentiles."""
+
+FEWEST_SAMPLES = 20
+"""Fewer than these say nothing about a percentile."""
 
 SLOW_START = 10
 """How many streams a target that failed has to begin before it gets its whole share again."""
@@ -44,9 +53,11 @@ class TargetState(Stats):
     recovering: int = 0  # first tokens until it gets its whole share again, after its circuit was open
     refusals: int = 0  # 429 in a row
     wait_until: float = 0.0  # the time that the target asked for with a 429
+    samples: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=SAMPLES))
 
     def sample(self, seconds: float, now: float) -> None:
         """Take a time to the first token into the peak EWMA: a longer one counts at once, a shorter one by and by."""
+        self.samples.append(seconds)
         since = now - self.sampled_at
         if seconds < self.first_token_s and since < STALE_S:
             seconds += (self.first_token_s - seconds) * exp(-since / LATENCY_TAU_S)
@@ -64,6 +75,7 @@ class TargetStates:
     ) -> None:
         self.configure(failures=failures, open_s=open_s, longest_s=longest_s)
         self.now = clock
+        self.extra = ExtraWork()
         self._begun = 0
         self._states: dict[Key, TargetState] = {}
         self._named_by_clients: dict[Key, None] = {}  # the oldest first
@@ -75,6 +87,13 @@ class TargetStates:
     def stats(self, target: Target) -> Stats:
         """For pickers, which only read them."""
         return self._states.get((target.backend, target.model), _UNKNOWN)
+
+    def percentile(self, target: Target, percent: float) -> float | None:
+        """The time to the first token that so many of the latest answers did not exceed; `None`: too few are known."""
+        state = self._states.get((target.backend, target.model))
+        if state is None or len(state.samples) < FEWEST_SAMPLES:
+            return None
+        return sorted(state.samples)[int(len(state.samples) * percent / 100)]
 
     def held_back(self, target: Target) -> str:
         """Why other targets are tried before this one: `circuit_open`, `slow_start` or `rate_limit_wait`; else empty.
@@ -135,9 +154,14 @@ class TargetStates:
         else:
             state.probed_until = 0.0
 
-    def left(self, target: Target) -> None:
-        """An attempt ended without showing anything of the target, as when the client left."""
+    def left(self, target: Target, waited_s: float = 0.0) -> None:
+        """An attempt ended without showing anything of the target, as when the client left.
+
+        `waited_s` is how long its first token was waited for in vain, where another was quicker.
+        """
         state = self._known(target)
+        if waited_s > state.first_token_s:
+            state.sample(waited_s, self.now())
         state.open, state.probed_until = max(0, state.open - 1), 0.0
 
     def live(self) -> dict[str, dict[str, float]]:

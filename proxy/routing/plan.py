@@ -33,6 +33,14 @@ class Timers(msgspec.Struct, frozen=True):
     whole_s: float = 600.0  # an answer that the client wants unstreamed: it comes as one body
 
 
+class Hedge(msgspec.Struct, frozen=True):
+    """When a second target is asked because the first is slow: after `after_s`, or else after that percentile."""
+
+    after_s: float | None = None
+    after_percentile: float = 0.0
+    drain: bool = False  # read the loser to its end, for its usage, instead of closing it
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a request will do: the route, its targets in the order they are tried, timers and policies."""
 
@@ -44,5 +52,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 15.0
     tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
+    hedge: Hedge | None = None
     keeps_request: bool = False  # after the commit point too, to ask another target again
     options: Mapping[str, Any] = {}  # for the contract of the request; the router does not read them

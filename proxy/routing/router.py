@@ -8,14 +8,14 @@ from typing import NamedTuple
 from msgspec import structs
 
 from proxy.config.models import RouteSettings, ServerSettings
-from proxy.config.rules import STARS
+from proxy.config.rules import STARS, HedgeSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, captured, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, NothingKnown, Price, States, Weighted, sticky_to
-from proxy.routing.plan import Plan, Target, Timers
+from proxy.routing.plan import Hedge, Plan, Target, Timers
 from proxy.routing.principal import Principal
 
 ModelLists = Callable[[str], Sequence[str]]
@@ -96,6 +96,7 @@ class _Rule:
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
             tick_s=tick_s,
             on_cut=settings.on_cut,
+            hedge=_hedge(settings.hedge),
             options=settings.options,
         )
 
@@ -336,6 +337,13 @@ class Router:
             return NoRoute(f"No route takes {what}.")
         _, rule, condition = closest
         return NoRoute(f"No route takes {what}. The closest is `{rule.name}`, {_misses(condition, facts)}.")
+
+
+def _hedge(settings: HedgeSettings | None) -> Hedge | None:
+    if settings is None:
+        return None
+    after_s = None if settings.after_ms is None else settings.after_ms / 1000
+    return Hedge(after_s, settings.after_percentile or 0.0, drain=settings.on_lose == "drain")
 
 
 _NO_MODEL = "the request names no model"

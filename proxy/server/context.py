@@ -124,14 +124,21 @@ class RequestContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.snapshot.leave()
         record = self.record
-        if not self.recorded:
-            return
-        if kind is not None:
+        if kind is not None and self.recorded:
             gone = issubclass(kind, (asyncio.CancelledError, ConnectionError))
             record.finish("client_gone" if gone else "internal", self._now())
-        if record.status or record.end:  # pages for operators and lists of models are not recorded
+        if record.loser is None:
+            self._over()
+        else:  # the snapshot's backend closes it, and the record says what it cost
+            record.loser.add_done_callback(lambda _: self._over())
+
+    def _over(self) -> None:
+        """Nothing of the request is under way any more."""
+        self.snapshot.leave()
+        record = self.record
+        record.loser = None
+        if self.recorded and (record.status or record.end):  # operators' pages and lists of models are not recorded
             record.finish("internal" if record.status >= 500 else "done", self._now())
             self._name_contract()
             for sink in self.app.sinks:

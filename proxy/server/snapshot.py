@@ -93,6 +93,8 @@ class ConfigSnapshot:
     async def close(self) -> None:
         """Wait for the last request that began here, then close the backends."""
         self._retired = True
+        for loser in self.pipeline.losers:
+            loser.cancel()
         if self._requests:
             await self._unused.wait()
         for backend in self.backends.values():

@@ -143,6 +143,7 @@ class _Attempt(msgspec.Struct, omit_defaults=True):
     error_code: str = ""
     seconds: float | None = None
     words: str = ""
+    role: str = "answer"
 
 
 class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -166,6 +167,7 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     end: str | None = None
     error_code: str = ""
     attempts: list[_Attempt] = []
+    hedge: str = ""
     notices: list[str] = []
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -198,6 +200,7 @@ def _attempt(attempt: AttemptRecord) -> _Attempt:
         attempt.error_code,
         None if seconds is None else round(seconds, 3),
         attempt.words[:LONGEST_WORDS],
+        attempt.role,
     )
 
 
@@ -218,6 +221,7 @@ def _line(record: StreamRecord) -> _RequestEnd:
         end=record.end,
         error_code=record.error_code,
         attempts=[_attempt(attempt) for attempt in record.attempts],
+        hedge=record.hedge,
         notices=[f"{notice.code}: {notice.param}" if notice.param else notice.code for notice in record.notices],
         tokens_in=usage.input_tokens if usage else None,
         tokens_out=usage.output_tokens if usage else None,

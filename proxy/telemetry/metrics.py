@@ -42,7 +42,18 @@ class Metrics:
         self._backends = _Names()
         self._models = _Names()
         self._keys = _Names({ANONYMOUS.name})
-        self._outcomes = _Names({"ok", "client_gone", "circuit_open", "slow_start", "rate_limit_wait", *_error_codes()})
+        self._outcomes = _Names(
+            {
+                "ok",
+                "client_gone",
+                "circuit_open",
+                "slow_start",
+                "rate_limit_wait",
+                "hedge_lost",
+                "no_budget",
+                *_error_codes(),
+            }
+        )
         self._reloads = _Names({"accepted", "rejected"})
 
         self._requests = Counts(
@@ -78,6 +89,12 @@ class Metrics:
             "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
             ("backend", "outcome"),
         )
+        self._hedges = Counts(
+            "chat_proxy_hedges",
+            "Requests whose first target was slow: `won` if the second answered first, `lost` if not; `no_budget`: none "
+            "was asked.",
+            ("route", "end"),
+        )
         self._unnoted = Counts(
             "chat_proxy_done_without_finish_reason",
             "Answers that a backend ended properly without saying why.",
@@ -92,6 +109,7 @@ class Metrics:
             self._duration,
             self._tokens,
             self._attempts,
+            self._hedges,
             self._unnoted,
         ):
             registry.register(series)
@@ -167,6 +185,8 @@ class Metrics:
         self._duration.observe(record.duration_s, route, backend)
         for attempt in record.attempts:
             self._attempts.add(self._backends.label(attempt.backend), self._outcomes.label(attempt.outcome))
+        if record.hedge:
+            self._hedges.add(route, record.hedge)
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
         if record.end == "done" and not record.has_finish_reason:

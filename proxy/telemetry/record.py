@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Literal
+
 import msgspec
 
 from proxy.errors import EndReason, ProxyError
@@ -9,6 +12,12 @@ from proxy.events import Notice
 from proxy.request import Usage
 from proxy.routing.conditions import Kept
 from proxy.routing.router import Router
+
+AttemptRole = Literal["answer", "retry", "hedge_loser", "continuation"]
+"""Why a target was asked, or what became of it: for the answer; because one before it failed; for the answer, and
+another was quicker; to go on with an answer that was cut."""
+
+HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]
 
 
 class AttemptRecord(msgspec.Struct):
@@ -22,7 +31,8 @@ class AttemptRecord(msgspec.Struct):
     status: int = 0  # HTTP status that its error alone would be answered with; 200 for a whole answer
     error_code: str = ""
     words: str = ""  # what the error says, for the log: with addresses, which clients are not shown
-    usage: Usage | None = None  # as the upstream counted
+    usage: Usage | None = None  # as the upstream counted, or estimated
+    role: AttemptRole = "answer"
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""
@@ -30,14 +40,19 @@ class AttemptRecord(msgspec.Struct):
         if error is not None:
             self.status, self.error_code, self.words = error.status, error.code, error.detail or error.message
 
-    def left(self, now: float) -> None:
-        """The attempt was given up, because the client left."""
-        self.ended_at, self.error_code = now, "client_gone"
+    def left(self, now: float, why: str = "client_gone") -> None:
+        """The attempt was given up, because the client left, or because another was quicker (`hedge_lost`)."""
+        self.ended_at, self.error_code = now, why
 
     @property
     def outcome(self) -> str:
-        """`ok` or the error's code."""
-        return self.error_code or "ok"
+        """`ok`, `hedge_lost` or the error's code."""
+        return self.error_code or ("hedge_lost" if self.role == "hedge_loser" else "ok")
+
+    @property
+    def usage_source(self) -> Literal["reported", "estimated", "none"]:
+        """Where `usage` comes from. `none`: it is not known whether the attempt cost anything."""
+        return "none" if self.usage is None else "estimated" if self.usage.estimated else "reported"
 
     @property
     def duration_s(self) -> float | None:
@@ -68,6 +83,8 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     kept: Kept | None = None
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
+    hedge: HedgeEnd = ""  # how the second target that was asked at the same time fared; `no_budget`: it was not
+    loser: asyncio.Task[None] | None = None  # ends the slower attempt of a hedge; the record is complete after it
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None
     error_code: str = ""
@@ -97,6 +114,14 @@ class StreamRecord(msgspec.Struct, kw_only=True):
             return False
         self.end, self.ended_at, self.error_code = end, now, error_code
         return True
+
+    def estimate(self, usage: Usage) -> None:
+        """Take an estimate for an answer whose upstream counted nothing."""
+        self.usage = usage
+        for attempt in reversed(self.attempts):
+            if attempt.committed_at is not None and attempt.role != "hedge_loser":
+                attempt.usage = attempt.usage or usage
+                return
 
     @property
     def target(self) -> str:

@@ -1,0 +1,246 @@
+"""Which target answers, over real sockets: pickers, hedges and what is told of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from proxy.testing.script import Rst, Send, Sleep, Stall, Wait, event, json_reply, openai_chunk, openai_stream, sse_head
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy
+from tests.support.clients import RawClient
+
+ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+COUNTED = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+FROM_A, FROM_B = (openai_stream(["from", name], usage=COUNTED) for name in (" a", " b"))
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+def config(a: ScriptedUpstream, b: ScriptedUpstream, *, server: str = "{}", **keys: str) -> str:
+    """A route to two backends; `keys` are more of its keys, as YAML."""
+    more = "".join(f", {key}: {value}" for key, value in {"to": "[a/m, b/m]", **keys}.items())
+    return (
+        f"server: {server}\nbackends:\n"
+        f'  a: {{kind: openai-compatible, base_url: "{a.url}"}}\n  b: {{kind: openai-compatible, base_url: "{b.url}"}}\n'
+        f"routes:\n  - {{name: default{more}}}\n"
+    )
+
+
+async def ask(proxy: Running, **more: Any) -> tuple[int, dict[str, str], str]:
+    """The status, the headers, and the text or the body."""
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/v1/chat/completions", {**ASK, **more})
+        answer = await client.read_head()
+        body = await client.read_body()
+        return answer.status, answer.headers, told(body) if answer.status == 200 else body.decode()
+
+
+def told(body: bytes) -> str:
+    """The text of an OpenAI stream, which has to be whole."""
+    assert body.rstrip().endswith(b"data: [DONE]"), body
+    chunks = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: {")]
+    return "".join(c["delta"].get("content") or "" for chunk in chunks for c in chunk.get("choices", []))
+
+
+async def get(proxy: Running, path: str) -> str:
+    async with await RawClient.connect(proxy.port) as client:
+        await client.get(path)
+        await client.read_head()
+        return (await client.read_body()).decode()
+
+
+# -- pickers ---------------------------------------------------------------------------------------------------
+
+
+async def test_least_busy_goes_where_no_stream_is_open(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, pick="least-busy"))
+    go = asyncio.Event()
+    for one, answer in ((upstream, FROM_A), (other, FROM_B)):
+        one.always(Wait(go), *answer)
+    streams = [asyncio.create_task(ask(proxy)) for _ in range(1)]
+    for count in range(2, 9):
+        await asyncio.sleep(0)
+        while len(upstream.requests) + len(other.requests) < count - 1:
+            await asyncio.sleep(0.005)
+        streams.append(asyncio.create_task(ask(proxy)))
+    while len(upstream.requests) + len(other.requests) < 8:
+        await asyncio.sleep(0.005)
+    assert (len(upstream.requests), len(other.requests)) == (4, 4)
+    open_now = json.loads(await get(proxy, "/status"))["targets"]
+    assert {name: row["open"] for name, row in open_now.items()} == {"a/m": 4, "b/m": 4}
+    go.set()
+    assert Counter(text for _, _, text in await asyncio.gather(*streams)) == {"from a": 4, "from b": 4}
+
+
+async def test_A11_least_latency_leaves_a_target_that_became_slow(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, pick="least-latency"))
+    upstream.always(*FROM_A)
+    other.always(Sleep(0.5), *FROM_B)
+    assert [(await ask(proxy))[2] for _ in range(6)] == ["from a", "from b", *["from a"] * 4]
+    upstream.always(Sleep(2.0), *FROM_A)
+    assert [(await ask(proxy))[2] for _ in range(3)] == ["from a", "from b", "from b"]
+
+
+async def test_an_agui_thread_and_an_ai_sdk_chat_stay_with_their_target(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, pick="weighted", sticky="conversation"))
+    upstream.always(*FROM_A)
+    other.always(*FROM_B)
+
+    async def target(path: str, body: dict[str, Any]) -> str:
+        async with await RawClient.connect(proxy.port) as client:
+            await client.post(path, body)
+            headers = (await client.read_head()).headers
+            await client.read_body()
+            return headers["x-chat-target"]
+
+    for path, named, message in (
+        ("/agui", "threadId", {"id": "1", "role": "user", "content": "turn"}),
+        ("/api/chat", "id", {"id": "1", "role": "user", "parts": [{"type": "text", "text": "turn"}]}),
+    ):
+        drawn = set()
+        for chat in range(8):
+            rest = {"runId": "r", "tools": [], "context": [], "state": {}, "forwardedProps": {}}
+            messages = [json.loads(json.dumps(message).replace("turn", f"turn {turn}")) for turn in range(3)]
+            found = {await target(path, {**rest, named: f"c{chat}", "messages": [one]}) for one in messages}
+            assert len(found) == 1, "whatever is said first"
+            drawn |= found
+        assert drawn == {"a/m", "b/m"}
+
+
+# -- hedges ----------------------------------------------------------------------------------------------------
+
+HEDGE = "{after_ms: 100}"
+
+
+@pytest.mark.parametrize("first", [[Stall()], [Send(sse_head()), Stall()]], ids=["nothing", "headers only"])
+async def test_A04_a_slow_target_is_overtaken_and_closed(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, first: list[Any]
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
+    upstream.always(*first)
+    other.always(*FROM_B)
+    took = 10.0
+    for tries in range(1, 4):  # this machine is shared
+        status, headers, text = await ask(proxy)
+        assert (status, text, headers["x-chat-target"], headers["x-chat-attempts"]) == (200, "from b", "b/m", "2")
+        closed = (await upstream.peer_gone(tries))[-1].at
+        record = (await proxy.ended(tries))[-1]
+        assert record.first_content_at is not None
+        if (took := min(took, closed - record.first_content_at)) < 0.25:
+            break
+    assert took < 0.25
+    assert [(one.backend, one.role, one.outcome, one.usage_source) for one in record.attempts] == [
+        ("a", "hedge_loser", "hedge_lost", "estimated"),
+        ("b", "answer", "ok", "reported"),
+    ]
+    metrics = await get(proxy, "/metrics")
+    assert f'chat_proxy_hedges_total{{end="won",route="default"}} {tries}' in metrics.replace(".0", "")
+    assert 'chat_proxy_upstream_attempts_total{backend="a",outcome="hedge_lost"}' in metrics
+
+
+async def test_A05_an_error_of_the_hedge_does_not_win(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
+    upstream.always(Sleep(0.5), *FROM_A)
+    for reply in (
+        json_reply(429, {"error": {"message": "slow down"}}),
+        json_reply(400, {"error": {"message": "no"}}),
+        [Rst()],
+    ):
+        other.play(*reply)
+        assert (await ask(proxy))[2] == "from a"
+    assert [one.hedge for one in await proxy.ended(3)] == ["lost"] * 3
+
+
+async def test_B01_after_the_race_a_cut_of_the_winner_is_one_error(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
+    upstream.always(Stall())
+    other.always(Send(sse_head() + event(openai_chunk({"content": "Hel"}))), Rst())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/v1/chat/completions", ASK)
+        await client.read_head()
+        body = await client.read_body()
+    assert (body.count(b"Hel"), body.count(b'"error"'), b"[DONE]" in body) == (1, 1, False)
+    (record,) = await proxy.ended()
+    assert (record.end, record.hedge) == ("upstream_truncated", "won")
+
+
+async def test_C02_a_client_that_leaves_during_a_race_closes_both(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
+    upstream.always(Stall())
+    other.always(Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/v1/chat/completions", ASK)
+        await other.received()
+    await asyncio.gather(upstream.peer_gone(), other.peer_gone())
+    (record,) = await proxy.ended()
+    assert (record.end, record.hedge) == ("client_gone", "cancelled")
+
+
+async def test_a_loser_that_is_drained_is_booked_as_its_upstream_counted(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge="{after_ms: 100, on_lose: drain}"))
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+    other.always(*FROM_B)
+    assert (await ask(proxy))[2] == "from b"
+    assert proxy.records == [], "the record is not complete"
+    go.set()
+    (record,) = await proxy.ended()
+    assert [(one.backend, one.role, one.usage_source) for one in record.attempts] == [
+        ("a", "hedge_loser", "reported"),
+        ("b", "answer", "reported"),
+    ]
+    assert upstream.closed == [], "it was read to its end"
+
+
+async def test_a_loser_that_is_drained_does_not_hold_up_a_stop(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge="{after_ms: 100, on_lose: drain}"))
+    upstream.always(Stall())
+    other.always(*FROM_B)
+    assert (await ask(proxy))[2] == "from b"
+    async with asyncio.timeout(20):
+        await proxy.app.snapshot.close()
+    (record,) = await proxy.ended()
+    assert [one.usage_source for one in record.attempts] == ["estimated", "reported"]
+
+
+async def test_an_answer_in_one_piece_is_not_hedged(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
+    answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]}
+    upstream.always(Sleep(0.4), json_reply(200, answer))
+    status, _, _ = await _unstreamed(proxy)
+    assert (status, len(other.requests)) == (200, 0)
+
+
+async def _unstreamed(proxy: Running) -> tuple[int, dict[str, str], bytes]:
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/v1/chat/completions", {**ASK, "stream": False})
+        answer = await client.read_head()
+        return answer.status, answer.headers, await client.read_body()
