@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from proxy import __version__
-from proxy.cli import check, diff, explain, init, key, schema, serve
+from proxy.cli import check, diff, explain, import_, init, key, schema, serve
 
 
 class _Commands(click.Group):
@@ -31,5 +31,7 @@ def main(context: click.Context) -> None:
         context.invoke(serve.serve)
 
 
-for command in (serve.serve, init.init, check.check, explain.explain, schema.schema, diff.diff, key.key):
+for command in (
+    serve.serve, init.init, import_.import_, check.check, explain.explain, schema.schema, diff.diff, key.key,
+):  # fmt: skip
     main.add_command(command)

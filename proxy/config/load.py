@@ -118,9 +118,8 @@ def _refuse_other_formats(document: Document) -> None:
         raise ConfigErrors(
             [
                 document.error(
-                    "this is a config of LiteLLM's proxy; here, each provider is a row under `backends` (`kind: litellm`, "
-                    "or a kind of its own) and each entry of `model_list` a rule under `routes` (`match: {model: …}`, "
-                    "`to: BACKEND/PROVIDER/MODEL`)",
+                    "this is a config of LiteLLM's proxy; here, each provider is a row under `backends` and each entry of "
+                    f"`model_list` a rule under `routes`: `chat-proxy import litellm {document.file}` writes them",
                     ("model_list",),
                     key=True,
                 )

@@ -1,0 +1,1 @@
+"""Configs of other gateways, read and written as configs of this proxy."""

@@ -1,0 +1,223 @@
+"""`chat-proxy import litellm`: what is carried over, what is said of the rest, and that no secret is copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.cli import main
+from proxy.importing import writer
+from proxy.importing.litellm import Converted, convert
+
+EXAMPLES = Path(__file__).parent / "litellm"
+
+
+def converted(text: str) -> Converted:
+    return convert(dedent(text), "litellm.yaml")
+
+
+def data(text: str) -> Any:
+    return yaml.safe_load(converted(text).text)
+
+
+def model(params: str, more: str = "") -> str:
+    return f"model_list: [{{model_name: m, litellm_params: {params}}}]\n{more}"
+
+
+def run(folder: Path, text: str, *options: str) -> Result:
+    (folder / "litellm.yaml").write_text(text)
+    return CliRunner().invoke(
+        main, ["import", "litellm", str(folder / "litellm.yaml"), "-o", str(folder / "config.yaml"), *options]
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "row", "target"),
+    [
+        ("{model: gpt-4o}", {"kind": "openai", "api_key": "${OPENAI_API_KEY}"}, "openai/gpt-4o"),
+        (
+            "{model: openai/mine, api_base: 'http://gpu:8000/v1', api_key: none}",
+            {"kind": "openai-compatible", "base_url": "http://gpu:8000/v1"},
+            "openai/mine",
+        ),
+        (
+            "{model: azure/eu, api_base: os.environ/BASE, api_key: os.environ/KEY, api_version: '2024-10-21'}",
+            {"kind": "openai", "api_key": "${KEY}", "azure": {"endpoint": "${BASE}", "api_version": "2024-10-21"}},
+            "azure/eu",
+        ),
+        (
+            "{model: claude-opus-4-5}",
+            {"kind": "anthropic", "api_key": "${ANTHROPIC_API_KEY}"},
+            "anthropic/claude-opus-4-5",
+        ),
+        (
+            "{model: together_ai/meta/llama}",
+            {"kind": "openai-compatible", "preset": "together", "api_key": "${TOGETHER_API_KEY}"},
+            "together_ai/meta/llama",
+        ),
+        (
+            "{model: ollama/llama3, api_base: 'http://gpu:11434'}",
+            {"kind": "openai-compatible", "preset": "ollama", "base_url": "http://gpu:11434/v1"},
+            "ollama/llama3",
+        ),
+        (
+            "{model: bedrock/anthropic.claude, aws_region_name: eu-west-1, aws_secret_access_key: os.environ/AWS_SECRET}",
+            {
+                "kind": "litellm",
+                "drop_params": False,
+                "options": {"aws_region_name": "eu-west-1", "aws_secret_access_key": "${AWS_SECRET}"},
+            },
+            "bedrock/bedrock/anthropic.claude",
+        ),
+        (
+            "{model: command-a, custom_llm_provider: cohere, extra_headers: {x-team: red}}",
+            {"kind": "litellm", "drop_params": False, "options": {"extra_headers": {"x-team": "red"}}},
+            "cohere/cohere/command-a",
+        ),
+    ],
+)
+def test_a_deployment_becomes_the_backend_that_asks_as_it_does(params: str, row: dict[str, Any], target: str) -> None:
+    found = data(model(params))
+    assert list(found["backends"].values()) == [row]
+    assert found["routes"][0]["to"] == target
+
+
+def test_settings_of_a_model_become_defaults_and_timers_of_its_route() -> None:
+    found = data(model("{model: gpt-4o, temperature: 0.2, max_tokens: 9, timeout: 30, stream_timeout: 5}"))
+    assert found["routes"][0]["default"] == {"temperature": 0.2, "max_tokens": 9}
+    assert found["routes"][0]["timeouts"] == {"first_token_s": 5, "whole_s": 30}
+
+
+def test_what_holds_for_all_becomes_a_setting_of_the_server() -> None:
+    more = """
+    router_settings: {timeout: 20, allowed_fails: 2, cooldown_time: 60}
+    litellm_settings: {json_logs: true}
+    general_settings: {master_key: os.environ/MY_KEY}
+    """
+    found = data(model("{model: gpt-4o}") + dedent(more))
+    assert found["server"] == {
+        "timeouts": {"first_token_s": 20, "whole_s": 20},
+        "breaker": {"failures": 3, "open_s": 60, "longest_s": 60},
+        "log": {"format": "json"},
+    }
+    assert found["auth"] == {"keys": [{"name": "master", "key": "${MY_KEY}"}]}
+
+
+def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> None:
+    text = converted("""\
+        model_list:
+          - model_name: m
+            litellm_params:
+              model: gpt-4o
+              max_budget: 3
+        litellm_settings:
+          cache: true
+          num_retries: 3
+    """).text
+    before_route = text.partition("  - {name: m")[0].rstrip().splitlines()[-1]
+    assert before_route == "  # not carried over: model_list.litellm_params.max_budget (line 5): there are no budgets"
+    assert "# not carried over: litellm_settings.cache (line 7): answers are not cached" in text
+    assert "# not carried over: litellm_settings.num_retries (line 8)" in text
+
+
+@pytest.mark.parametrize(
+    ("params", "more"),
+    [
+        ("{model: gpt-4o}", "router_settings: {routing_strategy: usage-based-routing-v2}"),
+        ("{model: gpt-4o}", "router_settings: {enable_tag_filtering: true}"),
+        ("{model: gpt-4o}", "router_settings: {content_policy_fallbacks: [{m: [n]}]}"),
+        ("{model: gpt-4o}", "router_settings: {fallbacks: [{m: [{model: n, temperature: 1}]}]}"),
+        ("{model: gpt-4o}", "router_settings: {model_group_alias: {a: nobody}}"),
+        ("{model: gpt-4o}", "general_settings: {completion_model: x}"),
+        ("{model: gpt-4o}", "include: [more.yaml]"),
+        ("{model: gpt-4o, mock_response: hi}", ""),
+        ("{model: 'openai/*'}", ""),
+    ],
+)
+def test_a_change_of_who_answers_stops_it_unless_forced(tmp_path: Path, params: str, more: str) -> None:
+    ran = run(tmp_path, model(params, more))
+    assert ran.exit_code == 1, ran.output
+    assert "changes who answers" in ran.output
+    assert not (tmp_path / "config.yaml").exists()
+    assert run(tmp_path, model(params, more), "--force").exit_code == 0
+    assert "not carried over" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_config_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("mine")
+    ran = run(tmp_path, model("{model: gpt-4o}"))
+    assert (ran.exit_code, (tmp_path / "config.yaml").read_text()) == (1, "mine")
+    assert run(tmp_path, model("{model: gpt-4o}"), "--force").exit_code == 0
+
+
+def test_no_secret_of_the_file_is_copied_or_told(tmp_path: Path) -> None:
+    ran = run(tmp_path, (EXAMPLES / "credentials.yaml").read_text())
+    assert ran.exit_code == 0, ran.output
+    written = (tmp_path / "config.yaml").read_text()
+    for secret in ("sk-abcdefgh-literal-secret", "sk-1234567890-literal", "very-secret-word", "secret-word"):
+        assert secret not in written + ran.output
+    assert "They are not copied: set OPENAI_API_KEY, LITELLM_MASTER_KEY to them." in " ".join(
+        written.split("# ")
+    ).replace("\n", "")
+
+
+def test_a_secret_of_the_file_gets_no_variable_that_holds_another() -> None:
+    found = converted("""\
+        model_list:
+          - {model_name: a, litellm_params: {model: gpt-4o, api_key: sk-first-literal-key}}
+          - {model_name: b, litellm_params: {model: gpt-4o, api_key: os.environ/OPENAI_API_KEY}}
+          - {model_name: c, litellm_params: {model: gpt-4o, api_key: sk-second-literal-key}}
+          - {model_name: d, litellm_params: {model: gpt-4o, api_key: sk-first-literal-key}}
+    """)
+    rows = yaml.safe_load(found.text)["backends"]
+    keys = [row["api_key"] for row in rows.values()]
+    assert keys == ["${OPENAI_API_KEY_2}", "${OPENAI_API_KEY}", "${OPENAI_API_KEY_3}"]
+    assert found.literals == ("OPENAI_API_KEY_2", "OPENAI_API_KEY_3")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "this is no YAML"),
+        ("- a", "must be a mapping"),
+        ("model_list: []", "nothing to import"),
+        ("model_list:\n  - {model_name: a}", ":2:1: an entry of model_list needs"),
+    ],
+)
+def test_a_file_that_is_no_config_is_an_error_with_its_place(tmp_path: Path, text: str, words: str) -> None:
+    ran = run(tmp_path, text)
+    assert (ran.exit_code, words in ran.output) == (1, True), ran.output
+
+
+def test_the_table_shows_what_the_router_will_do(tmp_path: Path) -> None:
+    ran = run(tmp_path, (EXAMPLES / "fallbacks.yaml").read_text())
+    assert "gpt-4o-mini  ->  openai/gpt-4o-mini , then openai/gpt-4o\n" in ran.output
+    assert "set before `chat-proxy serve`:" in ran.output
+
+
+@pytest.mark.parametrize("command", [["check"], ["serve", "-c"]])
+def test_other_commands_name_this_one_for_such_a_file(command: list[str]) -> None:
+    file = str(EXAMPLES / "weights.yaml")
+    ran = CliRunner().invoke(main, [*command, file])
+    assert ran.exit_code != 0
+    assert f"chat-proxy import litellm {file}" in ran.output
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["C"])), VALUES, min_size=1, max_size=3))
+def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
+    lines = writer.section("rows", [*writer.item(values, 2), *writer.item(values, 2)])
+    assert yaml.safe_load("\n".join(lines)) == {"rows": [values, values]}
