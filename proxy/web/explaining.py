@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import yaml
 from proxy.backends.base import kind
 from proxy.config.load import Config, load_config
 from proxy.config.source import looks_secret
+from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import ConfigErrors
 from proxy.explain import Judge, as_data, as_text, verdict
 from proxy.request import ChatRequest
@@ -74,6 +76,19 @@ def explained(app: App, trial: Trial) -> dict[str, Any]:
     body = bytes(trial.body) or None
     explanation = judge.explain(trial.path, trial.headers, body, id="explain", model=trial.model or None)
     return {**as_data(explanation), "text": as_text(explanation)}
+
+
+def declared_contracts(app: App) -> dict[str, Any]:
+    """How the page speaks each declared contract: its path, its smallest request, the template of its tokens."""
+    return {
+        frontend.name: {
+            "path": frontend.endpoints[0].path,
+            "body": msgspec.Raw(frontend.smallest_body),
+            "token": app.snapshot.config.settings.frontends[frontend.name].response.token,
+        }
+        for frontend in app.snapshot.frontends
+        if isinstance(frontend, DeclaredFrontend)
+    }
 
 
 def judged(app: App, content: bytes, records: Sequence[StreamRecord]) -> Judged:
@@ -138,7 +153,9 @@ class _Hidden(Mapping[str, str]):
             return value
         if not value:
             return ""
-        return "http://hidden.invalid" if value.startswith(("http://", "https://")) else HIDDEN
+        if _DIGEST.fullmatch(value):
+            return hashlib.sha256(name.encode()).hexdigest()
+        return "http://hidden.invalid" if value.startswith(("http://", "https://")) else f"{HIDDEN}-{name}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(os.environ)
@@ -158,13 +175,21 @@ def shown_config(app: App) -> str:
 
     def is_secret(value: str, name: str = "") -> bool:
         value = _REFERENCE.sub("", value)
-        return bool(value) and (looks_secret(name) or mask(value) != value)
+        named = looks_secret(name) and not _NO_SECRET.fullmatch(name)
+        return bool(value) and (named or mask(value) != value)
 
-    for start, end in sorted(set(_secret_places(root, "", is_secret, set())), reverse=True):
-        text = text[:start] + f'"{HIDDEN}"' + ("\n" if text[end - 1 : end] == "\n" else "") + text[end:]
+    places = sorted(set(_secret_places(root, "", is_secret, set())), reverse=True)
+    for number, (start, end) in enumerate(places, 1):
+        digest = _DIGEST.search(text, start, end)
+        hidden = f'"{number:064x}"' if digest else f'"{HIDDEN}-{number}"'  # each its own: two keys may not be the same
+        text = text[:start] + hidden + ("\n" if text[end - 1 : end] == "\n" else "") + text[end:]
     return _COMMENT.sub(lambda found: f"# {HIDDEN}" if is_secret(found[0]) else found[0], text)
 
 
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_NO_SECRET = re.compile(
+    r"(?:first_)?tokens?(?:_(?:ms|s|gap_s))?|max_\w*tokens|max_key\w*"
+)  # names that only look like one
 _REFERENCE = re.compile(r"(?:Bearer )?\$\{\w+(?::-)?\}")
 _COMMENT = re.compile(r"#.*")
 
@@ -179,7 +204,8 @@ def _secret_places(
         case yaml.MappingNode() if id(node) not in seen:
             seen.add(id(node))
             for key, value in node.value:
-                yield from _secret_places(value, str(key.value), is_secret, seen)
+                is_name = name == "match" and key.value == "key"  # the name of a key
+                yield from _secret_places(value, "" if is_name else str(key.value), is_secret, seen)
         case yaml.SequenceNode() if (id(node), name) not in seen:
             seen.add((id(node), name))
             for value in node.value:

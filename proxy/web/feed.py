@@ -150,8 +150,9 @@ class WebPages:
     # -- what would happen -------------------------------------------------------------------------------------
 
     async def config(self, context: RequestContext) -> web.Response:
-        """The config file as it is now, without secrets, for an editor to begin with."""
-        return _json(context, {"config": await asyncio.to_thread(explaining.shown_config, self._app)})
+        """The config file as it is now, without secrets, for an editor to begin with; and the contracts it declares."""
+        text = await asyncio.to_thread(explaining.shown_config, self._app)
+        return _json(context, {"config": text, "declared": explaining.declared_contracts(self._app)})
 
     async def explain(self, context: RequestContext) -> web.Response:
         trial = await _read(context, explaining.Trial)

@@ -43,7 +43,7 @@ class Page:
         self._socket = socket
         self._numbers = itertools.count(1)
         self._session = ""
-        self._opened: list[str] = []
+        self.events: list[dict[str, Any]] = []  # what Chromium told beside its answers, of what `enable` asked for
 
     async def open(self, url: str, *, title: str = "ready") -> None:
         """Load a page, and wait until it has that title. Scripts of test pages set `ready`."""
@@ -68,6 +68,10 @@ class Page:
             raise ScriptFailed(thrown.get("exception", {}).get("description", thrown["text"]))
         return answer["result"].get("value")
 
+    async def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command of the DevTools protocol to the tab."""
+        return await self._send(method, **params)
+
     async def close_browser(self) -> None:
         self._session = ""
         with contextlib.suppress(ConnectionError):
@@ -83,6 +87,7 @@ class Page:
                 if "error" in answer:
                     raise ProtocolError(f"{method}: {answer['error']}")
                 return answer["result"]
+            self.events.append(answer)
         raise ConnectionError("Chromium closed the connection")
 
 

@@ -249,3 +249,33 @@ async def test_a_file_that_is_known_is_not_sent_again(start_proxy: StartProxy, u
     assert body
     head, body = await ask(proxy, "/web/app.js", headers={"If-None-Match": head["etag"]})
     assert (head.status, body) == (304, b"")
+
+
+async def test_the_config_is_shown_without_its_secrets_and_still_valid(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    digests = "ab" * 32, "cd" * 32
+    proxy = await start_proxy(f"""
+        auth: {{keys: [{{name: a, sha256: "{digests[0]}"}}, {{name: b, sha256: "{digests[1]}"}}, {{name: c, key: "{KEY}"}}]}}
+        backends:
+          far:   # api_key: "an-older-key-of-the-owner"
+            kind: openai-compatible
+            base_url: "{upstream.url}"
+            api_key: |-
+              sk-far-secret
+            headers: {{x-other-key: "${{SOME_UNSET_THING:-the default secret}}"}}
+          slow: {{kind: echo, first_token_ms: 7}}
+        routes:
+          - {{name: ours, match: {{key: c}}, to: far/one}}
+          - {{name: rest, to: slow}}
+    """)
+    key = {"Authorization": f"Bearer {KEY}"}
+    text = (await ask(proxy, "/status/config", headers=key))[1]["config"]
+    for secret in (*digests, KEY, "an-older-key", "sk-far", "the default secret"):
+        assert secret not in text
+    for kept in ("first_token_ms: 7", "match: {key: c}", upstream.url, "name: b"):
+        assert kept in text
+    assert (await ask(proxy, "/explain/diff", {"config": text}, key))[1]["errors"] == []
+
+
+KEY = "a-key-of-somebody-0123456789"
