@@ -32,6 +32,7 @@ function route() {
     main.focus({ preventScroll: true });
   }
   shown = name;
+  warn();
 }
 
 function beat() {
@@ -44,8 +45,8 @@ function beat() {
 
 function warn() {
   const { state, status, words } = store;
-  if (state === "key" || state === "refused") return askForKey(words);
-  const rejected = status?.config.rejected;
+  if (state === "key" || state === "refused") return document.getElementById("key") ? undefined : askForKey(words);
+  const rejected = shown !== "now" && status?.config.rejected; // that view has all of it
   put(alert, rejected && h("p", { class: "fault" }, h("b", {}, `${status.config.file} has ${counted(rejected.length, "error")}. `), "The config before it goes on serving. ", h("a", { href: "#/now" }, "See where.")));
 }
 
@@ -55,16 +56,14 @@ function askForKey(words) {
   const form = h(
     "form",
     {
-      class: "card",
+      class: "card flow",
       onsubmit: (/** @type {Event} */ event) => {
         event.preventDefault();
-        put(alert);
         store.useKey(field.value.trim());
         route();
       },
     },
     h("p", {}, h("b", {}, words), " The data of this page needs a key without limits to routes or models. It is kept in this tab only."),
-    h("p", {}),
     h("div", { class: "row" }, labelled("Key", field), h("button", {}, "Use it")),
   );
   put(alert, form);

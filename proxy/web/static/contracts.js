@@ -6,7 +6,7 @@
 /** @typedef {{text?: string, error?: string, done?: boolean}} Piece */
 /**
  * @typedef {{path: string, body: (messages: Message[], model: string) => Record<string, any>, read: (frame: Frame) => Piece,
- *   accept?: string, says?: boolean}} Contract
+ *   says?: boolean}} Contract
  * `says`: its stream has an end of its own, so that one without was cut
  */
 
@@ -31,16 +31,23 @@ const parts = (messages) => messages.map(({ role, content }, index) => ({ id: `m
 export const CONTRACTS = {
   chat: {
     path: "chat",
-    accept: "text/event-stream",
     says: true,
     body: (messages, model) => ({ messages, ...named(model) }),
-    read: ({ name, data }) => (name === "" ? { text: data } : name === "done" ? { done: true } : name === "error" ? { error: data } : {}),
+    // As the hook reads that this contract was made for: what follows `data:` in a frame that is trimmed. An empty line,
+    // which would end the frame, has a CR in it.
+    read: ({ name, data, raw }) => (name === "" ? { text: raw.trim().slice("data:".length).replaceAll("\r", "") } : name === "done" ? { done: true } : name === "error" ? { error: data } : {}),
   },
   openai: {
     path: "v1/chat/completions",
     says: true,
     body: (messages, model) => ({ ...named(model), messages, stream: true }),
     read: inJSON(({ choices, error }) => (error ? { error: error.message } : { text: choices?.[0]?.delta?.content ?? "" })),
+  },
+  completions: {
+    path: "v1/completions",
+    says: true,
+    body: (messages, model) => ({ ...named(model), prompt: messages.at(-1)?.content ?? "", stream: true }),
+    read: inJSON(({ choices, error }) => (error ? { error: error.message } : { text: choices?.[0]?.text ?? "" })),
   },
   responses: {
     path: "v1/responses",

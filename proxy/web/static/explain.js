@@ -16,9 +16,9 @@ export function explainView(main) {
   const path = h("input", { id: "explain-path", list: "paths", class: "mono", value: kept.path, spellcheck: "false", onchange: example });
   const headers = h("textarea", { id: "explain-headers", class: "mono", rows: "2", spellcheck: "false", placeholder: "x-team: research" });
   const body = h("textarea", { id: "explain-body", class: "mono", rows: "10", spellcheck: "false" });
-  const trace = h("div", { id: "trace", role: "status" }, h("p", { class: "soft" }, "The trace appears here: the rule that takes the request, why those above it do not, and what is sent to whom."));
+  const trace = h("div", { id: "trace", class: "flow", role: "status" }, h("p", { class: "soft" }, "The trace appears here: the rule that takes the request, why those above it do not, and what is sent to whom."));
   const config = h("textarea", { id: "config-text", class: "mono", rows: "22", spellcheck: "false", wrap: "off" });
-  const judged = h("div", { id: "judged", role: "status" }, h("p", { class: "soft" }, "Edit the copy, then see which of the last 500 requests would have gone elsewhere. It is not taken up."));
+  const judged = h("div", { id: "judged", class: "flow", role: "status" }, h("p", { class: "soft" }, "Edit the copy, then see which of the last 500 requests would have gone elsewhere. It is not taken up."));
   headers.value = kept.headers;
   body.value = kept.body;
 
@@ -29,14 +29,14 @@ export function explainView(main) {
     h(
       "div",
       { class: "split even" },
-      h("form", { onsubmit: explain }, h("div", { class: "row" }, labelled("Path", path)), h("p", {}), labelled("Headers, one a line", headers, ""), h("p", {}), labelled("Body", body, ""), h("p", {}), h("button", {}, "Explain"), h("datalist", { id: "paths" }, Object.values(CONTRACTS).map((one) => h("option", { value: `/${one.path}` })))),
+      h("form", { class: "flow", onsubmit: explain }, labelled("Path", path, ""), labelled("Headers, one a line", headers, ""), labelled("Body", body, ""), h("button", {}, "Explain"), h("datalist", { id: "paths" }, Object.values(CONTRACTS).map((one) => h("option", { value: `/${one.path}` })))),
       trace,
     ),
     h(
       "section",
       {},
       h("div", { class: "head" }, h("h2", {}, "What would another config have done?"), h("button", { type: "button", class: "link", onclick: () => void copy(true) }, "begin again with the file")),
-      h("div", { class: "split even" }, h("form", { onsubmit: diff }, labelled("A copy of the config, without its secrets", config, ""), h("p", {}), h("button", {}, "Compare")), judged),
+      h("div", { class: "split even" }, h("form", { class: "flow", onsubmit: diff }, labelled("A copy of the config, without its secrets", config, ""), h("button", {}, "Compare")), judged),
     ),
   );
   if (!kept.body) example();

@@ -49,8 +49,8 @@ export function nowView(main) {
     const perSecond = rate.length ? rate.reduce((sum, value) => sum + value, 0) / rate.length : 0;
     put(
       meters,
-      meter("Active streams", amount(store.active), "", sparkline("requests that began in each quarter of a minute", counts(rows, now)), `${counted(rows.length, "request")} in ten minutes`),
-      meter("Tokens a second", amount(perSecond), "", sparkline("tokens a second, over two minutes", store.rate), "as they pass, by event"),
+      meter("Active streams", amount(store.active), "", sparkline("active streams, over two minutes", store.flow), `${counted(rows.length, "request")} in ten minutes`),
+      meter("Tokens a second", amount(perSecond), "", sparkline("tokens a second, over two minutes", store.rate), "over the last two minutes"),
       times("First token", rows.filter((row) => row.first !== null), (row) => /** @type {number} */ (row.first), now),
       times("Longest pause in an answer", rows.filter((row) => row.pieces > 1), (row) => row.gap, now),
     );
@@ -98,7 +98,7 @@ export function nowView(main) {
             : failed.length
               ? h("span", { class: "slow" }, `fails ${Math.round((failed.length / tried.length) * 100)} %`)
               : tried.length
-                ? h("span", { class: "good" }, "well")
+                ? h("span", { class: "good" }, "healthy")
                 : h("span", { class: "soft" }, "not asked lately");
         return h(
           "tr",
@@ -197,14 +197,11 @@ function meter(name, value, unit, picture, words) {
 function buckets(rows, now) {
   /** @type {import("./store.js").Row[][]} */
   const found = Array.from({ length: BUCKETS }, () => []);
+  const oldest = rows.reduce((least, row) => Math.min(least, row.began), now);
+  const window = Math.max(now - oldest, 20_000); // of a short past each second counts
   for (const row of rows) {
-    const index = BUCKETS - 1 - Math.floor(((now - row.began) / WINDOW_MS) * BUCKETS);
+    const index = BUCKETS - 1 - Math.floor(((now - row.began) / window) * BUCKETS);
     found[Math.max(0, Math.min(BUCKETS - 1, index))].push(row);
   }
   return found;
-}
-
-/** @param {import("./store.js").Row[]} rows @param {number} now */
-function counts(rows, now) {
-  return buckets(rows, now).map((some) => some.length);
 }

@@ -40,6 +40,7 @@ export function ending(row) {
  * @param {string} id of the request that is open, or empty
  */
 export function requestsView(main, id) {
+  const title = h("h1", {}, id ? "One request" : "Requests");
   const detail = h("div", { class: "open-request" });
   const body = h("tbody", { id: "rows" });
   const count = h("p", { class: "soft small num", role: "status" });
@@ -50,7 +51,7 @@ export function requestsView(main, id) {
 
   put(
     main,
-    h("h1", {}, id ? "One request" : "Requests"),
+    title,
     id ? detail : h("p", { class: "lead" }, "The last 500, from memory: names and numbers, never what was said."),
     h(
       "section",
@@ -124,6 +125,7 @@ export function requestsView(main, id) {
     told = mark;
     try {
       const found = /** @type {Told} */ (await json(`status/requests/${encodeURIComponent(id)}`));
+      put(title, found.route ? `${found.route} → ${found.target || "…"}` : "No route took it");
       put(detail, ...full(found));
     } catch (error) {
       put(detail, h("p", { class: "fault" }, error instanceof Error ? error.message : String(error)));
@@ -170,7 +172,7 @@ function full(row) {
     ["Cached, reasoning", tokens ? `${amount(tokens.cached)}, ${amount(tokens.reasoning)}` : "–"],
   ];
   return [
-    h("p", { class: "lead" }, ending(row), h("span", { class: "mono" }, `  ${row.id}`)),
+    h("p", { class: "lead told" }, ending(/** @type {any} */ ({ ...row, error: row.error?.code })), h("span", { class: "num" }, row.ms === null ? "" : duration(row.ms)), h("span", { class: "mono" }, row.id)),
     row.error && h("p", { class: "fault", id: "words" }, row.error.message || row.error.code),
     h("section", { class: "card", id: "waterfall" }, h("div", { class: "head" }, h("h2", {}, "How it went")), row.attempts.length ? waterfall(/** @type {Row} */ (/** @type {unknown} */ (row))) : h("p", { class: "soft" }, "No target was asked.")),
     h("section", {}, h("div", { class: "head" }, h("h2", {}, "Why this route")), h("ol", { class: "why", id: "why" }, row.why.length ? row.why.map(reason) : h("li", {}, "It was refused before the routes were asked."))),

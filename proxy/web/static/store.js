@@ -28,6 +28,7 @@ class Store extends EventTarget {
   /** @type {Status | null} */ status = null;
   /** @type {Record<string, number>} */ pieces = {};
   /** @type {number[]} tokens in each of the last seconds */ rate = [];
+  /** @type {number[]} streams that were active in each of the last seconds */ flow = [];
   active = 0;
   /** @type {"connecting" | "live" | "lost" | "key" | "refused"} */ state = "connecting";
   words = "";
@@ -102,7 +103,8 @@ class Store extends EventTarget {
   #second() {
     if (this.#tokens >= 0) {
       this.rate.push(this.#counted >= 0 ? Math.max(0, this.#tokens - this.#counted) : 0);
-      if (this.rate.length > SAMPLES) this.rate.shift();
+      this.flow.push(this.active);
+      for (const line of [this.rate, this.flow]) if (line.length > SAMPLES) line.shift();
       this.#counted = this.#tokens;
     }
     this.#changed("second");
@@ -111,6 +113,7 @@ class Store extends EventTarget {
   /** @param {string} key */
   useKey(key) {
     sessionStorage.setItem("key", key);
+    this.#became("connecting");
     this.#changed("key");
   }
 }

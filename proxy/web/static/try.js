@@ -26,7 +26,7 @@ const kept = {
 /** @param {HTMLElement} main */
 export function tryView(main) {
   /** @type {AbortController | null} */ let running = null;
-  const talk = h("div", { class: "talk", role: "log", "aria-label": "Conversation", "aria-live": "off" });
+  const talk = h("div", { class: "talk", role: "log", "aria-label": "Conversation" });
   const outcome = h("p", { class: "outcome num", role: "status" });
   const wire = h("ol", { class: "wire", tabindex: "0", "aria-label": "Frames as they come" });
   const contract = h("select", { id: "contract", onchange: () => ((kept.contract = contract.value), snippets()) });
@@ -39,7 +39,7 @@ export function tryView(main) {
   const picks = h("div", { class: "pick", role: "group", "aria-label": "For" });
   const code = h("pre", { tabindex: "0", "aria-label": "To copy" });
   const copy = h("button", { type: "button", class: "quiet", onclick: () => void copied() }, "Copy");
-  const form = h("form", { onsubmit: submit }, labelled("Message", text), h("p", { class: "row", "aria-label": "" }, send, again, clear));
+  const form = h("form", { class: "flow", onsubmit: submit }, labelled("Message", text, ""), h("p", { class: "row" }, send, again, clear), outcome);
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -50,9 +50,9 @@ export function tryView(main) {
   put(
     main,
     h("h1", {}, "Try it"),
-    h("p", { class: "lead" }, "Speak any contract to any model. On the right is what really comes over the wire, with the time since you asked."),
+    h("p", { class: "lead" }, "Speak any contract to any model. Beside the text is what really comes over the wire, with the time since you asked."),
     h("div", { class: "row" }, labelled("Contract", contract), labelled("Model", model), names),
-    h("div", { class: "split", id: "talk-and-wire" }, h("section", { "aria-label": "Chat" }, talk, form, outcome), h("section", { "aria-label": "Wire" }, wire)),
+    h("div", { class: "split", id: "talk-and-wire" }, h("section", { "aria-label": "Chat" }, talk, form), h("section", { "aria-label": "Wire" }, wire)),
     h("section", {}, h("div", { class: "head" }, h("h2", {}, "Take it home")), h("div", { class: "snippets" }, picks, h("div", { class: "code" }, code, copy))),
   );
   text.value = kept.text;
@@ -134,6 +134,7 @@ export function tryView(main) {
     const words = document.createTextNode("");
     const turn = h("p", { class: "turn assistant" }, words, h("span", { class: "caret" }));
     talk.append(turn);
+    talk.setAttribute("aria-busy", "true"); // read out when it is whole
     /** @param {string} raw */
     const frame = (raw) => {
       if (++count > MOST_FRAMES) return;
@@ -144,7 +145,7 @@ export function tryView(main) {
     try {
       const response = await fetch(spoken.path, {
         method: "POST",
-        headers: { "content-type": "application/json", ...(spoken.accept ? { accept: spoken.accept } : {}), ...keyHeaders() },
+        headers: { "content-type": "application/json", ...keyHeaders() },
         body: JSON.stringify(body),
         signal: stopping.signal,
       });
@@ -180,7 +181,7 @@ export function tryView(main) {
     if (said) kept.messages.push({ role: "assistant", content: said });
     if (id) own.set(id, { asked: kept.messages.findLast((one) => one.role === "user")?.content ?? "", answered: said });
     if (!wire.isConnected) return;
-    turn.querySelector(".caret")?.remove();
+    talk.removeAttribute("aria-busy");
     show();
     put(
       outcome,

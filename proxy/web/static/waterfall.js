@@ -56,7 +56,7 @@ export function waterfall(row) {
   );
   return h(
     "div",
-    {},
+    { class: "waterfall" },
     h("ol", { class: "fall" }, attempts),
     h("p", { class: "axis", "aria-hidden": "true" }, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, part ? duration(all * part) : "0"))),
     h("p", { class: "legend", "aria-hidden": "true" }, h("span", {}, "waiting for the first token"), h("span", { class: "f" }, "streaming"), h("span", { class: "x" }, "failed")),
