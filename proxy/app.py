@@ -24,6 +24,9 @@ from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import price_of
 from proxy.server.operator_pages import Operation, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
+from proxy.store import open_store
+from proxy.store.base import Store
+from proxy.store.rules import Counting, Outputs
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
@@ -79,6 +82,10 @@ class App:
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
         self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
+        self.store: Store = open_store(None)  # of the config in force
+        self._stores: dict[str | None, Store] = {None: self.store}
+        self._outputs = Outputs()
+        self.metrics.limits.state = self._store_state
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
         self._at_start: ServerSettings
@@ -167,7 +174,8 @@ class App:
         )
         if any(route.pick == "cheapest" for route in config.settings.routes):
             await asyncio.to_thread(price_of, "openai", "gpt-4o", 1, 1)  # loads the list, which takes half a second
-        backends = {name: build(row, name, resources) for name, row in config.backends.items()}
+        counting = self._counting(config)
+        backends = {name: build(row, name, resources, counting) for name, row in config.backends.items()}
         failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
         failed = [failure for failure in failures if failure is not None]
         if failed:
@@ -184,8 +192,20 @@ class App:
             built_in=self.frontends,
             states=self.states,
             failed_logins=self.failed_logins,
+            counting=counting,
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
         )
+
+    def _counting(self, config: Config) -> Counting:
+        """What counts for a config. All that name the same store share it."""
+        address = config.settings.store
+        url = address.get_secret_value() if address else None
+        if url not in self._stores:
+            self._stores[url] = open_store(url)
+        return Counting(self._stores[url], self._outputs, self.metrics.limits)
+
+    def _store_state(self) -> dict[str, object]:
+        return self.store.state()
 
     def _replace(self, snapshot: ConfigSnapshot) -> None:
         """Requests begin with `snapshot` from now on. The one before is closed after its last request."""
@@ -200,6 +220,7 @@ class App:
             self._at_start = snapshot.config.settings.server
         self._snapshot, self._number, self.rejected = snapshot, snapshot.number, []
         settings = snapshot.config.settings
+        self.store = self._counting(snapshot.config).store
         breaker = settings.server.breaker
         self.states.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
         self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
@@ -241,4 +262,6 @@ class App:
             await self._snapshot.close()
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
+        for store in self._stores.values():
+            await store.aclose()
         await self.transport.aclose()

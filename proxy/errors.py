@@ -26,9 +26,11 @@
     │   ├── UpstreamAuth          502 upstream_auth     (our key, not the client's: never a 401)
     │   ├── UpstreamRefused       4xx as the upstream said: the request is at fault, no fallback
     │   │   └── ModelRefused      no such model, or too long for it: fallback if the route chose the model
-    │   └── UpstreamFailed        429/5xx as the upstream said
+    │   ├── UpstreamFailed        429/5xx as the upstream said
+    │   └── TargetLimited         429 target_limited    (our own limit for a target; it was not asked)
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
+    ├── LimitsUnknown             503 limits_unknown    (the store that counts is away; `on_outage: deny`)
     └── InternalError             500 internal_error
     ConfigError                   a problem in the config file, with file, line and column
     └── PortTaken                 a port that the config names and cannot be listened on
@@ -248,6 +250,13 @@ class UpstreamFailed(UpstreamError):
     """The upstream is overloaded or broken, in its own words (429, 5xx)."""
 
 
+class TargetLimited(UpstreamError):
+    """The target may not be asked for more now, by the `limits` of its backend. It was not asked."""
+
+    status, code, type, trips = 429, "target_limited", "rate_limit_error", False
+    end: ClassVar[EndReason] = "rejected"
+
+
 class Limit(ProxyError):
     """An answer took longer, or grew larger, than the config allows."""
 
@@ -258,6 +267,16 @@ class Limit(ProxyError):
 class Draining(ProxyError):
     status, code, retryable, fallback = 503, "draining", True, False
     end: ClassVar[EndReason] = "drain"
+
+
+class LimitsUnknown(ProxyError):
+    """The store that counts cannot be reached, and a limit says `on_outage: deny`."""
+
+    status, code, retryable, fallback = 503, "limits_unknown", True, True
+    end: ClassVar[EndReason] = "rejected"
+
+    def __init__(self) -> None:
+        super().__init__("The store that counts requests cannot be reached. Try again in a moment.", retry_after=1)
 
 
 class InternalError(ProxyError):

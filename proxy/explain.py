@@ -26,6 +26,9 @@ from proxy.routing.plan import Hedge, Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
+from proxy.store.base import Meter, Room
+from proxy.store.memory import MemoryStore
+from proxy.store.rules import Counting, Outputs, in_words
 from proxy.transport import Request, Response
 
 SMALLEST_BODY = b'{"messages":[{"role":"user","content":"hi"}],"input":"hi"}'  # of most contracts
@@ -41,6 +44,13 @@ class _Nowhere:
 
     async def aclose(self) -> None:
         """There is nothing to close."""
+
+
+class _Unwatched:
+    """Nothing is taken, so there is nothing to tell."""
+
+    def room(self, meter: Meter, room: Room) -> None: ...
+    def denied(self, meter: Meter) -> None: ...
 
 
 _NO_RESOURCES = Resources(transport=_Nowhere())
@@ -76,10 +86,12 @@ class Judge:
             built_in=built_in_frontends(),
             states=TargetStates(time.monotonic),
             failed_logins=FailedLogins(),
+            counting=Counting(MemoryStore(time.monotonic), Outputs(), _Unwatched()),
             loaded_at=0,
         )
         self._table = snapshot.table
         self._router = snapshot.router
+        self._admission = snapshot.admission
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
 
@@ -98,7 +110,18 @@ class Judge:
         if model is not None and request.model is None:  # a declared contract may have another place for it
             request = msgspec.structs.replace(request, model=model)
         explanation = self._router.explain(request, self._principal)
-        return msgspec.structs.replace(explanation, omissions=tuple(self._omissions(explanation.plan, request)))
+        omissions = tuple(self._omissions(explanation.plan, request))
+        limits = tuple(self._limits(explanation.plan, request))
+        return msgspec.structs.replace(explanation, omissions=omissions, limits=limits)
+
+    def _limits(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
+        """The limits that apply, and whose they are: the client's, then those of the targets."""
+        if plan is not None and self._admission is not None:
+            yield from self._admission.described(request.user, self._principal, plan)
+        for target in plan.targets if plan else ():
+            if (limits := getattr(self._rows.get(target.backend), "limits", None)) is not None:
+                yield from ((f"the target `{target.backend}`", words) for words in in_words(limits))
+                yield from ((f"the target `{target}`", words) for words in in_words(limits.per_model))
 
     def _omissions(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
         """By target, what it leaves out, as far as that is known without asking: litellm has to be imported for that."""
@@ -234,6 +257,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
             parameter.name: {"value": parameter.value, "origin": parameter.origin}
             for parameter in explanation.parameters
         },
+        "limits": [{"of": whose, "limit": limit} for whose, limit in explanation.limits],
         "omissions": [{"target": target, "what": what} for target, what in explanation.omissions],
         "error": {"status": error.status, "code": error.code, "message": error.message} if error else None,
     }
@@ -267,6 +291,7 @@ def as_text(explanation: Explanation) -> str:
         if field := plan.options.get("reasoning_field"):
             lines.append(("reasoning", field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
+        lines += _labelled("limits", [f"{limit} for {whose}" for whose, limit in explanation.limits])
         lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.omissions])
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))

@@ -117,6 +117,7 @@ def test_a_machine_reads_the_same(explain):
         "errors": None,
         "reasoning_field": None,
         "parameters": {},
+        "limits": [],
         "omissions": [],
         "error": None,
     }

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
+from proxy.config.limits import TargetLimits
 from proxy.errors import ConfigError, Unsupported
 from proxy.events import Batch
 from proxy.request import ChatRequest, Task
@@ -39,6 +40,9 @@ class BackendSettings(BaseModel):
     optional: bool = Field(
         default=False,
         description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set.",
+    )
+    limits: TargetLimits | None = Field(
+        default=None, description="How much it may be asked for; beyond it, a route's other targets are tried."
     )
 
     def doubts(self) -> Iterator[tuple[str, str]]:

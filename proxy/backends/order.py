@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from proxy.backends.base import Backend, Relay, Resources, kind, kinds
+from proxy.backends.limited import Limited
 from proxy.events import Batch, Fault, OrderError, check_order
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
+from proxy.store.rules import Counting
 
 
 class OrderChecked:
@@ -65,9 +67,11 @@ class OrderChecked:
                 yield batch
 
 
-def build(row: BaseModel, name: str, resources: Resources) -> Backend:
-    """The backend of a config row. One whose kind is not built in is checked while it runs."""
+def build(row: BaseModel, name: str, resources: Resources, counting: Counting | None = None) -> Backend:
+    """The backend of a config row, within its `limits`. One whose kind is not built in is checked while it runs."""
     which = str(getattr(row, "kind", ""))
     backend = kind(which).build(name, row, resources)
     ours = kinds()[which].value.startswith("proxy.")
-    return backend if ours else OrderChecked(backend)
+    backend = backend if ours else OrderChecked(backend)
+    limits = getattr(row, "limits", None)
+    return Limited(backend, limits, counting) if limits is not None and counting is not None else backend

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proxy.config.base import NAME, Model, Patterns, Seconds, check_name
 from proxy.config.frontends import FrontendSettings
+from proxy.config.limits import KeyLimits, StoreAddress
 from proxy.config.rules import (
     DeliverySettings,
     MatchSettings,
@@ -207,6 +208,9 @@ class KeySettings(Model):
     models: Patterns = Field(
         default_factory=list, description="Globs of models it may reach, as `model` or `backend/model`; empty is all."
     )
+    limits: KeyLimits | None = Field(
+        default=None, description="How much it may use; what is left out comes from `auth.limits`."
+    )
 
     _name = field_validator("name")(check_name)
 
@@ -242,6 +246,7 @@ class AuthSettings(Model):
 
     off: bool = Field(default=False, description="Nobody is asked for a key. Written as `auth: off`.")
     keys: list[KeySettings] = Field(default_factory=list, description="The keys that clients may present.")
+    limits: KeyLimits | None = Field(default=None, description="How much each key may use that says nothing else.")
 
     @model_validator(mode="before")
     @classmethod
@@ -281,6 +286,11 @@ class Settings(Model):
         "one cost what the price list of the package genai-prices says; a model in neither has no known price.",
     )
     routes: list[RouteSettings] = Field(description="Rules in order; the first that matches a request answers it.")
+    store: StoreAddress = Field(
+        default=None,
+        description="Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
+        "process's own, or a Redis or Valkey server that replicas share, `redis://…` or `rediss://…`.",
+    )
 
     @field_validator("auth", mode="before")
     @classmethod

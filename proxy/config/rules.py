@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
+from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
 from proxy.config.regex import linear_regex
 
@@ -248,6 +249,7 @@ class RouteSettings(Model):
     set: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the request's.")
     default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
     timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="This route's own timers.")
+    limits: UsageLimits | None = Field(default=None, description="How much all its requests together may use.")
     heartbeat_s: float | None = Field(
         default=None,
         ge=0,

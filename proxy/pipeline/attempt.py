@@ -271,7 +271,7 @@ class Attempt:
     async def _send_held(self, client: Client) -> Batch:
         """Send what was held back, except for its last batch, which is returned. None of it is kept."""
         held, self._held = self._held, []
-        if notices := _notices(held):
+        if notices := [*self._record.notices, *_notices(held)]:
             self._record.notices = notices
             client.announce(notices)
         last = held.pop()

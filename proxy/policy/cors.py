@@ -19,7 +19,9 @@ log = structlog.get_logger("proxy.cors")
 METHODS = "GET, POST, OPTIONS"
 EXPOSED = (
     "x-request-id, request-id, retry-after, x-should-retry, x-stream-id, x-chat-dialect, x-chat-notice, x-chat-route, "
-    "x-chat-target, x-chat-attempts, x-vercel-ai-ui-message-stream"
+    "x-chat-target, x-chat-attempts, x-vercel-ai-ui-message-stream, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
+    "x-ratelimit-reset-tokens"
 )
 MAX_AGE_S = 600
 MOST_REPORTED = 20

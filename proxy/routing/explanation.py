@@ -57,5 +57,6 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
     parameters: tuple[Parameter, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()  # whose, and which
     omissions: tuple[tuple[str, str], ...] = ()  # by target, what of the request it omits, or why it refuses it
     error: ProxyError | None = None

@@ -37,6 +37,25 @@ def prepared(request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
     return msgspec.structs.replace(request, model=target.model, params=params, hints=hints, routed=routed)
 
 
+def output_limit(plan: Plan, request: ChatRequest) -> int | None:
+    """The most tokens that the answer may have, by the route or by the request. An embedding has none."""
+    if request.task == "embedding":
+        return 0
+    for said in (plan.set, request.params, plan.default):
+        for name in _LIMIT:
+            if type(value := said.get(name)) is int:
+                return value
+    return None
+
+
+def shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> dict[str, int]:
+    """The parameter that limits an answer to `most` tokens, by the request's name for it; empty if it is limited so."""
+    asked = output_limit(plan, request)
+    if most is None or (asked is not None and asked <= most):
+        return {}
+    return {next((name for name in _LIMIT if name in request.params), _LIMIT[0]): most}
+
+
 def _names(name: str) -> tuple[str, ...]:
     """A parameter's names: OpenAI has two for one limit, and what has both is refused."""
     return _LIMIT if name in _LIMIT else (name,)

@@ -16,6 +16,7 @@ class Target(msgspec.Struct, frozen=True):
     connect_s: float = 5.0
     first_token_s: float = 60.0  # what a failure counts as where latencies are compared
     tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
+    total_s: float = 1800.0  # how long an answer may take
     asked: bool = False  # True: the client named the model, not the config
     pattern: str = ""  # the config's own word for a model that a client named in part, such as `openai/$1`
 

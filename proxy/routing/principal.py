@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from proxy.config.limits import KeyLimits
 from proxy.config.models import KeySettings
 
 KEY_HEADERS = ("authorization", "x-api-key", "api-key")
@@ -21,11 +22,12 @@ class Principal(msgspec.Struct, frozen=True):
     name: str
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    limits: KeyLimits | None = None
 
     @classmethod
     def of(cls, key: KeySettings) -> Self:
         """Whoever presents this key."""
-        return cls(key.name, tuple(key.routes), tuple(key.models))
+        return cls(key.name, tuple(key.routes), tuple(key.models), key.limits)
 
 
 ANONYMOUS = Principal("anonymous")

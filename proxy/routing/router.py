@@ -78,7 +78,7 @@ class _Rule:
         }
         self._own_models = live
         self._targets = tuple(
-            Target(target.backend, target.model, timers.connect_s, timers.first_token_s, tick_s) for target in on
+            Target(t.backend, t.model, timers.connect_s, timers.first_token_s, tick_s, timers.total_s) for t in on
         )
         self._weights = tuple(target.weight for target in on)
         self._states = states

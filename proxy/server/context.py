@@ -15,9 +15,12 @@ from aiohttp.http import HttpVersion11
 
 from proxy.contracts.base import Encoder, Head, Reply
 from proxy.errors import Draining, MethodNotAllowed, ProxyError
+from proxy.pipeline.admission import Admission, Admitted
 from proxy.pipeline.client import Client
 from proxy.pipeline.exchange import Exchange
 from proxy.policy.peers import client_address
+from proxy.request import ChatRequest
+from proxy.routing.plan import Plan
 from proxy.routing.principal import Principal
 from proxy.server.endpoints import Binding, RouteMatch, guess_from_head
 from proxy.server.operator_pages import Operation
@@ -74,6 +77,7 @@ class RequestContext:
         "head",
         "headers",
         "http",
+        "lease",
         "match",
         "path",
         "peer",
@@ -112,6 +116,7 @@ class RequestContext:
         self.binding: Binding | None = None  # known when the body was read
         self.principal: Principal | None = None  # known when the key was checked
         self.encoder: Encoder | None = None  # known when the answer begins
+        self.lease: Admitted | None = None  # known when its limits were checked, if there are any
         self.begun = False  # the client has been sent a status
         self.recorded = True  # False for pages that say themselves when they end
         self._now = asyncio.get_running_loop().time
@@ -138,6 +143,8 @@ class RequestContext:
         self.snapshot.leave()
         record = self.record
         record.loser = None
+        if self.lease is not None:
+            self.lease.settle(record)
         if self.recorded and (record.status or record.end):  # operators' pages and lists of models are not recorded
             record.finish("internal" if record.status >= 500 else "done", self._now())
             self._name_contract()
@@ -157,6 +164,14 @@ class RequestContext:
         if method not in methods and not (method == "HEAD" and "GET" in methods):
             allowed = ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
             raise MethodNotAllowed(f"{self.path} is served with {allowed}.", headers={"Allow": allowed})
+
+    async def admit(self, admission: Admission, request: ChatRequest, plan: Plan) -> Plan:
+        """Take room for the request in its limits; returns the plan within them. Raises `RateLimited`, `LimitsUnknown`."""
+        assert self.principal is not None
+        self.lease = lease = await admission.admit(request, self.principal, plan)
+        self.headers |= lease.headers
+        self.record.notices = lease.notices
+        return lease.plan
 
     def begin_answer(self, encoder: Encoder) -> None:
         """From now on `encoder` writes the answer, errors included. What the client sent is not kept."""

@@ -114,6 +114,8 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     encoder = frontend.encoder(request, head)
     if isinstance(encoder, Reply):
         return context.reply(encoder)
+    if snapshot.admission is not None:
+        plan = await context.admit(snapshot.admission, request, plan)
     return Exchange(snapshot.pipeline, request, plan, record), encoder
 
 

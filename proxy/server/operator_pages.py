@@ -13,6 +13,7 @@ from proxy import __version__
 from proxy.contracts.base import Reply
 from proxy.pipeline.targets import TargetStates
 from proxy.server.snapshot import ConfigSnapshot
+from proxy.store.base import Store
 from proxy.telemetry.metrics import Metrics
 from proxy.transport import Transport
 
@@ -44,6 +45,7 @@ class App(Protocol):
     metrics: Metrics
     states: TargetStates
     transport: Transport
+    store: Store
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -107,6 +109,7 @@ class OperatorPages:
                 "changed": app.changed,
             },
             "active": len(app.active),
+            "store": app.store.state(),
             "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},
             "circuits_open": {name: round(left, 1) for name, left in app.states.open_circuits().items()},
             "targets": app.states.live(),

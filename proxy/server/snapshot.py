@@ -14,6 +14,7 @@ from proxy.config.load import Config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
 from proxy.contracts.declared.frontend import declared
+from proxy.pipeline.admission import Admission, limits_clients
 from proxy.pipeline.exchange import Pipeline
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
@@ -22,13 +23,14 @@ from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import Prices
 from proxy.routing.router import Router
 from proxy.server.endpoints import EndpointTable
+from proxy.store.rules import Counting
 
 
 class ConfigSnapshot:
     """One valid config and what was built from it.
 
     `number` counts the configs that were in force; `loaded_at` is a Unix time. `built_in` are the contracts that
-    every config has. `states` and `failed_logins` are shared with the snapshots before and after.
+    every config has. `states`, `failed_logins` and `counting` are shared with the snapshots before and after.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ConfigSnapshot:
         built_in: Iterable[Frontend],
         states: TargetStates,
         failed_logins: FailedLogins,
+        counting: Counting,
         loaded_at: int,
     ) -> None:
         settings = config.settings
@@ -59,6 +62,7 @@ class ConfigSnapshot:
             states=states,
             price=Prices(config.backends, settings.prices).of,
         )
+        self.admission = Admission(settings, counting) if limits_clients(settings) else None
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states)
         self._requests = 0
         self._retired = False

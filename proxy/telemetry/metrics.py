@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from proxy import __version__, errors
 from proxy.routing.principal import ANONYMOUS
+from proxy.telemetry.limits import LimitMetrics
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.series import Counts, Timings
 from proxy.telemetry.sums import Family
@@ -131,6 +132,7 @@ class Metrics:
             "Connections that are not accepted yet. More than a few: this process has more clients than it can serve.",
             registry=registry,
         )
+        self.limits = LimitMetrics(registry)
         self._dropped_lines = _DroppedLines()
         registry.register(self._dropped_lines)
         ProcessCollector(registry=registry)

@@ -18,6 +18,8 @@ SUMMED_OF_THE_DEAD = frozenset({"counter", "histogram"})
 
 NOT_SUMMED: Mapping[str, Callable[[float, float], float]] = {
     "chat_proxy_build": max,  # 1 in every process
+    "chat_proxy_limit_used_ratio": max,  # that of the worker where it is fullest
+    "chat_proxy_store_reachable": min,
     "chat_proxy_delivery_tick_seconds": max,  # that of the busiest
     "chat_proxy_config_generation": max,  # the same in all, except during a reload
     "process_start_time_seconds": min,

@@ -1,0 +1,196 @@
+"""Limits of clients: whether a request may begin, and what it used when it is over.
+
+`Admission.admit` runs before anything is asked upstream. It takes room for the request in each meter that it comes
+under: of the key, of the key's user, of the route. The lease it returns is settled once, when the request is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from proxy.config.limits import KeyLimits, UsageLimits
+from proxy.config.models import Settings
+from proxy.errors import RateLimited
+from proxy.events import Notice
+from proxy.request import ChatRequest
+from proxy.routing.params import output_limit, shorter_output
+from proxy.routing.plan import Plan
+from proxy.routing.principal import ANONYMOUS, Principal
+from proxy.store.base import Lease, Meter, Room, Want
+from proxy.store.rules import Counting, Outputs, limit_in_words, meters, shortened, used, wants
+from proxy.telemetry.record import StreamRecord
+
+SOON_S = 1.0
+"""What a client is told to wait where nobody knows: for another request's end."""
+
+
+class _Limited(msgspec.Struct, frozen=True):
+    """One `limits:` with its meters, and whose it is."""
+
+    whose: str
+    meters: tuple[Meter, ...]
+    most_output: int | None
+
+    @classmethod
+    def of(cls, limits: UsageLimits | None, scope: str, owner: str, count: str = "") -> _Limited:
+        return cls(
+            _whose(scope, owner),
+            tuple(meters(limits, scope, owner, count)),
+            limits.max_output_tokens if limits else None,
+        )
+
+
+class _Key(msgspec.Struct, frozen=True):
+    principal: Principal
+    own: _Limited
+    per_user: UsageLimits | None
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A request that may begin. `plan` is what it does, within its limits; `headers` tell the client what is left."""
+
+    plan: Plan
+    headers: Mapping[str, str]
+    notices: list[Notice]
+    _lease: Lease
+    _outputs: Outputs
+    _tokens_in: int
+
+    def settle(self, record: StreamRecord) -> None:
+        """The request is over. Called once."""
+        if record.usage is not None and record.end == "done":
+            self._outputs.seen(record.route, record.usage.output_tokens)
+        lease = self._lease
+        if lease.store is not None:
+            lease.store.settle(lease, used(lease.wants, self._tokens(record)))
+
+    def _tokens(self, record: StreamRecord) -> int:
+        """What was used: as counted; of an answer that broke off, what was seen; of one that never was, nothing."""
+        if record.usage is not None:
+            others = [one.usage for one in record.attempts if one.usage is not None and one.usage is not record.usage]
+            return record.usage.total_tokens + sum([usage.total_tokens for usage in others])
+        return self._tokens_in if record.end == "client_gone" and record.tries else 0
+
+
+def limits_clients(settings: Settings) -> bool:
+    """Whether there is anything to ask for a request. Keys of a store may bring limits at any time."""
+    auth = settings.auth
+    rows = [route.limits for route in settings.routes]
+    if auth is not None and not auth.off:
+        if settings.store is not None:
+            return True
+        rows += [auth.limits, *(key.limits for key in auth.keys)]
+    return any(rows)
+
+
+class Admission:
+    """The limits of one config. `counting` outlives it."""
+
+    def __init__(self, settings: Settings, counting: Counting) -> None:
+        self._store, self._outputs, self._watcher = counting
+        self._of_keys: KeyLimits | None = settings.auth.limits if settings.auth else None
+        self._routes = {route.name: _Limited.of(route.limits, "route", route.name) for route in settings.routes}
+        self._keys: dict[str, _Key] = {}
+
+    async def admit(self, request: ChatRequest, principal: Principal, plan: Plan) -> Admitted:
+        """Take room for the request. Raises `RateLimited`, or `LimitsUnknown` while the store is away."""
+        limited = self._limited(request.user, principal, plan)
+        ours = [meter for one in limited for meter in one.meters]
+        plan, notices = _shortened(request, plan, limited)
+        tokens_in = tokens_out = 0
+        if any(meter.unit == "tokens" for meter in ours):
+            tokens_in = request.estimated_tokens()
+            tokens_out = self._outputs.expected(plan.route, output_limit(plan, request))
+        lease = Lease(plan.timers.total_s, wants(ours, tokens_in, tokens_out))
+        headers: dict[str, str] = {}
+        if ours:
+            taken, rooms = await self._store.take(lease)
+            for want, room in zip(lease.wants, rooms, strict=True):
+                self._watcher.room(want.meter, room)
+            headers = _headers(lease.wants, rooms)
+            if not taken:
+                raise self._refusal(lease.wants, rooms, headers)
+        return Admitted(plan, headers, notices, lease, self._outputs, tokens_in)
+
+    def described(self, user: str | None, principal: Principal | None, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Each of the limits that a request comes under, and whose they are, in words."""
+        for one in self._limited(user, principal or ANONYMOUS, plan):
+            for meter in one.meters:
+                yield one.whose, limit_in_words(meter)
+            if one.most_output is not None:
+                yield one.whose, f"answers of {one.most_output} tokens"
+
+    def _limited(self, user: str | None, principal: Principal, plan: Plan) -> list[_Limited]:
+        key = self._keys.get(principal.name)
+        if key is None or key.principal is not principal:
+            key = self._keys[principal.name] = self._key(principal)
+        found = [key.own, self._routes[plan.route]]
+        if user and key.per_user is not None:
+            count = f"{principal.name}:{shortened(user)}"
+            found.append(_Limited.of(key.per_user, "user", principal.name, count))
+        return found
+
+    def _key(self, principal: Principal) -> _Key:
+        limits = principal.limits.over(self._of_keys) if principal.limits else self._of_keys
+        return _Key(principal, _Limited.of(limits, "key", principal.name), limits.per_user if limits else None)
+
+    def _refusal(self, wants: Sequence[Want], rooms: Sequence[Room], headers: dict[str, str]) -> RateLimited:
+        """Says which limit is reached: the one that takes longest, if there are several."""
+        short = [(want, room) for want, room in zip(wants, rooms, strict=True) if room.wait_s]
+        want, room = max(short, key=lambda one: one[1].wait_s if one[1].wait_s > 0 else SOON_S)
+        meter = want.meter
+        self._watcher.denied(meter)
+        limit, whose = limit_in_words(meter), _whose(meter.scope, meter.owner)
+        if want.charge > meter.limit:
+            return RateLimited(
+                f"This request is about {want.charge} tokens long, and the limit of {whose} is {limit}. Send a shorter one.",
+                headers=headers,
+            )
+        wait_s = room.wait_s if room.wait_s > 0 else SOON_S
+        return RateLimited(
+            f"The limit of {limit} for {whose} is reached. Try again in {_duration(wait_s)}.",
+            retry_after=wait_s,
+            headers=headers,
+        )
+
+
+def _whose(scope: str, owner: str) -> str:
+    return f"each user of the key `{owner}`" if scope == "user" else f"the {scope} `{owner}`"
+
+
+def _shortened(request: ChatRequest, plan: Plan, limited: Sequence[_Limited]) -> tuple[Plan, list[Notice]]:
+    """The plan with the longest answer that is allowed, and a notice if that changes something."""
+    most = min([one.most_output for one in limited if one.most_output is not None], default=None)
+    limit = shorter_output(plan, request, most)
+    if not limit:
+        return plan, []
+    kept = {name: value for name, value in plan.set.items() if name not in {"max_tokens", "max_completion_tokens"}}
+    (name,) = limit
+    notice = Notice("changed_setting", f"{name} is {most}: longer answers are not allowed here", name)
+    return msgspec.structs.replace(plan, set=kept | limit), [notice]
+
+
+def _headers(wants: Sequence[Want], rooms: Sequence[Room]) -> dict[str, str]:
+    """What is left, as OpenAI tells it: for requests and for tokens, of the limit that has the least left."""
+    headers: dict[str, str] = {}
+    for unit in ("requests", "tokens"):
+        ours = [(room.left, want.meter) for want, room in zip(wants, rooms, strict=True) if want.meter.unit == unit]
+        if not ours:
+            continue
+        left, meter = min(ours, key=lambda one: one[0])
+        headers[f"x-ratelimit-limit-{unit}"] = str(meter.limit)
+        headers[f"x-ratelimit-remaining-{unit}"] = str(int(left + 1e-6))
+        headers[f"x-ratelimit-reset-{unit}"] = _duration((meter.limit - left) * meter.period_s / meter.limit)
+    return headers
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it: `120ms`, `1.5s`, `6m0s`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))}ms"
+    if seconds < 60:
+        return f"{seconds:.3g}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest}s"

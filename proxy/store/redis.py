@@ -1,0 +1,248 @@
+"""Meters in Redis or Valkey, for replicas that count together.
+
+One connection, and one task that sends: what comes while an answer is awaited goes together with the next. So a request
+costs one script and, under load, a part of a round trip; and what is sent first is done first.
+
+When the server does not answer, each limit's `on_outage` decides at once, until a ping is answered again. What is to be
+settled waits, and is sent then. A take that nobody knows the fate of is given up by the same queue. So everything is
+counted once, or by this process alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from proxy.errors import LimitsUnknown
+from proxy.store.base import Lease, Room, Want
+from proxy.store.memory import MemoryStore
+
+SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
+PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
+TIMEOUT_S = 1.0
+PROBE_S = 0.25
+MOST_SENT_AT_ONCE = 128
+MOST_UNSENT = 100_000
+"""Ends of requests that wait for the server to come back. Beyond that the oldest are lost: their leases end by themselves."""
+
+log = structlog.get_logger("proxy.store")
+
+
+class _Call(NamedTuple):
+    keys: Sequence[str]
+    arguments: Sequence[str | float]
+    answer: asyncio.Future[list[bytes]] | None  # None: nobody waits
+
+
+class RedisStore:
+    """Counts in the server at `url`. `now`, for tests, replaces the server's clock, in seconds."""
+
+    kind = "redis"
+
+    def __init__(self, url: str, *, now: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        self.client = Redis.from_url(
+            url,
+            max_connections=4,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            client_name="chat-proxy",
+        )
+        self.now = now
+        self.outages = 0
+        self._address = _address(url)
+        self._local = MemoryStore(time.monotonic)
+        self._calls: deque[_Call] = deque()
+        self._unsent: deque[_Call] = deque(maxlen=MOST_UNSENT)
+        self._wanted = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._away_since: float | None = None
+        self._sha = ""
+
+    @property
+    def away(self) -> bool:
+        """Whether the server did not answer last time."""
+        return self._away_since is not None
+
+    async def take(self, lease: Lease) -> tuple[bool, Sequence[Room]]:
+        """See `Store`."""
+        if self._away_since is not None:
+            return self._without(lease)
+        call = _Call(*self._arguments("take", lease, lease.lasts_s, ()), asyncio.get_running_loop().create_future())
+        self._send(self._calls, call)
+        try:
+            answer = await call.answer  # type: ignore[misc]
+        except RedisError:
+            self._forget(lease)
+            return self._without(lease)
+        except asyncio.CancelledError:
+            self._forget(lease)
+            raise
+        taken, at, *numbers = [float(number) for number in answer]
+        if taken:
+            lease.store, lease.taken_at = self, at
+        return bool(taken), [Room(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+
+    def settle(self, lease: Lease, used: Sequence[int]) -> None:
+        """See `Store`. Sent with whatever else is to be sent, and kept while the server is away."""
+        if lease.store is None:
+            return
+        lease.store = None
+        if any(want.meter.settles for want in lease.wants):
+            self._send(self._unsent, _Call(*self._arguments("settle", lease, 0, used), None))
+
+    def _forget(self, lease: Lease) -> None:
+        """End a lease of which nobody knows whether it was taken."""
+        self._send(self._unsent, _Call(*self._arguments("settle", lease, 1, [0] * len(lease.wants)), None))
+
+    def state(self) -> dict[str, object]:
+        """See `Store`."""
+        away_s = None if self._away_since is None else round(time.monotonic() - self._away_since, 1)
+        return {
+            "kind": self.kind,
+            "address": self._address,
+            "reachable": away_s is None,
+            "away_s": away_s,
+            "outages": self.outages,
+            "unsent": len(self._unsent),
+        }
+
+    async def aclose(self) -> None:
+        """Send what is to be settled, if the server takes it in time, and close."""
+        if self._sender is not None:
+            if not self.away:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TIMEOUT_S):
+                        await self._idle.wait()
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+        await self.client.aclose()
+
+    # -- without the server ------------------------------------------------------------------------------------
+
+    def _without(self, lease: Lease) -> tuple[bool, Sequence[Room]]:
+        """What the limits say that cannot be counted together now."""
+        if any(want.meter.on_outage == "deny" for want in lease.wants):
+            raise LimitsUnknown
+        local = [want for want in lease.wants if want.meter.on_outage == "local"]
+        lease.wants = tuple([_locally(want) for want in local])
+        return self._local.take_now(lease)
+
+    def _lost(self, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self.outages += 1
+            log.warning("store_away", store=self._address, error=type(error).__name__)
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    def _arguments(
+        self, doing: str, lease: Lease, fourth: float, used: Sequence[int]
+    ) -> tuple[list[str], list[str | float]]:
+        keys: list[str] = []
+        arguments: list[str | float] = [doing, "" if self.now is None else repr(self.now), lease.id, fourth]
+        for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
+            if used and not meter.settles:
+                continue
+            key = f"{PREFIX}:{meter.name}"
+            keys += [key, key + ":leases"]
+            arguments += [meter.limit, meter.period_s, meter.keeps_s, int(meter.settles), int(meter.forfeits)]
+            arguments += [charge, hold]
+            if used:
+                arguments += [used[index], repr(lease.taken_at)]
+        keys.append(f"{PREFIX}:gone:{lease.id}")
+        return keys, arguments
+
+    def _send(self, queue: deque[_Call], call: _Call) -> None:
+        queue.append(call)
+        self._wanted.set()
+        self._idle.clear()
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._sending())
+
+    async def _sending(self) -> None:
+        while True:
+            if self.away:
+                await self._come_back()
+            await self._wanted.wait()
+            batch = [self._calls.popleft() for _ in range(min(len(self._calls), MOST_SENT_AT_ONCE))]
+            batch += [self._unsent.popleft() for _ in range(min(len(self._unsent), MOST_SENT_AT_ONCE - len(batch)))]
+            if not batch:
+                self._wanted.clear()
+                self._idle.set()
+                continue
+            try:
+                await self._run(batch)
+            except (RedisError, OSError) as error:
+                self._lost(error)
+                self._give_up([*batch, *self._calls])
+                self._calls.clear()
+
+    async def _run(self, batch: Sequence[_Call]) -> None:
+        """Have the server run the script for each. Raises `RedisError` if not all of it was done."""
+        if not self._sha:
+            self._sha = await self.client.script_load(SCRIPT)
+        pipeline = self.client.pipeline(transaction=False)
+        for call in batch:
+            pipeline.evalsha(self._sha, len(call.keys), *call.keys, *call.arguments)  # type: ignore[unused-awaitable]
+        answers = await pipeline.execute(raise_on_error=False)
+        again: list[_Call] = []
+        failure: Exception | None = None
+        for call, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, NoScriptError):  # the server was started again, or told to forget scripts
+                again.append(call)
+            elif isinstance(answer, Exception):
+                failure = answer
+            elif call.answer is not None and not call.answer.done():
+                call.answer.set_result(answer)
+        if failure is not None:
+            raise failure
+        if again:
+            self._sha = ""
+            await self._run(again)
+
+    def _give_up(self, calls: Sequence[_Call]) -> None:
+        """Tell those who wait, and keep what is to be done all the same."""
+        for call in calls:
+            if call.answer is None:
+                self._unsent.append(call)
+            elif not call.answer.done():
+                call.answer.set_exception(RedisError("the store is away"))
+
+    async def _come_back(self) -> None:
+        """Ask the server until it answers."""
+        assert self._away_since is not None
+        while True:
+            await asyncio.sleep(PROBE_S)
+            try:
+                await self.client.ping()
+                await self.client.script_load(SCRIPT)  # a replica that must not write, or one that loads, is no store
+            except (RedisError, OSError):
+                continue
+            break
+        log.info("store_back", store=self._address, away_s=round(time.monotonic() - self._away_since, 3))
+        self._away_since, self._sha = None, ""
+
+
+def _locally(want: Want) -> Want:
+    return msgspec.structs.replace(want, meter=want.meter.local)
+
+
+def _address(url: str) -> str:
+    """The address without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,64 @@
+"""Metrics of limits: how full they are, and how often each refused. Names are those of the config and of stored keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from proxy.store.base import Meter, Room
+from proxy.telemetry.series import Counts
+
+MOST_NAMES = 1000
+OTHER = "other"
+
+_LABELS = ("scope", "name", "limit")
+
+
+class LimitMetrics(Collector):
+    """See `Watcher`. `state` is what the store says of itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.state: Callable[[], dict[str, object]] = dict
+        self._names: set[str] = set()
+        self._used: dict[tuple[str, str, str], float] = {}
+        self._denials = Counts(
+            "chat_proxy_limit_denials", "Requests (for targets: attempts) that a limit refused.", _LABELS
+        )
+        registry.register(self._denials)
+        registry.register(self)
+
+    def room(self, meter: Meter, room: Room) -> None:
+        """See `Watcher`. Of the many users of a key, the last that asked counts."""
+        self._used[self._labels(meter)] = 1 - room.left / meter.limit
+
+    def denied(self, meter: Meter) -> None:
+        """See `Watcher`."""
+        self._denials.add(*self._labels(meter))
+
+    def collect(self) -> Iterator[Metric]:
+        """For the registry."""
+        used = GaugeMetricFamily(
+            "chat_proxy_limit_used_ratio",
+            "How much of a limit was used or reserved when it was last asked; 1 is all.",
+            labels=_LABELS,
+        )
+        for labels, ratio in self._used.items():
+            used.add_metric(labels, ratio)
+        yield used
+        state = self.state()
+        yield GaugeMetricFamily(
+            "chat_proxy_store_reachable",
+            "1 if the store that counts limits answers; memory always does.",
+            value=float(bool(state.get("reachable", True))),
+        )
+
+    def _labels(self, meter: Meter) -> tuple[str, str, str]:
+        owner = meter.owner
+        if owner not in self._names:
+            if len(self._names) >= MOST_NAMES:
+                owner = OTHER
+            self._names.add(owner)
+        return meter.scope, owner, meter.unit

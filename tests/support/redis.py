@@ -1,0 +1,95 @@
+"""Redis and Valkey servers that a test starts, stops and slows down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.need import cannot_run
+
+SERVERS = ("redis-server", "valkey-server")
+
+
+class RedisServer:
+    """A server on a Unix socket, and on `port` if that is given. It keeps nothing on disk."""
+
+    def __init__(self, program: str, folder: Path, port: int = 0) -> None:
+        self.program, self.folder, self.port = program, folder, port
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [self.program, "--port", str(self.port), "--unixsocket", str(self.socket), "--save", "", "--dir", "."]
+        command += ["--appendonly", "no", "--enable-debug-command", "yes"]
+        self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not self.answers():
+            assert self.process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.02)
+
+    def answers(self) -> bool:
+        import redis
+
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1)) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def flush(self) -> None:
+        import redis
+
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket))) as client:
+            client.flushall()
+
+    def stop(self) -> None:
+        """Kill it: what it knew is lost."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.socket.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def running(program: str = "redis-server", port: int = 0) -> Iterator[RedisServer]:
+    """Start a server; skips the test, and says why, where there is none."""
+    if shutil.which(program) is None:
+        if program == "valkey-server":  # Debian has it from trixie on
+            pytest.skip("valkey-server is not installed, so limits are not tested with Valkey here: apt install valkey")
+        cannot_run("redis-server is not installed: apt install redis-server")
+    with tempfile.TemporaryDirectory(prefix="redis") as folder:  # a short path: those of sockets are limited
+        server = RedisServer(program, Path(folder), port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+async def reachable(store: object, *, within: float = 30.0) -> None:
+    """Wait until a store has found its server again."""
+    async with asyncio.timeout(within):
+        while store.away:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.01)
