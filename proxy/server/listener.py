@@ -29,6 +29,9 @@ SEND_BUFFER = 256 * 1024
 """Kernel send buffer of a client connection, in bytes. By default Linux takes about 4 MB of an answer for a client
 that reads nothing, before our own buffer begins to fill (measured)."""
 
+LATE_MS = 10_000
+"""How much later than we the kernel may cut a client that reads nothing."""
+
 SHUTDOWN_S = 0.2
 """How long answers that are still running may take to end when the server closes; a drain comes before."""
 
@@ -54,9 +57,9 @@ class Connection(ObservedConnection):
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that vanished without a word (C05)
-                # Twice the stall limit: the kernel also counts while it probes a client that reads nothing,
-                # and that one is for us to cut, and to name.
-                lost_ms = int(self._limits.write_stall_s * 2000)
+                # The kernel also counts while it probes a client that reads nothing, and that one is for us to cut,
+                # and to name. We take up to twice the stall limit for it, and longer when the machine is busy.
+                lost_ms = int(self._limits.write_stall_s * 2000) + LATE_MS
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, lost_ms)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -293,6 +293,18 @@ async def test_C04_a_client_that_reads_nothing_holds_the_upstream_back_and_is_cu
     assert tracebacks() == []
 
 
+async def test_C04_the_kernel_does_not_cut_it_first_when_the_proxy_is_late(start_proxy: StartProxy) -> None:
+    """The kernel's cut would be recorded as a client that left. A busy machine is imitated by a loop that stands still."""
+    async with ScriptedUpstream(send_buffer=65536) as upstream:
+        proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 0.2, answer_mb: 500}}"))
+        upstream.play(*ENDLESS)
+        async with await RawClient.connect(proxy.port, receive_buffer=8192) as client:
+            await client.post("/chat", ASK)
+            await upstream.stuck()
+            time.sleep(1.5)
+            assert await proxy.end_reason() == "client_slow"
+
+
 async def test_C04_one_that_reads_slowly_is_served_however_long_it_takes(start_proxy: StartProxy) -> None:
     """Slower than what the kernel tells us in time, and than the upstream's own timer: neither is the client's fault."""
     async with ScriptedUpstream(send_buffer=65536) as upstream:
@@ -336,8 +348,9 @@ async def test_C04_neighbours_of_a_stalled_client_notice_nothing(start_proxy: St
 
 
 async def test_C04_a_whole_answer_that_nobody_takes_is_cut_too(
-    start_proxy: StartProxy, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("proxy.server.listener.LATE_MS", 0)  # the kernel cuts it
     proxy = await start_proxy(openai_config(upstream.url, server="{limits: {write_stall_s: 0.3}}"))
     choice = {"index": 0, "message": {"role": "assistant", "content": "x" * 8_000_000}, "finish_reason": "stop"}
     upstream.play(*json_reply(200, {"id": "x", "choices": [choice]}))
