@@ -18,6 +18,13 @@ GATHER_S = 0.02
 """How long after a write the thread waits before the next, to write several lines at once. Under load a wake-up for
 each line costs more than the line itself: the thread needs the interpreter, which is busy with requests."""
 
+CLOSE_S = 4.0
+"""How long a close may wait for a slow reader; the parent of workers kills one that takes five seconds longer than the
+drain. A reader that takes nothing for a second is not waited for."""
+
+PIECE = 4096
+"""How much is written at once: a write returns when the reader has room for all of it, and each is a sign of life."""
+
 
 class Sink:
     """Takes lines without ever waiting. Lines that do not fit, because the reader of the log is stuck, are dropped and
@@ -59,6 +66,8 @@ class Sink:
         self._closing = False
         self._flushing = 0  # callers of `flush` that wait for the last line
         self._idle = False  # the thread waits for a first line
+        self._pieces = 0  # written so far
+        self._awaits_turn = False  # another process writes
         self._thread: threading.Thread | None = None
 
     def put(self, line: str) -> None:
@@ -90,8 +99,16 @@ class Sink:
                 self._flushing -= 1
 
     def close(self, timeout_s: float = 1.0) -> bool:
-        """Flush and stop. A stuck thread is not waited for: it is a daemon and holds nothing that an exit needs."""
-        flushed = self.flush(timeout_s)
+        """Flush and stop. Waits for a reader as long as it takes something every `timeout_s`, up to `CLOSE_S`.
+
+        A stuck thread is not waited for: it is a daemon and holds nothing that an exit needs.
+        """
+        give_up_at = time.monotonic() + CLOSE_S
+        pieces = self._pieces
+        while not (flushed := self.flush(timeout_s)) and time.monotonic() < give_up_at:
+            if self._pieces == pieces and not self._awaits_turn:
+                break
+            pieces = self._pieces
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -111,7 +128,9 @@ class Sink:
                 lines, self._lines = self._lines, []
                 unreported, self._unreported = self._unreported, 0
             notice = self._notice(unreported).encode() if unreported else b""
+            self._awaits_turn = True
             with self._turn:
+                self._awaits_turn = False
                 written = self._write(b"".join((*lines, notice)))
             with self._changed:
                 self._size -= sum(map(len, lines))
@@ -131,7 +150,8 @@ class Sink:
             left = memoryview(data)
             while left:
                 try:
-                    left = left[os.write(descriptor, left) :]
+                    left = left[os.write(descriptor, left[:PIECE]) :]
+                    self._pieces += 1
                 except BlockingIOError:  # another program made the terminal or pipe non-blocking
                     _wait_until_writable(descriptor)
         except (OSError, ValueError):  # a broken pipe, a closed file

@@ -305,6 +305,22 @@ async def test_F01_a_signal_while_workers_start_leaves_no_mess(
     await until_gone(*started)
 
 
+async def test_F01_a_signal_during_an_import_is_not_lost(serve: Serve, tmp_path: Path) -> None:
+    """Python ignores an exception in a destructor, and imports run some: a signal's handler must not rely on one."""
+    code = (
+        "import os, signal, sys\n"
+        "class Dying:\n"
+        "    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'proxy.workers': Dying()\n"
+        "sys.meta_path.insert(0, Finder)\n"
+    )
+    config = "backends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
+    proxy = await serve(config, *WORKERS, "2", env=customized(tmp_path, code), wait=False)
+    assert await proxy.exit_code(within=20) == 0
+
+
 async def test_F07_workers_whose_parent_was_killed_drain_and_go(serve: Serve, upstream: ScriptedUpstream) -> None:
     proxy = await serve(openai_config(upstream.url), *WORKERS, "3")
     go_on = asyncio.Event()
@@ -543,7 +559,7 @@ async def test_log_lines_are_whole_however_long_they_are_and_however_slowly_they
     said: list[bytes] = []
 
     def read_slowly() -> None:
-        while piece := os.read(read, 1000):
+        while piece := os.read(read, 3000):
             said.append(piece)
             time.sleep(0.0005)
 

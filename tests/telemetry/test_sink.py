@@ -2,6 +2,7 @@ import fcntl
 import io
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -74,6 +75,25 @@ def test_closing_a_stuck_sink_gives_up_in_time(pipe):
     sink.put("too late\n")
     assert sink.dropped == 1
     assert drain(reader, b"x" * 1000)  # let the thread go
+
+
+def test_closing_waits_for_a_slow_reader_as_long_as_it_reads(pipe):
+    """Whoever gave up in the middle of a line would leave half of it."""
+    reader, stream = pipe
+    sink = Sink(stream)
+    sink.put("x" * 60_000 + "\n")
+    seen = []
+
+    def read_slowly():
+        while not seen or not seen[-1].endswith(b"\n"):
+            time.sleep(0.1)
+            seen.append(os.read(reader, 4096))
+
+    reading = threading.Thread(target=read_slowly)
+    reading.start()
+    assert sink.close(0.5)
+    reading.join()
+    assert sink.dropped == 0
 
 
 def test_a_reader_that_went_away_costs_lines_and_nothing_else(pipe):
