@@ -6,7 +6,6 @@ import errno
 import gc
 import os
 import signal
-import sys
 
 import click
 from click.core import ParameterSource
