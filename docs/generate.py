@@ -57,7 +57,8 @@ def config_reference() -> str:
                 kind = _definition(schema, row)
                 pages += _section(schema, f"kind: {kind['properties']['kind']['const']}", kind)
         elif "additionalProperties" in value:
-            pages += ["[How to declare one](contracts/declared.md), with examples.", ""]
+            if name == "frontends":
+                pages += ["[How to declare one](contracts/declared.md), with examples.", ""]
             contract = _definition(schema, value["additionalProperties"])
             pages += _section(schema, f"{name}.NAME", contract, heading=False)
         else:

@@ -14,6 +14,7 @@
     │   ├── Unsupported           400 unsupported       (a target cannot do what is asked; the next may)
     │   ├── UntoldAnswer          422 unsupported_answer (nothing but images, in a contract without any)
     │   └── RateLimited           429 rate_limited
+    │       └── TargetBusy        429 target_busy       (its slots are taken, and its queue is full or slow)
     ├── UpstreamError             the upstream is at fault: before the first event another target may help
     │   ├── UpstreamConnect       502 upstream_connect
     │   ├── UpstreamTimeout       504 upstream_timeout  (nothing meaningful in time)
@@ -162,6 +163,17 @@ class UntoldAnswer(RequestError):
 
 class RateLimited(RequestError):
     status, code, type, retryable = 429, "rate_limited", "rate_limit_error", True
+
+
+class TargetBusy(RateLimited):
+    """All slots of a target are taken (`concurrency`), and its `queue` is full or was waited in for too long."""
+
+    code, fallback = "target_busy", True
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(
+            "As many answers as may be are under way there. Try again in a moment.", retry_after=max(1.0, wait_s)
+        )
 
 
 class UpstreamError(ProxyError):

@@ -22,7 +22,7 @@ from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts, Kept
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
-from proxy.routing.plan import Hedge, Plan
+from proxy.routing.plan import Hedge, Limit, Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
@@ -242,6 +242,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "targets": [
             {"target": str(target), "backend": target.backend, "model": target.model, "share": share[str(target)]}
             | ({"score": score} if (score := note[str(target)]) else {})
+            | ({"limit": msgspec.to_builtins(target.limit)} if target.limit else {})
             for target in (plan.targets if plan else ())
         ],
         "unused": [{"target": choice.target, "why": choice.unused} for choice in explanation.choices if choice.unused],
@@ -312,6 +313,13 @@ def _delivery(plan: Plan) -> str:
             return f"fast streams at most every {tick} ms"
 
 
+def _limit(limit: Limit | None) -> str:
+    if limit is None:
+        return ""
+    slots = f"{limit.most}" if limit.least == limit.most else f"{limit.least} to {limit.most}"
+    return f"{slots} at once" + (f", {limit.queue} more wait up to {limit.wait_s:g} s" if limit.queue else "")
+
+
 def _hedge(hedge: Hedge) -> str:
     when = f"{hedge.after_percentile:g} % of its answers began" if hedge.after_s is None else f"{hedge.after_s:g} s"
     return f"the second target too after {when}; the loser is {'read to its end' if hedge.drain else 'closed'}"
@@ -328,7 +336,7 @@ def _targets(explanation: Explanation) -> Iterator[str]:
         choice = choices[str(target)]
         star = f"  (from {target.backend}/{target.pattern})" if target.pattern else ""
         share = f"{choice.share:.0%} of requests" if weighted else "fallback" if number > 1 else ""
-        note = choice.note or share
+        note = "; ".join(filter(None, [choice.note or share, _limit(target.limit)]))
         yield f"{number}. {target}{star}" + (f"  ({note})" if note else "")
     for choice in explanation.choices:
         if choice.unused:

@@ -320,3 +320,17 @@ def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
     config = f"backends: {{echo: {{kind: echo}}}}\nroutes: [{{name: r, to: [echo/a, echo/b], hedge: {hedge}}}]\n"
     (tmp_path / "config.yaml").write_text(config)
     assert f"hedge      the second target too {told}\n" in explain(body=chat(model="m")).stdout
+
+
+def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):
+    (tmp_path / "config.yaml").write_text(
+        "backends: {echo: {kind: echo}}\n"
+        "routes: [{name: r, to: [{target: echo/a, concurrency: 2, queue: {size: 9, wait_s: 3}}, "
+        "{target: echo/b, concurrency: {min: 1, max: 8}}]}]\n"
+    )
+    told = explain(body=chat(model="m")).stdout
+    assert "1. echo/a  (2 at once, 9 more wait up to 3 s)\n" in told
+    assert "2. echo/b  (fallback; 1 to 8 at once)\n" in told
+    first, second = json.loads(explain("--json", body=chat(model="m")).stdout)["targets"]
+    assert first["limit"] == {"target": "echo/a", "least": 2, "most": 2, "queue": 9, "wait_s": 3.0}
+    assert second["limit"]["most"] == 8

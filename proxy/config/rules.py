@@ -158,6 +158,32 @@ class MatchSettings(Model):
         return not self.model_dump(exclude_none=True)
 
 
+class ConcurrencyRange(Model):
+    """A number of streams at once that adapts: it grows while all are in use, and shrinks when answers begin slowly."""
+
+    min: int = Field(default=1, gt=0, description="What it begins with, and never goes below.")
+    max: int = Field(gt=0, description="What it never exceeds.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ConcurrencyRange:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
+def _as_range(value: Any) -> Any:
+    return {"min": value, "max": value} if type(value) is int else value
+
+
+class QueueSettings(Model):
+    """Requests that wait for a slot of a target: the first that came is the first that is served."""
+
+    size: int = Field(gt=0, le=100_000, description="How many may wait.")
+    wait_s: Seconds = Field(
+        default=10.0, description="For how long, before the next target is asked, or a 429 answers."
+    )
+
+
 class TargetSettings(Model):
     """One place a route may send a request to. May be written as just its `target`."""
 
@@ -170,6 +196,18 @@ class TargetSettings(Model):
         ge=0,
         allow_inf_nan=False,
         description="Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.",
+    )
+
+    concurrency: Annotated[
+        ConcurrencyRange | None, BeforeValidator(_as_range, json_schema_input_type=int | ConcurrencyRange)
+    ] = Field(
+        default=None,
+        description="How many streams it is sent at once, counted over all rules of a process: a number, or a range in "
+        "which the number adapts to how the target does. See [routing](routing.md#concurrency-and-queues).",
+    )
+    queue: QueueSettings | None = Field(
+        default=None,
+        description="Requests that wait for a slot. Without a queue, or when it is full, the next target is asked.",
     )
 
     @model_validator(mode="before")
@@ -193,6 +231,12 @@ class TargetSettings(Model):
     def model(self) -> str:
         """The model part; it may hold slashes of its own."""
         return self.target.partition("/")[2]
+
+    @model_validator(mode="after")
+    def _queue_before_slots(self) -> TargetSettings:
+        if self.queue and self.concurrency is None:
+            raise ValueError("`queue` means something only with `concurrency`")
+        return self
 
     @property
     def stars(self) -> tuple[int, ...]:

@@ -7,28 +7,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
 from typing import Any, TypeVar
 
 import structlog
 
 from proxy.backends.base import Backend, begin
-from proxy.errors import InternalError, Limit, ModelRefused, ProxyError, UpstreamTruncated
+from proxy.errors import (
+    InternalError,
+    Limit,
+    ModelRefused,
+    ProxyError,
+    TargetBusy,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from proxy.events import (
     Batch,
     Fault,
     Finish,
-    Media,
-    Notice,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolCallDelta,
 )
 from proxy.pipeline.client import Client, ClientGone
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.closing import close
+from proxy.pipeline.held import notices_in, weight
+from proxy.pipeline.slots import Slots
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
@@ -61,6 +66,7 @@ class Attempt:
         "_led",
         "_now",
         "_record",
+        "_slots",
         "_states",
         "_stream",
         "_streaming",
@@ -84,6 +90,7 @@ class Attempt:
     ) -> None:
         self.target = target
         self.drained = 0  # content events of an answer that nobody was shown
+        self._slots: Slots | None = None  # that one is taken of
         self._given_up: tuple[str, ProxyError | None] | None = None
         self._led: tuple[float, int] | None = None  # when the content came that was read up to the commit point
         self._clock = clock
@@ -108,8 +115,10 @@ class Attempt:
 
         Raises a `ProxyError` when the target failed before it. The upstream is closed then.
         """
-        self.tried.started_at = self._now()
         self._record.attempts.append(self.tried)
+        if self.target.limit is not None:
+            await self._take_slot(self._states.slots(self.target.limit))
+        self.tried.started_at = self._now()
         self._states.begin(self.target)
         try:
             await self._in_context(self._read_to_commit_point())
@@ -122,7 +131,10 @@ class Attempt:
                 raise
             raise error from error.__cause__
         self.tried.committed_at = at = self._now()
-        self._states.first_token(self.target, at - self.tried.started_at if self._streaming else None)
+        first_token_s = at - self.tried.started_at if self._streaming else None
+        self._states.first_token(self.target, first_token_s)
+        if self._slots is not None and first_token_s is not None:
+            self._slots.answered(first_token_s)
 
     async def flow(self, client: Client) -> Finish | Fault:
         """Send the answer and its end to `client`, and return that end. To be called once, after `lead`.
@@ -177,6 +189,23 @@ class Attempt:
         """`step` itself, or a task for it where the backend is to have one. Both halves share one context."""
         return step if self._context is None else asyncio.create_task(step, context=self._context)
 
+    async def _take_slot(self, slots: Slots) -> None:
+        """Wait for the target's queue. Raises `TargetBusy` when that takes too long; the target was not asked then."""
+        began = self._now()
+        try:
+            await slots.take()
+        except BaseException as raised:
+            error = self._failure(raised)
+            if error is None:
+                self.tried.left(self._now(), self._given_up[0] if self._given_up else "client_gone")
+                raise
+            if isinstance(error, UpstreamTimeout):
+                error = TargetBusy(error.retry_after or 1.0)
+            self.tried.end(self._now(), error)
+            raise error from None
+        self._slots = slots
+        self.tried.queued_s = self._now() - began
+
     # -- before the commit point -------------------------------------------------------------------------------
 
     async def _read_to_commit_point(self) -> None:
@@ -204,9 +233,9 @@ class Attempt:
         if self._streaming:
             if content or end is not None:
                 return True
-            self._held_bytes += _weight(batch)
+            self._held_bytes += weight(batch)
             return self._held_bytes > HOLD_BYTES
-        self._held_bytes += _weight(batch)
+        self._held_bytes += weight(batch)
         if self._held_bytes > self._answer_bytes:
             raise _too_long(self._answer_bytes)
         return end is not None
@@ -271,7 +300,7 @@ class Attempt:
     async def _send_held(self, client: Client) -> Batch:
         """Send what was held back, except for its last batch, which is returned. None of it is kept."""
         held, self._held = self._held, []
-        if notices := [*self._record.notices, *_notices(held)]:
+        if notices := [*self._record.notices, *notices_in(held)]:
             self._record.notices = notices
             client.announce(notices)
         last = held.pop()
@@ -315,6 +344,11 @@ class Attempt:
         try:
             await self.aclose()
         finally:
+            if self._slots is not None:
+                if isinstance(error, UpstreamError) and error.status == 429:
+                    self._slots.refused()
+                self._slots.give()
+                self._slots = None
             if gone:
                 now, why = self._now(), self._given_up[0] if self._given_up else "client_gone"
                 self.tried.left(now, why)
@@ -331,31 +365,3 @@ def _cut() -> UpstreamTruncated:
 
 def _too_long(limit: int) -> Limit:
     return Limit(f"the answer grew past {limit / 1_000_000:g} MB (server.limits.answer_mb)")
-
-
-def _notices(held: Sequence[Batch]) -> list[Notice]:
-    """What the backend announced before the content."""
-    found: list[Notice] = []
-    for batch in held:
-        found += [event for event in batch.events if type(event) is Notice]
-        if batch.has_content:
-            break
-    return found
-
-
-def _weight(batch: Batch) -> int:
-    """About how many bytes a batch holds."""
-    size = len(batch.whole) + sum(map(len, batch.payloads))
-    if size:
-        return size
-    for event in batch.events:
-        match event:
-            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
-                size += len(text)
-            case ToolCallDelta(_, arguments):
-                size += len(arguments)
-            case Media(_, url):
-                size += len(url)
-            case _:
-                size += 64
-    return size

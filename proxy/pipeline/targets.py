@@ -16,8 +16,9 @@ import structlog
 
 from proxy.errors import ProxyError, UpstreamError
 from proxy.pipeline.budget import ExtraWork
+from proxy.pipeline.slots import Slots
 from proxy.routing.pick import STALE_S, Stats
-from proxy.routing.plan import Target
+from proxy.routing.plan import Limit, Target
 
 PROBE_S = 2.0
 """How long one probe keeps others from probing. It may be a request that takes minutes, or one that never answers."""
@@ -78,6 +79,7 @@ class TargetStates:
         self.extra = ExtraWork()
         self._begun = 0
         self._states: dict[Key, TargetState] = {}
+        self._slots: dict[str, Slots] = {}  # by the target's name in the config
         self._named_by_clients: dict[Key, None] = {}  # the oldest first
 
     def configure(self, *, failures: int, open_s: float, longest_s: float) -> None:
@@ -87,6 +89,21 @@ class TargetStates:
     def stats(self, target: Target) -> Stats:
         """For pickers, which only read them."""
         return self._states.get((target.backend, target.model), _UNKNOWN)
+
+    def slots(self, limit: Limit) -> Slots:
+        """The slots of a target with `concurrency`."""
+        slots = self._slots.get(limit.target)
+        if slots is None:
+            slots = self._slots[limit.target] = Slots(limit)
+        slots.configure(limit)
+        return slots
+
+    def queues(self) -> dict[str, dict[str, int]]:
+        """What `/status` shows of each target with `concurrency` that was asked."""
+        return {
+            name: {"slots": slots.size, "taken": slots.taken, "waiting": slots.waiting}
+            for name, slots in self._slots.items()
+        }
 
     def percentile(self, target: Target, percent: float) -> float | None:
         """The time to the first token that so many of the latest answers did not exceed; `None`: too few are known."""

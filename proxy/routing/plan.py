@@ -8,6 +8,16 @@ from typing import Any
 import msgspec
 
 
+class Limit(msgspec.Struct, frozen=True):
+    """How many streams a target is sent at once, and how many more may wait for how long."""
+
+    target: str  # its name in the config
+    least: int
+    most: int  # the same where the limit is fixed
+    queue: int = 0
+    wait_s: float = 0.0
+
+
 class Target(msgspec.Struct, frozen=True):
     """Where one attempt goes. In a `Plan`, `model` is resolved: the target's own, else the request's."""
 
@@ -18,6 +28,7 @@ class Target(msgspec.Struct, frozen=True):
     tick_s: float | None = None  # pacing: how often its answer is read at most; 0 is as it comes, `None` by load
     total_s: float = 1800.0  # how long an answer may take
     asked: bool = False  # True: the client named the model, not the config
+    limit: Limit | None = None
     pattern: str = ""  # the config's own word for a model that a client named in part, such as `openai/$1`
 
     def __str__(self) -> str:

@@ -8,14 +8,14 @@ from typing import NamedTuple
 from msgspec import structs
 
 from proxy.config.models import RouteSettings, ServerSettings
-from proxy.config.rules import STARS, HedgeSettings
+from proxy.config.rules import STARS, HedgeSettings, TargetSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, captured, conditions, is_glob, shown
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, NothingKnown, Price, States, Weighted, sticky_to
-from proxy.routing.plan import Hedge, Plan, Target, Timers
+from proxy.routing.plan import Hedge, Limit, Plan, Target, Timers
 from proxy.routing.principal import Principal
 
 ModelLists = Callable[[str], Sequence[str]]
@@ -78,7 +78,8 @@ class _Rule:
         }
         self._own_models = live
         self._targets = tuple(
-            Target(t.backend, t.model, timers.connect_s, timers.first_token_s, tick_s, timers.total_s) for t in on
+            Target(t.backend, t.model, timers.connect_s, timers.first_token_s, tick_s, timers.total_s, limit=_limit(t))
+            for t in on
         )
         self._weights = tuple(target.weight for target in on)
         self._states = states
@@ -337,6 +338,13 @@ class Router:
             return NoRoute(f"No route takes {what}.")
         _, rule, condition = closest
         return NoRoute(f"No route takes {what}. The closest is `{rule.name}`, {_misses(condition, facts)}.")
+
+
+def _limit(settings: TargetSettings) -> Limit | None:
+    slots, queue = settings.concurrency, settings.queue
+    if slots is None:
+        return None
+    return Limit(settings.target, slots.min, slots.max, queue.size if queue else 0, queue.wait_s if queue else 0.0)
 
 
 def _hedge(settings: HedgeSettings | None) -> Hedge | None:

@@ -113,6 +113,7 @@ class OperatorPages:
             "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},
             "circuits_open": {name: round(left, 1) for name, left in app.states.open_circuits().items()},
             "targets": app.states.live(),
+            "concurrency": app.states.queues(),
             "frontends": {
                 frontend.name: sorted({endpoint.path for endpoint in frontend.endpoints})
                 for frontend in snapshot.frontends

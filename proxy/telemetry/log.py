@@ -144,6 +144,7 @@ class _Attempt(msgspec.Struct, omit_defaults=True):
     seconds: float | None = None
     words: str = ""
     role: str = "answer"
+    queued_ms: float | None = None
 
 
 class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -201,6 +202,7 @@ def _attempt(attempt: AttemptRecord) -> _Attempt:
         None if seconds is None else round(seconds, 3),
         attempt.words[:LONGEST_WORDS],
         attempt.role,
+        _ms(attempt.queued_s or None),
     )
 
 

@@ -33,6 +33,7 @@ class AttemptRecord(msgspec.Struct):
     words: str = ""  # what the error says, for the log: with addresses, which clients are not shown
     usage: Usage | None = None  # as the upstream counted, or estimated
     role: AttemptRole = "answer"
+    queued_s: float = 0.0  # how long it waited for a slot, before it started
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""
@@ -57,7 +58,7 @@ class AttemptRecord(msgspec.Struct):
     @property
     def duration_s(self) -> float | None:
         """Seconds from its start to its end; `None` if the target was not asked."""
-        return None if self.ended_at is None else self.ended_at - self.started_at
+        return None if self.ended_at is None or not self.started_at else self.ended_at - self.started_at
 
 
 class StreamRecord(msgspec.Struct, kw_only=True):

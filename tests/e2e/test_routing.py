@@ -89,9 +89,9 @@ async def test_A11_least_latency_leaves_a_target_that_became_slow(
 ) -> None:
     proxy = await start_proxy(config(upstream, other, pick="least-latency"))
     upstream.always(*FROM_A)
-    other.always(Sleep(0.5), *FROM_B)
+    other.always(Sleep(0.4), *FROM_B)
     assert [(await ask(proxy))[2] for _ in range(6)] == ["from a", "from b", *["from a"] * 4]
-    upstream.always(Sleep(2.0), *FROM_A)
+    upstream.always(Sleep(1.2), *FROM_A)
     assert [(await ask(proxy))[2] for _ in range(3)] == ["from a", "from b", "from b"]
 
 
@@ -244,3 +244,103 @@ async def _unstreamed(proxy: Running) -> tuple[int, dict[str, str], bytes]:
         await client.post("/v1/chat/completions", {**ASK, "stream": False})
         answer = await client.read_head()
         return answer.status, answer.headers, await client.read_body()
+
+
+# -- slots and queues ------------------------------------------------------------------------------------------
+
+
+def limited(upstream: ScriptedUpstream, other: ScriptedUpstream, queue: str, *, fallback: bool = False) -> str:
+    then = ", b/m" if fallback else ""
+    return config(upstream, other, to=f"[{{target: a/m, concurrency: 2{queue}}}{then}]")
+
+
+async def test_no_more_streams_are_sent_than_a_target_takes_and_the_others_wait_their_turn(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(limited(upstream, other, ", queue: {size: 10, wait_s: 30}"))
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+    streams = [asyncio.create_task(ask(proxy)) for _ in range(6)]
+    await upstream.received(2)
+    while json.loads(await get(proxy, "/status"))["concurrency"] != {"a/m": {"slots": 2, "taken": 2, "waiting": 4}}:
+        await asyncio.sleep(0.01)
+    assert len(upstream.requests) == 2
+    go.set()
+    assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
+    records = await proxy.ended(6)
+    assert sorted(bool(one.attempts[0].queued_s > 0.001) for one in records) == [False] * 2 + [True] * 4
+    assert proxy.app.states.queues() == {"a/m": {"slots": 2, "taken": 0, "waiting": 0}}
+
+
+@pytest.mark.parametrize("queue", ["", ", queue: {size: 1, wait_s: 0.05}"], ids=["none", "full or slow"])
+@pytest.mark.parametrize("fallback", [False, True])
+async def test_A05_who_finds_a_target_full_goes_to_the_next_or_is_told_when_to_come_back(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, queue: str, fallback: bool
+) -> None:
+    proxy = await start_proxy(limited(upstream, other, queue, fallback=fallback))
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+    other.always(*FROM_B)
+    streams = [asyncio.create_task(ask(proxy)) for _ in range(2)]
+    await upstream.received(2)
+    more = await asyncio.gather(*[ask(proxy) for _ in range(3)])
+    if fallback:
+        assert [text for _, _, text in more] == ["from b"] * 3
+    else:
+        for status, headers, body in more:
+            assert (status, headers["retry-after"], headers["x-should-retry"]) == (429, "1", "true")
+            assert json.loads(body)["error"]["code"] == "target_busy"
+    go.set()
+    assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
+    assert len(upstream.requests) == 2
+    busy = [record for record in await proxy.ended(5) if record.attempts[0].error_code == "target_busy"]
+    assert len(busy) == 3
+    assert {record.tries for record in busy} == {int(fallback)}, "it was not asked"
+    assert proxy.app.states.open_circuits() == {}
+
+
+async def test_C03_a_client_that_leaves_the_queue_makes_room_at_once(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(limited(upstream, other, ", queue: {size: 1, wait_s: 60}"))
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+    streams = [asyncio.create_task(ask(proxy)) for _ in range(2)]
+    await upstream.received(2)
+    took = 10.0
+    for tries in range(1, 4):  # this machine is shared
+        async with await RawClient.connect(proxy.port) as client:
+            await client.post("/v1/chat/completions", ASK)
+            while proxy.app.states.queues()["a/m"]["waiting"] != 1:
+                await asyncio.sleep(0.005)
+            left = asyncio.get_running_loop().time()
+        while proxy.app.states.queues()["a/m"]["waiting"]:
+            await asyncio.sleep(0.005)
+        took = min(took, asyncio.get_running_loop().time() - left)
+        assert [one.end for one in await proxy.ended(tries)] == ["client_gone"] * tries
+        if took < 0.25:
+            break
+    assert took < 0.25
+    go.set()
+    assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
+    assert len(upstream.requests) == 2, "who left was never asked for"
+    assert (await ask(proxy))[2] == "from a", "and no slot is lost"
+
+
+async def test_slots_survive_a_reload_and_follow_the_new_config(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(limited(upstream, other, ", queue: {size: 10, wait_s: 30}"))
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+    streams = [asyncio.create_task(ask(proxy)) for _ in range(3)]
+    await upstream.received(2)
+    proxy.rewrite(
+        limited(upstream, other, ", queue: {size: 10, wait_s: 30}").replace("concurrency: 2", "concurrency: 4")
+    )
+    assert await proxy.app.reload()
+    streams.append(asyncio.create_task(ask(proxy)))
+    await upstream.received(4)
+    go.set()
+    assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
+    assert proxy.app.states.queues() == {"a/m": {"slots": 4, "taken": 0, "waiting": 0}}

@@ -1,0 +1,35 @@
+"""What an attempt holds back before the commit point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.events import Batch, Media, Notice, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+
+
+def notices_in(held: Sequence[Batch]) -> list[Notice]:
+    """What the backend announced before the content."""
+    found: list[Notice] = []
+    for batch in held:
+        found += [event for event in batch.events if type(event) is Notice]
+        if batch.has_content:
+            break
+    return found
+
+
+def weight(batch: Batch) -> int:
+    """About how many bytes a batch holds."""
+    size = len(batch.whole) + sum(map(len, batch.payloads))
+    if size:
+        return size
+    for event in batch.events:
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
+                size += len(text)
+            case ToolCallDelta(_, arguments):
+                size += len(arguments)
+            case Media(_, url):
+                size += len(url)
+            case _:
+                size += 64
+    return size

@@ -1,0 +1,112 @@
+"""How many streams a target is sent at once, and the queue in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from proxy.errors import TargetBusy
+from proxy.routing.plan import Limit
+
+SLOWER = 2.0
+"""A first token that takes this many times as long as the quickest lately says that the target has too much to do."""
+
+LATELY = 100
+"""Among how many first tokens the quickest is looked for."""
+
+AFTER_SLOW, AFTER_REFUSED = 0.9, 0.7
+"""What is left of an adaptive limit after a slow first token, and after a 429."""
+
+
+class Slots:
+    """The slots of one target in this process: first come, first served.
+
+    Where the limit adapts it grows by one when all of it was in use and answered as quickly as ever, and shrinks by a
+    share when answers begin slowly or are refused (AIMD).
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self.taken = 0
+        self._limit = limit
+        self._size = float(limit.least)
+        self._reached = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._quickest: deque[float] = deque(maxlen=LATELY)
+
+    @property
+    def size(self) -> int:
+        """How many there are now."""
+        return int(self._size)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def configure(self, limit: Limit) -> None:
+        """Follow a config that was changed."""
+        if limit is not self._limit:
+            self._limit = limit
+            self._resize(self._size)
+
+    async def take(self) -> None:
+        """Take a slot, waiting for one if need be. One `give` must follow.
+
+        Raises `TargetBusy` when too many wait already, or when it took too long.
+        """
+        limit = self._limit
+        if self.taken < self.size and not self._waiting:
+            self.taken += 1
+            self._reached = self._reached or self.taken >= self.size
+            return
+        self._reached = True
+        if len(self._waiting) >= limit.queue:
+            raise TargetBusy(limit.wait_s)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(limit.wait_s):
+                await turn
+        except TimeoutError:
+            self._leave(turn)
+            raise TargetBusy(limit.wait_s) from None
+        except BaseException:
+            self._leave(turn)
+            raise
+
+    def give(self) -> None:
+        """A slot is free again: it is the turn of who has waited longest."""
+        self.taken -= 1
+        self._admit()
+
+    def answered(self, first_token_s: float) -> None:
+        """The target began to answer after so many seconds."""
+        self._quickest.append(first_token_s)
+        if self._limit.most == self._limit.least:
+            return
+        if first_token_s > SLOWER * min(self._quickest):
+            self._resize(self._size * AFTER_SLOW)
+        elif self._reached:
+            self._resize(self._size + 1 / self._size)
+
+    def refused(self) -> None:
+        """The target answered with a 429."""
+        self._resize(self._size * AFTER_REFUSED)
+
+    def _resize(self, size: float) -> None:
+        self._size = min(max(size, self._limit.least), self._limit.most)
+        self._reached = False
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self.taken < self.size:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.taken += 1
+
+    def _leave(self, turn: asyncio.Future[None]) -> None:
+        """Leave the queue. Who got the slot at the same moment gives it back."""
+        if turn.done() and not turn.cancelled():
+            self.give()
+        else:
+            self._waiting.remove(turn)
