@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import structlog
 from pydantic import BaseModel
@@ -128,6 +129,12 @@ class App:
         """Check `content`, by default that of the start. Blocks. Raises `ConfigErrors`."""
         content = self._content if content is None else content
         return load_config(self.path, content=content, settings_for=settings_for, host=self._host, port=self._port)
+
+    def text(self) -> str:
+        """The file as it is now, or what stands for one that is not there. Blocks. Raises `OSError`, `ValueError`."""
+        if self.without_file and self._content is not None and not Path(self.path).exists():
+            return self._content.decode()
+        return Path(self.path).read_text()
 
     async def start(self, config: Config | None = None) -> None:
         """Build the first snapshot. Raises `ConfigErrors`."""

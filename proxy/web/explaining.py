@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -34,6 +33,7 @@ class App(Protocol):
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
+    def text(self) -> str: ...
 
 
 class Trial(msgspec.Struct, forbid_unknown_fields=True):
@@ -141,8 +141,8 @@ class _Hidden(Mapping[str, str]):
 
     def __init__(self, app: App) -> None:
         try:
-            used = Path(app.path).read_text()
-        except (OSError, UnicodeDecodeError):
+            used = app.text()
+        except (OSError, ValueError):
             used = ""
         self._used = set(re.findall(r"\$\{(\w+)", used))
         self._mask: Callable[[str], str] = app.redactor.secrets.mask
@@ -167,9 +167,9 @@ class _Hidden(Mapping[str, str]):
 def shown_config(app: App) -> str:
     """The file as it is now, without its secrets; empty if it cannot be read as YAML. Blocks."""
     try:
-        text = Path(app.path).read_text()
+        text = app.text()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return ""
     mask = app.redactor.secrets.mask
 

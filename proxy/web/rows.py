@@ -63,6 +63,7 @@ def _attempt(one: AttemptRecord, after: Any, redactor: Redactor) -> dict[str, An
         "start": after(one.started_at),
         "first": after(one.committed_at),
         "ended": after(one.ended_at),
+        "role": one.role,
         "status": one.status,
         "code": one.error_code,
         "words": redactor.clean(one.words) if one.words else "",

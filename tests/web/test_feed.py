@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+from proxy.web.look import MOST_NEW
 from tests.support.app import Running, StartProxy
 from tests.support.clients import Head, RawClient
 from tests.support.upstream import ScriptedUpstream, Stall, json_reply, openai_stream
@@ -126,6 +127,18 @@ async def test_events_show_a_request_from_its_beginning_to_its_end(
         shown = (await events.next("status"))["config"]
         assert (shown["rejected"], shown["generation"], shown["changed"]) == (None, 2, ["routes.default.to changed"])
     assert len(proxy.records) == 1, "a page that follows is no request"
+
+
+async def test_of_very_many_requests_the_newest_are_shown(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(upstream.url))
+    for number in range(300):
+        proxy.app.recent.ended(record(f"old{number}", "m"))
+    async with await RawClient.connect(proxy.port) as page:
+        events = await follow(page)
+        assert len(await events.next("snapshot")) == 300
+        for number in range(300):
+            proxy.app.recent.ended(record(f"new{number}", "m"))
+        assert [row["id"] for row in await events.next("requests")] == [f"new{at}" for at in range(300 - MOST_NEW, 300)]
 
 
 async def test_events_end_when_the_proxy_drains(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:

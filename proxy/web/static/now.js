@@ -3,9 +3,10 @@
 
 import { amount, clock, counted, duration, h, percentile, put, sparkline } from "./dom.js";
 import { json, store } from "./store.js";
+import { hasFailed } from "./waterfall.js";
 
 const WINDOW_MS = 600_000;
-const BUCKETS = 40;
+const GROUPS = 40;
 
 /** @param {HTMLElement} main */
 export function nowView(main) {
@@ -51,8 +52,8 @@ export function nowView(main) {
       meters,
       meter("Active streams", amount(store.active), "", sparkline("active streams, over two minutes", store.flow), `${counted(rows.length, "request")} in ten minutes`),
       meter("Tokens a second", amount(perSecond), "", sparkline("tokens a second, over two minutes", store.rate), "over the last two minutes"),
-      times("First token", rows.filter((row) => row.first !== null), (row) => /** @type {number} */ (row.first), now),
-      times("Longest pause in an answer", rows.filter((row) => row.pieces > 1), (row) => row.gap, now),
+      times("First token", rows.filter((row) => row.first !== null), (row) => /** @type {number} */ (row.first)),
+      times("Longest pause in an answer", rows.filter((row) => row.pieces > 1), (row) => row.gap),
     );
   }
 
@@ -60,16 +61,15 @@ export function nowView(main) {
    * @param {string} name
    * @param {import("./store.js").Row[]} rows
    * @param {(row: import("./store.js").Row) => number} of
-   * @param {number} now
    */
-  function times(name, rows, of, now) {
+  function times(name, rows, of) {
     const half = percentile(rows.map(of), 0.5);
     const most = percentile(rows.map(of), 0.95);
-    const inBuckets = buckets(rows, now);
+    const inGroups = groups(rows);
     const picture = sparkline(
       `${name}: median ${duration(half)}, 95th percentile ${duration(most)}`,
-      inBuckets.map((some) => percentile(some.map(of), 0.5)),
-      inBuckets.map((some) => percentile(some.map(of), 0.95)),
+      inGroups.map((some) => percentile(some.map(of), 0.5)),
+      inGroups.map((some) => percentile(some.map(of), 0.95)),
     );
     const [value, unit] = duration(half).split(/ (?=\S+$)/);
     return meter(name, value, unit ?? "", picture, `median; 95 % are under ${duration(most)}`);
@@ -88,7 +88,7 @@ export function nowView(main) {
       [...named].map(([target, routes]) => {
         const backend = status.backends[target.split("/")[0]];
         const tried = attempts.filter((attempt) => attempt.target === target && attempt.start !== null);
-        const failed = tried.filter((attempt) => attempt.code && attempt.code !== "client_gone");
+        const failed = tried.filter(hasFailed);
         const firsts = tried.filter((attempt) => attempt.first !== null).map((attempt) => /** @type {number} */ (attempt.first) - /** @type {number} */ (attempt.start));
         const open = status.circuits_open[target];
         const health = !backend?.on
@@ -193,15 +193,11 @@ function meter(name, value, unit, picture, words) {
   return h("div", { class: "meter" }, h("h2", {}, name), h("p", { class: "value" }, value, unit && h("small", {}, unit)), picture, h("p", { class: "small soft" }, words));
 }
 
-/** @param {import("./store.js").Row[]} rows @param {number} now */
-function buckets(rows, now) {
-  /** @type {import("./store.js").Row[][]} */
-  const found = Array.from({ length: BUCKETS }, () => []);
-  const oldest = rows.reduce((least, row) => Math.min(least, row.began), now);
-  const window = Math.max(now - oldest, 20_000); // of a short past each second counts
-  for (const row of rows) {
-    const index = BUCKETS - 1 - Math.floor(((now - row.began) / window) * BUCKETS);
-    found[Math.max(0, Math.min(BUCKETS - 1, index))].push(row);
-  }
-  return found;
+/**
+ * The rows in groups of the same size, the oldest first.
+ * @param {import("./store.js").Row[]} rows the newest first
+ */
+function groups(rows) {
+  const size = Math.max(1, Math.ceil(rows.length / GROUPS));
+  return Array.from({ length: Math.ceil(rows.length / size) }, (_, index) => rows.slice(index * size, (index + 1) * size)).reverse();
 }

@@ -3,7 +3,7 @@
 
 import { frames } from "./sse.js";
 
-/** @typedef {{target: string, start: number | null, first: number | null, ended: number | null, status: number, code: string, words: string}} Attempt */
+/** @typedef {{target: string, start: number | null, first: number | null, ended: number | null, role: string, status: number, code: string, words: string}} Attempt */
 /** @typedef {{in: number, out: number, cached: number, reasoning: number, estimated: boolean}} Tokens */
 /**
  * @typedef {{id: string, began: number, contract: string, path: string, key: string, route: string, target: string, model: string,

@@ -22,12 +22,17 @@ function piece(kind, from, to, all) {
   return bar;
 }
 
+/** Whether the target is at fault: not if the client left, or another was quicker. @param {Attempt} attempt */
+export function hasFailed(attempt) {
+  return attempt.code !== "" && attempt.code !== "client_gone" && attempt.role !== "hedge_loser";
+}
+
 /** @param {Attempt} attempt @param {Row} row @param {number} all */
 function pieces(attempt, row, all) {
   if (attempt.start === null) return [];
   const ended = attempt.ended ?? all;
   const live = attempt.ended === null && row.ms === null ? " live" : "";
-  const failed = attempt.code !== "" && attempt.code !== "client_gone";
+  const failed = hasFailed(attempt);
   if (attempt.first === null) return [piece(failed ? "fail" : `wait${live}`, attempt.start, ended, all)];
   return [
     piece("wait", attempt.start, attempt.first, all),
@@ -67,6 +72,7 @@ export function waterfall(row) {
 function verdict(attempt, row) {
   if (attempt.start === null) return h("span", { class: "slow" }, `passed over: ${attempt.code.replaceAll("_", " ")}`);
   if (attempt.ended === null && row.ms === null) return h("span", { class: "soft" }, attempt.first === null ? "waiting" : "streaming");
+  if (attempt.role === "hedge_loser") return h("span", { class: "soft" }, "another was quicker");
   if (attempt.code === "client_gone") return h("span", { class: "slow" }, "stopped by the client");
   if (attempt.code) return h("span", { class: "bad" }, `${attempt.status} ${attempt.code}`);
   return h("span", { class: "good" }, "answered");
