@@ -28,6 +28,7 @@ from proxy.server.snapshot import ConfigSnapshot
 from proxy.store import open_store
 from proxy.store.base import Store
 from proxy.store.rules import Counting, Outputs
+from proxy.streams.registry import Streams
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
@@ -80,6 +81,7 @@ class App:
         self.draining = False
         self.closed = False
         self.active: set[Exchange] = set()
+        self.streams = Streams()
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
         self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
@@ -265,6 +267,7 @@ class App:
 
     async def aclose(self) -> None:
         """Close everything. All requests are over by now."""
+        self.streams.forget_all()
         if self._snapshot is not None:
             await self._snapshot.close()
         if self._closing:

@@ -54,6 +54,7 @@ EndReason = Literal[
     "frame_too_large",
     "client_gone",
     "client_slow",
+    "stopped",
     "drain",
     "limit",
     "rejected",
@@ -133,6 +134,18 @@ class MethodNotAllowed(RequestError):
 
 class RequestTimeout(RequestError):
     status, code, retryable = 408, "request_timeout", True
+
+
+class Conflict(RequestError):
+    """The idempotency key belongs to another request."""
+
+    status, code = 409, "idempotency_conflict"
+
+
+class Gone(RequestError):
+    """What was asked for was here, and is not kept any more."""
+
+    status, code = 410, "gone"
 
 
 class TooLarge(RequestError):
@@ -289,6 +302,16 @@ class LimitsUnknown(ProxyError):
 
     def __init__(self) -> None:
         super().__init__("The store that counts requests cannot be reached. Try again in a moment.", retry_after=1)
+
+
+class Stopped(ProxyError):
+    """The client said stop, which is another thing than to leave."""
+
+    status, code = 499, "stopped"
+    end: ClassVar[EndReason] = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__("the answer was stopped by its client")
 
 
 class InternalError(ProxyError):

@@ -125,6 +125,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     hosted_tools: tuple[str, ...] = ()
     stream: bool = True
     user: str | None = None
+    conversation: str | None = None  # its id, where the contract has one
     metadata: Mapping[str, Any] = {}
     wants_usage: bool = False  # the client asked for usage inside the stream
     path: str = ""

@@ -39,6 +39,7 @@ __all__ = [
     "MatchSettings",
     "Model",
     "PriceSettings",
+    "ResumeSettings",
     "RouteSettings",
     "RouteTimeouts",
     "ServerSettings",
@@ -108,6 +109,26 @@ class BreakerSettings(Model):
     longest_s: Seconds = Field(default=30.0, description="For how long at most.")
 
 
+class ResumeSettings(Model):
+    """How long answers can be resumed after a lost connection."""
+
+    keep_s: Seconds = Field(default=300.0, description="How long an answer is kept after its end.")
+    grace_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long an answer goes on when its last reader has left, so that a page may be loaded again. "
+        "0: it is stopped at once, as without `resume`, and only answers that are whole can be fetched again.",
+    )
+    bytes: int = Field(
+        default=1_000_000,
+        ge=1024,
+        le=1_000_000_000,
+        description="How much of one answer is kept. One that grows longer goes on, and can be resumed no more.",
+    )
+
+
 class LogSettings(Model):
     """The log."""
 
@@ -157,6 +178,11 @@ class ServerSettings(Model):
         default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
+    resume: ResumeSettings | None = Field(
+        default=None,
+        description="Streams can be resumed: their id is in the header `X-Stream-Id`, and `GET /streams/{id}?after=N` "
+        "goes on after frame N. Off unless said.",
+    )
     answer_headers: bool = Field(
         default=True,
         description="Say in each answer's headers who answered: `X-Chat-Route`, `X-Chat-Target` (`backend/model`) and "

@@ -302,6 +302,9 @@ class RouteSettings(Model):
         description="Silence before a heartbeat is sent; 0 is never.",
     )
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
+    resume: bool | None = Field(
+        default=None, description="Whether streams of this route can be resumed. Left out: if there is `server.resume`."
+    )
     on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
     hedge: HedgeSettings | None = Field(
         default=None,

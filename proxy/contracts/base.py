@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import entry_points
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -76,14 +76,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     """One method and path of a contract.
 
     `chat` asks a model; `models` and `model` tell what the routes offer; `answer` is answered by the contract
-    itself, by the function of that name, which may raise a `RequestError`. `{id}` in a path stands for anything,
+    itself, by the function of that name, which may raise a `RequestError`. `resume` and `stop` are for an answer that
+    can be resumed (see `Resumes`), and answered as `answer` is where there is none. `{id}` in a path stands for anything,
     slashes included. Where several contracts share a path, `claim` says whose a request is; one of them may do
     without, and gets what nobody claims.
     """
 
     method: str
     path: str
-    action: Literal["chat", "models", "model", "answer"] = "chat"
+    action: Literal["chat", "models", "model", "answer", "resume", "stop"] = "chat"
     detects: Detects | None = None
     answer: Callable[[bytes, Head, Offer], Reply] | None = None
 
@@ -116,6 +117,29 @@ class Frontend(Protocol):
 
     def model(self, id: str, ids: list[str], created: int) -> Reply:
         """One model; an error reply when it is not in `ids`."""
+
+
+class Frames(Protocol):
+    """The encoded frames of an answer that can be resumed, as far as they came."""
+
+    closed: bool  # none follows
+
+    def read(self, position: int) -> tuple[bytes, int]:
+        """Some frames from number `position` on, and the number of the next one."""
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A contract whose clients ask for an answer again by a name of the contract's own."""
+
+    def stream_name(self, request: ChatRequest) -> str | None:
+        """The name: what `{id}` stands for in the path of the `resume` endpoint."""
+
+    def resume(self, frames: Frames, head: Head) -> int | Reply:
+        """From which frame on the answer is sent, or another answer. Raises `BadRequest`."""
+
+    def stopped(self, frames: Frames, head: Head) -> Reply:
+        """The answer to a `stop`."""
 
 
 def accepts(head: Head, media_type: str) -> bool:

@@ -16,7 +16,7 @@ from proxy.errors import ConfigError
 
 log = structlog.get_logger("proxy.cors")
 
-METHODS = "GET, POST, OPTIONS"
+METHODS = "GET, POST, DELETE, OPTIONS"
 EXPOSED = (
     "x-request-id, request-id, retry-after, x-should-retry, x-stream-id, x-chat-dialect, x-chat-notice, x-chat-route, "
     "x-chat-target, x-chat-attempts, x-vercel-ai-ui-message-stream, x-ratelimit-limit-requests, "

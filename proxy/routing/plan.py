@@ -53,6 +53,14 @@ class Hedge(msgspec.Struct, frozen=True):
     drain: bool = False  # read the loser to its end, for its usage, instead of closing it
 
 
+class Resume(msgspec.Struct, frozen=True):
+    """How an answer can be resumed: times in seconds."""
+
+    keep_s: float
+    grace_s: float
+    bytes: int
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a request will do: the route, its targets in the order they are tried, timers and policies."""
 
@@ -65,5 +73,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
     hedge: Hedge | None = None
+    resume: Resume | None = None
     keeps_request: bool = False  # after the commit point too, to ask another target again
     options: Mapping[str, Any] = {}  # for the contract of the request; the router does not read them

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from proxy.config.models import RouteSettings, ServerSettings
+from proxy.config.models import ResumeSettings, RouteSettings, ServerSettings
 from proxy.config.rules import STARS, HedgeSettings, TargetSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
@@ -15,7 +15,7 @@ from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, ca
 from proxy.routing.explanation import Choice, Explanation, Skipped
 from proxy.routing.params import parameters
 from proxy.routing.pick import PICKERS, NothingKnown, Price, States, Weighted, sticky_to
-from proxy.routing.plan import Hedge, Limit, Plan, Target, Timers
+from proxy.routing.plan import Hedge, Limit, Plan, Resume, Target, Timers
 from proxy.routing.principal import Principal
 
 ModelLists = Callable[[str], Sequence[str]]
@@ -98,6 +98,7 @@ class _Rule:
             tick_s=tick_s,
             on_cut=settings.on_cut,
             hedge=_hedge(settings.hedge),
+            resume=_resume(settings.resume, defaults.resume),
             options=settings.options,
         )
 
@@ -376,3 +377,10 @@ def _named(route: RouteSettings) -> Iterator[str]:
 def _naming(patterns: Sequence[str]) -> Matcher:
     """Whether the rule's author named this model. A bare `*` takes every model and names none."""
     return any_of(tuple(pattern for pattern in patterns if pattern.strip("*?")))
+
+
+def _resume(said: bool | None, settings: ResumeSettings | None) -> Resume | None:
+    """Whether a route's streams can be resumed, as the route says, else as the server's settings do."""
+    if said is False or (said is None and settings is None):
+        return None
+    return Resume(**(settings or ResumeSettings()).model_dump())

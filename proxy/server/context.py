@@ -25,6 +25,7 @@ from proxy.routing.principal import Principal
 from proxy.server.endpoints import Binding, RouteMatch, guess_from_head
 from proxy.server.operator_pages import Operation
 from proxy.server.snapshot import ConfigSnapshot
+from proxy.streams.registry import Streams
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import StreamRecord
@@ -47,6 +48,7 @@ class App(Protocol):
     metrics: Metrics
     sinks: list[RecordSink]
     active: set[Exchange]
+    streams: Streams
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -74,6 +76,7 @@ class RequestContext:
         "begun",
         "binding",
         "encoder",
+        "handed_over",
         "head",
         "headers",
         "http",
@@ -119,6 +122,7 @@ class RequestContext:
         self.lease: Admitted | None = None  # known when its limits were checked, if there are any
         self.begun = False  # the client has been sent a status
         self.recorded = True  # False for pages that say themselves when they end
+        self.handed_over = False  # something else than the handler ends the record
         self._now = asyncio.get_running_loop().time
         self.record = StreamRecord(request_id=id, started_at=self._now(), stream=False)
 
@@ -129,14 +133,29 @@ class RequestContext:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        record = self.record
-        if kind is not None and self.recorded:
+        if kind is not None and self.recorded and not self.handed_over:
             gone = issubclass(kind, (asyncio.CancelledError, ConnectionError))
-            record.finish("client_gone" if gone else "internal", self._now())
-        if record.loser is None:
+            self.record.finish("client_gone" if gone else "internal", self._now())
+        if self.handed_over:
+            self.snapshot.leave()
+        else:
+            self.end()
+
+    def hand_over(self) -> None:
+        """The answer outlives this connection: what runs it calls `end`."""
+        self.handed_over = True
+        self.snapshot.enter()
+
+    def reads(self, record: StreamRecord) -> None:
+        """The request is sent an answer that another one's `record` accounts for."""
+        self.record, self.handed_over = record, True
+
+    def end(self) -> None:
+        """The request is over, but for what a hedge still reads."""
+        if self.record.loser is None:
             self._over()
         else:  # the snapshot's backend closes it, and the record says what it cost
-            record.loser.add_done_callback(lambda _: self._over())
+            self.record.loser.add_done_callback(lambda _: self._over())
 
     def _over(self) -> None:
         """Nothing of the request is under way any more."""

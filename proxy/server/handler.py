@@ -18,12 +18,14 @@ from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts
+from proxy.server import resumable as streams
 from proxy.server.body import check_framing, read_body
 from proxy.server.client import CollectingClient, StreamingClient
 from proxy.server.context import STOPPING, App, RequestContext
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.not_found import not_found
 from proxy.server.operator_pages import Operation, find_operation
+from proxy.server.resumable import STREAMS, Resumed
 
 log = structlog.get_logger("proxy.http")
 
@@ -58,6 +60,8 @@ class Handler:
             return await _operate(context, operation)
         context.identify()
         match = context.match
+        if match is None and context.path.startswith(STREAMS):
+            return await streams.answer(context)
         if match is None:
             raise not_found(context.path, context.snapshot.table)
         context.allow_only(*match.by_method)
@@ -66,6 +70,8 @@ class Handler:
         begun = await _begin(context, match)
         if isinstance(begun, web.StreamResponse):
             return begun
+        if isinstance(begun, Resumed):
+            return await streams.read(context, begun.log, begun.position)
         exchange, encoder = begun
         context.begin_answer(encoder)
         if exchange.request.stream:
@@ -88,16 +94,19 @@ async def _operate(context: RequestContext, operation: Operation) -> web.StreamR
     return await operation.handle(context)
 
 
-async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, Encoder] | web.Response:
+async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, Encoder] | Resumed | web.Response:
     """Read the request, plan it, and make what answers it; or answer with what is known here.
 
     A step of its own, so that the body is freed before the answer comes. It may be megabytes, and the answer may
     take minutes.
     """
     head, snapshot = context.head, context.snapshot
-    body = await read_body(context) if head.method == "POST" else b""
+    has_body = head.method == "POST" and (context.http.body_exists or not match.tail)  # `…/{id}/cancel` has none
+    body = await read_body(context) if has_body else b""
     context.binding = binding = resolve(match.served(head.method), head, body)
     frontend, endpoint = binding.frontend, binding.endpoint
+    if endpoint.action in {"resume", "stop"} and (found := streams.by_name(context, binding, match.tail)) is not None:
+        return context.reply(found, record=False) if isinstance(found, Reply) else found
     if endpoint.action != "chat":
         return context.reply(_known(context, binding, match.tail, body), record=False)
     request = frontend.decode(body, head)
@@ -114,9 +123,13 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     encoder = frontend.encoder(request, head)
     if isinstance(encoder, Reply):
         return context.reply(encoder)
+    resumable = plan.resume is not None and request.stream
+    if resumable and (running := streams.join(context, body)) is not None:
+        return running
     if snapshot.admission is not None:
         plan = await context.admit(snapshot.admission, request, plan)
-    return Exchange(snapshot.pipeline, request, plan, record), encoder
+    exchange = Exchange(snapshot.pipeline, request, plan, record)
+    return streams.begin(context, exchange, encoder, body) if resumable else (exchange, encoder)
 
 
 def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> Reply:

@@ -14,6 +14,7 @@ from proxy.contracts.base import Reply
 from proxy.pipeline.targets import TargetStates
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.store.base import Store
+from proxy.streams.registry import Streams
 from proxy.telemetry.metrics import Metrics
 from proxy.transport import Transport
 
@@ -46,6 +47,7 @@ class App(Protocol):
     states: TargetStates
     transport: Transport
     store: Store
+    streams: Streams
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -111,6 +113,7 @@ class OperatorPages:
             "active": len(app.active),
             "store": app.store.state(),
             "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},
+            "streams": app.streams.state(),
             "circuits_open": {name: round(left, 1) for name, left in app.states.open_circuits().items()},
             "targets": app.states.live(),
             "concurrency": app.states.queues(),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from proxy.contracts.ai_sdk.request import decode_request, detects
 from proxy.contracts.ai_sdk.writer import AISDKWriter, failure
-from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
+from proxy.contracts.base import Encoder, Endpoint, Frames, Head, Offer, Reply
 from proxy.contracts.replies import NoModels, cuts_on_error
 from proxy.errors import ProxyError
 from proxy.request import ChatRequest
+
+_STREAMS = ("/api/chat/{id}/stream", "/ai-sdk/chat/{id}/stream")
 
 
 class AiSdkFrontend(NoModels):
@@ -25,8 +27,8 @@ class AiSdkFrontend(NoModels):
             Endpoint("POST", "/api/chat", detects=_detects),
             Endpoint("POST", "/api/completion"),
             Endpoint("POST", "/ai-sdk/chat"),
-            Endpoint("GET", "/api/chat/{id}/stream", "answer", answer=nothing_to_resume),
-            Endpoint("GET", "/ai-sdk/chat/{id}/stream", "answer", answer=nothing_to_resume),
+            *(Endpoint("GET", path, "resume", answer=nothing_to_resume) for path in _STREAMS),
+            *(Endpoint("DELETE", path, "stop", answer=nothing_to_resume) for path in _STREAMS),
         )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
@@ -38,6 +40,17 @@ class AiSdkFrontend(NoModels):
     def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
         return failure(error)
 
+    def stream_name(self, request: ChatRequest) -> str | None:
+        """The chat's id: its newest answer is what a page that loads again wants."""
+        return request.conversation
+
+    def resume(self, frames: Frames, head: Head) -> int | Reply:  # noqa: ARG002 - `useChat` sends no number
+        """The whole answer, with the message id that it began with. The page has an answer that is over already."""
+        return NOTHING_RUNS if frames.closed else 0
+
+    def stopped(self, frames: Frames, head: Head) -> Reply:  # noqa: ARG002
+        return NOTHING_RUNS
+
 
 def _detects(head: Head, body: bytes) -> int:  # noqa: ARG001
     return detects(body)
@@ -45,7 +58,10 @@ def _detects(head: Head, body: bytes) -> int:  # noqa: ARG001
 
 def nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
     """The answer to a page that loads with `resume`: 204 says that no answer is running."""
-    return Reply(204, b"", {"Cache-Control": "no-store"})
+    return NOTHING_RUNS
+
+
+NOTHING_RUNS = Reply(204, b"", {"Cache-Control": "no-store"})
 
 
 FRONTEND = AiSdkFrontend()

@@ -123,6 +123,7 @@ def decode_request(
         tools=_tools(fields.get("tools")),
         stream=get_boolean(fields, "stream") is not False,
         user=user if type(user) is str else None,
+        conversation=chat if type(chat := fields.get("id")) is str else None,
         metadata=_object_or_empty(fields, "metadata"),
         wants_usage=options.get("include_usage") is True,
         path=path,

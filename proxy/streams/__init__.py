@@ -1,0 +1,1 @@
+"""Answers that can be resumed: their logs, and where to find them."""
