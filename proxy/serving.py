@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import structlog
 
 from proxy.app import App
+from proxy.banner import Served, banner, terminal
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
 from proxy.errors import Draining, PortTaken
 from proxy.printing import print_banner
-from proxy.server.accepting import Acceptor
 from proxy.server.handler import Handler
 from proxy.server.listener import Server
 from proxy.server.sockets import bind
@@ -99,7 +99,8 @@ class Process:
             await self._listen(server, settings)
             if server.acceptors:
                 port = server.acceptors[0].port
-                self._announce(banner(app, settings.host, server.acceptors))
+                path = "" if app.without_file else app.path
+                self._announce(banner(Served(app.snapshot, path, server.acceptors, app.operations), terminal()))
                 log.info("listening", host=settings.host, port=port, generation=app.snapshot.number)
                 async with background(self._reload_on_change()):
                     await self._stop.wait()
@@ -203,24 +204,3 @@ async def background(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def banner(app: App, host: str, acceptors: Sequence[Acceptor]) -> str:
-    """What is served, for the person who started it."""
-    snapshot = app.snapshot
-    shown = "[" + host + "]" if ":" in host else host
-    lines = [f"chat-proxy listening on http://{shown}:{acceptors[0].port}  (config: {app.path})"]
-    lines += [f"and on http://{shown}:{one.port}, with {one.prefix} at the root" for one in acceptors if one.prefix]
-    lines += ["", "routes, first match wins:"]
-    width = max(len(route.name) for route in snapshot.config.settings.routes)
-    for route in snapshot.config.settings.routes:
-        targets = ", ".join(target.target for target in route.to)
-        off = all(target.backend in snapshot.config.off for target in route.to)
-        lines.append(f"  {route.name:<{width}}  -> {targets}{'   (off)' if off else ''}")
-    if declared := snapshot.config.settings.frontends:
-        lines += ["", "contracts declared:"]
-        lines += [f"  {name}: POST {', '.join(frontend.path)}" for name, frontend in declared.items()]
-    lines += ["", "backends:"]
-    lines += [f"  {name}: on" for name in snapshot.backends]
-    lines += [f"  {name}: off, {why}" for name, why in snapshot.config.off.items()]
-    return "\n".join(lines) + "\n"

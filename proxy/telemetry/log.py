@@ -19,6 +19,7 @@ from typing import IO, Any, Literal
 import msgspec
 import structlog
 
+from proxy.telemetry.console import request_line
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.redact import LONGEST_TRACEBACK, MOST_ITEMS, Redactor
 from proxy.telemetry.sink import Sink
@@ -102,7 +103,9 @@ def configure(
     terminal = stream.isatty()
     console = format == "console" or (format == "auto" and terminal)
     colors = terminal and "NO_COLOR" not in os.environ
-    render = _ForTerminals(redactor, worker, colors=colors) if console else _AsJson(redactor, worker)
+    render: _Render = _AsJson(redactor, worker)
+    if console:
+        render = _ForTerminals(redactor, worker, colors=colors, width=lambda: _width(stream) if terminal else None)
     sink = Sink(stream, turn=turn, notice=lambda dropped: render.line("warning", "log_lines_dropped", count=dropped))
 
     structlog.configure(
@@ -320,13 +323,27 @@ class _AsJson(_Render):
 class _ForTerminals(_Render):
     """Lines for a terminal. Tracebacks follow their line, indented."""
 
-    def __init__(self, redactor: Redactor, worker: int | None = None, *, colors: bool) -> None:
+    def __init__(
+        self, redactor: Redactor, worker: int | None = None, *, colors: bool, width: Callable[[], int | None]
+    ) -> None:
         super().__init__(redactor, worker)
+        self._colors, self._width = colors, width
         self._console = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=24)
 
     def write(self, lead: dict[str, str], rest: dict[str, Any], traceback: str) -> str:
+        width = self._width() if lead["event"] == "request_end" else None
+        if width is not None:
+            return request_line(lead["timestamp"], rest, width=width, colors=self._colors) + "\n"
         line = self._console(None, lead["level"], {**rest, **lead})[:LONGEST_LINE]
         return "\n    ".join([line, *traceback.splitlines()]) + "\n"
+
+
+def _width(stream: IO[str]) -> int:
+    """Columns of the terminal. One that does not tell, as some do with 0, has 80."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 class _Queue:
