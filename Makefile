@@ -26,7 +26,13 @@ CLIENTS_VENV := .make/clients
 NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
-RUN_LOCKS := requirements.lock requirements-build.lock
+# `run` installs the extras, of which litellm is the large one, only for a config that needs them. All else has them.
+LOCK := requirements.lock
+ifneq ($(filter run,$(MAKECMDGOALS)),)
+LOCK := $(or $(shell "$(PYTHON)" deploy/needs.py "$(CONFIG)" 2>/dev/null),$(LOCK))
+endif
+FULL := $(VENV)/.stamp-locked-$(call checksum,requirements.lock requirements-build.lock)
+RUN_LOCKS := $(if $(wildcard $(FULL)),requirements.lock,$(LOCK)) requirements-build.lock
 MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
@@ -129,7 +135,7 @@ $(MADE):
 	@touch $@
 
 $(LOCKED): | $(MADE)
-	@echo "installing the packages of requirements.lock into .venv (about a minute the first time)"
+	@echo "installing the packages of $(firstword $(RUN_LOCKS)) into .venv (up to a minute the first time)"
 	@$(FROM_LOCK) $(RUN_LOCKS:%=-r %)
 	@rm -f $(VENV)/.stamp-locked-* && touch $@
 

@@ -54,6 +54,8 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make
 
 def stand_in(folder: Path) -> Path:
     shutil.copyfile(ROOT / "Makefile", folder / "Makefile")
+    (folder / "deploy").mkdir()
+    shutil.copyfile(ROOT / "deploy" / "needs.py", folder / "deploy" / "needs.py")
     (folder / "pyproject.toml").write_text(PYPROJECT)
     (folder / "backend.py").write_text(BACKEND)
     for lock in ROOT.glob("requirements*.lock"):
@@ -96,9 +98,24 @@ def test_run_sets_up_once_and_serves_the_given_config(project):
     assert first.returncode == 0, first.stderr
     said = first.stdout.splitlines()
     assert said[0].startswith("making .venv with Python 3.")
-    assert "requirements.lock" in said[1]
+    assert "requirements-core.lock" in said[1]
     assert said[-1] == "serving serve -c mine.yaml --port 9"
     assert make(project, "run").stdout.splitlines() == ["serving serve -c config.yaml"]
+
+
+def test_the_extras_are_installed_for_a_config_that_needs_them(ready):
+    (ready / "requirements-core.lock").write_text("# the core\n")
+    (ready / "mine.yaml").write_text("backends: {a: {kind: litellm}}")
+    assert make(ready, "run").stdout.splitlines() == ["serving serve -c config.yaml"], "what is there has the core"
+    for stamp in (ready / ".venv").glob(".stamp-locked-*"):
+        stamp.unlink()
+    for config, said in (
+        ("config.yaml", ["requirements-core.lock"]),
+        ("mine.yaml", ["requirements.lock"]),
+        ("config.yaml", []),
+    ):
+        installed = re.findall(r"installing the packages of (\S+)", make(ready, "run", f"CONFIG={config}").stdout)
+        assert installed == said
 
 
 def test_the_test_packages_are_installed_by_what_needs_them_only(ready):
@@ -145,10 +162,10 @@ def test_an_edited_lock_is_installed_without_starting_over(ready):
 
 def test_a_failed_installation_is_tried_again(ready):
     (ready / "requirements.lock").write_text("no-such-package==1\n")
-    assert make(ready, "run").returncode != 0
-    assert make(ready, "run").returncode != 0
+    assert make(ready, "venv").returncode != 0
+    assert make(ready, "venv").returncode != 0
     (ready / "requirements.lock").write_text("# mended\n")
-    assert make(ready, "run").returncode == 0
+    assert make(ready, "venv").returncode == 0
 
 
 def test_an_old_python_is_named_with_what_to_do(project, tmp_path):
