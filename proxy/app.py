@@ -241,6 +241,7 @@ class App:
             models={target.model for route in settings.routes for target in route.to},
             keys=[key.name for key in live_keys(settings.auth)],
         )
+        snapshot.check_health()
         asyncio.get_running_loop().call_later(ASK_FOR_MODELS_AFTER_S, snapshot.ask_for_models)
 
     def _close_later(self, snapshot: ConfigSnapshot) -> None:

@@ -124,6 +124,14 @@ class ListsModels(Protocol):
         """The models that the upstream listed last; empty as long as it has not. Never waits."""
 
 
+@runtime_checkable
+class ChecksHealth(Protocol):
+    """A backend whose upstream can be asked whether it is well."""
+
+    async def problem(self, path: str) -> str:
+        """What its server says is wrong, at `path`; empty if it is well. Raises a `ProxyError` if it cannot be asked."""
+
+
 class BackendKind(Protocol):
     """A kind of backend: its name, its settings, and how to build one from them.
 

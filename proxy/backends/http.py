@@ -132,6 +132,18 @@ class HttpBackend(ABC):
         url = self._identity.models_url
         return Request(method="GET", url=url, headers=self._unstreamed) if url else None
 
+    async def problem(self, path: str) -> str:
+        """See `ChecksHealth`."""
+        request = Request(method="GET", url=self._origin + path, headers=self._unstreamed)
+        response = await self._resources.transport.open(request)
+        try:
+            if 200 <= response.status < 300:
+                await response.read_all(ERROR_BYTES)  # so that the connection can be used again
+                return ""
+            return f"status {response.status}"
+        finally:
+            response.close()
+
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None
     ) -> AsyncGenerator[Batch, None]:

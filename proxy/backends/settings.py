@@ -120,6 +120,25 @@ class DiscoverySettings(BaseModel):
     )
 
 
+def _path(path: str) -> str:
+    if not path.startswith("/") or path.startswith("//") or not path.isascii() or not path.isprintable() or " " in path:
+        raise ValueError("a path begins with one `/` and has no blanks, such as `/health`")
+    return path
+
+
+class HealthSettings(BaseModel):
+    """How an upstream is asked whether it is well: any status from 200 to 299 says so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    path: Annotated[str, AfterValidator(_path)] = Field(
+        description="Where, from the root of the server: `/health` for vLLM, SGLang and llama.cpp."
+    )
+    every_s: float = Field(
+        default=10.0, ge=0.1, le=3600, allow_inf_nan=False, description="How often, in seconds, by each process."
+    )
+
+
 class HttpSettings(BackendSettings):
     """The settings of every HTTP backend."""
 
@@ -138,6 +157,12 @@ class HttpSettings(BackendSettings):
     discover: DiscoverySettings | Literal["off"] = Field(
         default_factory=DiscoverySettings,
         description='Ask the upstream in the background which models it has, for lists of models; or `"off"`.',
+    )
+
+    health: HealthSettings | None = Field(
+        default=None,
+        description="Ask the upstream in the background whether it is well. After two bad answers the other targets of a "
+        "route are tried before its own, until a good one. Not asked if left out: requests tell.",
     )
 
     @property

@@ -79,6 +79,7 @@ class TargetStates:
         self.extra = ExtraWork()
         self._begun = 0
         self._states: dict[Key, TargetState] = {}
+        self._unwell: set[str] = set()  # backends
         self._slots: dict[str, Slots] = {}  # by the target's name in the config
         self._named_by_clients: dict[Key, None] = {}  # the oldest first
 
@@ -113,11 +114,13 @@ class TargetStates:
         return sorted(state.samples)[int(len(state.samples) * percent / 100)]
 
     def held_back(self, target: Target) -> str:
-        """Why other targets are tried before this one: `circuit_open`, `slow_start` or `rate_limit_wait`; else empty.
+        """Why other targets are tried before this one: `unwell`, `circuit_open`, `slow_start`, `rate_limit_wait`; or "".
 
         When its time is over, an open circuit lets one request through: the probe. After it the target may have two
         streams open, and one more for each that begins to answer, up to the tenth.
         """
+        if self._unwell and target.backend in self._unwell:
+            return "unwell"
         state = self._states.get((target.backend, target.model))
         if state is None:
             return ""
@@ -180,6 +183,19 @@ class TargetStates:
         if waited_s > state.first_token_s:
             state.sample(waited_s, self.now())
         state.open, state.probed_until = max(0, state.open - 1), 0.0
+
+    def unwell(self, backend: str) -> None:
+        """A backend fails its health checks."""
+        self._unwell.add(backend)
+
+    def well(self, backend: str) -> bool:
+        """A backend passes its health check: a target of it that failed need not wait any longer. True if it is news."""
+        news = backend in self._unwell
+        self._unwell.discard(backend)
+        for (of, _), state in self._states.items():
+            if of == backend and state.open_until:
+                state.open_until = min(state.open_until, self.now())
+        return news
 
     def live(self) -> dict[str, dict[str, float]]:
         """What `/status` shows of each target that was asked."""

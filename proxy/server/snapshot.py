@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from proxy.backends.base import Backend, ListsModels, own_models
+from proxy.backends.base import Backend, ChecksHealth, ListsModels, own_models
 from proxy.config.load import Config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
 from proxy.contracts.declared.frontend import declared
 from proxy.pipeline.admission import Admission, limits_clients
 from proxy.pipeline.exchange import Pipeline
+from proxy.pipeline.health import check_health
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
 from proxy.policy.keys import KeyRing
@@ -64,6 +65,8 @@ class ConfigSnapshot:
         )
         self.admission = Admission(settings, counting) if limits_clients(settings) else None
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states)
+        self._states = states
+        self._checks: list[asyncio.Task[None]] = []
         self._requests = 0
         self._retired = False
         self._unused = asyncio.Event()
@@ -84,6 +87,16 @@ class ConfigSnapshot:
                 if not target.model and target.backend in self.backends:
                     self.listed_models(target.backend)
 
+    def check_health(self) -> None:
+        """Ask the backends that say how, in the background, whether they are well."""
+        for name, row in self.config.backends.items():
+            backend, health = self.backends[name], getattr(row, "health", None)
+            if health is None:
+                self._states.well(name)  # an earlier config may have checked it
+            elif isinstance(backend, ChecksHealth):
+                check = check_health(name, backend, self._states, path=health.path, every_s=health.every_s)
+                self._checks.append(asyncio.create_task(check, name=f"health of {name}"))
+
     def enter(self) -> None:
         """A request begins with this snapshot."""
         self._requests += 1
@@ -97,8 +110,9 @@ class ConfigSnapshot:
     async def close(self) -> None:
         """Wait for the last request that began here, then close the backends."""
         self._retired = True
-        for loser in self.pipeline.losers:
-            loser.cancel()
+        for task in (*self.pipeline.losers, *self._checks):
+            task.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)
         if self._requests:
             await self._unused.wait()
         for backend in self.backends.values():

@@ -10,8 +10,20 @@ from typing import Any
 
 import pytest
 
-from proxy.testing.script import Rst, Send, Sleep, Stall, Wait, event, json_reply, openai_chunk, openai_stream, sse_head
-from proxy.testing.upstream import ScriptedUpstream
+from proxy.testing.script import (
+    Rst,
+    Send,
+    Sleep,
+    Stall,
+    Step,
+    Wait,
+    event,
+    json_reply,
+    openai_chunk,
+    openai_stream,
+    sse_head,
+)
+from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
 
@@ -229,6 +241,22 @@ async def test_a_loser_that_is_drained_does_not_hold_up_a_stop(
     assert [one.usage_source for one in record.attempts] == ["estimated", "reported"]
 
 
+async def test_C4_sdks_are_told_not_to_try_again_where_there_was_no_budget_for_a_hedge(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge="{after_ms: 50}", timeouts="{first_token_s: 0.4}"))
+    while proxy.app.states.extra.draw("a"):
+        pass
+    upstream.always(Stall())
+    other.always(Stall())
+    status, headers, _ = await ask(proxy)
+    assert (status, headers["x-should-retry"]) == (504, "false")
+    (record,) = await proxy.ended()
+    assert (record.hedge, [one.backend for one in record.attempts]) == ("no_budget", ["a", "b"])
+    assert record.attempts[0].ended_at is not None
+    assert record.attempts[1].started_at >= record.attempts[0].ended_at, "one after the other"
+
+
 async def test_an_answer_in_one_piece_is_not_hedged(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
@@ -344,3 +372,44 @@ async def test_slots_survive_a_reload_and_follow_the_new_config(
     go.set()
     assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
     assert proxy.app.states.queues() == {"a/m": {"slots": 4, "taken": 0, "waiting": 0}}
+
+
+# -- health checks ---------------------------------------------------------------------------------------------
+
+
+async def test_A11_a_backend_that_fails_its_health_checks_is_tried_last_until_it_is_well(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    well = True
+
+    def answer(seen: Seen) -> list[Step]:
+        if seen.path == "/health":
+            return json_reply(200 if well else 503, {})
+        return FROM_A
+
+    upstream.decide(answer)
+    other.always(*FROM_B)
+    text = config(upstream, other).replace(
+        f'"{upstream.url}"', f'"{upstream.url}", health: {{path: /health, every_s: 0.1}}'
+    )
+    proxy = await start_proxy(text)
+
+    async def until(expected: str) -> None:
+        async with asyncio.timeout(30):
+            while (await ask(proxy))[2] != expected:
+                await asyncio.sleep(0.02)
+
+    await until("from a")
+    well = False
+    await until("from b")
+    assert proxy.records[-1].attempts[0].error_code == "unwell"
+    other.always(Rst())
+    assert (await ask(proxy))[2] == "from a", "with nothing better to try, it is tried"
+    other.always(*FROM_B)
+    well = True
+    await until("from a")
+    well = False
+    await until("from b")
+    proxy.rewrite(config(upstream, other))
+    assert await proxy.app.reload()
+    assert (await ask(proxy))[2] == "from a", "nobody checks any more"

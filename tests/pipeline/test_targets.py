@@ -249,3 +249,14 @@ def test_open_streams_are_counted_down_however_they_end(states: TargetStates) ->
         assert states.stats(A).open == 1
         end()
         assert states.stats(A).open == 0
+
+
+def test_A11_a_good_health_check_lets_a_target_that_failed_be_tried_at_once(states: TargetStates) -> None:
+    fail(states, 3)
+    assert states.held_back(A) == OPEN
+    assert not states.well("a"), "its checks had not failed"
+    assert states.held_back(A) == ""
+    states.unwell("a")
+    assert (states.held_back(A), states.held_back(B)) == ("unwell", "")
+    assert states.well("a")
+    assert states.held_back(A) == ""
