@@ -205,12 +205,18 @@ def translation() -> str:
     page = (FOLDER / "translation.md").read_text()
     before, rest = page.split("by `make docs` -->\n", 1)
     _, after = rest.split("<!-- /vocabularies -->", 1)
-    kinds_of = {"kind `openai`": vocabularies.OPENAI, "kind `anthropic`": vocabularies.ANTHROPIC}
+    kinds_of = {
+        "kind `openai`": vocabularies.OPENAI,
+        "kind `anthropic`": vocabularies.ANTHROPIC,
+        "its models since 4.6": vocabularies.ANTHROPIC_WITHOUT_PREFILL,
+        "Opus since 4.8, all since 5": vocabularies.ANTHROPIC_WITH_SYSTEM,
+    }
     presets = {f"preset `{name}`": words for name, words in sorted(vocabularies.PRESETS.items()) if name != "anthropic"}
     rows = [
         _vocabulary(name, words) for name, words in {**kinds_of, **presets, "all others": vocabularies.COMMON}.items()
     ]
-    head = "| target | call ids | names of tools | later system text | empty answers | settings |\n|---|---|---|---|---|---|"
+    head = "| target | call ids | names of tools | later system text | empty answers | answer at the end | cache marks | settings |"
+    head += "\n|---|---|---|---|---|---|---|---|"
     return before + "by `make docs` -->\n\n" + "\n".join([head, *rows]) + "\n\n<!-- /vocabularies -->" + after
 
 
@@ -219,14 +225,17 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
     length = str(ids.longest) if ids.shortest == ids.longest else f"up to {ids.longest}"
     settings = [f"`{ours}` as `{theirs}`" for ours, theirs in words.parameters.items()]
     settings += [f"without `{name}`" for name in sorted(words.refused)]
+    settings += [f"up to {words.stops} stops"] if words.stops else []
     settings += [f"not to think: `{json.dumps(words.no_thinking)}`"] if words.no_thinking else []
     cells = [
         name,
         f"{length} characters"
         + ("" if not ids.characters else ", letters and digits" + (", `_-`" if "_" in ids.characters else "")),
         f"up to {names.longest}" + (", beginning with a letter" if names.starts else ""),
-        "in place" if words.system == "anywhere" else "in the user's turn",
+        {"anywhere": "in place", "after_user": "behind the user's turn", "head": "in the user's turn"}[words.system],
         "kept" if words.empty_turns else "left out",
+        {"continued": "", "marked": "with `prefix: true`", "refused": "asked to continue"}[words.prefill],
+        str(words.cache_marks or ""),
         "; ".join(settings),
     ]
     return f"| {' | '.join(cells)} |"

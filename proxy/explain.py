@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from proxy.backends.base import BackendSettings, Resources, kind, refusal
+from proxy.backends.base import Backend, BackendSettings, Resources, kind, refusal
 from proxy.backends.http import HttpBackend
 from proxy.config.load import Config
 from proxy.config.wording import nearest
@@ -22,7 +23,7 @@ from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts, Kept
 from proxy.routing.explanation import Explanation, Parameter
 from proxy.routing.params import prepared
-from proxy.routing.plan import Hedge, Limit, Plan
+from proxy.routing.plan import Hedge, Limit, Plan, Target
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
@@ -54,6 +55,8 @@ class _Unwatched:
 
 
 _NO_RESOURCES = Resources(transport=_Nowhere())
+
+Targets = Sequence[tuple[Target, Backend]]
 
 _ORIGIN = {
     "request": "from the request",
@@ -110,9 +113,13 @@ class Judge:
         if model is not None and request.model is None:  # a declared contract may have another place for it
             request = msgspec.structs.replace(request, model=model)
         explanation = self._router.explain(request, self._principal)
-        omissions = tuple(self._omissions(explanation.plan, request))
-        limits = tuple(self._limits(explanation.plan, request))
-        return msgspec.structs.replace(explanation, omissions=omissions, limits=limits)
+        found = self._backends(explanation.plan)
+        return msgspec.structs.replace(
+            explanation,
+            omissions=tuple(self._omissions(explanation.plan, request, found)),
+            differences=tuple(self._differences(explanation.plan, request, found)),
+            limits=tuple(self._limits(explanation.plan, request)),
+        )
 
     def _limits(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
         """The limits that apply, and whose they are: the client's, then those of the targets."""
@@ -123,12 +130,28 @@ class Judge:
                 yield from ((f"the target `{target.backend}`", words) for words in in_words(limits))
                 yield from ((f"the target `{target}`", words) for words in in_words(limits.per_model))
 
-    def _omissions(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
+    def _backends(self, plan: Plan | None) -> list[tuple[Target, Backend]]:
+        """The targets, each with a backend that sends nothing."""
+        return [
+            (target, kind(row.kind).build(target.backend, row, _NO_RESOURCES))
+            for target in (plan.targets if plan else ())
+            if (row := self._rows.get(target.backend))
+        ]
+
+    @staticmethod
+    def _differences(plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
+        """By target, how the request is said to it in other words than the client's."""
+        for target, backend in found:
+            if plan and isinstance(backend, HttpBackend):
+                with suppress(RequestError, Unsupported):
+                    for difference in backend.differences(prepared(request, plan, target), target):
+                        yield str(target), difference
+
+    @staticmethod
+    def _omissions(plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
         """By target, what it leaves out, as far as that is known without asking: litellm has to be imported for that."""
-        for target in plan.targets if plan else ():
-            row = self._rows.get(target.backend)
-            backend = kind(row.kind).build(target.backend, row, _NO_RESOURCES) if row else None
-            if backend and (error := refusal(backend, request.task)):
+        for target, backend in found:
+            if error := refusal(backend, request.task):
                 yield str(target), f"refuses it: {error.message}"
             elif plan and isinstance(backend, HttpBackend):
                 try:
@@ -260,6 +283,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         },
         "limits": [{"of": whose, "limit": limit} for whose, limit in explanation.limits],
         "omissions": [{"target": target, "what": what} for target, what in explanation.omissions],
+        "differences": [{"target": target, "what": what} for target, what in explanation.differences],
         "error": {"status": error.status, "code": error.code, "message": error.message} if error else None,
     }
 
@@ -293,6 +317,7 @@ def as_text(explanation: Explanation) -> str:
             lines.append(("reasoning", field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
         lines += _labelled("limits", [f"{limit} for {whose}" for whose, limit in explanation.limits])
+        lines += _labelled("in words", [f"{target}: {what}" for target, what in explanation.differences])
         lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.omissions])
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))

@@ -22,9 +22,10 @@ NO_HEADERS: Mapping[str, str] = {}
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
-    """A piece of text in a message."""
+    """A piece of text in a message. `cache` marks the end of what an upstream is to keep in its prompt cache."""
 
     text: str
+    cache: Mapping[str, Any] | None = None
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
@@ -32,6 +33,7 @@ class Image(msgspec.Struct, frozen=True, tag="image"):
 
     url: str
     detail: str | None = None
+    cache: Mapping[str, Any] | None = None
 
 
 class File(msgspec.Struct, frozen=True, tag="file"):
@@ -42,6 +44,7 @@ class File(msgspec.Struct, frozen=True, tag="file"):
     id: str | None = None
     name: str | None = None
     media_type: str | None = None
+    cache: Mapping[str, Any] | None = None
 
 
 class Audio(msgspec.Struct, frozen=True, tag="audio"):
@@ -96,6 +99,7 @@ class Tool(msgspec.Struct, frozen=True):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    cache: Mapping[str, Any] | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):

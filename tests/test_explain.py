@@ -119,6 +119,7 @@ def test_a_machine_reads_the_same(explain):
         "parameters": {},
         "limits": [],
         "omissions": [],
+        "differences": [],
         "error": None,
     }
 
@@ -273,6 +274,25 @@ def test_what_a_target_leaves_out_or_refuses_is_said_before_any_traffic(explain,
         {"target": "near/m", "what": "top_k was left out: this target does not take it"},
     ]
     assert said["reasoning_field"] == "both"
+
+
+def test_R2_what_a_target_is_sent_in_other_words_is_said_before_any_traffic(explain, tmp_path):
+    row = "{kind: openai-compatible, preset: mistral, api_key: k"
+    (tmp_path / "config.yaml").write_text(
+        f"backends: {{far: {row}}}, near: {row}, quirks: {{call_ids: {{longest: 64}}, parameters: {{seed: s}}}}}}}}\n"
+        "routes: [{name: all, to: [far/m, near/m]}]\n"
+    )
+    call = {"function": {"name": "look.up", "arguments": {}}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    body = json.dumps({"messages": messages, "options": {"seed": 1}, "think": False})
+    said = json.loads(explain("--json", "--path", "/ollama/api/chat", body=body).stdout)["differences"]
+    by_target = {target: [one["what"] for one in said if one["target"] == target] for target in ("far/m", "near/m")}
+    assert by_target["far/m"][:2] == ["2 messages are sent as 3", "1 call id is made anew"]
+    assert by_target["far/m"][2].startswith("the tool look.up is offered as look_up_")
+    assert by_target["far/m"][3:] == ["seed is sent as random_seed"]
+    assert by_target["near/m"][:1] == ["2 messages are sent as 3"]
+    assert by_target["near/m"][-1] == "seed is sent as s"
+    assert "\nin words   far/m: 2 messages are sent as 3\n" in explain("--path", "/ollama/api/chat", body=body).stdout
 
 
 def test_N7_explain_takes_a_model_and_a_body_as_they_are_at_hand(explain):

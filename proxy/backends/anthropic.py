@@ -83,6 +83,7 @@ class AnthropicBackend(HttpBackend):
             resources,
             forward_headers=settings.forward_headers,
             discover_every_s=settings.discover_every_s,
+            quirks=settings.quirks,
         )
         self._version = settings.version
         self._max_tokens = settings.max_tokens

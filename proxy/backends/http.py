@@ -21,6 +21,7 @@ import msgspec
 
 from proxy.backends.base import Relay, Resources
 from proxy.backends.discovery import ModelList
+from proxy.backends.quirks import ConversationQuirks
 from proxy.backends.redact import cleaner
 from proxy.backends.streaming import (
     Decoder,
@@ -46,6 +47,7 @@ from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
+from proxy.wire.differences import differences
 from proxy.wire.translation import Translation, restored, translated
 from proxy.wire.upstream_errors import Clean, Detail, parse_error, upstream_error
 from proxy.wire.vocabulary import Vocabulary
@@ -99,7 +101,9 @@ class HttpBackend(ABC):
         *,
         forward_headers: Collection[str] = (),
         discover_every_s: float = 0.0,
+        quirks: ConversationQuirks | None = None,
     ) -> None:
+        self._quirks = quirks
         self.name = name
         self._list = ModelList(name, resources.transport, self._list_request, every_s=discover_every_s)
         self._resources = resources
@@ -185,14 +189,23 @@ class HttpBackend(ABC):
         fields = self._fields(translation.request, target)
         return fields, [*translation.notices, *self._omissions(translation.request, fields, target)]
 
+    def differences(self, request: ChatRequest, target: Target) -> list[str]:
+        """How the request is said to `target` in other words than the client's, for people."""
+        return [*differences(request, self._translated(request, target), self.vocabulary(target.model))]
+
     def _translated(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the target's vocabulary. One of this dialect stays the client's."""
         if request.dialect == self.dialect:
             return Translation(request)
-        return translated(request, self._vocabulary(target.model))
+        return translated(request, self.vocabulary(target.model))
+
+    def vocabulary(self, model: str) -> Vocabulary:
+        """What `model` takes in a request: what is known of it, and what the row says of it."""
+        known = self._vocabulary(model)
+        return known if self._quirks is None else self._quirks.over(known)
 
     def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - kinds may look at it
-        """What `model` takes in a conversation."""
+        """What is known of `model`."""
         return COMMON
 
     def _reported(self, error: UpstreamError) -> UpstreamError:

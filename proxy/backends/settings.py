@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
+from proxy.backends.quirks import ConversationQuirks, Quirks
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.routing.principal import SECRET_HEADERS
 
@@ -165,6 +166,12 @@ class HttpSettings(BackendSettings):
         "route are tried before its own, until a good one. Not asked if left out: requests tell.",
     )
 
+    quirks: ConversationQuirks | None = Field(
+        default=None,
+        description="What this target takes in a conversation of another contract, where it differs from what is known "
+        "of its kind ([translation](translation.md)).",
+    )
+
     @property
     def discover_every_s(self) -> float:
         """How old a list of models may get, in seconds; 0: none is asked for."""
@@ -174,6 +181,11 @@ class HttpSettings(BackendSettings):
 class OpenAIChatSettings(HttpSettings):
     """The settings of every backend that speaks OpenAI Chat Completions."""
 
+    quirks: Quirks | None = Field(
+        default=None,
+        description="What this target takes in a request of another contract, where it differs from what is known of "
+        "its kind or preset ([translation](translation.md)).",
+    )
     include_usage: bool | None = Field(
         default=None,
         description="Ask for token counts in streams (`stream_options.include_usage`). Default: yes, unless the "

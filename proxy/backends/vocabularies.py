@@ -6,6 +6,7 @@ known of the vendor; they have not been compared with its documentation yet.
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ import msgspec
 
 from proxy.contracts.anthropic.params import takes_late_system, takes_prefill
 from proxy.contracts.anthropic.upstream_request import CALL_IDS
-from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
+from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm, NameForm, Vocabulary
 
 _LETTERS = string.ascii_letters
 
@@ -35,7 +36,8 @@ ANTHROPIC = Vocabulary(
     call_ids=CALL_IDS,
     # unchecked
     tool_names=NameForm(WORD, 128),
-    signatures=True,
+    signatures="anthropic",
+    cache_marks=4,  # "You can define up to 4 cache breakpoints" (docs.anthropic.com, Prompt caching)
     result_media=True,
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     empty_turns=False,
@@ -77,8 +79,17 @@ GEMINI = Vocabulary(
     # "Invalid function name. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores
     # (_), dots (.), colons (:), or dashes (-), with a maximum length of 64."
     tool_names=NameForm(WORD + ".:", 64, _LETTERS + "_"),
-    no_thinking={"reasoning_effort": "none"},  # unchecked
+    no_thinking={"reasoning_effort": "none"},  # ai.google.dev, OpenAI compatibility: Thinking
+    signatures="gemini",
 )
+
+GEMINI_3 = msgspec.structs.replace(
+    GEMINI,
+    # "Function call is missing a thought_signature in functionCall parts." For calls of other models the page names this
+    # word (ai.google.dev, Thought signatures).
+    unsigned=f"{GEMINI_SEAL}skip_thought_signature_validator",
+)
+_GEMINI_3 = re.compile(r"gemini-([3-9]|\d\d)")
 
 MOONSHOT = Vocabulary(
     # "function name is invalid, must start with a letter and can contain letters, numbers, underscores, and dashes"
@@ -100,7 +111,8 @@ PRESETS: Mapping[str, Vocabulary] = {
     "mistral": MISTRAL,
     "moonshot": MOONSHOT,
     "ollama": Vocabulary(no_thinking={"reasoning_effort": "none"}),
-    "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}),
+    # Marks: its page on prompt caching, for Anthropic's models, and for others without effect.
+    "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}, cache_marks=4),
     "sglang": Vocabulary(no_thinking=_TEMPLATE_OFF),
     # `reasoning_effort: none` for newer servers, the template's switch for all
     "vllm": Vocabulary(no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),
@@ -108,12 +120,21 @@ PRESETS: Mapping[str, Vocabulary] = {
 }
 """By the preset of a row of kind `openai-compatible`."""
 
+
+def of_preset(preset: str, model: str) -> Vocabulary:
+    """The vocabulary of a model behind a preset; "" for none."""
+    if preset == "gemini" and _GEMINI_3.match(model):
+        return GEMINI_3
+    return PRESETS.get(preset, COMMON)
+
+
 PROVIDERS: Mapping[str, Vocabulary] = {
     **PRESETS,
     "azure": OPENAI,
     # litellm is asked in OpenAI's form, whose results are text alone.
     "anthropic": msgspec.structs.replace(ANTHROPIC, result_media=False),
     "bedrock": msgspec.structs.replace(ANTHROPIC, result_media=False),
-    "vertex_ai": GEMINI,
+    "vertex_ai": msgspec.structs.replace(GEMINI, signatures=""),
+    "gemini": msgspec.structs.replace(GEMINI, signatures=""),  # litellm has a place of its own for its signatures
 }
 """By the provider that a model of kind `litellm` begins with. `openai/` may be any server of that language."""

@@ -59,4 +59,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()  # whose, and which
     omissions: tuple[tuple[str, str], ...] = ()  # by target, what of the request it omits, or why it refuses it
+    differences: tuple[tuple[str, str], ...] = ()  # by target, what it would be sent in other words than the client's
     error: ProxyError | None = None

@@ -17,7 +17,6 @@ A conversation that has all that is returned as it is. Readers of contracts only
 
 from __future__ import annotations
 
-import base64
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -35,6 +34,7 @@ CONTINUE = "Continue exactly where you stopped."
 ORPHAN = "The result of a tool call that is not part of this conversation:"
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _BASE62 = WORD.rstrip("_-")
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Arranged(msgspec.Struct, frozen=True):
@@ -76,15 +76,20 @@ def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Mes
 
 
 def _head(messages: Sequence[Message], vocabulary: Vocabulary) -> Iterator[Message]:
-    """The system text at the head as one message with one text, its parts a blank line apart.
+    """The system text at the head as one message with one text up to each mark, its parts a blank line apart.
 
     Several chat templates take nothing else.
     """
     parts: list[Part] = [part for message in messages for part in message.parts]
     if len(parts) > 1:
-        texts = [part.text for part in parts if isinstance(part, Text) and part.text]
-        others = [part for part in parts if not isinstance(part, Text)]
-        yield replace(_role(messages[0], vocabulary), parts=(Text("\n\n".join(texts)), *others))
+        texts: list[Part] = []
+        for part in parts:
+            before = texts[-1] if texts else None
+            if isinstance(part, Text) and isinstance(before, Text) and before.cache is None:
+                texts[-1] = Text(f"{before.text}\n\n{part.text}" if before.text else part.text, part.cache)
+            elif not isinstance(part, Text) or part.text:
+                texts.append(part)
+        yield replace(_role(messages[0], vocabulary), parts=tuple(texts))
     elif messages:
         yield replace(_role(messages[0], vocabulary), parts=tuple(parts))
 
@@ -313,12 +318,17 @@ def fitted(ids: Iterable[str], form: IdForm) -> Mapping[str, str]:
 
 
 def _made(seed: str, form: IdForm) -> str:
+    alphabet = "".join(one for one in _BASE62 if one in form.characters) or form.characters or _BASE62
+    return _drawn(seed, alphabet, min(form.longest, max(form.shortest, 24)))
+
+
+def _drawn(seed: str, alphabet: str, length: int) -> str:
+    """Characters of `alphabet` that depend on `seed` alone."""
     digest = int.from_bytes(blake2b(seed.encode("utf-8", "surrogatepass"), digest_size=16).digest())
-    length = min(form.longest, max(form.shortest, 24))
     characters = ""
     while len(characters) < length:
-        digest, index = divmod(digest, len(_BASE62))
-        characters += _BASE62[index]
+        digest, index = divmod(digest, len(alphabet))
+        characters += alphabet[index]
     return characters
 
 
@@ -335,9 +345,10 @@ def names_for(names: Iterable[str], form: NameForm) -> Mapping[str, str]:
 
 
 def _short(name: str, form: NameForm) -> str:
-    digest = base64.b32encode(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=5).digest()).decode().lower()
     allowed = form.characters or WORD
-    cleaned = "".join(character if character in allowed else "_" for character in name)
+    fill = "_" if "_" in allowed else allowed[0]
+    digest = _drawn(name, "".join(one for one in _BASE32 if one in allowed) or allowed, 8)
+    cleaned = "".join(character if character in allowed else fill for character in name)
     if form.starts and cleaned[:1] not in form.starts:
-        cleaned = f"t_{cleaned}"
-    return f"{cleaned[: form.longest - len(digest) - 1]}_{digest}"
+        cleaned = f"{'t' if 't' in form.starts else form.starts[0]}{fill}{cleaned}"
+    return f"{cleaned[: form.longest - len(digest) - 1]}{fill}{digest}"

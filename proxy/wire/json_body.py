@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
+import msgspec
+
 from proxy.config.parameters import KIND_OF_PARAMETER, is_of_kind
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
@@ -234,6 +236,7 @@ def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...
                 description=get_string(function, "description", path),
                 parameters=get_object(function, "parameters", path),
                 strict=get_boolean(function, "strict", path),
+                cache=cache_mark(value) or cache_mark(function),
             )
         )
     return tuple(tools)
@@ -243,7 +246,8 @@ def _message(value: dict[str, Any], path: str) -> Message:
     role = need_string(value, "role", path)
     if role not in ROLES:
         raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
-    parts = decode_content(value.get("content"), f"{path}.content", required=role != "assistant")
+    content, mark = value.get("content"), cache_mark(value)
+    parts = decode_content(content, f"{path}.content", required=role != "assistant", mark=mark)
     if role == "assistant" and not parts and (refusal := get_string(value, "refusal", path)):
         parts = (Text(refusal),)  # an earlier refusal of the assistant is text to the next model
     calls = get_array(value, "tool_calls", path)
@@ -266,10 +270,12 @@ def _reasoning(value: dict[str, Any]) -> str | None:
     return None
 
 
-def decode_content(content: Any, path: str, *, required: bool) -> tuple[Part, ...]:
-    """A message's content: a string, or a list of parts."""
+def decode_content(
+    content: Any, path: str, *, required: bool, mark: Mapping[str, Any] | None = None
+) -> tuple[Part, ...]:
+    """A message's content: a string, which `mark` belongs to, or a list of parts."""
     if type(content) is str:
-        return (Text(content),)
+        return (Text(content, mark),)
     if type(content) is list:
         return tuple([decode_part(part, part_path) for part, part_path in objects(content, path)])
     if content is None and not required:
@@ -281,7 +287,7 @@ def decode_part(part: dict[str, Any], path: str) -> Part:
     """One part of a message's content."""
     match need_string(part, "type", path):
         case "text":
-            return Text(need_string(part, "text", path))
+            return Text(need_string(part, "text", path), cache_mark(part))
         case "refusal":  # an earlier refusal of the assistant is text to the next model
             return Text(need_string(part, "refusal", path))
         case "image_url":
@@ -290,7 +296,8 @@ def decode_part(part: dict[str, Any], path: str) -> Part:
             audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
             return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
         case "file":
-            return decode_file(need_object(part, "file", path), f"{path}.file")
+            file = decode_file(need_object(part, "file", path), f"{path}.file")
+            return msgspec.structs.replace(file, cache=mark) if (mark := cache_mark(part)) else file
         case other:
             return Other(other[:64])  # an unknown type; an upstream of the same dialect still gets it
 
@@ -299,7 +306,13 @@ def _image(part: dict[str, Any], path: str) -> Image:
     if type(part.get("image_url")) is str:  # not OpenAI's form, but many clients send it
         return Image(part["image_url"])
     image, path = need_object(part, "image_url", path), f"{path}.image_url"
-    return Image(need_string(image, "url", path), detail=get_string(image, "detail", path))
+    return Image(need_string(image, "url", path), detail=get_string(image, "detail", path), cache=cache_mark(part))
+
+
+def cache_mark(value: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Anthropic's mark for its prompt cache. It changes no answer, so a value of another type is ignored."""
+    mark = value.get("cache_control")
+    return mark if mark and type(mark) is dict else None
 
 
 def decode_file(file: Mapping[str, Any], path: str) -> File:

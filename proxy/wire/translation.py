@@ -17,9 +17,10 @@ from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
 from proxy.request import ChatRequest, Image, Message, Part, Text, Tool
+from proxy.wire.cache_marks import marked
 from proxy.wire.conversation import arranged, names_for
 from proxy.wire.json_body import read_param
-from proxy.wire.vocabulary import Vocabulary
+from proxy.wire.vocabulary import GEMINI_SEAL, Vocabulary
 
 _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 """Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
@@ -47,13 +48,22 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     notices: list[Notice] = []
     request = _with_choice(_with_tools(_with_settings(request), notices), vocabulary)
     request = _with_stops(request, vocabulary, notices)
-    conversation = arranged(_with_media_types(request.messages, vocabulary), vocabulary)
+    messages = tuple(_with_seal(message, vocabulary) for message in _with_media_types(request.messages, vocabulary))
+    request, messages = marked(request, messages, vocabulary.cache_marks)
+    conversation = arranged(messages, vocabulary)
     said = any(message.role not in _SYSTEM_ROLES for message in conversation.messages)
     if not conversation.messages or not (said or vocabulary.empty_turns):
         raise Unsupported("this target needs a message that is not empty, besides the system prompt")
     called = [call.name for message in conversation.messages for call in message.tool_calls]
     names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
     messages = tuple(_with_name(message, vocabulary) for message in conversation.messages)
+    if vocabulary.unsigned:
+        messages = tuple(
+            replace(message, reasoning_signature=vocabulary.unsigned)
+            if message.tool_calls and not message.reasoning_signature
+            else message
+            for message in messages
+        )
     if names:
         messages = tuple(_renamed(message, names) for message in messages)
         request = replace(
@@ -77,8 +87,10 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
             message.role not in _SPEAKERS
             or message.tool_calls
             or message.name
+            or message.reasoning_signature
             or len(parts) != 1
             or type(parts[0]) is not Text
+            or parts[0].cache is not None
             or not parts[0].text
             or parts[0].text.isspace()
         ):
@@ -130,6 +142,14 @@ def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Noti
         why = f"this target takes {vocabulary.stops} of them"
         notices.append(Notice("changed_setting", f"some stop sequences were left out: {why}", "stop"))
     return replace(request, params={**request.params, "stop": given[: vocabulary.stops]})
+
+
+def _with_seal(message: Message, vocabulary: Vocabulary) -> Message:
+    """The message with the signature of its reasoning where the target's own vendor made it."""
+    seal = message.reasoning_signature
+    if seal and seal.startswith(GEMINI_SEAL) != (vocabulary.signatures == "gemini"):
+        seal = None
+    return message if seal == message.reasoning_signature else replace(message, reasoning_signature=seal)
 
 
 def _with_name(message: Message, vocabulary: Vocabulary) -> Message:

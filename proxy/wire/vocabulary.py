@@ -51,6 +51,10 @@ class NameForm(msgspec.Struct, frozen=True):
         return not set(name).difference(self.characters) if self.characters else _ANY.fullmatch(name) is not None
 
 
+GEMINI_SEAL = "gemini:"
+"""What a signature of Gemini's begins with on its way through clients, which tells it from those of other vendors."""
+
+
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """What a target takes in a conversation."""
 
@@ -63,8 +67,12 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """
     developer: bool = False
     """Whether it knows the role `developer`. Else that text is `system`."""
-    signatures: bool = False
-    """Whether it reads signed reasoning. Each signature then stays with its own reasoning, in a message of its own."""
+    signatures: Literal["", "anthropic", "gemini"] = ""
+    """Whose signed reasoning it reads. Each signature then stays with its own reasoning, in a message of its own."""
+    unsigned: str = ""
+    """The signature of a call that another model made, where it answers with an error to a call without one."""
+    cache_marks: int = 0
+    """How many marks of what to keep in its prompt cache it takes."""
     allowed_tools: bool = False
     """Whether `tool_choice` may be a list of the tools that may be called now."""
     images: frozenset[str] = frozenset()

@@ -39,6 +39,7 @@ ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "moonshot": (preset("moonshot"), "kimi-k2-thinking", "moonshot"),
     "deepseek": (preset("deepseek"), "deepseek-reasoner", "deepseek"),
     "gemini": (preset("gemini"), "gemini-2.5-flash", "gemini"),
+    "gemini 3": (preset("gemini"), "gemini-3-pro-preview", "gemini"),
     "claude 4.5": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-5", "anthropic"),
     "claude 4.6": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-6", "anthropic"),
     "claude opus 4.8": ({"kind": "anthropic", "api_key": "k"}, "claude-opus-4-8", "anthropic"),
@@ -274,7 +275,7 @@ def legal(turns: list[tuple[str, list[str], str]]) -> tuple[Message, ...]:
 @given(turns=LEGAL_TURNS)
 def test_R1_a_legal_conversation_is_left_as_it_is(turns: list[tuple[str, list[str], str]]) -> None:
     request = ChatRequest(id="1", contract="", dialect="", messages=legal(turns), tools=(Tool("f"), Tool("g")))
-    for far in FAR.values():
+    for far in (far for name, far in FAR.items() if name != "gemini 3"):  # which wants a signature of every call
         placed = translated(request, far.backend._vocabulary(far.target.model))
         assert placed.request == request, far.target
         assert placed.notices == ()

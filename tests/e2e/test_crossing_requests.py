@@ -25,6 +25,7 @@ NO_PARAMETERS = {"type": "object", "properties": {}}
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": NO_PARAMETERS}}
 TOOL = {"name": "f", "description": "d", "input_schema": NO_PARAMETERS}
 HI = {"role": "user", "content": "hi"}
+MARK = {"type": "ephemeral"}
 LONG = "mcp__plugin_" + "x" * 70
 
 
@@ -48,6 +49,49 @@ def agui(*messages: dict[str, Any], **more: Any) -> dict[str, Any]:
     run = {"threadId": "t", "runId": "r", "state": {}, "tools": [], "context": []}
     named = [{"id": str(number), **message} for number, message in enumerate(messages)]
     return run | {"messages": named} | more
+
+
+def _messages_turn(seals: list[str]) -> dict[str, Any]:
+    thoughts = [{"type": "thinking", "thinking": "", "signature": seal} for seal in seals]
+    return {"model": "any", "max_tokens": 100, "stream": not seals, "tools": [TOOL]} | {
+        "messages": [HI, *([{"role": "assistant", "content": [*thoughts, use("g1")]}, outcome("g1")] if seals else [])]
+    }
+
+
+def _responses_turn(seals: list[str]) -> dict[str, Any]:
+    items = [
+        {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": f"chat-proxy:{seal}"} for seal in seals
+    ]
+    called_ = {"type": "function_call", "call_id": "g1", "name": "f", "arguments": "{}"}
+    items += [called_, {"type": "function_call_output", "call_id": "g1", "output": "r"}] if seals else []
+    tool = {"type": "function", "name": "f", "parameters": NO_PARAMETERS}
+    return {"model": "any", "stream": not seals, "input": [HI, *items], "tools": [tool]}
+
+
+def _ai_sdk_turn(seals: list[str]) -> dict[str, Any]:
+    parts: list[dict[str, Any]] = [
+        {"type": "reasoning", "text": "", "providerMetadata": {"chatProxy": {"signature": seal}}} for seal in seals
+    ]
+    parts += [{"type": "tool-f", "toolCallId": "g1", "input": {}, "state": "output-available", "output": "r"}]
+    messages = [{"role": "user", "parts": [{"type": "text", "text": "hi"}]}]
+    messages += [{"role": "assistant", "parts": parts}] if seals else []
+    return {"trigger": "submit-message", "stream": not seals, "messages": messages, "tools": {"f": {}}}
+
+
+def _agui_turn(seals: list[str]) -> dict[str, Any]:
+    thoughts = [{"role": "reasoning", "content": "", "encryptedValue": seal} for seal in seals]
+    later = [{"role": "assistant", "toolCalls": [called("g1")]}, {"role": "tool", "toolCallId": "g1", "content": "r"}]
+    return agui(
+        HI,
+        *thoughts,
+        *(later if seals else []),
+        protocolVersion="1.0",
+        tools=[{"name": "f", "parameters": NO_PARAMETERS}],
+    )
+
+
+TURNS = {MESSAGES: _messages_turn, RESPONSES: _responses_turn, "/ai-sdk/chat": _ai_sdk_turn, AGUI: _agui_turn}
+"""A conversation before a call, or after it with the signatures that its client kept."""
 
 
 def at(body: Any, path: str) -> Any:
@@ -349,6 +393,65 @@ CASES = {
         {"messages": [HI], "safety_identifier": "sid"},
         {"metadata": {"user_id": "sid"}},
     ),
+    "R5 marks for the prompt cache": (
+        CHAT,
+        "anthropic/claude-sonnet-4-5",
+        {
+            "messages": [
+                {
+                    "role": "system",
+                    "content": [{"type": "text", "text": "S", "cache_control": MARK}, {"type": "text", "text": "now"}],
+                },
+                {"role": "user", "content": "hi", "cache_control": MARK},
+            ],
+            "tools": [FUNCTION | {"cache_control": MARK}],
+        },
+        {
+            "system": [{"type": "text", "text": "S", "cache_control": MARK}, {"type": "text", "text": "now"}],
+            "messages.0.content.0.cache_control": MARK,
+            "tools.0.cache_control": MARK,
+        },
+    ),
+    "R5 more marks than the target takes": (
+        CHAT,
+        "anthropic/claude-sonnet-4-5",
+        {
+            "messages": [
+                {"role": "system", "content": "S", "cache_control": MARK},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": str(n), "cache_control": MARK} for n in range(5)],
+                },
+            ]
+        },
+        {
+            "system.0.cache_control": MARK,
+            "messages.0.content": lambda blocks: (
+                ["cache_control" in one for one in blocks] == [False, False, *[True] * 3]
+            ),
+        },
+    ),
+    "R5 marks of Claude Code, to OpenRouter": (
+        MESSAGES,
+        "openrouter/anthropic/claude-sonnet-4.5",
+        {
+            "system": [{"type": "text", "text": "S", "cache_control": MARK}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": MARK}]}],
+        },
+        {
+            "messages.0.content": [{"type": "text", "text": "S", "cache_control": MARK}],
+            "messages.1.content.0.cache_control": MARK,
+        },
+    ),
+    "R5 marks of Claude Code, to a server that takes none": (
+        MESSAGES,
+        "compatible/m",
+        {
+            "system": [{"type": "text", "text": "S", "cache_control": MARK}, {"type": "text", "text": "now"}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": MARK}]}],
+        },
+        {"messages.0.content": "S\n\nnow", "messages.1.content": "hi"},
+    ),
     # R6: what could be carried
     "R6 a reference to a tool": (
         MESSAGES,
@@ -414,6 +517,8 @@ def config(upstream: ScriptedUpstream, target: str) -> str:
         "moonshot": "moonshot",
         "deepseek": "deepseek",
         "vllm": "vllm",
+        "gemini": "gemini",
+        "openrouter": "openrouter",
     }
     rows = {
         name: {"kind": "openai-compatible", "preset": preset}
@@ -520,3 +625,59 @@ async def test_R2_a_tool_is_called_by_the_name_that_its_client_gave(
     assert len(asked[0]) <= 64
     assert f'"{name}"'.encode() in answered
     assert asked[0].encode() not in answered
+
+
+@pytest.mark.parametrize(
+    "path", [MESSAGES, RESPONSES, "/ai-sdk/chat", AGUI], ids=["anthropic", "responses", "ai-sdk", "ag-ui"]
+)
+async def test_R3_gemini_gets_its_signature_back_and_nobody_else_does(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
+) -> None:
+    call = {"index": 0, "id": "g1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    call["extra_content"] = {"google": {"thought_signature": "SIG=="}}
+    chunk = Send(event(openai_chunk({"tool_calls": [call]})))
+    upstream.decide(lambda seen: [Send(sse_head()), chunk, *OpenAIWire().end("tool_calls")])
+    proxy = await start_proxy(config(upstream, "gemini/gemini-3-pro-preview"))
+    first = TURNS[path]([])
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, first)
+        await client.read_head()
+        answered = (await client.read_body()).decode()
+    assert "gemini:SIG==" in answered
+    upstream.requests.clear()
+    _, got = await sent(start_proxy, upstream, path, "gemini/gemini-3-pro-preview", TURNS[path](["gemini:SIG=="]))
+    assert got["messages"][1]["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "SIG=="}}
+    upstream.requests.clear()
+    _, got = await sent(start_proxy, upstream, path, "gemini/gemini-3-pro-preview", TURNS[path](["another's"]))
+    (seal,) = got["messages"][1]["tool_calls"][0]["extra_content"]["google"].values()
+    assert seal == "skip_thought_signature_validator"
+    for target in ("anthropic/claude-sonnet-4-5", "compatible/m"):
+        upstream.requests.clear()
+        _, got = await sent(start_proxy, upstream, path, target, TURNS[path](["gemini:SIG=="]))
+        assert "SIG==" not in json.dumps(got)
+
+
+async def test_R2_a_row_says_what_its_server_takes(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    quirks = {
+        "call_ids": {"characters": "0123456789", "longest": 12},
+        "system": "anywhere",
+        "parameters": {"seed": "s"},
+    }
+    row = {"kind": "openai-compatible", "base_url": upstream.url, "quirks": quirks}
+    upstream.decide(reply)
+    proxy = await start_proxy(json.dumps({"backends": {"own": row}, "routes": [{"name": "all", "to": "own/m"}]}))
+    body = {"messages": [HI, turn("call_1"), {"role": "system", "content": "S"}], "options": {"seed": 3}}
+    body["messages"][1] = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "f", "arguments": {}}}],
+    }
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(OLLAMA, {"model": "m", "stream": False} | body)
+        assert (await client.read_head()).status == 200
+        await client.read_body()
+    (seen,) = await upstream.received()
+    got = seen.json()
+    assert got["messages"][1]["tool_calls"][0]["id"].isdigit()
+    assert got["messages"][3] == {"role": "system", "content": "S"}
+    assert got["s"] == 3

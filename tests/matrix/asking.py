@@ -339,7 +339,7 @@ def ai_sdk(request: ChatRequest) -> Body:
         if message.role == "tool":
             parts = messages[-1]["parts"] if messages else []
             part = next((one for one in parts if one.get("toolCallId") == message.tool_call_id), None)
-            if part is None or any(not isinstance(part, Text) for part in message.parts):
+            if part is None or "state" in part or any(not isinstance(part, Text) for part in message.parts):
                 raise NoWords
             failed = {"state": "output-error", "errorText": message.text}
             part |= failed if message.failed else {"state": "output-available", "output": message.text}

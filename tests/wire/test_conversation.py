@@ -202,7 +202,7 @@ def test_R2_an_answer_that_the_target_does_not_continue_is_followed_by_a_request
 def test_R1_signed_reasoning_is_not_joined_with_other_signed_reasoning():
     one = answer("", "a", reasoning="x", reasoning_signature="s1")
     two = answer("", "b", reasoning="y", reasoning_signature="s2")
-    placed = arranged([one, two, result("a", "1"), result("b", "2")], Vocabulary(signatures=True)).messages
+    placed = arranged([one, two, result("a", "1"), result("b", "2")], Vocabulary(signatures="anthropic")).messages
     assert [message.reasoning_signature for message in placed if message.role == "assistant"] == ["s1", "s2"]
 
 
@@ -237,7 +237,7 @@ VOCABULARIES = st.sampled_from(
     [
         PLAIN,
         MISTRAL,
-        Vocabulary(call_ids=IdForm(WORD, 1, 64), signatures=True),
+        Vocabulary(call_ids=IdForm(WORD, 1, 64), signatures="anthropic"),
         Vocabulary(system="anywhere", developer=True),
     ]
 )
@@ -291,3 +291,14 @@ def test_R2_names_are_taken_and_distinguished(names, form):
     sent = names_for(names, form)
     assert all(form.takes(sent.get(name, name)) for name in names)
     assert len({sent.get(name, name) for name in names}) == len(names)
+
+
+@given(
+    st.lists(IDS, min_size=1, max_size=6),
+    st.sampled_from([IdForm("0123456789", 9, 9), IdForm("abcdefghij", 9, 12), IdForm(WORD, 1, 64)]),
+)
+def test_R2_ids_are_made_of_the_characters_that_the_target_takes(ids, form):
+    turns = [answer("", *ids), *(result(id_, "1") for id_ in ids)]
+    (call, *_) = arranged(turns, Vocabulary(call_ids=form)).messages
+    assert all(form.takes(one.id) for one in call.tool_calls)
+    assert len({one.id for one in call.tool_calls}) == len(ids)

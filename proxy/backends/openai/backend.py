@@ -105,6 +105,7 @@ class OpenAIBackend(OpenAIChatBackend):
             reasoning=reasoning_return(settings),
             forward_headers=settings.forward_headers,
             discover_every_s=settings.discover_every_s,
+            quirks=settings.quirks,
         )
         self._settings = settings
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -25,10 +25,7 @@ from proxy.backends.settings import (
     revealed,
     revealed_query,
 )
-from proxy.events import Notice
 from proxy.request import ChatRequest
-from proxy.routing.plan import Target
-from proxy.wire.omissions import ignored, ignored_settings
 from proxy.wire.vocabulary import Vocabulary
 
 
@@ -154,46 +151,17 @@ class CompatibleBackend(OpenAIChatBackend):
             reasoning=reasoning_return(settings, RETURNED.get(settings.preset or "")),
             forward_headers=settings.forward_headers,
             discover_every_s=settings.discover_every_s,
+            quirks=settings.quirks,
         )
         self._takes = preset.takes
-        self._words = vocabularies.PRESETS.get(settings.preset or "", vocabularies.COMMON)
+        self._preset = settings.preset or ""
         self.identify(_identity(settings, settings.address))
 
-    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - the same for all models
-        return self._words
-
-    def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
-        """The body in the server's own words."""
-        words, body = self._words, super()._fields(request, target)
-        if words.no_thinking and _does_not_think(request):
-            body = {**{name: value for name, value in body.items() if name != "reasoning_effort"}, **words.no_thinking}
-        if request.dialect != self.dialect:
-            body = {name: value for name, value in body.items() if name not in words.refused}
-            if words.prefill == "marked" and body["messages"][-1]["role"] == "assistant":
-                body["messages"][-1]["prefix"] = True
-        for name in words.parameters.keys() & body.keys():
-            body[words.parameters[name]] = body.pop(name)
-        return body
-
-    def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
-        words = self._words
-        if not words.parameters and not words.refused and not _does_not_think(request):
-            return super()._omissions(request, fields, target)
-        sent = {**fields, **{name: None for name, theirs in words.parameters.items() if theirs in fields}}
-        notices = ignored_settings(request, [name for name in words.refused if name not in sent])
-        if _does_not_think(request) and "reasoning_effort" not in sent:
-            if not words.no_thinking:
-                why = "it is not known how this target is told not to think"
-                notices.append(ignored("reasoning_effort", why))
-            sent["reasoning_effort"] = None
-        return [*super()._omissions(request, sent, target), *notices]
+    def _vocabulary(self, model: str) -> Vocabulary:
+        return vocabularies.of_preset(self._preset, model)
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - the same for all models
         return self._takes
-
-
-def _does_not_think(request: ChatRequest) -> bool:
-    return request.params.get("reasoning_effort") == "none" and "reasoning_effort" not in request.routed
 
 
 def _identity(settings: CompatibleSettings, base_url: str) -> Identity:

@@ -8,6 +8,8 @@ from typing import Any
 from proxy.backends.base import EVERY_TASK, Relay, Resources
 from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.openai.plain import CompletionsBackend, EmbeddingsBackend, PlainBackend
+from proxy.backends.openai.words import in_words, unsaid
+from proxy.backends.quirks import Quirks
 from proxy.contracts.openai.stream import DIALECT, StreamDecoder
 from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, omissions, request_fields
 from proxy.contracts.openai.whole import decode_whole
@@ -32,6 +34,7 @@ class OpenAIChatBackend(HttpBackend):
         reasoning: ReasoningReturn | None = None,
         forward_headers: Collection[str] = (),
         discover_every_s: float = 0.0,
+        quirks: Quirks | None = None,
     ) -> None:
         self._beside: dict[Task, PlainBackend] = {
             "completion": CompletionsBackend(
@@ -39,7 +42,9 @@ class OpenAIChatBackend(HttpBackend):
             ),
             "embedding": EmbeddingsBackend(name, resources, forward_headers=forward_headers),
         }
-        super().__init__(name, resources, forward_headers=forward_headers, discover_every_s=discover_every_s)
+        super().__init__(
+            name, resources, forward_headers=forward_headers, discover_every_s=discover_every_s, quirks=quirks
+        )
         self._include_usage = include_usage
         self._max_tokens_name = max_tokens_name
         self._reasoning = reasoning
@@ -61,7 +66,8 @@ class OpenAIChatBackend(HttpBackend):
         return self._beside[request.task].written(request, target)
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
-        return request_fields(
+        """The body in the server's own words."""
+        body = request_fields(
             request,
             model=target.model,
             include_usage=self._include_usage,
@@ -69,14 +75,11 @@ class OpenAIChatBackend(HttpBackend):
             hints=self._hints(request, target.model),
             reasoning=self._reasoning,
         )
+        return in_words(self.vocabulary(target.model), request, body, translated=request.dialect != self.dialect)
 
-    def _omissions(
-        self,
-        request: ChatRequest,
-        fields: Mapping[str, Any],
-        target: Target,  # noqa: ARG002
-    ) -> list[Notice]:
-        return omissions(request, fields, reasoning=self._reasoning)
+    def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
+        sent, notices = unsaid(self.vocabulary(target.model), request, fields)
+        return [*omissions(request, sent, reasoning=self._reasoning), *notices]
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name

@@ -8,7 +8,6 @@ that ran there) are skipped, so that another model can continue the conversation
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -18,6 +17,7 @@ from proxy.contracts.anthropic.params import HINTS, decode_params, is_function
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, File, Image, Message, Other, Part, Text, Tool, ToolCall
 from proxy.wire.json_body import (
+    cache_mark,
     get_array,
     get_boolean,
     get_object,
@@ -104,7 +104,7 @@ def _check_max_tokens(wire: Mapping[str, Any]) -> None:
         raise BadRequest("max_tokens: expected 0 or more", param="max_tokens")
 
 
-def _system(system: Any) -> list[str]:
+def _system(system: Any) -> list[Part]:
     """The texts of the system prompt.
 
     The first text of Claude Code names its build, for Anthropic's billing. It is left out: it changes with each build,
@@ -113,11 +113,11 @@ def _system(system: Any) -> list[str]:
     if system is None:
         return []
     if type(system) is str:
-        return [system]
+        return [Text(system)]
     if type(system) is not list:
         raise wrong("system", "a string or a list of text blocks", system)
-    texts = [need_string(block, "text", path) for block, path in objects(system, "system")]
-    return [text for text in texts if not text.startswith("x-anthropic-billing-header:")]
+    texts = [Text(need_string(block, "text", path), cache_mark(block)) for block, path in objects(system, "system")]
+    return [text for text in texts if not text.text.startswith("x-anthropic-billing-header:")]
 
 
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
@@ -132,6 +132,7 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
                 description=get_string(value, "description", path),
                 parameters=get_object(value, "input_schema", path),
                 strict=get_boolean(value, "strict", path) or None,
+                cache=cache_mark(value),
             )
         )
     return tuple(tools)
@@ -160,11 +161,11 @@ def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
                 if turns.begun:
                     turns.add(Message("system", _parts(blocks)))
                 else:
-                    prompt.append(Message("system", _parts(blocks)).text)
+                    prompt += _parts(blocks)
             case role:
                 raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
-    text = "\n\n".join(text for text in prompt if text)
-    return (*([Message("system", (Text(text),))] if text else ()), *turns.messages())
+    text = _joined([part for part in prompt if isinstance(part, Text) and part.text], "\n\n")
+    return (*([Message("system", text)] if text else ()), *turns.messages())
 
 
 class _Turns:
@@ -229,7 +230,7 @@ def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
         answer = answers[-1]
         match need_string(block, "type", path):
             case "text":
-                answer.parts.append(Text(need_string(block, "text", path)))
+                answer.parts.append(Text(need_string(block, "text", path), cache_mark(block)))
             case "tool_use":
                 arguments = need_object(block, "input", path)
                 answer.calls.append(
@@ -273,9 +274,9 @@ def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
     for block, path in blocks:
         match need_string(block, "type", path):
             case "text":
-                parts.append(Text(need_string(block, "text", path)))
+                parts.append(Text(need_string(block, "text", path), cache_mark(block)))
             case "image":
-                parts.append(_image(need_object(block, "source", path), f"{path}.source"))
+                parts.append(_image(block, path))
             case "document":
                 parts += _document(block, path)
             case "tool_reference":  # a tool that a search of the client found
@@ -288,23 +289,25 @@ def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
 
 
 def _joined(parts: list[Part], between: str) -> tuple[Part, ...]:
-    """The parts, with neighbouring texts joined: some servers take text only as one string."""
+    """The parts, with neighbouring texts joined up to a mark: some servers take text only as one string."""
     joined: list[Part] = []
-    for is_text, run in groupby(parts, key=lambda part: isinstance(part, Text)):
-        if is_text:
-            joined.append(Text(between.join(part.text for part in run if isinstance(part, Text))))
+    for part in parts:
+        before = joined[-1] if joined else None
+        if isinstance(part, Text) and isinstance(before, Text) and before.cache is None:
+            joined[-1] = Text(f"{before.text}{between}{part.text}", part.cache)
         else:
-            joined += run
+            joined.append(part)
     return tuple(joined)
 
 
-def _image(source: dict[str, Any], path: str) -> Part:
+def _image(block: dict[str, Any], path: str) -> Part:
+    source, path = need_object(block, "source", path), f"{path}.source"
     match need_string(source, "type", path):
         case "base64":
             media_type, data = need_string(source, "media_type", path), need_string(source, "data", path)
-            return Image(f"data:{media_type};base64,{data}")
+            return Image(f"data:{media_type};base64,{data}", cache=cache_mark(block))
         case "url":
-            return Image(need_string(source, "url", path))
+            return Image(need_string(source, "url", path), cache=cache_mark(block))
         case other:
             return Other(f"image by {other[:32]}")
 
@@ -316,21 +319,21 @@ def _document(block: dict[str, Any], path: str) -> list[Part]:
 
 
 def _document_body(block: dict[str, Any], path: str) -> list[Part]:
-    name = get_string(block, "title", path)
+    name, mark = get_string(block, "title", path), cache_mark(block)
     source, path = need_object(block, "source", path), f"{path}.source"
     match need_string(source, "type", path):
         case "text":
             text = need_string(source, "data", path)
-            return [Text(f"{name}\n\n{text}" if name else text)]
+            return [Text(f"{name}\n\n{text}" if name else text, mark)]
         case "content":
             return list(_parts(_blocks(source.get("content"), f"{path}.content")))
         case "base64":
             media_type = get_string(source, "media_type", path)
-            return [File(data=need_string(source, "data", path), name=name, media_type=media_type)]
+            return [File(data=need_string(source, "data", path), name=name, media_type=media_type, cache=mark)]
         case "url":
-            return [File(url=need_string(source, "url", path), name=name)]
+            return [File(url=need_string(source, "url", path), name=name, cache=mark)]
         case "file":
-            return [File(id=need_string(source, "file_id", path), name=name)]
+            return [File(id=need_string(source, "file_id", path), name=name, cache=mark)]
         case other:
             return [Other(f"document by {other[:32]}")]
 

@@ -18,14 +18,14 @@ from proxy.request import Audio, File, Image, Message, Other, Part, Text
 _BlockObject = dict[str, Any]
 
 
-def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, Any]]]:
-    """The system prompt and the turns. Raises `Unsupported` for content that Messages has no block for."""
-    system: list[str] = []
+def encode_messages(messages: Sequence[Message]) -> tuple[str | list[_BlockObject], list[dict[str, Any]]]:
+    """The system prompt, in blocks where it has marks, and the turns. Raises `Unsupported` for content that Messages has no block for."""
+    system: list[_BlockObject] = []
     turns: list[tuple[str, list[_BlockObject]]] = []
     for message in messages:
         if message.role in {"system", "developer"}:
             if not turns:
-                system.append(message.text)
+                system += _blocks(message.parts)
                 continue
             role, blocks = "system", _blocks(message.parts)
         elif message.role == "assistant":
@@ -43,7 +43,7 @@ def encode_messages(messages: Sequence[Message]) -> tuple[str, list[dict[str, An
     if turns[-1][0] == "assistant":
         _trim(turns[-1][1])
     return (
-        "\n\n".join(text for text in system if text),
+        system if any("cache_control" in block for block in system) else "\n\n".join(one["text"] for one in system),
         [{"role": role, "content": _content(blocks)} for role, blocks in turns],
     )
 
@@ -81,13 +81,18 @@ def _blocks(parts: Sequence[Part]) -> list[_BlockObject]:
 def _content(blocks: list[_BlockObject]) -> str | list[_BlockObject]:
     """A string if the content is one text, which is easier to read in a log; else the blocks."""
     match blocks:
-        case [{"type": "text", "text": str(text)}]:
+        case [{"type": "text", "text": str(text), **more}] if not more:
             return text
         case _:
             return blocks
 
 
 def _part(part: Part) -> _BlockObject:
+    block = _unmarked(part)
+    return block | {"cache_control": mark} if (mark := getattr(part, "cache", None)) else block
+
+
+def _unmarked(part: Part) -> _BlockObject:
     match part:
         case Text(text):
             return {"type": "text", "text": text}

@@ -25,7 +25,7 @@ from proxy.contracts.anthropic.upstream_messages import encode_messages
 from proxy.request import ChatRequest, Message, Tool
 from proxy.wire.conversation import fitted
 from proxy.wire.forwarding import without_destinations
-from proxy.wire.vocabulary import WORD, IdForm
+from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm
 
 USER_ID_LENGTH = 256
 
@@ -174,7 +174,9 @@ def _with_ids(block: dict[str, Any], fitting: Mapping[str, str]) -> dict[str, An
 
 
 def _is_unsigned(block: Mapping[str, Any]) -> bool:
-    return block.get("type") == "thinking" and not block.get("signature")
+    """Whether a block is thinking without a signature of Anthropic's own."""
+    signature = block.get("signature")
+    return block.get("type") == "thinking" and (not signature or str(signature).startswith(GEMINI_SEAL))
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -182,6 +184,8 @@ def _tool(tool: Tool) -> dict[str, Any]:
     optional: dict[str, Any] = {"description": tool.description} if tool.description else {}
     if tool.strict:
         optional["strict"] = True
+    if tool.cache:
+        optional["cache_control"] = tool.cache
     return {"name": tool.name, **optional, "input_schema": schema}
 
 

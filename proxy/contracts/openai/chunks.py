@@ -31,6 +31,7 @@ class ToolCallPiece(msgspec.Struct, gc=False):
     id: str | None = None
     function: Function | None = None
     custom: Function | None = None
+    extra_content: Any = None  # Gemini: the signature of the thought before it
 
 
 class Delta(msgspec.Struct, gc=False):

@@ -22,6 +22,7 @@ from proxy.events import (
     TextDelta,
 )
 from proxy.wire.lenient_json import SurrogateJoiner
+from proxy.wire.vocabulary import GEMINI_SEAL
 
 _SETTINGS = frozenset({"effort", "max_tokens", "enabled", "exclude", "generate_summary"})
 """What the settings of reasoning have, which some servers echo where others write it."""
@@ -32,12 +33,13 @@ _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "content", "reasoning_
 class DeltaReader:
     """Reads the choices of one answer. `calls.id` is its id; `holds`: half a character waits for the next text."""
 
-    __slots__ = ("_by_delta", "_messages", "_seen", "_text", "calls", "holds")
+    __slots__ = ("_by_delta", "_has_seal", "_messages", "_seen", "_text", "calls", "holds")
 
     def __init__(self, id_: str = "") -> None:
         self.calls = CallReader()
         self.calls.id = id_
         self.holds = False
+        self._has_seal = False
         self._by_delta: set[str] = set()  # kinds of text that deltas brought
         self._messages: dict[str, _Message] = {}
         self._text = {kind: SurrogateJoiner() for kind in _EVENTS}
@@ -85,6 +87,8 @@ class DeltaReader:
         self._more(delta, events)
         if delta.tool_calls:
             for piece in delta.tool_calls:
+                if piece.extra_content is not None:
+                    self._signed(piece.extra_content, events)
                 self.calls.read(index, piece, events)
         elif delta.function_call is not None:  # the form before tools: one call, without an id
             self.calls.read(index, ToolCallPiece(index=0, function=delta.function_call), events)
@@ -97,6 +101,14 @@ class DeltaReader:
         if delta.images:
             for url in _images(delta.images):
                 self._once(Media(_media_type(url), url), events)
+
+    def _signed(self, extra: Any, events: list[StreamEvent]) -> None:
+        """Gemini's signature of the thought before a call, the first one: later calls of an answer have none."""
+        google = extra.get("google") if isinstance(extra, dict) else None
+        signature = google.get("thought_signature") if isinstance(google, dict) else None
+        if isinstance(signature, str) and signature and not self._has_seal:
+            self._has_seal = True
+            events.append(ReasoningSignature(GEMINI_SEAL + signature))
 
     def _once(self, event: Source | Media, events: list[StreamEvent]) -> None:
         key = hash((type(event), event.url))
@@ -114,6 +126,7 @@ class DeltaReader:
         if not pieces and message.function_call is not None:
             pieces = [ToolCallPiece(index=0, function=message.function_call)]
         if pieces:
+            self._signed(pieces[0].extra_content, events)
             self.calls.fill(index, pieces, events)
 
 

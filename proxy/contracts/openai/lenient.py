@@ -163,6 +163,7 @@ def _tool_call(value: Any) -> ToolCallPiece:
         id=_optional_text(value.get("id")),
         function=_function(function) if function else None,
         custom=_function(custom) if custom else None,
+        extra_content=value.get("extra_content"),
     )
 
 

@@ -15,6 +15,7 @@ from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part,
 from proxy.wire.forwarding import without_destinations
 from proxy.wire.json_body import PARAMETERS
 from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, lost_reasoning
+from proxy.wire.vocabulary import GEMINI_SEAL
 
 USER_LENGTH = 64
 
@@ -175,6 +176,9 @@ def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, A
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
+        if (seal := message.reasoning_signature or "").startswith(GEMINI_SEAL):
+            google = {"thought_signature": seal.removeprefix(GEMINI_SEAL)}
+            fields["tool_calls"][0]["extra_content"] = {"google": google}
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
     return fields
@@ -190,13 +194,18 @@ def _content(message: Message) -> str | list[dict[str, Any]] | None:
     match message.parts:
         case ():
             return None if message.tool_calls else ""
-        case (Text(text),):
+        case (Text(text, None),):
             return text
         case parts:
             return [_part(part) for part in parts]
 
 
 def _part(part: Part) -> dict[str, Any]:
+    fields = _unmarked(part)
+    return fields | {"cache_control": mark} if (mark := getattr(part, "cache", None)) else fields
+
+
+def _unmarked(part: Part) -> dict[str, Any]:
     match part:
         case Text(text):
             return {"type": "text", "text": text}
@@ -226,4 +235,4 @@ def _file(file: File) -> dict[str, Any]:
 def _tool(tool: Tool) -> dict[str, Any]:
     optional = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
     function = {"name": tool.name} | {name: value for name, value in optional.items() if value is not None}
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": function} | ({"cache_control": tool.cache} if tool.cache else {})

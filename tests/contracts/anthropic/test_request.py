@@ -126,10 +126,10 @@ def test_tools_that_the_client_defines_are_read_and_others_left_alone():
 # messages
 
 
-def test_a_system_prompt_is_one_text():
+def test_a_system_prompt_is_one_text_up_to_each_mark():
     blocks = [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}]
     assert decode(system="a").messages[0] == Message("system", (Text("a"),))
-    assert decode(system=blocks).messages[0] == Message("system", (Text("a\n\nb"),))
+    assert decode(system=blocks).messages[0] == Message("system", (Text("a", {"type": "ephemeral"}), Text("b")))
     assert decode(system="").messages == decode(system=[]).messages == decode().messages
     assert messages({"role": "system", "content": "a"}, *HI)[0] == Message("system", (Text("a"),))
 

@@ -1,0 +1,88 @@
+"""What a row says about its target's vocabulary, where it differs from what is known of the kind or preset."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
+from proxy.wire.vocabulary import IdForm, NameForm, Vocabulary
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class IdSettings(_Settings):
+    """The ids of tool calls that the target takes. Others are made anew."""
+
+    characters: str = Field(
+        default="",
+        pattern=r"^$|.{10}",
+        description="The characters they may have, ten or more. Default: any visible ASCII.",
+    )
+    shortest: int = Field(default=1, ge=1, description="Their least length.")
+    longest: int = Field(default=256, ge=9, le=256, description="Their greatest length.")
+
+
+class NameSettings(_Settings):
+    """The names of tools that the target takes. Others are offered under a name made from them."""
+
+    characters: str = Field(
+        default=NameForm().characters, min_length=10, description="The characters they may have, ten or more."
+    )
+    longest: int = Field(default=64, ge=16, description="Their greatest length.")
+    starts: str = Field(default="", description="The characters that they may begin with. Default: any of them.")
+
+
+class ConversationQuirks(_Settings):
+    """How conversations of other contracts are written for this target."""
+
+    call_ids: IdSettings | None = Field(default=None, description="The ids of tool calls that it takes.")
+    tool_names: NameSettings | None = Field(default=None, description="The names of tools that it takes.")
+    system: Literal["anywhere", "after_user", "head"] | None = Field(
+        default=None,
+        description="Where it takes system text: anywhere, behind a user's turn, or at the head alone. Elsewhere that "
+        "text goes into the user's turn.",
+    )
+    developer: bool | None = Field(default=None, description="Whether it knows the role `developer`.")
+    empty_turns: bool | None = Field(default=None, description="Whether it takes messages without content.")
+    result_media: bool | None = Field(default=None, description="Whether tool results may hold more than text.")
+    user_after_result: bool | None = Field(
+        default=None, description="Whether the user may speak right after a tool's result."
+    )
+    prefill: Literal["continued", "marked", "refused"] | None = Field(
+        default=None,
+        description="What becomes of an answer at the end of the conversation: the model continues it, continues it if "
+        "it has `prefix: true`, or refuses the request.",
+    )
+    names: bool | None = Field(default=None, description="Whether messages may have the `name` of their speaker.")
+    images: list[str] | None = Field(default=None, description="The media types of images that it takes.")
+    cache_marks: int | None = Field(default=None, ge=0, description="How many marks `cache_control` it takes.")
+    stops: int | None = Field(default=None, ge=0, description="How many stop sequences it takes; 0: any number.")
+
+    def over(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary with what the row says of it."""
+        given: dict[str, Any] = {
+            name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None
+        }
+        forms = {"call_ids": IdForm, "tool_names": NameForm, "images": frozenset, "refused": frozenset}
+        for name, form in forms.items():
+            if name in given:
+                value = given[name]
+                given[name] = form(**value.model_dump()) if isinstance(value, BaseModel) else form(value)
+        return msgspec.structs.replace(vocabulary, **given)
+
+
+class Quirks(ConversationQuirks):
+    """How requests of other contracts are written for this target, where it differs from its preset."""
+
+    allowed_tools: bool | None = Field(
+        default=None, description="Whether `tool_choice` may list the tools that may be called now (`allowed_tools`)."
+    )
+    parameters: dict[str, str] | None = Field(default=None, description="Its own names of settings, by OpenAI's.")
+    refused: list[str] | None = Field(default=None, description="Fields that it answers with an error.")
+    no_thinking: dict[str, Any] | None = Field(
+        default=None, description="The fields that stop a model from thinking, for `reasoning_effort: none`."
+    )
