@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import IO
 
 import click
 
-from proxy.cli.common import CONFIG, load, stop
+from proxy.cli.common import CONFIG, DEFAULT, load, stop
 from proxy.errors import ProxyError
 
 
@@ -32,6 +33,16 @@ class _Body(click.ParamType[bytes]):
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A request header; repeat.")
 @click.option("--key", metavar="NAME", help="Ask as this key of the config (its name, not the key).")
 @click.option("--model", metavar="NAME", help="The model that is asked for, instead of the one in BODY.")
+@click.option("--last", is_flag=True, help="Ask the running proxy about the last request that is over.")
+@click.option("--request", "id", metavar="ID", help="Ask the running proxy about this one (`X-Request-Id`).")
+@click.option("--url", "proxy", metavar="URL", help="Where it runs, if not where the config says.")
+@click.option(
+    "--api-key",
+    metavar="KEY",
+    envvar="CHAT_PROXY_API_KEY",
+    show_envvar=True,
+    help="A key without limits, if it asks for one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.argument("body", type=_Body(), required=False, metavar="[BODY.json|-|'{…}']")
 def explain(  # noqa: PLR0917 - click passes them by name
@@ -40,20 +51,35 @@ def explain(  # noqa: PLR0917 - click passes them by name
     headers: tuple[str, ...],
     key: str | None,
     model: str | None,
+    last: bool,
+    id: str | None,
+    proxy: str | None,
+    api_key: str | None,
     as_json: bool,
     body: bytes | None,
 ) -> None:
-    """Say where a request would go, and why. No network is used.
+    """Say where a request would go, and why.
 
     Shows the contract, why each earlier rule did not match, the targets in order, timers, and the
-    parameters sent and where each came from. BODY is a file, `-`, or the JSON itself; without it the request
+    parameters sent and where each came from, without using the network. BODY is a file, `-`, or the JSON itself; without it the request
     says "hi". Exit 1 when the request would be refused.
+
+    `--last` and `--request` ask a running proxy instead what it did with one of its last 500 requests: routes,
+    attempts, tokens, end. It keeps no contents.
 
     \b
     chat-proxy explain --path /v1/chat/completions --model gpt-5
+    chat-proxy explain '{"model": "code-1", "messages": []}'
     chat-proxy explain --path /v1/chat/completions request.json
     echo '{"model": "code-1", "messages": []}' | chat-proxy explain -H 'x-team: research' -
+    chat-proxy explain --last
+    chat-proxy explain --request 4f9c2a --url http://127.0.0.1:9000
     """  # noqa: D301
+    if last or id:
+        if body is not None or model or headers or key or (last and id):
+            raise click.UsageError("`--last` and `--request ID` take nothing else that tells of a request")
+        _of_the_running(path, proxy, id, api_key, as_json=as_json)
+        return
     from proxy import explain as explaining  # noqa: PLC0415
 
     config = load(path, exit_code=1)
@@ -67,6 +93,18 @@ def explain(  # noqa: PLR0917 - click passes them by name
     else:
         click.echo(explaining.as_text(explanation))
     sys.exit(1 if explanation.error else 0)
+
+
+def _of_the_running(path: str, url: str | None, id: str | None, key: str | None, *, as_json: bool) -> None:
+    from proxy.cli import asking  # noqa: PLC0415
+
+    if url is None and path == DEFAULT and not os.path.lexists(path):
+        url = asking.address("127.0.0.1", 8080)
+    if url is None:
+        server = load(path, exit_code=1).settings.server
+        url = asking.address(server.host, server.port)
+    found = asking.told(url, id, key)
+    click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else asking.as_text(found))
 
 
 def _header(text: str) -> tuple[str, str]:
