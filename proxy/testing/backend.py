@@ -42,7 +42,7 @@ from proxy.transport import HttpTransport
 CANARY = "sk-canary-0123456789abcdef"
 """The key in every case's settings. It may appear in requests to the upstream and nowhere else."""
 
-CLOSE_S = 2.0
+CLOSE_S = 10.0
 """How soon the upstream must see that nobody wants the answer any more: far below any timer, and enough for a machine
 that is busy with other things."""
 

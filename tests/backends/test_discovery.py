@@ -21,7 +21,7 @@ LIST = {"object": "list", "data": [{"id": "one"}, {"id": "two", "context_length"
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 

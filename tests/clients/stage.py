@@ -24,6 +24,7 @@ from tests.clients.pages import serving_pages
 from tests.clients.scenarios import answer, question
 from tests.support import node
 from tests.support.app import Process, serving
+from tests.support.clients import WITHIN_S
 from tests.support.need import cannot_run
 
 HERE = Path(__file__).parent
@@ -106,7 +107,7 @@ class ProcessDriver:
         giving_up = asyncio.create_task(give_up.wait())
         giving_up.add_done_callback(lambda task: task.cancelled() or self._write({"give_up": number}))
         try:
-            return await asyncio.wait_for(told, 20)
+            return await asyncio.wait_for(told, WITHIN_S)
         except TimeoutError:
             raise AssertionError(f"{asked['client']} says nothing; {''.join(self._complaints)[-2000:]}") from None
         finally:
@@ -269,7 +270,7 @@ class PageDriver:
         self._page = page
 
     async def ask(self, asked: dict[str, Any], give_up: asyncio.Event) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             told: dict[str, Any] = await self._page.run(f"ask({json.dumps(asked)})")
         return told
 

@@ -89,7 +89,7 @@ class Told:
         self.ends = [frame for frame in self.frames if {"done", "error"} & {*frame, frame.get("type")}]
 
 
-async def ask(proxy: Running, path: str, body: Any = ASK, *, within: float = 8) -> Told:
+async def ask(proxy: Running, path: str, body: Any = ASK, *, within: float = 60) -> Told:
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, body)
         answer = await client.read_head(within=within)

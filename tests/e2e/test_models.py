@@ -33,7 +33,7 @@ async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unas
           - {{name: fast, match: {{model: fast}}, to: fixed/m}}
           - {{name: default, to: far}}
     """)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while b"qwen" not in (body := await listed(house.port)):
             await asyncio.sleep(0.01)
     assert b"llama3" in body

@@ -235,7 +235,7 @@ async def test_a_loser_that_is_drained_does_not_hold_up_a_stop(
     upstream.always(Stall())
     other.always(*FROM_B)
     assert (await ask(proxy))[2] == "from b"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await proxy.app.snapshot.close()
     (record,) = await proxy.ended()
     assert [one.usage_source for one in record.attempts] == ["estimated", "reported"]

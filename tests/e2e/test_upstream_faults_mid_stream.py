@@ -72,7 +72,7 @@ class Told:
 PATHS = ["/chat", "/v1/chat/completions"]
 
 
-async def ask(proxy: Running, path: str, *, within: float = 8, **more: Any) -> Told:
+async def ask(proxy: Running, path: str, *, within: float = 60, **more: Any) -> Told:
     async with await RawClient.connect(proxy.port) as client:
         await client.post(path, {**ASK, **more})
         answer = await client.read_head(within=within)

@@ -31,7 +31,7 @@ End = Literal[
     "cut",  # the connection ended before the body did
 ]
 
-WITHIN_S = 30.0  # a wait for what must happen: only a failing test waits as long
+WITHIN_S = 60.0  # a wait for what must happen: only a failing test waits as long
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ async def streaming(proxy: Process, path: str = "/chat") -> RawClient:
 async def streaming_in_all(proxy: Process, count: int) -> list[RawClient]:
     """Clients in the middle of their answers, so many that each worker has some."""
     clients = [await streaming(proxy) for _ in range(4 * count)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(row["active"] == 0 for row in (await status(proxy))["workers"]):
             clients.append(await streaming(proxy))
     return clients

@@ -19,7 +19,7 @@ async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
     async with asyncio.TaskGroup() as group:
         worker = group.create_task(work(theirs, SharedState()))
         hearing = group.create_task(ours.run(told.append))
-        answer = await ours.ask("start", spec.content, within=10, **spec.values())
+        answer = await ours.ask("start", spec.content, within=60, **spec.values())
         await hearing
     assert worker.result() == 1
     assert any("routes" in error for error in answer.values["errors"])
