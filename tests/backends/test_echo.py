@@ -129,5 +129,5 @@ def test_is_registered_and_builds_a_local_backend() -> None:
 
 
 async def test_several_answers_are_refused_rather_than_one_given() -> None:
-    with pytest.raises(Unsupported, match="one answer"):
+    with pytest.raises(Unsupported):
         await batches(request("hi", n=2))

@@ -14,7 +14,7 @@ from proxy.errors import Draining, NotFound, Unauthorized, UpstreamAuth, Upstrea
 @pytest.mark.parametrize("module", [ag_ui, ai_sdk, ai_text, chat, responses], ids=lambda module: module.__name__)
 def test_most_contracts_have_no_list_of_models(module):
     for ask in (lambda: module.FRONTEND.models(["m"], 5), lambda: module.FRONTEND.model("m", ["m"], 5)):
-        with pytest.raises(NotFound, match="no list of models") as raised:
+        with pytest.raises(NotFound) as raised:
             ask()
         assert raised.value.status == 404
 

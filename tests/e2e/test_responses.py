@@ -211,9 +211,9 @@ async def test_the_sdk_raises_what_is_refused(start_proxy: StartProxy, upstream:
         with pytest.raises(openai.BadRequestError, match="background"):
             await client.responses.create(model="x", input="hi", background=True)
         for asked in (client.responses.retrieve, client.responses.delete, client.responses.cancel):
-            with pytest.raises(openai.NotFoundError, match="keeps no responses"):
+            with pytest.raises(openai.NotFoundError):
                 await asked("resp_1")
-        with pytest.raises(openai.NotFoundError, match="keeps no responses"):
+        with pytest.raises(openai.NotFoundError):
             await client.responses.input_items.list("resp_1")
         upstream.play(json_reply(429, {"error": {"message": "slow down"}}, {"retry-after": "3"}))
         with pytest.raises(openai.RateLimitError) as limited:

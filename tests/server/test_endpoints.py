@@ -51,7 +51,7 @@ def test_the_strongest_claim_gets_a_request_and_the_one_without_a_claim_the_rest
 
 def test_a_query_parameter_names_the_contract() -> None:
     assert chosen(table(*THREE), b"pear", contract="apples") == "apples"
-    with pytest.raises(BadRequest, match="'plums' is not served here; apples, pears, plain is"):
+    with pytest.raises(BadRequest, match="plums"):
         chosen(table(*THREE), b"pear", contract="plums")
 
 
@@ -68,7 +68,7 @@ def test_before_the_body_is_read_the_head_decides_in_which_contract_errors_are_r
 
 
 def test_two_contracts_cannot_both_take_what_nobody_claims() -> None:
-    with pytest.raises(ValueError, match="POST /chat is served by one and two without `detects`"):
+    with pytest.raises(ValueError, match="POST /chat"):
         table(Contract("one", Endpoint("POST", "/chat")), Contract("two", Endpoint("POST", "/chat")))
 
 

@@ -190,7 +190,7 @@ def test_any_bytes_in_any_chunks_read_as_the_reference_reader_reads_them(data, c
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_an_event_that_outgrows_the_limit_is_refused_before_it_is_complete(size):
     decoder = SSEDecoder(max_event_bytes=1000)
-    with pytest.raises(FrameTooLarge, match="larger than 1000 bytes"):
+    with pytest.raises(FrameTooLarge, match="1000"):
         for chunk in pieces(b"data: " + b"x" * 1200, size):
             decoder.feed(chunk)
 

@@ -116,7 +116,7 @@ def test_A6_a_setting_goes_to_another_dialect_in_its_own_type(given, sent):
 )
 def test_A6_a_setting_that_another_dialect_would_ignore_is_refused_by_name(given):
     (name,) = given
-    with pytest.raises(BadRequest, match=f"^{name}: expected") as caught:
+    with pytest.raises(BadRequest, match=f"^{name}: ") as caught:
         translated(request(params=given), STRICT)
     assert caught.value.param == name
 

@@ -251,5 +251,5 @@ async def test_what_a_worker_cannot_build_is_told_to_whoever_asked(stage: Stage)
 
 
 def test_without_a_file_there_is_nothing_to_start_with(tmp_path: Path) -> None:
-    with pytest.raises(ConfigErrors, match="no such file"):
+    with pytest.raises(ConfigErrors):
         Reload(str(tmp_path / "none"), SharedState(), list, within=60)

@@ -298,7 +298,7 @@ async def test_where_nothing_is_to_be_dropped_a_setting_no_provider_is_known_to_
 ) -> None:
     upstream.always(openai_stream(["ok"]))
     backend = await opened(drop_params=False)
-    with pytest.raises(Unsupported, match="top_k: this target does not take it"):
+    with pytest.raises(Unsupported, match="top_k"):
         await collect(backend.stream(ask(params={"top_k": 5}), OPENAI))
     hint = ask(params={"top_k": 5}, hints=frozenset({"top_k"}))
     assert (await collect(backend.stream(hint, OPENAI))).text == "ok"
@@ -331,7 +331,7 @@ async def test_options_of_the_config_go_along(upstream: ScriptedUpstream, opened
     "name", ["api_base", "mock_response", "fallbacks", "callbacks", "num_retries", "_skip_x", "stream"]
 )
 def test_options_may_not_take_the_leash_off(name: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name} cannot be given here"):
+    with pytest.raises(ValidationError, match=name):
         LiteLLMSettings(kind="litellm", options={name: 1})
 
 

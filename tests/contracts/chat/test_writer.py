@@ -82,7 +82,7 @@ def test_the_fields_of_newer_clients_are_read_and_unknown_ones_passed_over():
 
 def test_tools_are_refused_because_no_call_could_be_reported():
     tools = [{"type": "function", "function": {"name": "f"}}]
-    with pytest.raises(Unsupported, match="leave tools out, or ask at /v1/chat/completions") as caught:
+    with pytest.raises(Unsupported) as caught:
         decode({"messages": [{"role": "user", "content": "hi"}], "tools": tools})
     assert (caught.value.status, caught.value.param) == (400, "tools")
 
@@ -229,7 +229,7 @@ def test_a_notice_is_no_text_to_any_reader(dialect):
 def test_an_answer_of_nothing_but_images_is_no_empty_success(dialect):
     writer = ChatWriter(dialect)
     assert write(writer, Start("1", "m"), ReasoningDelta("hm"), Media("image/png", "data:,")) == b""
-    with pytest.raises(UntoldAnswer, match="nothing but an image"):
+    with pytest.raises(UntoldAnswer):
         write(writer, Finish())
     assert write(writer, Fault(UntoldAnswer())).startswith(b"event: error\ndata:")
     with pytest.raises(UntoldAnswer):

@@ -221,7 +221,7 @@ def test_a_call_that_is_no_json_object_is_an_error_after_all_that_was_said(argum
     out = writer()
     said = out.feed(Batch([Start("", "m"), TextDelta("One"), ToolCallStart(0, "c", "f")]))
     said += out.feed(Batch([ToolCallDelta(0, arguments)]))
-    with pytest.raises(BrokenToolCall, match="the model called 'f' with arguments that are no JSON object") as broken:
+    with pytest.raises(BrokenToolCall, match="'f'") as broken:
         out.feed(Batch([TextDelta(" two"), Finish("tool_calls")]))
     assert not broken.value.trips
     told = read(said + out.feed(Batch([Fault(broken.value)])))

@@ -73,7 +73,7 @@ def test_failures_before_the_stream_are_those_of_the_openai_contract(error):
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
 def test_there_is_no_kept_response_to_fetch_delete_or_cancel(method):
     [endpoint] = [one for one in FRONTEND.endpoints if (one.method, one.path) == (method, "/v1/responses/{id}")]
-    with pytest.raises(NotFound, match="keeps no responses") as refused:
+    with pytest.raises(NotFound) as refused:
         endpoint.answer(b"", HEAD, Offer([], 0))
     assert (refused.value.status, refused.value.param) == (404, "response_id")
 
