@@ -34,6 +34,7 @@ from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import RecentRequests
 from proxy.telemetry.redact import Redactor, secrets_of
+from proxy.telemetry.slots import SlotGauges
 from proxy.transport import Transport
 from proxy.transport.http1 import HttpTransport
 from proxy.web.feed import WebPages
@@ -84,6 +85,7 @@ class App:
         self.streams = Streams()
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
+        self.metrics.registry.register(SlotGauges(self.states.queues))
         self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
         self.store: Store = open_store(None)  # of the config in force
         self._stores: dict[str | None, Store] = {None: self.store}

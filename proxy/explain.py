@@ -21,7 +21,7 @@ from proxy.pipeline.targets import TargetStates
 from proxy.policy.peers import FailedLogins
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts, Kept
-from proxy.routing.explanation import Explanation, Parameter
+from proxy.routing.explanation import Choice, Explanation, Parameter
 from proxy.routing.params import prepared
 from proxy.routing.plan import Hedge, Limit, Plan, Target
 from proxy.routing.principal import ANONYMOUS, Principal
@@ -80,14 +80,18 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
 class Judge:
     """What one config says about requests: as it reads them, and where it sends them."""
 
-    def __init__(self, config: Config, key: str | None = None) -> None:
-        """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not."""
+    def __init__(self, config: Config, key: str | None = None, *, states: TargetStates | None = None) -> None:
+        """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not.
+
+        `states` is what a running proxy knows of its targets; without it nothing is known of them.
+        """
+        self._states = TargetStates(time.monotonic) if states is None else states
         snapshot = ConfigSnapshot(
             0,
             config,
             {},
             built_in=built_in_frontends(),
-            states=TargetStates(time.monotonic),
+            states=self._states,
             failed_logins=FailedLogins(),
             counting=Counting(MemoryStore(time.monotonic), Outputs(), _Unwatched()),
             loaded_at=0,
@@ -116,10 +120,19 @@ class Judge:
         found = self._backends(explanation.plan)
         return msgspec.structs.replace(
             explanation,
+            choices=tuple(self._held_back(explanation)),
             omissions=tuple(self._omissions(explanation.plan, request, found)),
             differences=tuple(self._differences(explanation.plan, request, found)),
             limits=tuple(self._limits(explanation.plan, request)),
         )
+
+    def _held_back(self, explanation: Explanation) -> Iterator[Choice]:
+        """The choices, with why others are tried before them at the moment."""
+        targets = {str(target): target for target in explanation.plan.targets} if explanation.plan else {}
+        for choice in explanation.choices:
+            why = self._states.held_back(targets[choice.target]) if choice.target in targets else ""
+            note = "; ".join(filter(None, [choice.note, why and f"tried last: {why}"]))
+            yield msgspec.structs.replace(choice, note=note)
 
     def _limits(self, plan: Plan | None, request: ChatRequest) -> Iterator[tuple[str, str]]:
         """The limits that apply, and whose they are: the client's, then those of the targets."""

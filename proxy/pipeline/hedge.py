@@ -145,7 +145,8 @@ class Hedged:
         except (TimeoutError, asyncio.CancelledError):
             leading.cancel()
             await asyncio.wait([leading])
-        if loser.tried.usage is None and loser.tried.error_code in {"", "hedge_lost"}:
+        asked = loser.tried.started_at > 0  # it may have waited for a slot
+        if asked and loser.tried.usage is None and loser.tried.error_code in {"", "hedge_lost"}:
             loser.tried.usage = Usage(tokens, loser.drained, estimated=True)
 
     async def _stop(self, reason: ProxyError | None) -> None:

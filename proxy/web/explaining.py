@@ -17,6 +17,7 @@ from proxy.config.source import looks_secret
 from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import ConfigErrors
 from proxy.explain import Judge, as_data, as_text, verdict
+from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Kept, NotKept
 from proxy.server.snapshot import ConfigSnapshot
@@ -30,6 +31,7 @@ HIDDEN = "hidden-by-the-proxy"
 class App(Protocol):
     path: str
     redactor: Redactor
+    states: TargetStates
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -72,7 +74,7 @@ class Judged(msgspec.Struct):
 
 def explained(app: App, trial: Trial) -> dict[str, Any]:
     """Where a request would go. Raises a `RequestError`. May import what a backend kind needs, so it blocks."""
-    judge = Judge(app.snapshot.config, trial.key)
+    judge = Judge(app.snapshot.config, trial.key, states=app.states)
     body = bytes(trial.body) or None
     explanation = judge.explain(trial.path, trial.headers, body, id="explain", model=trial.model or None)
     return {**as_data(explanation), "text": as_text(explanation)}

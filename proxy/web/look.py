@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.targets import TargetStates
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry.recent import MOST_RECENT, RecentRequests
 from proxy.telemetry.record import StreamRecord
@@ -32,6 +33,7 @@ class App(Protocol):
     path: str
     redactor: Redactor
     recent: RecentRequests
+    states: TargetStates
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...

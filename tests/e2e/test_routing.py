@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from proxy.errors import UpstreamConnect
+from proxy.routing.plan import Target
 from proxy.testing.script import (
     Rst,
     Send,
@@ -105,6 +107,16 @@ async def test_A11_least_latency_leaves_a_target_that_became_slow(
     assert [(await ask(proxy))[2] for _ in range(6)] == ["from a", "from b", *["from a"] * 4]
     upstream.always(Sleep(1.2), *FROM_A)
     assert [(await ask(proxy))[2] for _ in range(3)] == ["from a", "from b", "from b"]
+    other.always(Rst())
+    for _ in range(5):
+        proxy.app.states.end(Target("b", "m"), UpstreamConnect("refused"))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/explain", {"path": "/v1/chat/completions", "body": ASK})
+        await client.read_head()
+        first, second = json.loads(await client.read_body())["targets"]
+    assert (first["target"], second["target"]) == ("a/m", "b/m"), "the page knows what is known now"
+    assert "s to the first token, 0 open" in first["score"]
+    assert second["score"].endswith("tried last: circuit_open")
 
 
 async def test_an_agui_thread_and_an_ai_sdk_chat_stay_with_their_target(
@@ -282,7 +294,7 @@ def limited(upstream: ScriptedUpstream, other: ScriptedUpstream, queue: str, *, 
     return config(upstream, other, to=f"[{{target: a/m, concurrency: 2{queue}}}{then}]")
 
 
-async def test_no_more_streams_are_sent_than_a_target_takes_and_the_others_wait_their_turn(
+async def test_D01_no_more_streams_are_sent_than_a_target_takes_and_the_others_wait_their_turn(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(limited(upstream, other, ", queue: {size: 10, wait_s: 30}"))
@@ -293,6 +305,7 @@ async def test_no_more_streams_are_sent_than_a_target_takes_and_the_others_wait_
     while json.loads(await get(proxy, "/status"))["concurrency"] != {"a/m": {"slots": 2, "taken": 2, "waiting": 4}}:
         await asyncio.sleep(0.01)
     assert len(upstream.requests) == 2
+    assert 'chat_proxy_target_slots{state="waiting",target="a/m"} 4' in await get(proxy, "/metrics")
     go.set()
     assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
     records = await proxy.ended(6)
@@ -302,7 +315,7 @@ async def test_no_more_streams_are_sent_than_a_target_takes_and_the_others_wait_
 
 @pytest.mark.parametrize("queue", ["", ", queue: {size: 1, wait_s: 0.05}"], ids=["none", "full or slow"])
 @pytest.mark.parametrize("fallback", [False, True])
-async def test_A05_who_finds_a_target_full_goes_to_the_next_or_is_told_when_to_come_back(
+async def test_D01_who_finds_a_target_full_goes_to_the_next_or_is_told_when_to_come_back(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, queue: str, fallback: bool
 ) -> None:
     proxy = await start_proxy(limited(upstream, other, queue, fallback=fallback))
@@ -327,7 +340,7 @@ async def test_A05_who_finds_a_target_full_goes_to_the_next_or_is_told_when_to_c
     assert proxy.app.states.open_circuits() == {}
 
 
-async def test_C03_a_client_that_leaves_the_queue_makes_room_at_once(
+async def test_C03_D01_a_client_that_leaves_the_queue_makes_room_at_once(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(limited(upstream, other, ", queue: {size: 1, wait_s: 60}"))
@@ -372,6 +385,26 @@ async def test_slots_survive_a_reload_and_follow_the_new_config(
     go.set()
     assert {text for _, _, text in await asyncio.gather(*streams)} == {"from a"}
     assert proxy.app.states.queues() == {"a/m": {"slots": 4, "taken": 0, "waiting": 0}}
+
+
+async def test_D05_a_target_that_stalls_with_hundreds_of_streams_holds_up_no_other(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    text = config(
+        upstream, other, match="{model: m}", to="[{target: a/m, concurrency: 20, queue: {size: 500, wait_s: 60}}]"
+    )
+    proxy = await start_proxy(text + "  - {name: healthy, to: b/m}\n")
+    upstream.always(Stall())
+    other.always(*FROM_B)
+    stalled = [asyncio.create_task(ask(proxy)) for _ in range(200)]
+    await upstream.received(20)
+    assert [(await ask(proxy, model="x"))[2] for _ in range(10)] == ["from b"] * 10
+    assert len(upstream.requests) == 20
+    for one in stalled:
+        one.cancel()
+    await asyncio.wait(stalled)
+    await proxy.ended(210)
+    assert proxy.app.states.queues() == {"a/m": {"slots": 20, "taken": 0, "waiting": 0}}
 
 
 # -- health checks ---------------------------------------------------------------------------------------------

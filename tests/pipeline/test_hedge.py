@@ -15,7 +15,7 @@ from proxy.pipeline.budget import ExtraWork
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import FEWEST_SAMPLES, TargetStates
 from proxy.request import Usage
-from proxy.routing.plan import Hedge, Target, Timers
+from proxy.routing.plan import Hedge, Limit, Target, Timers
 from tests.support.told import FOREVER, Step, Taker, Told, exchange
 from tests.support.virtual_time import run
 
@@ -33,17 +33,30 @@ def answer(text: str, *, after: float, gap: float = 0.1, usage: Usage | None = N
 class Ran:
     """A hedged request that is over, and its loser too."""
 
-    def __init__(self, *backends: Told, hedge: Hedge = AFTER, leaves_after: float | None = None, **keys: Any) -> None:
+    def __init__(
+        self,
+        *backends: Told,
+        hedge: Hedge = AFTER,
+        leaves_after: float | None = None,
+        busy: dict[str, float] | None = None,
+        **keys: Any,
+    ) -> None:
         self.backends, self.client = backends, Taker()
         self.error: ProxyError | None = None
         self.left = False
-        run(self._run(hedge, leaves_after, keys))
+        run(self._run(hedge, leaves_after, busy, keys))
 
-    async def _run(self, hedge: Hedge, leaves_after: float | None, keys: dict[str, Any]) -> None:
+    async def _run(
+        self, hedge: Hedge, leaves_after: float | None, busy: dict[str, float] | None, keys: dict[str, Any]
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.states = TargetStates(loop.time)
         self.exchange = running = exchange(*self.backends, states=self.states, hedge=hedge, **keys)
         began = loop.time()
+        for name, seconds in (busy or {}).items():
+            slots = self.states.slots(next(one.limit for one in running.plan.targets if one.backend == name))
+            await slots.take()
+            loop.call_later(seconds, slots.give)
         task = asyncio.create_task(running.run(self.client))
         if leaves_after is not None:
             loop.call_later(leaves_after, task.cancel)
@@ -59,6 +72,7 @@ class Ran:
         self.until = loop.time() - began
         await asyncio.sleep(0)  # for tasks that ended in this turn
         assert asyncio.all_tasks() == {asyncio.current_task()}
+        await asyncio.sleep(10)  # what was busy is not any more
 
     @property
     def outcomes(self) -> list[tuple[str, str, str]]:
@@ -278,13 +292,15 @@ def whole(backend: Told) -> str:
     third=st.none() | backends("c"),
     drain=st.booleans(),
     leaves_after=st.none() | TICKS.map(lambda tick: tick * 2),
+    busy=st.none() | st.dictionaries(st.sampled_from(["b0", "b1"]), TICKS),
 )
 def test_any_interleaving_of_two_attempts_is_one_coherent_answer(
-    one: Told, two: Told, third: Told | None, drain: bool, leaves_after: float | None
+    one: Told, two: Told, third: Told | None, drain: bool, leaves_after: float | None, busy: dict[str, float] | None
 ) -> None:
     asked = [one, two, *([third] if third else [])]
     timers = Timers(first_token_s=5.0, token_gap_s=10.0, total_s=60.0)
-    ran = Ran(*asked, hedge=DRAIN if drain else AFTER, leaves_after=leaves_after, timers=timers)
+    limit = None if busy is None else Limit("", 1, 1, queue=1, wait_s=1.0)
+    ran = Ran(*asked, hedge=DRAIN if drain else AFTER, leaves_after=leaves_after, busy=busy, limit=limit, timers=timers)
     record, client = ran.exchange.record, ran.client
     answers = {f"b{number}": backend for number, backend in enumerate(asked)}
     ends = [event for event in client.events if isinstance(event, Finish | Fault)]
@@ -308,10 +324,12 @@ def test_any_interleaving_of_two_attempts_is_one_coherent_answer(
         assert backend.closed == len(backend.asked) <= 1
     for name in answers:
         assert ran.states.stats(Target(name, "m")).open == 0, "every attempt is over"
+    assert all(row["taken"] == row["waiting"] == 0 for row in ran.states.queues().values())
     for tried in record.attempts:
         assert not tried.started_at or tried.ended_at is not None
     losers = [tried for tried in record.attempts if tried.role == "hedge_loser"]
     assert len(losers) <= 1
-    assert all(tried.usage_source != "none" or tried.error_code not in {"", "hedge_lost"} for tried in losers)
+    for tried in losers:
+        assert tried.usage_source != "none" or tried.error_code not in {"", "hedge_lost"} or not tried.started_at
     if leaves_after is not None:
         assert ran.took <= leaves_after + 60.0

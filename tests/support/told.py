@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from msgspec import structs
+
 from proxy.backends.base import Relay
 from proxy.events import Batch, Finish, Notice, Start, StreamEvent, TextDelta
 from proxy.pipeline.exchange import Exchange, Pipeline
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Message, Text, Usage
-from proxy.routing.plan import Plan, Target
+from proxy.routing.plan import Limit, Plan, Target
 from proxy.telemetry.record import StreamRecord
 
 FOREVER = 3600.0
@@ -124,10 +126,11 @@ def exchange(
     stream: bool = True,
     states: TargetStates | None = None,
     asked: dict[str, Any] | None = None,
+    limit: Limit | None = None,
     **plan: Any,
 ) -> Exchange:
     named = {f"b{number}": backend for number, backend in enumerate(backends)}
-    targets = tuple(Target(name, "m") for name in named)
+    targets = tuple(Target(name, "m", limit=limit and structs.replace(limit, target=name)) for name in named)
     messages = (Message("user", (Text("hi " * 40),)),)
     request = ChatRequest(id="r1", contract="chat", dialect="chat", messages=messages, stream=stream, **(asked or {}))
     record = StreamRecord(request_id="r1", started_at=asyncio.get_running_loop().time())
