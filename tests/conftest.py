@@ -4,10 +4,9 @@ import hypothesis
 import structlog
 
 from tests.support.app import serve, start_proxy
-from tests.support.app import start_proxy as open_house
 from tests.support.fixtures import upstream
 
-__all__ = ["open_house", "serve", "start_proxy", "upstream"]
+__all__ = ["serve", "start_proxy", "upstream"]
 
 # No deadlines: on a machine that others use, too, any single example may be slow. `make test-heavy` looks longer.
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=40)

@@ -6,18 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.upstream import (
-    LAST_CHUNK,
-    Fin,
-    Seen,
-    Send,
-    Sleep,
-    Step,
-    event,
-    json_reply,
-    openai_chunk,
-    sse_head,
-)
+from proxy.testing.script import LAST_CHUNK, Fin, Send, Sleep, Step, event, json_reply, openai_chunk, sse_head
+from proxy.testing.upstream import Seen
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 THOUGHT = "I should look."

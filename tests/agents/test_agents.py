@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.agents.agents import AGENTS, PACKAGES, Agent, Ran
 from tests.agents.scripted import ANSWER, HALF, NOT_GIVEN_BACK, THOUGHT, Script, cut, deepseek, tool_call
 from tests.support import node
-from tests.support.app import Opener
+from tests.support.app import StartProxy
 from tests.support.transcript import Transcript
-from tests.support.upstream import ScriptedUpstream
 
 pytestmark = pytest.mark.agents
 
@@ -35,7 +35,7 @@ def transcript() -> Iterator[Transcript]:
 class Asked:
     """Asks an agent, with a script behind the proxy, and writes it down."""
 
-    def __init__(self, house: Opener, upstream: ScriptedUpstream, folder: Path, transcript: Transcript) -> None:
+    def __init__(self, house: StartProxy, upstream: ScriptedUpstream, folder: Path, transcript: Transcript) -> None:
         self._house, self._upstream, self._folder, self._transcript = house, upstream, folder, transcript
 
     async def __call__(self, agent: Agent, script: Script, title: str, row: str = "") -> Ran:
@@ -59,10 +59,10 @@ class Asked:
 
 
 @pytest.fixture
-def ask(open_house: Opener, upstream: ScriptedUpstream, tmp_path: Path, transcript: Transcript) -> Asked:
+def ask(start_proxy: StartProxy, upstream: ScriptedUpstream, tmp_path: Path, transcript: Transcript) -> Asked:
     folder = tmp_path / "home"
     folder.mkdir()
-    return Asked(open_house, upstream, folder, transcript)
+    return Asked(start_proxy, upstream, folder, transcript)
 
 
 @EACH

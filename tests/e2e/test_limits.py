@@ -13,9 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from proxy.testing.script import Rst, Stall, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
-from tests.support.upstream import Rst, ScriptedUpstream, Stall, json_reply, openai_stream
 
 KEYS = {name: f"cp-{name}-7Q2k0yXn3mVb8LrTz5WcHs" for name in ("web", "ci")}
 CHAT = "/v1/chat/completions"

@@ -8,11 +8,11 @@ from textwrap import dedent, indent
 
 from proxy.events import Batch, Collector, Fault, Finish
 from proxy.request import ChatRequest, Message, Text
+from proxy.testing.upstream import ScriptedUpstream
 from tests.field.recordings import Meaning, Recording
 from tests.matrix.asking import DECLARED, SAID
 from tests.matrix.reading import READ
 from tests.support.clients import RawClient
-from tests.support.upstream import ScriptedUpstream
 
 WITHOUT_CALLS = frozenset({"chat", "ai-text"})
 """Contracts of text: they carry neither calls nor reasoning."""

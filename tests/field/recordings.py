@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from tests.support.upstream import LAST_CHUNK, Fin, Rst, Seen, Send, Sleep, Split, Step, chunked, head, json_reply
+from proxy.testing.script import LAST_CHUNK, Fin, Rst, Send, Sleep, Split, Step, chunked, head, json_reply
+from proxy.testing.upstream import Seen
 
 
 class Meaning(msgspec.Struct, kw_only=True, frozen=True):

@@ -8,8 +8,8 @@ from typing import Any
 import anthropic
 import openai
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.field.recordings import Meaning, Recording
-from tests.support.upstream import ScriptedUpstream
 
 ENDS = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls", "refusal": "content_filter"}
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.field.proxied import client_reads, config, differs
 from tests.field.recordings import DELIVERIES, RECORDINGS, Recording, answers
 from tests.field.sdks import difference, sdk_reads
 from tests.field.table import DIFFERENCES
 from tests.matrix.asking import SAID
-from tests.support.app import Opener
-from tests.support.upstream import ScriptedUpstream
+from tests.support.app import StartProxy
 
 CONTRACTS = tuple(SAID)
 WHOLE = "whole"
@@ -40,8 +40,8 @@ def pairs(one: Recording) -> list[Pair]:
 EACH = [pytest.param(one, id=one.name, marks=_marks(one)) for one in RECORDINGS]
 
 
-async def _check(one: Recording, some: list[Pair], open_house: Opener, upstream: ScriptedUpstream) -> None:
-    proxy = await open_house(config(one, upstream))
+async def _check(one: Recording, some: list[Pair], start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(config(one, upstream))
     for contract, way in some:
         upstream.decide(answers(one, way if way in DELIVERIES else "in one write"))
         got = await client_reads(proxy.port, contract, stream=way != WHOLE)
@@ -50,19 +50,19 @@ async def _check(one: Recording, some: list[Pair], open_house: Opener, upstream:
 
 @pytest.mark.parametrize("one", EACH)
 async def test_a_recording_means_the_same_in_a_few_contracts(
-    one: Recording, open_house: Opener, upstream: ScriptedUpstream
+    one: Recording, start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     quick = [pair for pair in pairs(one) if pair[1] != "as recorded"]
     first = RECORDINGS.index(one)
-    await _check(one, quick[first % 11 :: 11], open_house, upstream)
+    await _check(one, quick[first % 11 :: 11], start_proxy, upstream)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("one", EACH)
 async def test_a_recording_means_the_same_in_every_contract_however_it_comes(
-    one: Recording, open_house: Opener, upstream: ScriptedUpstream
+    one: Recording, start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    await _check(one, pairs(one), open_house, upstream)
+    await _check(one, pairs(one), start_proxy, upstream)
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

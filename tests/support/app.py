@@ -26,7 +26,6 @@ from tests.support.connections import connections
 from tests.support.quiescence import quiescent
 
 StartProxy = Callable[..., Awaitable["Running"]]
-Opener = StartProxy
 
 
 class Running:

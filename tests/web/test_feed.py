@@ -6,10 +6,11 @@ import asyncio
 import json
 from typing import Any
 
+from proxy.testing.script import Stall, json_reply, openai_stream
+from proxy.testing.upstream import ScriptedUpstream
 from proxy.web.look import MOST_NEW
 from tests.support.app import Running, StartProxy
 from tests.support.clients import Head, RawClient
-from tests.support.upstream import ScriptedUpstream, Stall, json_reply, openai_stream
 from tests.web.following import follow
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "words that nobody keeps"}]}
