@@ -18,6 +18,10 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 Task = Literal["chat", "completion", "embedding"]
 """What is wanted: the next message of a conversation, the text that goes on after a prompt, or vectors of texts."""
 
+COMPLETIONS = "openai-completions"
+EMBEDDINGS = "openai-embeddings"
+"""The dialects of the tasks that are no chats. Other contracts' requests for such a task are written in them too."""
+
 NO_HEADERS: Mapping[str, str] = {}
 
 

@@ -4,6 +4,7 @@ import json
 from contextlib import asynccontextmanager
 
 import httpx
+import ollama
 import openai
 import pytest
 from click.testing import CliRunner
@@ -203,6 +204,35 @@ async def test_an_answer_without_vectors_is_an_error(start_proxy, upstream, answ
     reply = await raw(running, "/v1/embeddings", {"input": "a"})
     assert reply.status_code >= 400
     assert reply.json()["error"]["message"]
+
+
+async def test_ollamas_clients_get_embeddings_and_texts_between(start_proxy, upstream):
+    upstream.play(json_reply(200, VECTORS))
+    upstream.play(json_reply(200, VECTORS))
+    upstream.play(stream(chunk(" +"), chunk(" b"), chunk("", "stop"), USAGE, DONE))
+    upstream.play(json_reply(200, COMPLETION))
+    upstream.play(stream(chunk(" +"), cut=True))
+    running = await start_proxy(openai_config(upstream.url))
+    client = ollama.AsyncClient(host=f"{running.url}/ollama")
+    try:
+        found = await client.embed("x", ["a", "b"], dimensions=2)
+        assert (found.embeddings, found.prompt_eval_count) == ([[0.25, -0.5]], 3)
+        assert (await client.embeddings("x", "a")).embedding == [0.25, -0.5]
+        parts = [
+            part async for part in await client.generate("x", "a", suffix="c", stream=True, options={"num_predict": 4})
+        ]
+        assert ("".join(part.response for part in parts), parts[-1].done_reason) == (" + b", "stop")
+        assert (await client.generate("x", "a", suffix="c")).response == " + b"
+        with pytest.raises((ollama.ResponseError, httpx.HTTPError)):
+            [part async for part in await client.generate("x", "a", suffix="c", stream=True)]
+    finally:
+        await client._client.aclose()
+    bodies = [seen.json() for seen in upstream.requests]
+    assert bodies[0] == {"model": "scripted-1", "input": ["a", "b"], "encoding_format": "float", "dimensions": 2}
+    assert bodies[1]["input"] == "a"
+    assert bodies[2] == {"model": "scripted-1", "prompt": "a", "suffix": "c", "stream": True, "max_tokens": 4,
+                         "stream_options": {"include_usage": True}}  # fmt: skip
+    assert [seen.path for seen in upstream.requests][1:4] == ["/v1/embeddings", "/v1/completions", "/v1/completions"]
 
 
 def test_explain_tells_which_target_refuses(tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ async def test_the_official_client_sees_models_and_what_is_not_served(
         with pytest.raises(ollama.ResponseError, match="model 'nope' not found") as missing:
             await client.show("nope")
         assert missing.value.status_code == 404
-        for refused in (client.pull("x"), client.delete("x"), client.embed("x", "y"), client.copy("x", "y")):
+        for refused in (client.pull("x"), client.delete("x"), client.copy("x", "y")):
             with pytest.raises(ollama.ResponseError) as told:
                 await refused
             assert told.value.status_code == 501

@@ -1,7 +1,7 @@
 """Ollama's API: under `/ollama`, on its own port (`server.ollama_port`), and at the shared path `/api/chat`.
 
 At `/api/chat`, which several contracts share, a request must show that it is one of Ollama's. Requests that would
-change the models, or that ask for embeddings, are refused in Ollama's form: the models come from the config.
+change the models are refused in Ollama's form: the models come from the config.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 import msgspec
 
 from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
+from proxy.contracts.ollama.embed import EMBED, EMBEDDINGS, EmbedWriter, decode_embed
 from proxy.contracts.ollama.models import decode_show, show_body, tags_body
 from proxy.contracts.ollama.request import DIALECT, decode_chat, decode_generate, loads, model_name
 from proxy.contracts.ollama.writer import CHAT, GENERATE, STREAM_HEADERS, OllamaWriter, failure, json_reply
@@ -85,8 +86,6 @@ def _not_here(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 -
     name = head.path.removeprefix(f"{PREFIX}/api/")
     if name in {"pull", "push", "create", "copy", "delete"}:
         why = "the server's config decides which models there are; `/api/tags` lists them"
-    elif name in {"embed", "embeddings"}:
-        why = "this server answers chats and has no embeddings"
     else:
         raise NotFound(f"there is nothing at {head.path[:200]}")
     raise RequestError(f"`/api/{name}` is not served: {why}", status=501, code="not_implemented")
@@ -100,6 +99,8 @@ class OllamaFrontend:
     endpoints = (
         Endpoint("POST", f"{PREFIX}/api/chat"),
         Endpoint("POST", f"{PREFIX}{_GENERATE}"),
+        Endpoint("POST", f"{PREFIX}{EMBED}"),
+        Endpoint("POST", f"{PREFIX}{EMBEDDINGS}"),
         Endpoint("POST", "/api/chat", detects=speaks_ollama),
         Endpoint("GET", f"{PREFIX}/api/tags", "models"),
         Endpoint("GET", f"{PREFIX}/api/ps", "answer", answer=_running_models),
@@ -111,10 +112,12 @@ class OllamaFrontend:
     )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
-        decode = decode_generate if _generates(head) else decode_chat
+        decode = decode_generate if _generates(head) else decode_embed if _embeds(head) else decode_chat
         return decode(body, id=head.id, path=head.path, headers=head.headers, models=head.models)
 
     def encoder(self, request: ChatRequest, head: Head) -> Encoder | Reply:
+        if request.task == "embedding":
+            return EmbedWriter(request.model or "", one=head.path.endswith(EMBEDDINGS), clock=time.monotonic_ns)
         form = GENERATE if _generates(head) else CHAT
         writer = OllamaWriter(
             form,
@@ -137,6 +140,10 @@ class OllamaFrontend:
 
     def model(self, id: str, ids: list[str], created: int) -> Reply:  # noqa: ARG002 - no endpoint leads here
         return failure(NotFound("one model is at /api/show"))
+
+
+def _embeds(head: Head) -> bool:
+    return head.path.endswith((EMBED, EMBEDDINGS))
 
 
 def _generates(head: Head) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from proxy.errors import BadRequest
-from proxy.request import ChatRequest, Image, Message, Part, Role, Text, Tool, ToolCall
+from proxy.request import COMPLETIONS, ChatRequest, Image, Message, Part, Role, Text, Tool, ToolCall
 from proxy.wire.json_body import (
     get_array,
     get_boolean,
@@ -77,10 +77,13 @@ def decode_chat(
 def decode_generate(
     body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None, models: Container[str] = ()
 ) -> ChatRequest:
-    """The request in a body of `/api/generate`: a prompt is a conversation of one message."""
+    """The request in a body of `/api/generate`: a prompt is a conversation of one message.
+
+    With a `suffix`, it is a prompt to complete: what is wanted then is the text between the two.
+    """
     fields = parse_object(body)
-    if get_string(fields, "suffix"):
-        raise BadRequest("suffix: the models here answer chats, and do not insert text before a suffix", param="suffix")
+    if suffix := get_string(fields, "suffix"):
+        return _completion(fields, suffix, id=id, path=path, headers=headers, models=models)
     prompt, system = get_string(fields, "prompt"), get_string(fields, "system")
     messages: list[Message] = []
     if prompt:
@@ -88,6 +91,15 @@ def decode_generate(
             messages.append(Message("system", (Text(system),)))
         messages.append(Message("user", _parts(fields, prompt, "")))
     return _request(fields, tuple(messages), id=id, path=path, headers=headers, models=models)
+
+
+def _completion(fields: dict[str, Any], suffix: str, **about: Any) -> ChatRequest:
+    prompt = need_string(fields, "prompt")
+    request = _request(fields, (Message("user", (Text(prompt),)),), **about)
+    wire = {"prompt": prompt, "suffix": suffix, "stream": request.stream}
+    return msgspec.structs.replace(
+        request, contract="completions", task="completion", dialect=COMPLETIONS, raw_body=wire
+    )
 
 
 def loads(request: ChatRequest) -> str | None:

@@ -18,7 +18,7 @@ from proxy.contracts.openai.writer import END, counts
 from proxy.contracts.replies import EVENT_STREAM, JSON, NoModels, cuts_on_error, openai_failure
 from proxy.errors import BadRequest, ProxyError, Unsupported
 from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
-from proxy.request import Answer, ChatRequest, Message, Text
+from proxy.request import COMPLETIONS, Answer, ChatRequest, Message, Text
 from proxy.wire import sse
 from proxy.wire.forwarding import without_destinations
 from proxy.wire.json_body import (
@@ -34,7 +34,7 @@ from proxy.wire.json_body import (
 from proxy.wire.json_text import json_string
 from proxy.wire.upstream_errors import error_body
 
-DIALECT = "openai-completions"
+DIALECT = COMPLETIONS
 
 _OF_CHATS = frozenset(
     {

@@ -16,14 +16,14 @@ from proxy.contracts.openai.completions import read_texts
 from proxy.contracts.replies import JSON, NoModels, openai_failure
 from proxy.errors import InternalError, ProxyError, UpstreamMalformed
 from proxy.events import Batch, Finish, Start
-from proxy.request import Answer, ChatRequest
+from proxy.request import EMBEDDINGS, Answer, ChatRequest
 from proxy.wire.forwarding import without_destinations
 from proxy.wire.json_body import PARAMETERS, get_string, parse_object
 from proxy.wire.stream_end import error_in, text_of
 from proxy.wire.text import one_line_of
 from proxy.wire.upstream_errors import Clean
 
-DIALECT = "openai-embeddings"
+DIALECT = EMBEDDINGS
 
 _OF_CHATS = frozenset(PARAMETERS)
 

@@ -220,8 +220,6 @@ def test_a_model_that_is_not_offered_is_not_found():
     [
         *(("POST", name, "the server's config decides") for name in ("pull", "push", "create", "copy")),
         ("DELETE", "delete", "the server's config decides"),
-        ("POST", "embed", "no embeddings"),
-        ("POST", "embeddings", "no embeddings"),
     ],
 )
 def test_what_is_not_served_says_why(method, name, why):

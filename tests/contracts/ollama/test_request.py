@@ -274,10 +274,11 @@ def test_a_raw_prompt_has_its_system_in_it():
     )
 
 
-def test_text_cannot_be_inserted():
-    with pytest.raises(BadRequest, match=r"^suffix: "):
-        generate(prompt="def f(", suffix="return 1")
-    assert generate(prompt="x", suffix="").messages
+def test_a_suffix_asks_for_the_text_between():
+    request = decode_generate(b'{"model": "m", "prompt": "a", "suffix": "c", "options": {"top_k": 3}}', id="r")
+    assert (request.task, request.contract, request.dialect) == ("completion", "completions", "openai-completions")
+    assert request.raw_body == {"prompt": "a", "suffix": "c", "stream": True}
+    assert request.params == {"top_k": 3}
 
 
 # -- loading
