@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import BaseModel
@@ -15,7 +16,7 @@ from proxy.backends.order import build
 from proxy.config.difference import difference
 from proxy.config.file import FileReader
 from proxy.config.load import Config, load_config
-from proxy.config.models import LimitSettings, ServerSettings
+from proxy.config.models import LimitSettings, ServerSettings, Settings
 from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
 from proxy.pipeline.exchange import Exchange
@@ -39,6 +40,9 @@ from proxy.transport import Transport
 from proxy.transport.http1 import HttpTransport
 from proxy.web.feed import WebPages
 from proxy.web.look import Query, Seen, look
+
+if TYPE_CHECKING:
+    from proxy.streams.shared import SharedStreams
 
 log = structlog.get_logger("proxy.app")
 
@@ -87,6 +91,7 @@ class App:
         self.states = TargetStates(time.monotonic)
         self.metrics.registry.register(SlotGauges(self.states.queues))
         self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
+        self._streams_at: dict[str, SharedStreams] = {}
         self.store: Store = open_store(None)  # of the config in force
         self._stores: dict[str | None, Store] = {None: self.store}
         self._outputs = Outputs()
@@ -215,6 +220,18 @@ class App:
             self._stores[url] = open_store(url)
         return Counting(self._stores[url], self._outputs, self.metrics.limits)
 
+    def _shared_streams(self, settings: Settings) -> SharedStreams | None:
+        """Where replicas find each other's streams, if a config has both a shared store and streams to resume."""
+        resumes = settings.server.resume is not None or any(route.resume for route in settings.routes)
+        if settings.store is None or not resumes:
+            return None
+        url = settings.store.get_secret_value()
+        if url not in self._streams_at:
+            from proxy.streams.shared import SharedStreams  # noqa: PLC0415 - an extra, which only this needs
+
+            self._streams_at[url] = SharedStreams(url)
+        return self._streams_at[url]
+
     def _store_state(self) -> dict[str, object]:
         return self.store.state()
 
@@ -232,6 +249,7 @@ class App:
         self._snapshot, self._number, self.rejected = snapshot, snapshot.number, []
         settings = snapshot.config.settings
         self.store = self._counting(snapshot.config).store
+        self.streams.shared = self._shared_streams(settings)
         breaker = settings.server.breaker
         self.states.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
         self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
@@ -270,6 +288,8 @@ class App:
 
     async def aclose(self) -> None:
         """Close everything. All requests are over by now."""
+        for shared in self._streams_at.values():
+            await shared.aclose()
         self.streams.forget_all()
         if self._snapshot is not None:
             await self._snapshot.close()

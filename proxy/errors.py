@@ -304,6 +304,16 @@ class LimitsUnknown(ProxyError):
         super().__init__("The store that counts requests cannot be reached. Try again in a moment.", retry_after=1)
 
 
+class StreamsUnknown(ProxyError):
+    """The store that knows the other replicas' streams cannot be reached."""
+
+    status, code, retryable = 503, "streams_unknown", True
+    end: ClassVar[EndReason] = "rejected"
+
+    def __init__(self) -> None:
+        super().__init__("The store of streams cannot be reached. Try again in a moment.", retry_after=1)
+
+
 class Stopped(ProxyError):
     """The client said stop, which is another thing than to leave."""
 

@@ -105,7 +105,10 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     body = await read_body(context) if has_body else b""
     context.binding = binding = resolve(match.served(head.method), head, body)
     frontend, endpoint = binding.frontend, binding.endpoint
-    if endpoint.action in {"resume", "stop"} and (found := streams.by_name(context, binding, match.tail)) is not None:
+    if (
+        endpoint.action in {"resume", "stop"}
+        and (found := await streams.by_name(context, binding, match.tail)) is not None
+    ):
         return context.reply(found, record=False) if isinstance(found, Reply) else found
     if endpoint.action != "chat":
         return context.reply(_known(context, binding, match.tail, body), record=False)
@@ -124,12 +127,12 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     if isinstance(encoder, Reply):
         return context.reply(encoder)
     resumable = plan.resume is not None and request.stream
-    if resumable and (running := streams.join(context, body)) is not None:
+    if resumable and (running := await streams.join(context, body)) is not None:
         return running
     if snapshot.admission is not None:
         plan = await context.admit(snapshot.admission, request, plan)
     exchange = Exchange(snapshot.pipeline, request, plan, record)
-    return streams.begin(context, exchange, encoder, body) if resumable else (exchange, encoder)
+    return await streams.begin(context, exchange, encoder, body) if resumable else (exchange, encoder)
 
 
 def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> Reply:

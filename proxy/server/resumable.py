@@ -53,22 +53,19 @@ class Generation:
 
     def _left(self) -> None:
         """A reader left. Without any, the answer goes on for the time of grace, if it can be resumed at all."""
-        log = self._log
+        if self._grace is None and not self._log.readers:
+            self._wait_for_readers(0.0 if self._log.headless else self._resume.grace_s)
+
+    def _wait_for_readers(self, seconds: float) -> None:
+        """Stop the answer after so many seconds, unless somebody reads it by then, here or on another replica."""
+        log, self._grace = self._log, None
         if log.closed or log.readers:
             return
-        if not self._resume.grace_s or log.headless:
-            self._end_unread()
-        elif self._grace is None:
-            self._grace = asyncio.get_running_loop().call_later(self._resume.grace_s, self._grace_over)
-
-    def _grace_over(self) -> None:
-        self._grace = None
-        if not self._log.readers:
-            self._end_unread()
-
-    def _end_unread(self) -> None:
-        self._streams.forget(self._log)
-        self._task.cancel()
+        if seconds := max(seconds, log.read_elsewhere_s):
+            self._grace = asyncio.get_running_loop().call_later(seconds, self._wait_for_readers, 0.0)
+        else:
+            self._streams.forget(log)
+            self._task.cancel()
 
     async def _run(self, context: RequestContext, answer: LoggedAnswer) -> None:
         log, failure = self._log, None
@@ -271,37 +268,42 @@ class Resumed(NamedTuple):
     position: int = 0
 
 
-def join(context: RequestContext, body: bytes) -> Resumed | None:
+async def join(context: RequestContext, body: bytes) -> Resumed | None:
     """The answer that the request's `Idempotency-Key` started already. It costs nothing, so no limit counts it.
 
     Raises `Conflict` if that key came with another request, `NotFound` if it is another API key's.
     """
     streams = context.app.streams
-    named = [streams.named(name) for name in _names_by_key(context, body)]
+    named = [await streams.named(name) for name in _names_by_key(context, body)]
     if not named or (log := named[0]) is None:
         return None
-    streams.find(log.id, _owner(context))
+    await streams.find(log.id, _owner(context))
     if named[1] is not log:
         raise Conflict("This Idempotency-Key came with another request. Use a new key for a new request.")
     return Resumed(log)
 
 
-def begin(context: RequestContext, exchange: Exchange, encoder: Encoder, body: bytes) -> Resumed:
+async def begin(context: RequestContext, exchange: Exchange, encoder: Encoder, body: bytes) -> Resumed:
     """Start the answer to a request whose plan has `resume`."""
-    if (running := join(context, body)) is not None:  # it began while the limits of this request were checked
-        if context.lease is not None:
-            context.lease.settle(context.record)
-        return running
     resume, binding, streams, who = exchange.plan.resume, context.binding, context.app.streams, _owner(context)
     assert resume is not None
     assert binding is not None
-    names = _names_by_key(context, body)
+    unique = _names_by_key(context, body)
+    names = unique[1:]
     if isinstance(binding.frontend, Resumes) and (name := binding.frontend.stream_name(exchange.request)):
         names.append((f"{binding.frontend.name} of {who}", name))
-    log = streams.open(who, names, most_bytes=resume.bytes, record=context.record)
-    context.begin_answer(encoder)
-    Generation(streams, log, resume, exchange).start(context, encoder)
-    return Resumed(log)
+    running = await join(context, body)  # it may have begun while the limits of this request were checked
+    if running is None:
+        record = context.record
+        log = await streams.open(who, names, unique=unique[:1], most_bytes=resume.bytes, record=record)
+        if log.record is record:
+            context.begin_answer(encoder)
+            Generation(streams, log, resume, exchange).start(context, encoder)
+            return Resumed(log)
+        running = await join(context, body) or Resumed(log)  # another replica was first
+    if context.lease is not None:
+        context.lease.settle(context.record)
+    return running
 
 
 def _names_by_key(context: RequestContext, body: bytes) -> list[Name]:
@@ -313,10 +315,10 @@ def _names_by_key(context: RequestContext, body: bytes) -> list[Name]:
     return [("idempotency-key", key), (f"idempotency-key {digest}", key)]
 
 
-def by_name(context: RequestContext, binding: Binding, name: str) -> Resumed | Reply | None:
+async def by_name(context: RequestContext, binding: Binding, name: str) -> Resumed | Reply | None:
     """What a contract's own address for an answer gives: `None` if there is no such answer."""
     frontend = binding.frontend
-    log = context.app.streams.named((f"{frontend.name} of {_owner(context)}", name))
+    log = await context.app.streams.named((f"{frontend.name} of {_owner(context)}", name))
     if log is None or not isinstance(frontend, Resumes):
         return None
     if binding.endpoint.action == "stop":
@@ -329,7 +331,7 @@ def by_name(context: RequestContext, binding: Binding, name: str) -> Resumed | R
 async def answer(context: RequestContext) -> web.StreamResponse:
     """`/streams/{id}`: GET goes on after a frame, DELETE stops. Raises `NotFound`, `Gone`, `BadRequest`."""
     context.allow_only("GET", "DELETE")
-    log = context.app.streams.find(context.path.removeprefix(STREAMS), _owner(context))
+    log = await context.app.streams.find(context.path.removeprefix(STREAMS), _owner(context))
     if context.head.method == "DELETE":
         log.stop()
         return context.reply(Reply(204, b"", {}), record=False)

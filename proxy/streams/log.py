@@ -44,6 +44,16 @@ def separator(headers: Mapping[str, str]) -> bytes:
     return {"text/event-stream": EVENTS, "application/x-ndjson": LINES}.get(media_type, BYTES)
 
 
+class Copier(Protocol):
+    """Copies a log to where other replicas can read it."""
+
+    read_until: float
+    """By the event loop's clock: somebody reads the log elsewhere until then at least."""
+
+    def wake(self) -> None:
+        """There is something to copy."""
+
+
 class StreamLog:
     """The frames of one answer.
 
@@ -63,6 +73,7 @@ class StreamLog:
         self.size = 0  # bytes that it holds
         self.headless = False  # its first frames are gone
         self.readers: set[Reader] = set()
+        self.copier: Copier | None = None
         self.on_stop: Callable[[], None] = _nothing
         self.on_left: Callable[[], None] = _nothing
         self._most_bytes = most_bytes
@@ -74,6 +85,18 @@ class StreamLog:
     def full(self) -> bool:
         """It holds all it may, because a reader is that far behind: whoever appends should wait for `room`."""
         return self.size > self._most_bytes
+
+    @property
+    def first(self) -> int:
+        """The number of the first frame that it still holds."""
+        return self._starts[0] if self._starts else self.length if self.headless else 0
+
+    @property
+    def read_elsewhere_s(self) -> float:
+        """For how many seconds somebody on another replica reads it, as far as is known."""
+        if self.copier is None:
+            return 0.0
+        return max(0.0, self.copier.read_until - asyncio.get_running_loop().time())
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """The answer begins, with these headers."""
@@ -88,6 +111,8 @@ class StreamLog:
         self.length += self._count(data)
         for reader in tuple(self.readers):
             reader.push(data, self.length)
+        if self.copier is not None:
+            self.copier.wake()
         if self.size > self._most_bytes:
             self._drop_read()
 
@@ -149,6 +174,8 @@ class StreamLog:
     def _wake(self) -> None:
         for reader in tuple(self.readers):
             reader.wake()
+        if self.copier is not None:
+            self.copier.wake()
 
     def _count(self, data: bytes) -> int:
         """Frames in `data`. Comments of an event stream are none: no reader is told of them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from proxy.errors import NotFound
 from proxy.streams.log import StreamLog
@@ -17,6 +18,15 @@ Name = tuple[str, str]
 """Of what kind a name is, such as `response`, and the name."""
 
 
+class Shared(Protocol):
+    """Where replicas find each other's answers. Raises `StreamsUnknown` while it is away, except from `claim`."""
+
+    async def claim(self, log: StreamLog, names: Sequence[Name], unique: Sequence[Name]) -> str | None: ...
+    async def named(self, name: Name) -> str | None: ...
+    async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None: ...
+    def over(self, log: StreamLog, keep_s: float) -> None: ...
+
+
 class Streams:
     """The answers of this process that run, and those that ended lately.
 
@@ -24,31 +34,53 @@ class Streams:
     """
 
     def __init__(self) -> None:
+        self.shared: Shared | None = None
         self._logs: dict[str, StreamLog] = {}
         self._names: dict[Name, StreamLog] = {}
         self._kept: dict[StreamLog, asyncio.TimerHandle] = {}  # those that ended, the oldest first
 
-    def open(self, owner: str, names: Iterable[Name], *, most_bytes: int, record: StreamRecord) -> StreamLog:
-        """A log for a new answer. Each of `names` is its from now on."""
+    async def open(
+        self, owner: str, names: Sequence[Name], *, unique: Sequence[Name] = (), most_bytes: int, record: StreamRecord
+    ) -> StreamLog:
+        """A log for a new answer, whose `names` are its from now on.
+
+        If another replica's answer has one of the `unique` names already, a log that follows that.
+        """
         log = StreamLog(secrets.token_hex(16), owner, most_bytes=most_bytes, record=record)
         self._logs[log.id] = log
-        for name in names:
+        for name in (*unique, *names):
             self._names[name] = log
+        if self.shared is not None and (other := await self.shared.claim(log, names, unique)) is not None:
+            self.forget(log)
+            if (found := await self._followed(other)) is not None:
+                return found
+            self._logs[log.id] = log  # that one is gone by now
         return log
 
-    def find(self, id: str, owner: str) -> StreamLog:
+    async def find(self, id: str, owner: str) -> StreamLog:
         """The answer `id`. Raises `NotFound`, the same for an unknown one and for another key's."""
-        log = self._logs.get(id)
+        log = self._logs.get(id) or await self._followed(id)
         if log is None or log.owner != owner:
             raise NotFound("There is no such stream: it ended some time ago, or never was.", code="stream_not_found")
         return log
 
-    def named(self, name: Name) -> StreamLog | None:
+    async def named(self, name: Name) -> StreamLog | None:
         """The newest answer with this name."""
-        return self._names.get(name)
+        log = self._names.get(name)
+        if log is None and self.shared is not None and (id := await self.shared.named(name)) is not None:
+            log = self._logs.get(id) or await self._followed(id)
+        return log
+
+    async def _followed(self, id: str) -> StreamLog | None:
+        """A log that follows another replica's answer."""
+        if self.shared is None or (log := await self.shared.follow(id, self.forget)) is None:
+            return None
+        return self._logs.setdefault(id, log)
 
     def keep(self, log: StreamLog, seconds: float) -> None:
         """The answer ended. Forget it after `seconds`."""
+        if self.shared is not None:
+            self.shared.over(log, seconds)
         if log.id in self._logs:
             self._kept[log] = asyncio.get_running_loop().call_later(seconds, self.forget, log)
             while sum(one.size for one in self._kept) > MOST_KEPT_BYTES:

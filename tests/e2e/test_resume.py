@@ -13,7 +13,7 @@ import pytest
 
 from proxy.testing.script import Send, Sleep, Steps, Wait, chunked, openai_chunk, openai_stream, sse_head
 from proxy.testing.upstream import ScriptedUpstream
-from tests.support.app import Running, StartProxy
+from tests.support.app import Process, Running, StartProxy
 
 TOKENS = [f"w{number} " for number in range(12)]
 PATHS = [
@@ -50,8 +50,17 @@ def body(path: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
+    responses: list[aiohttp.ClientResponse] = []  # closed at the end, whether they were read or not
+
+    async def keep(_: aiohttp.ClientSession, __: object, request: aiohttp.TraceRequestEndParams) -> None:
+        responses.append(request.response)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_end.append(keep)
+    async with aiohttp.ClientSession(trace_configs=[tracing]) as session:
         yield session
+        for response in responses:
+            response.close()
 
 
 def halves(gate: asyncio.Event) -> list[Steps]:
@@ -60,7 +69,9 @@ def halves(gate: asyncio.Event) -> list[Steps]:
     return [events[:7], Wait(gate), events[7:]]
 
 
-async def ask(http: aiohttp.ClientSession, proxy: Running, path: str, **headers: str) -> aiohttp.ClientResponse:
+async def ask(
+    http: aiohttp.ClientSession, proxy: Running | Process, path: str, **headers: str
+) -> aiohttp.ClientResponse:
     return await http.post(proxy.url + path, json=body(path), headers=headers)
 
 
@@ -218,9 +229,9 @@ async def test_an_idempotency_key_joins_instead_of_asking_again(
     assert (await http.get(address, headers={"Authorization": other["Authorization"]})).status == 404
     assert (await http.delete(address, headers={"Authorization": other["Authorization"]})).status == 404
     gate.set()
-    assert await first.read() == await joined.read()
+    assert frames(await first.read()) == frames(await joined.read())
     finished = await ask(http, proxy, path, **one)
-    assert await finished.read() == await first.read()
+    assert frames(await finished.read()) == frames(await first.read())
     assert len(upstream.requests) == 1
 
 
