@@ -24,7 +24,8 @@ COMMON = Vocabulary()
 OPENAI = Vocabulary(
     # "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string with maximum length 40"
     call_ids=IdForm(longest=40),
-    # unchecked
+    # "Must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64." (API reference of Chat
+    # Completions)
     tool_names=NameForm(WORD, 64),
     system="anywhere",
     developer=True,
@@ -34,7 +35,7 @@ OPENAI = Vocabulary(
 
 ANTHROPIC = Vocabulary(
     call_ids=CALL_IDS,
-    # unchecked
+    # "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
     tool_names=NameForm(WORD, 128),
     signatures="anthropic",
     cache_marks=4,  # "You can define up to 4 cache breakpoints" (docs.anthropic.com, Prompt caching)
@@ -64,7 +65,7 @@ MISTRAL = Vocabulary(
     call_ids=IdForm(_LETTERS + string.digits, 9, 9),
     # "Function name was ... but must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64."
     tool_names=NameForm(WORD, 64),
-    # unchecked
+    # docs.mistral.ai, API reference of chat completions; a field that it does not list is a 422, `extra_forbidden`
     parameters={"seed": "random_seed"},
     refused=frozenset({"user", "logit_bias", "logprobs", "top_logprobs", "service_tier", "verbosity"}),
     empty_turns=False,
@@ -91,6 +92,9 @@ GEMINI_3 = msgspec.structs.replace(
 )
 _GEMINI_3 = re.compile(r"gemini-([3-9]|\d\d)")
 
+GROK = Vocabulary(no_thinking={"reasoning_effort": "none"})
+"""grok-4.3 takes `none`; grok-4.20 refuses the field (release notes of @ai-sdk/xai)."""
+
 MOONSHOT = Vocabulary(
     # "function name is invalid, must start with a letter and can contain letters, numbers, underscores, and dashes"
     tool_names=NameForm(WORD, 64, _LETTERS),
@@ -103,19 +107,34 @@ _DISABLED = {"thinking": {"type": "disabled"}}
 
 PRESETS: Mapping[str, Vocabulary] = {
     "anthropic": ANTHROPIC,
-    # unchecked: how each of these is told not to think, and what llama.cpp calls the penalty
-    "deepseek": Vocabulary(no_thinking=_DISABLED),
+    # "Currently not supported … 400 error" (inference-docs.cerebras.ai, OpenAI compatibility)
+    "cerebras": Vocabulary(
+        refused=frozenset(
+            {"frequency_penalty", "presence_penalty", "logit_bias", "parallel_tool_calls", "service_tier"}
+        )
+    ),
+    "deepseek": Vocabulary(no_thinking=_DISABLED),  # api-docs.deepseek.com, Thinking Mode
     "gemini": GEMINI,
-    "groq": Vocabulary(no_thinking={"reasoning_effort": "none"}),
+    # "Currently not supported and will result in a 400 error": and `messages[].name` (console.groq.com, OpenAI
+    # compatibility). Not to think: unchecked.
+    "groq": Vocabulary(
+        no_thinking={"reasoning_effort": "none"},
+        refused=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+        names=False,
+    ),
+    # unchecked: not to think, and what llama.cpp calls the penalty
     "llama.cpp": Vocabulary(parameters={"repetition_penalty": "repeat_penalty"}, no_thinking=_TEMPLATE_OFF),
     "mistral": MISTRAL,
     "moonshot": MOONSHOT,
+    # unchecked
     "ollama": Vocabulary(no_thinking={"reasoning_effort": "none"}),
-    # Marks: its page on prompt caching, for Anthropic's models, and for others without effect.
+    # Marks: its page on prompt caching (unchecked). Not to think: unchecked.
     "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}, cache_marks=4),
+    # unchecked
     "sglang": Vocabulary(no_thinking=_TEMPLATE_OFF),
-    # `reasoning_effort: none` for newer servers, the template's switch for all
+    # unchecked: `reasoning_effort: none` for newer servers, the template's switch for all
     "vllm": Vocabulary(no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),
+    # unchecked
     "zai": Vocabulary(no_thinking=_DISABLED),
 }
 """By the preset of a row of kind `openai-compatible`."""
@@ -125,6 +144,8 @@ def of_preset(preset: str, model: str) -> Vocabulary:
     """The vocabulary of a model behind a preset; "" for none."""
     if preset == "gemini" and _GEMINI_3.match(model):
         return GEMINI_3
+    if preset == "xai" and model.startswith("grok-4.3"):
+        return GROK
     return PRESETS.get(preset, COMMON)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.matrix.features import ASKED
 from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
+from tests.matrix.vendors import VENDORS, verdicts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "proofs" / "matrix.md"
 
@@ -25,6 +26,9 @@ INTRODUCTION = """\
 Every contract in front of every way to a model, feature by feature. Each cell is a request over real sockets: what
 reached the upstream, in its own terms, and what the contract's own client read.
 """
+VENDORS_INTRODUCTION = """\
+The same requests as each vendor would be sent them. Every body of another contract is held to a grammar of what that
+vendor refuses; a body of the vendor's own contract stays the client's."""
 WHOLE = "whole: "
 
 
@@ -46,6 +50,9 @@ def page() -> str:
         }
         lines += ["", "Unstreamed answers (`ag-ui` has none) tell the same, but for:"]
         lines += ["", *_table("answered", differing, numbers)]
+    lines += ["", "## Requests to single vendors", "", VENDORS_INTRODUCTION]
+    for vendor in VENDORS:
+        lines += ["", f"### To {vendor}", "", *_table("asked", verdicts(vendor), numbers)]
     lines += ["", "## Notes", "", *[f"{numbers[feature]}. {feature}: {note}" for feature, note in NOTES.items()]]
     return "\n".join(lines) + "\n"
 

@@ -88,7 +88,7 @@ _OPENAI = rows("""
     nothing but images            e + + e e + e + +
     end: `length`                 - + + + + + - + +
     end: `tool_calls`             - + + + - + - + +
-    end: `content_filter`         - + + + - + - + +
+    end: `content_filter`         - + + + + + - + +
     usage                         - + + + + + - + +
     cached tokens                 - + + + - + - + +
     reasoning tokens              - + + + - + - + +
@@ -166,6 +166,5 @@ NOTES = {
     "nothing but images": "A success without a word would not be true: 422 before anything was sent, an error at the end of a stream (`ai-text`: a broken connection).",
     "arguments in pieces": "`ollama` tells calls whole, at the end.",
     "end: `tool_calls`": "`ollama` says `stop` beside the calls, as Ollama does.",
-    "end: `content_filter`": "`ollama` says `stop`.",
 }
 """What to know of a row, by feature."""
