@@ -227,7 +227,7 @@ def _ollama(form: ollama_writer.Form) -> Contract:
         }
         calls = [] if answer.failed or generates else answer.calls
         calls = [(id_, name, json.dumps(json.loads(arguments))) for id_, name, arguments in calls]
-        end = answer.end if answer.failed or answer.end == "length" else "stop"
+        end = "stop" if answer.end == "tool_calls" else answer.end
         usage = answer.usage and Usage(answer.usage.input_tokens, answer.usage.output_tokens)
         return answer.but(content=[field for field in fields.items() if field[1]], calls=calls, end=end, usage=usage)
 
