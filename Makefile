@@ -39,7 +39,7 @@ DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs pictures test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +74,9 @@ docs: venv ## write docs/config.md, cli.md and the pages of docs/proofs anew fro
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
 	@$(BIN)/python -m tests.field.page
+
+pictures: venv $(DEV) ## take the pictures of docs/pictures anew (needs Node and Chromium)
+	@PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_page.py -k uses_it $(ARGS)
 
 PROPERTIES = $(shell grep -rl --include='test_*.py' '^@given' tests)
 test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen times the examples of each property

@@ -9,6 +9,8 @@ from typing import Any
 from proxy.wire.sse import SSEDecoder
 from tests.support.clients import RawClient
 
+LOCAL = {"Host": "127.0.0.1"}  # without keys the data is shown under no other name
+
 
 class Events:
     """A page that follows the events."""
@@ -30,7 +32,7 @@ class Events:
 
 
 async def follow(client: RawClient) -> Events:
-    await client.get("/status/events")
+    await client.get("/status/events", LOCAL)
     head = await client.read_head()
     assert (head.status, head["content-type"]) == (200, "text/event-stream; charset=utf-8")
     return Events(client)

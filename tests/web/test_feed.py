@@ -6,12 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from proxy.testing.script import Stall, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
 from proxy.web.look import MOST_NEW
 from tests.support.app import Running, StartProxy
 from tests.support.clients import Head, RawClient
-from tests.web.following import follow
+from tests.web.following import LOCAL, follow
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "words that nobody keeps"}]}
 
@@ -34,7 +36,7 @@ async def ask(
     proxy: Running, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
 ) -> tuple[Head, Any]:
     async with await RawClient.connect(proxy.port) as client:
-        await client.request(method or ("GET" if body is None else "POST"), path, body or b"", headers or {})
+        await client.request(method or ("GET" if body is None else "POST"), path, body or b"", LOCAL | (headers or {}))
         head = await client.read_head()
         data = await client.read_body()
         return head, json.loads(data) if data[:1] in {b"{", b"["} else data
@@ -157,7 +159,7 @@ async def test_a_page_that_does_not_read_is_cut_and_nothing_is_queued_for_it(
 ) -> None:
     proxy = await start_proxy(config(upstream.url, server="{limits: {write_stall_s: 0.2}}"))
     async with await RawClient.connect(proxy.port, receive_buffer=4096) as page:
-        await page.get("/status/events")
+        await page.get("/status/events", LOCAL)
         big = "x" * 60_000
         for record_number in range(400):
             proxy.app.recent.ended(record(f"r{record_number}", big))
@@ -237,6 +239,30 @@ async def test_nothing_of_the_environment_is_shown_to_who_types_a_config(
     judged = (await ask(proxy, "/explain/diff", {"config": text}))[1]
     assert judged["errors"]
     assert "horse" not in json.dumps(judged)
+
+
+# -- who may see it
+
+
+@pytest.mark.parametrize(
+    "path", ["/status/events", "/status/requests", "/status/requests/x", "/status/config", "/explain"]
+)
+async def test_without_keys_no_name_of_somebody_else_opens_it(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
+) -> None:
+    """DNS rebinding: a page of evil.example whose name points to 127.0.0.1 is of the same origin as ours."""
+    proxy = await start_proxy(config(upstream.url))
+    body = {} if path == "/explain" else None
+    for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", ""):
+        head, told = await ask(proxy, path, body, {"Host": host}, method="POST" if body is not None else "GET")
+        assert (head.status, b"names" in told if isinstance(told, bytes) else told["error"]["code"]) in {
+            (403, "permission_denied"),
+            (400, "invalid_http"),
+        }
+    for host in ("localhost", "127.0.0.1:1", "[::1]:8080"):
+        async with await RawClient.connect(proxy.port) as client:
+            await client.request("POST" if body is not None else "GET", path, body or b"", {"Host": host})
+            assert (await client.read_head()).status in {200, 400, 404}
 
 
 # -- the page itself

@@ -157,8 +157,8 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
 
     # and again, by the new config
     await page.view("#/try")
-    await page.run("document.getElementById('again').click()")
     upstream.play(*openai_stream(["Truthfully."]))
+    await page.run("document.getElementById('again').click()")
     assert (await answered(page)).startswith("done")
 
     # why, and what if

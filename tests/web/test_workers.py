@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from proxy.testing.script import openai_stream
 from proxy.testing.upstream import ScriptedUpstream
-from tests.support.app import openai_config
+from tests.support.app import Process, openai_config
 from tests.support.clients import RawClient
 from tests.support.workers import WORKERS, Serve, ask, logged
-from tests.web.following import follow
+from tests.web.following import LOCAL, follow
+
+
+async def look(proxy: Process, path: str, body: Any = b"") -> tuple[int, bytes]:
+    """Over a connection of its own, so that any worker may get it."""
+    async with await RawClient.connect(proxy.port) as client:
+        await client.request("POST" if body else "GET", path, body, LOCAL)
+        return (await client.read_head()).status, await client.read_body()
 
 
 async def test_all_workers_are_shown_by_each(serve: Serve, upstream: ScriptedUpstream) -> None:
@@ -21,13 +29,13 @@ async def test_all_workers_are_shown_by_each(serve: Serve, upstream: ScriptedUps
     ends = await logged(proxy, "request_end", 20)
     assert {line["worker"] for line in ends} == {1, 2}
     for _ in range(8):
-        rows = json.loads((await ask(proxy, "/status/requests", None))[1])
+        rows = json.loads((await look(proxy, "/status/requests"))[1])
         assert sorted(row["id"] for row in rows) == sorted(line["request_id"] for line in ends)
     for line in ends:
-        code, body = await ask(proxy, f"/status/requests/{line['request_id']}", None)
+        code, body = await look(proxy, f"/status/requests/{line['request_id']}")
         assert (code, json.loads(body)["why"]) == (200, ["default: takes it"])
     config = proxy.config.read_text().replace("far/scripted-1", "far/scripted-2")
-    code, body = await ask(proxy, "/explain/diff", {"config": config})
+    code, body = await look(proxy, "/explain/diff", {"config": config})
     judged = json.loads(body)
     assert (code, judged["requests"], len(judged["differs"])) == (200, 20, 20)
     async with await RawClient.connect(proxy.port) as page:

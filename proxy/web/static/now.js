@@ -173,15 +173,16 @@ export function nowView(main) {
   }
 
   const second = () => (numbers(), backends());
+  const told = () => (configured(), backends());
   second();
-  configured();
+  told();
   store.addEventListener("second", second);
   store.addEventListener("rows", second);
-  store.addEventListener("status", configured);
+  store.addEventListener("status", told);
   return () => {
     store.removeEventListener("second", second);
     store.removeEventListener("rows", second);
-    store.removeEventListener("status", configured);
+    store.removeEventListener("status", told);
   };
 }
 
