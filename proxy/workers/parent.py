@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -132,7 +133,7 @@ class Parent:
             worker.why = "did not answer: stopped or stuck"
         except Rejected as rejected:
             if not self._announced and not self._stop.is_set():
-                self._give_up(ConfigErrors([ConfigError(error) for error in rejected.errors]))
+                self._give_up(ConfigErrors([_placed(error, self._path) for error in rejected.errors]))
             worker.why = "; ".join(rejected.errors)  # what other workers could build
         except ChannelClosed:
             await asyncio.sleep(self._intervals.stuck)  # it is leaving
@@ -272,3 +273,11 @@ class Parent:
                 worker.kill()
 
         asyncio.get_running_loop().call_later(seconds, kill)
+
+
+def _placed(said: str, file: str) -> ConfigError:
+    """The error that a worker told in words, with its place, so that the command can show the line."""
+    place = re.match(rf"{re.escape(file)}:(\d+):(\d+): ", said)
+    if place is None:
+        return ConfigError(said)
+    return ConfigError(said[place.end() :], file=file, line=int(place[1]), column=int(place[2]))
