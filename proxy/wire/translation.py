@@ -46,7 +46,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     if not request.tools and not request.params and _is_plain(request.messages):
         return Translation(request)
     notices: list[Notice] = []
-    request = _with_choice(_with_tools(_with_settings(request), notices), vocabulary)
+    request = _with_tools(_with_choice(_with_settings(request), vocabulary), notices)
     request = _with_stops(request, vocabulary, notices)
     messages = tuple(_with_seal(message, vocabulary) for message in _with_media_types(request.messages, vocabulary))
     request, messages = marked(request, messages, vocabulary.cache_marks)
@@ -165,6 +165,8 @@ def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
     choice = request.params.get("tool_choice")
     offered = {tool.name for tool in request.tools}
     match choice:
+        case {"type": "custom"}:  # such tools are offered in OpenAI's own dialect alone
+            raise BadRequest("tool_choice: names a custom tool, which this target is not offered", param="tool_choice")
         case {"type": "function", "function": {"name": str(name)}} if name not in offered:
             raise BadRequest("tool_choice: names a tool that this target is not offered", param="tool_choice")
         case {"type": "allowed_tools", "allowed_tools": {"tools": list(allowed), **more}} if (

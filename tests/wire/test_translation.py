@@ -71,6 +71,33 @@ def test_R4_a_choice_of_a_tool_that_is_not_offered_is_refused():
     assert refused.value.param == "tool_choice"
 
 
+def test_R4_a_choice_of_a_custom_tool_is_refused_where_none_is_offered():
+    choice = {"type": "custom", "custom": {"name": "shell"}}
+    for tools in ((), (Tool("plain"),)):
+        with pytest.raises(BadRequest, match="custom tool"):
+            translated(request(tools=tools, params={"tool_choice": choice}), STRICT)
+
+
+def test_R4_tools_are_offered_once_each_with_an_object_of_parameters():
+    told = translated(request(tools=(Tool("f", parameters={}), Tool("f", "again"), Tool("g"))), STRICT)
+    assert told.request.tools == (Tool("f", parameters={"properties": {}, "type": "object"}), Tool("g"))
+    assert [notice.code for notice in told.notices] == ["ignored_tool"]
+
+
+def test_R4_settings_of_tools_go_with_tools_alone():
+    assert translated(request(tools=(), params={"tool_choice": "auto", "top_p": 1}), STRICT).request.params == {
+        "top_p": 1
+    }
+    with pytest.raises(BadRequest, match="requires a tool"):
+        translated(request(tools=(), params={"tool_choice": "required"}), STRICT)
+
+
+def test_R4_stop_sequences_beyond_those_that_the_target_takes_are_announced():
+    told = translated(request(params={"stop": ["a", "b", "c"]}), msgspec.structs.replace(STRICT, stops=2))
+    assert told.request.params["stop"] == ["a", "b"]
+    assert [notice.code for notice in told.notices] == ["changed_setting"]
+
+
 def test_R2_images_go_under_their_registered_names_and_others_are_refused():
     some = Vocabulary(images=frozenset({"image/jpeg"}))
     turn = Message("user", (Image("data:image/jpg;base64,AA=="), Image("https://example.com/a.bmp")))
