@@ -23,7 +23,8 @@ FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
 # A step is done when a stamp bearing the checksum of what it was made from lies inside .venv: an edited lock means a
 # new stamp, and a deleted or half-made .venv has none. Beside a Python that no longer runs (moved, upgraded) they lie.
 CLIENTS_VENV := .make/clients
-NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV); do \
+FRAMEWORKS_VENV := .make/frameworks
+NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
 # `run` installs the extras, of which litellm is the large one, only for a config that needs them. All else has them.
@@ -37,6 +38,7 @@ MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % 
 LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
+FRAMEWORKS := $(FRAMEWORKS_VENV)/.stamp-$(call checksum,tests/clients/frameworks.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
 .PHONY: help run venv test check fmt lock docs pictures test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
@@ -83,7 +85,7 @@ test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen
 	@$(BIN)/python -m pytest -m heavy $(ARGS)
 	@$(BIN)/python -m pytest -n auto -m "not heavy" --hypothesis-profile=thorough $(PROPERTIES) $(ARGS) || test $$? = 5
 
-test-clients: venv $(DEV) $(CLIENTS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
+test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
 	@$(BIN)/python -m pytest -n auto -m clients tests/clients $(ARGS)
 
 test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode; 1.2 GB) through the proxy
@@ -116,6 +118,7 @@ lock: venv $(DEV) ## resolve pyproject.toml into the lock files
 	@$(UV_COMPILE) --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	@$(UV_COMPILE) --group site -o docs/requirements.lock
 	@$(UV_COMPILE) --group clients -o tests/clients/requirements.lock
+	@$(UV_COMPILE) --group frameworks -o tests/clients/frameworks.lock
 
 clean: ## remove .venv and everything else that was made
 	@rm -rf $(VENV) .make build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -147,10 +150,12 @@ $(DEV): | $(LOCKED)
 	@$(FROM_LOCK) -r requirements-dev.lock
 	@rm -f $(VENV)/.stamp-dev-* && touch $@
 
-$(CLIENTS): | $(MADE)
-	@echo "installing the Python clients of tests/clients/requirements.lock into $(CLIENTS_VENV)"
-	@rm -rf $(CLIENTS_VENV) && "$(PYTHON)" -m venv $(CLIENTS_VENV)
-	@$(subst $(BIN),$(CLIENTS_VENV)/bin,$(FROM_LOCK)) -r tests/clients/requirements.lock
+$(CLIENTS): LOCK := tests/clients/requirements.lock
+$(FRAMEWORKS): LOCK := tests/clients/frameworks.lock
+$(CLIENTS) $(FRAMEWORKS): | $(MADE)
+	@echo "installing the Python clients of $(LOCK) into $(@D)"
+	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D)
+	@$(subst $(BIN),$(@D)/bin,$(FROM_LOCK)) -r $(LOCK)
 	@touch $@
 
 $(PROJECT): | $(LOCKED)

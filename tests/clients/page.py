@@ -32,8 +32,10 @@ up in the middle, sends garbage, or says that it failed.
 RUNTIMES = {
     "Python": "Python\\*",
     "Python, newest": "Python",
+    "Python, frameworks": "Python",
     "Node": "Node ≥ 20\\*",
     "Node 20": "Node ≥ 20",
+    "Node, frameworks": "Node ≥ 20",
     "Node, AG-UI 0.0": "Node ≥ 20",
     "Node, newest": "Node {node}",
     "Chromium, Node 20": "Chromium",

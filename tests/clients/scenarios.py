@@ -55,6 +55,14 @@ PIECES = [
     {"index": 1, "function": {"arguments": 'ne":1}'}},
 ]
 IN_TURNS = [PIECES[at] for at in (0, 3, 1, 4, 2)]
+ONE_CALL = [
+    {"index": 0, "id": "call_w", "type": "function", "function": {"name": "weather", "arguments": ""}},
+    {"index": 0, "function": {"arguments": '{"city": "Ulm'}},
+    {"index": 0, "function": {"arguments": ' 😀"}'}},
+]
+TURNED = ["It", " rains."]
+"""What is said to the result of the one call."""
+
 CALLS = [("call_a", "weather", {"in": "Ulm 😀"}), ("call_b", "time", {"zone": 1})]
 
 MIDWAY = ["One", " two"]
@@ -68,6 +76,8 @@ def answer(seen: Seen) -> Steps:
     """Play the scenario that the question asks for, streamed or whole as the request says."""
     body = seen.json()
     name = question(body).split()[0]
+    if name == "turns" and body["messages"][-1]["role"] == "tool":
+        name = "turned"
     if name.startswith("refused-"):
         status = int(name.removeprefix("refused-"))
         return json_reply(status, {"error": {"message": REFUSALS[status]}})
@@ -112,6 +122,13 @@ STREAMED: dict[str, Callable[[], Steps]] = {
     "tools": lambda: chunks(*({"tool_calls": [piece]} for piece in PIECES), finish="tool_calls"),
     "tools-in-turns": lambda: chunks(*({"tool_calls": [piece]} for piece in IN_TURNS), finish="tool_calls"),
     "reasoning": lambda: chunks(*REASONED),
+    "turns": lambda: chunks(*({"tool_calls": [piece]} for piece in ONE_CALL), finish="tool_calls"),
+    "turned": lambda: chunks(*said(*TURNED)),
+    "turns-cut": lambda: [
+        *chunks(*({"tool_calls": [piece]} for piece in ONE_CALL[:2]), finish=None),
+        Sleep(0.05),
+        Fin(),
+    ],
     "slow": lambda: chunks(*said("a", " \n", "b"), gap_s=0.2),
     "picture": lambda: chunks(*said("A picture.")),
     "leave": lambda: [*chunks(*said("One"), finish=None), Stall()],
@@ -149,11 +166,16 @@ _CALLS = [
     for id_, name, arguments in CALLS
 ]
 
+_WEATHER = {"name": "weather", "arguments": '{"city": "Ulm 😀"}'}
+_ONE_CALL = [{"id": "call_w", "type": "function", "function": _WEATHER}]
+
 WHOLE: dict[str, Callable[[], Steps]] = {
     "text": lambda: json_reply(200, whole({"content": "".join(HARD)})),
     "length": lambda: json_reply(200, whole({"content": "Too long"}, "length")),
     "tools": lambda: json_reply(200, whole({"tool_calls": _CALLS}, "tool_calls")),
     "tools-in-turns": lambda: json_reply(200, whole({"tool_calls": _CALLS}, "tool_calls")),
+    "turns": lambda: json_reply(200, whole({"tool_calls": _ONE_CALL}, "tool_calls")),
+    "turned": lambda: json_reply(200, whole({"content": "".join(TURNED)})),
     "reasoning": lambda: json_reply(200, whole({"reasoning_content": "Hm, well.\n", "content": "So be it."})),
     "picture": lambda: json_reply(200, whole({"content": "A picture."})),
     "leave": lambda: [*cut_whole(), Stall()],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.clients.scenarios import BUSY, CALLS, HARD, MIDWAY, REFUSALS, USAGE
+from tests.clients.scenarios import BUSY, CALLS, HARD, MIDWAY, REFUSALS, TURNED, USAGE
 from tests.clients.stage import Stage, Told
 from tests.clients.table import Client
 
@@ -64,7 +64,10 @@ async def usage(stage: Stage, client: Client) -> None:
 
 
 async def tools(stage: Stage, client: Client) -> None:
-    """Two tool calls at once, their arguments in pieces, and a finish that says so; the tools reach the upstream."""
+    """Two tool calls at once, their arguments in pieces, and a finish that says so; the tools reach the upstream. A framework runs a tool, and goes on with its result."""
+    if client.runs_tools:
+        await _turns(stage, client)
+        return
     for scenario in ("tools", "tools-in-turns") if client.takes_turns else ("tools",):
         await _tool_calls(stage, client, scenario)
 
@@ -77,6 +80,15 @@ async def _tool_calls(stage: Stage, client: Client, scenario: str) -> None:
     (request,) = told.requests
     assert [tool["function"]["name"] for tool in request.json()["tools"]] == [name for _, name, _ in CALLS]
     assert request.json()["tools"][0]["function"]["parameters"]["required"] == ["in"]
+
+
+async def _turns(stage: Stage, client: Client) -> None:
+    told = _well(await _ask(stage, client, "turns", tools=TOOLS[:1]))
+    assert told.text == "".join(TURNED)
+    _, second = told.requests
+    result = second.json()["messages"][-1]
+    assert (result["role"], result["tool_call_id"]) == ("tool", "call_w")
+    assert "rain in Ulm 😀" in str(result["content"])
 
 
 async def reasoning(stage: Stage, client: Client) -> None:

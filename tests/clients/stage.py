@@ -30,6 +30,7 @@ from tests.support.need import cannot_run
 HERE = Path(__file__).parent
 DRIVERS = HERE / "drivers"
 PYTHON_CLIENTS = node.ROOT / ".make" / "clients" / "bin" / "python"
+FRAMEWORKS = node.ROOT / ".make" / "frameworks" / "bin" / "python"
 
 CONFIG = """
     server:
@@ -99,8 +100,10 @@ class ProcessDriver:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
         self._complaints: list[str] = []
+        self._ready = asyncio.Event()
 
     async def ask(self, asked: dict[str, Any], give_up: asyncio.Event) -> dict[str, Any]:
+        await asyncio.wait_for(self._ready.wait(), 180)  # some packages take long to import
         number = next(self._numbers)
         told = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._write({"id": number, **asked})
@@ -121,6 +124,7 @@ class ProcessDriver:
     async def read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
+            self._ready.set()
             told = json.loads(line)
             if waiting := self._waiting.get(told.get("id")):
                 waiting.set_result(told)
@@ -181,8 +185,10 @@ SDKS = ("openai_sdk", "anthropic_sdk", "ollama_client")
 ENVIRONMENTS = {
     "Python": Environment((*SDKS, "sync_clients"), python=Path(sys.executable)),
     "Python, newest": Environment((*SDKS, "sync_clients", "langchain_chat", "llm_command"), python=PYTHON_CLIENTS),
+    "Python, frameworks": Environment(("frameworks",), python=FRAMEWORKS),
     "Node": Environment(("openai_sdk", "chat_readers")),
     "Node 20": Environment(("ai_transports",), "node20"),
+    "Node, frameworks": Environment(("frameworks",), "frameworks"),
     "Node, AG-UI 0.0": Environment(("ag_ui",), "ag-ui-0"),
     "Node, newest": Environment(
         ("openai_sdk", "anthropic_sdk", "ollama_client", "ai_transports", "ag_ui"), "newest", newer_node=True

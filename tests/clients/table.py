@@ -16,10 +16,12 @@ from tests.support import node
 PYTHON_LOCKS = {
     "Python": (node.ROOT / "requirements.lock", node.ROOT / "requirements-dev.lock"),
     "Python, newest": (node.CLIENTS / "requirements.lock",),
+    "Python, frameworks": (node.CLIENTS / "frameworks.lock",),
 }
 NPM_LOCKS = {
     "Node": "",
     "Node 20": "node20",
+    "Node, frameworks": "frameworks",
     "Node, AG-UI 0.0": "ag-ui-0",
     "Node, newest": "newest",
     "Chromium, Node 20": "node20",
@@ -71,6 +73,7 @@ class Client:
     without: Mapping[str, str] = field(default_factory=dict)  # sights that cannot be had, and why
     wordless: frozenset[str] = frozenset()  # sights at which it keeps the words of the upstream to itself
     takes_turns: bool = True  # the pieces of two calls may come in turns
+    runs_tools: bool = False  # of a program's tools, and asks on with their results
     at_length: str = ""  # what an answer raises that ended at its limit, by name
     hears: Callable[[str], str] = exact
     ended: Contract | None = None  # how it says that an answer ended, where not as its contract does
@@ -251,6 +254,71 @@ LLM = Client(
     without=dict.fromkeys(("finish", "reasoning"), NO_TOOLS) | {"tools": "it calls Python functions of its own"},
 )  # fmt: skip
 
+THE_SDKS = "it reads this with the SDK, whose rows show it"
+UNSTOPPED = "a program that leaves its stream does not end the request"
+
+
+def _framework(
+    package: str, ways: Mapping[str, tuple[str, str]], asks: str, environment: str = "Python, frameworks", *,
+    midway: Mapping[str, str] | None = None, refusals: Mapping[int, str] = OPENAI_STATUSES, unstopped: str = "",
+) -> list[Client]:  # fmt: skip
+    """A framework's rows: for each contract, how it is asked for a stream and for a whole answer."""
+    without = dict.fromkeys(("finish", "usage", "reasoning", "picture"), THE_SDKS)
+    streamed = without | ({"stop": UNSTOPPED} if "streamed" in unstopped else {})
+    whole = without | IN_ONE_PIECE | ({"stop": "it takes no signal to end a call"} if "whole" in unstopped else {})
+    failed = "InternalServerError" if refusals is OPENAI_STATUSES else refusals[503]
+    return [
+        client
+        for contract, (stream, call) in ways.items()
+        for client in (
+            Client(
+                package, stream, environment, f"{asks} {contract.replace('openai', 'chat')}, streamed", contract,
+                (midway or {}).get(contract, "APIError"), refusals=refusals, without=streamed, runs_tools=True,
+            ),
+            Client(
+                package, call, environment, f"{asks} {contract.replace('openai', 'chat')}, whole", contract,
+                failed, refusals=refusals, without=whole, runs_tools=True, whole=True,
+            ),
+        )
+    ]  # fmt: skip
+
+
+def _both(chat: str, responses: str, stream: str, whole: str) -> dict[str, tuple[str, str]]:
+    return {
+        "openai": (f"{chat}{stream}", f"{chat}{whole}"),
+        "responses": (f"{responses}{stream}", f"{responses}{whole}"),
+    }
+
+
+FRAMEWORKS = [
+    *_framework(
+        "pydantic-ai-slim", _both("OpenAIChatModel, ", "OpenAIResponsesModel, ", "run_stream()", "run()"), "pydantic-ai",
+        refusals=dict.fromkeys((400, 429, 503), "ModelHTTPError"),
+    ),
+    *_framework(
+        "openai-agents",
+        _both("OpenAIChatCompletionsModel, ", "OpenAIResponsesModel, ", "Runner.run_streamed()", "Runner.run()"),
+        "openai-agents", midway={"responses": "ModelBehaviorError"},
+    ),
+    *_framework(
+        "llama-index-llms-openai", _both("OpenAI.", "OpenAIResponses.", "astream_chat()", "achat()"), "llama-index",
+        unstopped="streamed",
+    ),
+    *_framework(
+        "haystack-ai",
+        _both("OpenAIChatGenerator.", "OpenAIResponsesChatGenerator.", "run_async(streaming_callback)", "run_async()"),
+        "haystack", unstopped="streamed",
+    ),
+    *_framework(
+        "@langchain/openai", _both("ChatOpenAI.", "ChatOpenAI({useResponsesApi}).", "stream()", "invoke()"),
+        "langchain-js", "Node, frameworks",
+    ),
+    *_framework(
+        "@llamaindex/openai", _both("OpenAI.", "OpenAIResponses.", "chat({stream: true})", "chat()"),
+        "llama-index-js", "Node, frameworks", unstopped="streamed, whole",
+    ),
+]  # fmt: skip
+
 PAGES_OF = ("Chromium, Node 20", "Chromium, newest")
 THROWN = dict.fromkeys((400, 429, 503), "Error")
 BY_TRANSPORTS = {"Node 20": THROWN, "Node, newest": dict.fromkeys((400, 429, 503), "APICallError")}
@@ -298,6 +366,7 @@ CLIENTS: list[Client] = [
     *(client for environment in (*PYTHONS, *NODES) for client in _openai_chat(environment)),
     *LANGCHAIN,
     LLM,
+    *FRAMEWORKS,
     *(client for environment in (*PYTHONS, *NODES) for client in _openai_responses(environment)),
     *(client for environment in (*PYTHONS, "Node, newest") for client in _anthropic(environment)),
     *(client for environment in (*PYTHONS, "Node, newest") for client in _ollama(environment)),

@@ -93,6 +93,19 @@ async def test_the_ai_sdk_finds_nothing_to_resume(stage: Stage, environment: str
     assert (told.error, told.finish) == (None, "nothing to resume")
 
 
+@pytest.mark.clients
+@pytest.mark.parametrize("way", ["streamed", "whole"])
+@pytest.mark.parametrize("contract", ["chat", "responses"])
+async def test_C1_instructor_makes_no_object_of_half_a_call(stage: Stage, contract: str, way: str) -> None:
+    client = f"instructor {contract}, {way}"
+    told = await stage.ask("Python, frameworks", client, "turns")
+    assert (told.error, told.text) == (None, "Ulm 😀")
+    cut = await stage.ask("Python, frameworks", client, "turns-cut" if way == "streamed" else "cut")
+    assert cut.error is not None
+    refused = await stage.ask("Python, frameworks", client, "refused-400")
+    assert refused.error is not None
+
+
 _MESSAGES = [{"role": "user", "content": "slow 0"}]
 BEATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
     "chat": ("/chat", {"messages": _MESSAGES}, b"\n: ping\n\n"),

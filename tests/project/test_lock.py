@@ -20,6 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 CLIENTS = "tests/clients/requirements.lock"  # in a venv of its own, where versions may differ
+FRAMEWORKS = "tests/clients/frameworks.lock"  # and another
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CORE = PROJECT["project"]["dependencies"]
@@ -47,7 +48,7 @@ def read(lock: str) -> dict[str, Pin]:
     return pins
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS])
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS])
 def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
     pins = read(lock)
     assert pins
@@ -56,7 +57,7 @@ def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
         assert all(SHA256.fullmatch(each) for each in pin.hashes), name
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS])
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS])
 def test_a_lock_holds_no_address(lock):
     text = (ROOT / lock).read_text()
     assert "://" not in text

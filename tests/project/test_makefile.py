@@ -149,8 +149,10 @@ def test_the_python_clients_get_a_venv_of_their_own(ready, copying):
     assert "tests/clients/requirements.lock" in refused.stdout
     assert "no-such-package" in refused.stderr
     lock.write_text("# mended\n")
+    lock.with_name("frameworks.lock").write_text("# nothing\n")
     assert "No module named pytest" in make(ready, "test-clients", python=copying).stderr, "it got as far as the tests"
     assert (ready / ".make" / "clients" / "bin" / "python").exists()
+    assert (ready / ".make" / "frameworks" / "bin" / "python").exists()
 
 
 def test_a_half_made_venv_is_made_again(ready, tmp_path, copying):
