@@ -2,7 +2,8 @@
 
     python -m tests.field.page
 
-How many cases a test tries is known when pytest has collected it; a heavy test holds the numbers to that.
+Which tests there are, and how many cases they try, is known when pytest has collected them; a heavy test holds the page
+to that, for a row's tests may be anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.field.recordings import DELIVERIES, RECORDINGS
@@ -50,16 +51,19 @@ proxy's clients do. The others, and why:
 """
 
 
-def page(cases: Mapping[str, int]) -> str:
-    """The whole page; `cases` are the numbers of the rows."""
+Tests = dict[str, tuple[int, str]]
+"""How many cases the tests of each row try, and the files they are in."""
+
+
+def page(tests: Tests) -> str:
+    """The whole page."""
     rows = dict(_rows())
-    tests = files_of_rows()
     lines = [OPENING]
     for letter, title in GROUPS.items():
         lines += [f"## {title}", "", "| id | kind | right | cases | tests | beyond |", "|---|---|---|---|---|---|"]
         for row in sorted((row for row in rows if row[0] == letter), key=lambda row: int(row[1:])):
             fault, right = rows[row]
-            files = "<br>".join(f"`{file}`" for file in sorted(tests[row]))
+            cases, files = tests.get(row, (0, ""))
             lines.append(f"| {row} | {fault} | {right} | {_cases(row, cases)} | {files} | {SIBLINGS[row]} |")
         lines.append("")
     return "\n".join(lines) + "\n" + _oracle()
@@ -81,9 +85,9 @@ def files_of_rows() -> dict[str, set[str]]:
     return found
 
 
-def _cases(row: str, cases: Mapping[str, int]) -> str:
+def _cases(row: str, cases: int) -> str:
     recorded = sum(one.row == row for one in RECORDINGS)
-    return str(cases[row]) + (f", {recorded} recorded" if recorded else "")
+    return str(cases) + (f", {recorded} recorded" if recorded else "")
 
 
 def _oracle() -> str:
@@ -106,25 +110,25 @@ def _oracle() -> str:
     )
 
 
-def told_cases(text: str) -> dict[str, int]:
-    """The numbers that a page tells."""
-    return {
-        row: int(count)
-        for row, count in re.findall(rf"^\| ({ID}) \|.*? \| (\d+)(?:, \d+ recorded)? \| `", text, re.MULTILINE)
-    }
+def told_tests(text: str) -> Tests:
+    """The numbers and files that a page tells."""
+    rows = re.findall(rf"^\| ({ID}) \|.*? \| (\d+)(?:, \d+ recorded)? \| (`.*?`) \|", text, re.MULTILINE)
+    return {row: (int(count), files) for row, count, files in rows}
 
 
-def collected_cases() -> dict[str, int]:
-    """The numbers as pytest collects the tests."""
-    files = sorted(set().union(*files_of_rows().values()))
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+def collected_tests() -> Tests:
+    """The numbers and files as pytest collects the tests."""
+    files = files_of_rows()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *sorted(set().union(*files.values()))], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     counts: Counter[str] = Counter()
     for names in re.findall(r"::test_((?:[A-Z]\d+_)+)", done.stdout):
         counts.update(names.strip("_").split("_"))
-    return {row: counts[row] for row, _ in _rows()}
+    return {row: (counts[row], "<br>".join(f"`{file}`" for file in sorted(files[row]))) for row, _ in _rows()}
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(collected_cases()))
+    PAGE.write_text(page(collected_tests()))
     print("docs/proofs/field.md")
