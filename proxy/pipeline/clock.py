@@ -70,6 +70,7 @@ class RequestClock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.disarm()
+        del self._task  # it keeps its error, whose frames keep this clock: a circle, with all that was to be written
 
     def start_attempt(self, timer: Literal["first_token_s", "whole_s"], targets_left: int) -> bool:
         """Give an attempt an equal share of what is left of the one deadline that all targets share (A03).

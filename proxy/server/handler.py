@@ -172,14 +172,15 @@ async def _stream(context: RequestContext, exchange: Exchange, encoder: Encoder)
             failure = error
             await client.send(Batch([Fault(error)]))
         await client.end()
-    except ClientGone as gone:
+    except ClientGone:
         client.abort()
-        raise ConnectionResetError(gone) from None
+    else:
+        return client.response
     finally:
         if client.begun:
             context.begun = True
             context.ended(200, client.bytes_out, failure)
-    return client.response
+    raise ConnectionResetError  # not while `ClientGone` is handled, whose timer's error keeps this task
 
 
 async def _collect(context: RequestContext, exchange: Exchange, encoder: Encoder) -> web.StreamResponse:

@@ -113,7 +113,10 @@ class Connection(ObservedConnection):
         """
         del message
         if isinstance(exc, ConnectionError):
-            raise exc
+            try:
+                raise exc
+            finally:
+                exc = None  # its frames keep this one, which must not keep it
         if request.writer.output_size > 0:
             self.log_exception("answer_failed", exc_info=exc)
             raise ConnectionResetError("the answer had begun")
