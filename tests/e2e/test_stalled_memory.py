@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from proxy.pipeline.exchange import Exchange
+from proxy.testing.script import LAST_CHUNK, Send, event, openai_chunk, sse_head
+from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import StartProxy, openai_config
 from tests.support.clients import RawClient
-from tests.support.upstream import LAST_CHUNK, ScriptedUpstream, Send, event, openai_chunk, sse_head
 
 TOKENS = event(openai_chunk({"content": "x" * 2000})) * 30
 ENDLESS = (Send(sse_head()), Send(TOKENS, times=200), Send(LAST_CHUNK))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.testing.upstream import ScriptedUpstream
 from tests.field.proxied import client_reads, config, differs
 from tests.field.recordings import DELIVERIES, RECORDINGS, Recording, answers
 from tests.field.sdks import difference, sdk_reads
 from tests.field.table import DIFFERENCES
 from tests.matrix.asking import SAID
 from tests.support.app import StartProxy
-from tests.support.upstream import ScriptedUpstream
 
 CONTRACTS = tuple(SAID)
 WHOLE = "whole"
