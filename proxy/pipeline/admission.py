@@ -74,6 +74,12 @@ class Admitted(msgspec.Struct, frozen=True):
         return self._tokens_in if record.end == "client_gone" and record.tries else 0
 
 
+def _room_for_another(wants: Sequence[Want], rooms: Sequence[Room]) -> bool:
+    """Whether the tokens that are left are enough to ask a second target too."""
+    tokens = [(want, room) for want, room in zip(wants, rooms, strict=True) if want.meter.unit == "tokens"]
+    return all(room.left >= want.charge + want.hold for want, room in tokens)
+
+
 def limits_clients(settings: Settings) -> bool:
     """Whether there is anything to ask for a request. Keys of a store may bring limits at any time."""
     auth = settings.auth
@@ -112,6 +118,8 @@ class Admission:
             headers = _headers(lease.wants, rooms)
             if not taken:
                 raise self._refusal(lease.wants, rooms, headers)
+            if plan.hedge is not None and not _room_for_another(lease.wants, rooms):
+                plan = msgspec.structs.replace(plan, hedge=None)
         return Admitted(plan, headers, notices, lease, self._outputs, tokens_in)
 
     def described(self, user: str | None, principal: Principal | None, plan: Plan) -> Iterator[tuple[str, str]]:

@@ -111,7 +111,7 @@ async def test_A11_least_latency_leaves_a_target_that_became_slow(
     for _ in range(5):
         proxy.app.states.end(Target("b", "m"), UpstreamConnect("refused"))
     async with await RawClient.connect(proxy.port) as client:
-        await client.post("/explain", {"path": "/v1/chat/completions", "body": ASK})
+        await client.post("/explain", {"path": "/v1/chat/completions", "body": ASK}, {"Host": "localhost"})
         await client.read_head()
         first, second = json.loads(await client.read_body())["targets"]
     assert (first["target"], second["target"]) == ("a/m", "b/m"), "the page knows what is known now"
@@ -182,7 +182,7 @@ async def test_A05_an_error_of_the_hedge_does_not_win(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
-    upstream.always(Sleep(0.5), *FROM_A)
+    upstream.always(Sleep(0.3), *FROM_A)
     for reply in (
         json_reply(429, {"error": {"message": "slow down"}}),
         json_reply(400, {"error": {"message": "no"}}),
@@ -267,6 +267,16 @@ async def test_C4_sdks_are_told_not_to_try_again_where_there_was_no_budget_for_a
     assert (record.hedge, [one.backend for one in record.attempts]) == ("no_budget", ["a", "b"])
     assert record.attempts[0].ended_at is not None
     assert record.attempts[1].started_at >= record.attempts[0].ended_at, "one after the other"
+
+
+@pytest.mark.parametrize(("limit", "hedged"), [(100, False), (1000, True)])
+async def test_a_request_is_not_hedged_where_its_limit_has_no_room_for_another(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, limit: int, hedged: bool
+) -> None:
+    proxy = await start_proxy(config(upstream, other, hedge="{after_ms: 50}", limits=f"{{tokens_per_minute: {limit}}}"))
+    upstream.always(Sleep(0.3), *FROM_A)
+    other.always(*FROM_B)
+    assert (await ask(proxy, max_tokens=60))[2] == ("from b" if hedged else "from a")
 
 
 async def test_an_answer_in_one_piece_is_not_hedged(
