@@ -21,7 +21,7 @@ from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
-from proxy.policy.keys import live_keys
+from proxy.policy.keys import OtherKeys, live_keys
 from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import price_of
 from proxy.server.operator_pages import Operation, OperatorPages
@@ -42,6 +42,7 @@ from proxy.web.feed import WebPages
 from proxy.web.look import Query, Seen, look
 
 if TYPE_CHECKING:
+    from proxy.policy.stored_keys import StoredKeys
     from proxy.streams.shared import SharedStreams
 
 log = structlog.get_logger("proxy.app")
@@ -94,6 +95,7 @@ class App:
         self._streams_at: dict[str, SharedStreams] = {}
         self.store: Store = open_store(None)  # of the config in force
         self._stores: dict[str | None, Store] = {None: self.store}
+        self._keys: dict[Store, StoredKeys] = {}
         self._outputs = Outputs()
         self.metrics.limits.state = self._store_state
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
@@ -209,6 +211,7 @@ class App:
             states=self.states,
             failed_logins=self.failed_logins,
             counting=counting,
+            stored_keys=await self._stored_keys(config, counting.store),
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
         )
 
@@ -231,6 +234,19 @@ class App:
 
             self._streams_at[url] = SharedStreams(url)
         return self._streams_at[url]
+
+    async def _stored_keys(self, config: Config, store: Store) -> OtherKeys | None:
+        """The keys of the store, if a config has one that keeps them and asks for keys."""
+        auth = config.settings.auth
+        if config.settings.store is None or auth is None or auth.off:
+            return None
+        if store not in self._keys:
+            from proxy.policy.stored_keys import StoredKeys  # noqa: PLC0415 - needs the extra `redis`
+
+            self._keys[store] = StoredKeys.of(store, self.metrics.name_keys)
+        keys = self._keys[store]
+        await keys.start()
+        return keys
 
     def _store_state(self) -> dict[str, object]:
         return self.store.state()
@@ -295,6 +311,8 @@ class App:
             await self._snapshot.close()
         if self._closing:
             await asyncio.wait(self._closing, timeout=1)
+        for keys in self._keys.values():
+            await keys.aclose()
         for store in self._stores.values():
             await store.aclose()
         await self.transport.aclose()

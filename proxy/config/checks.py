@@ -51,6 +51,11 @@ class Context:
         rows = self.document.data.get("frontends")
         return frozenset(rows) if isinstance(rows, dict) else frozenset()
 
+    @property
+    def keeps_keys(self) -> bool:
+        """Whether the file names a store, which may have keys that are not in the file."""
+        return bool(self.document.data.get("store", "memory") != "memory")
+
 
 def errors(context: Context) -> Iterator[ConfigError]:
     """The mistakes because of which the config cannot be used."""
@@ -246,7 +251,7 @@ def _matches(context: Context) -> Iterator[ConfigError]:
     for index, route, _ in context.read.routes:
         contracts = context.contracts | context.declared
         named = [("contract", route.match.contract, contracts)] if context.contracts else []
-        if context.read.all_keys:
+        if context.read.all_keys and not context.keeps_keys:
             named.append(("key", route.match.key, frozenset(keys)))
         for field, patterns, known in named:
             for number, pattern in enumerate(patterns or ()):
@@ -264,7 +269,7 @@ def _keys(context: Context) -> Iterator[ConfigError]:
         if auth and auth.keys:
             yield document.error("`auth` is off and lists keys; remove one of the two", ("auth",))
         return
-    if context.read.all_keys and all(key.off for key in auth.keys):
+    if context.read.all_keys and all(key.off for key in auth.keys) and not context.keeps_keys:
         why = "every key is empty" if auth.keys else "`keys` is empty"
         message = f"nobody could ask: {why}; add a key (`chat-proxy key new` makes one) or write `auth: off`"
         yield document.error(message, ("auth", "keys"))

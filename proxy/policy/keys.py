@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from proxy.config.models import AuthSettings, KeySettings
 from proxy.errors import RateLimited, Unauthorized
@@ -19,16 +20,27 @@ from proxy.routing.principal import ANONYMOUS, KEY_HEADERS, Principal
 LONGEST_KEY = 4096
 
 
+class OtherKeys(Protocol):
+    """Keys that are kept elsewhere."""
+
+    def find(self, digest: bytes) -> tuple[bytes, Principal] | None:
+        """The digest and the principal of a key that may be used now."""
+
+
 class KeyRing:
     """The keys of one config. Each reload makes a new ring; `failed` is kept."""
 
-    def __init__(self, auth: AuthSettings | None, failed: FailedLogins | None = None) -> None:
+    def __init__(
+        self, auth: AuthSettings | None, failed: FailedLogins | None = None, stored: OtherKeys | None = None
+    ) -> None:
         self._open = auth is None or auth.off  # `auth` whose keys are all off admits nobody
         self._failed = FailedLogins() if failed is None else failed
         self._known: dict[bytes, tuple[bytes, Principal]] = {}
         for key in live_keys(auth):
             digest = bytes.fromhex(key.digest)
             self._known[digest] = (digest, Principal.of(key))
+        self._stored = stored
+        self._names = {principal.name for _, principal in self._known.values()}
 
     def identify(self, headers: Mapping[str, str], peer: str) -> Principal:
         """Who sent these headers. Raises `Unauthorized`, or `RateLimited` for a peer that keeps failing.
@@ -50,6 +62,10 @@ class KeyRing:
     def _look_up(self, presented: bytes) -> Principal:
         digest = hashlib.sha256(presented).digest()
         known = self._known.get(digest)
+        if known is None and self._stored is not None:
+            known = self._stored.find(digest)
+            if known is not None and known[1].name in self._names:  # the file's key of that name is another
+                known = None
         if known is None or not hmac.compare_digest(known[0], digest):
             raise Unauthorized("This API key is not known here. Check that it is complete and meant for this server.")
         return known[1]

@@ -19,7 +19,7 @@ from proxy.pipeline.exchange import Pipeline
 from proxy.pipeline.health import check_health
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
-from proxy.policy.keys import KeyRing
+from proxy.policy.keys import KeyRing, OtherKeys
 from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import Prices
 from proxy.routing.router import Router
@@ -44,6 +44,7 @@ class ConfigSnapshot:
         states: TargetStates,
         failed_logins: FailedLogins,
         counting: Counting,
+        stored_keys: OtherKeys | None = None,
         loaded_at: int,
     ) -> None:
         settings = config.settings
@@ -51,7 +52,7 @@ class ConfigSnapshot:
         self.config = config
         self.backends = backends
         self.loaded_at = loaded_at
-        self.keys = KeyRing(settings.auth, failed_logins)
+        self.keys = KeyRing(settings.auth, failed_logins, stored_keys)
         self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
         self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)

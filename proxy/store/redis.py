@@ -34,7 +34,9 @@ SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
 PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
 TIMEOUT_S = 1.0
 PROBE_S = 0.25
-MOST_SENT_AT_ONCE = 128
+MOST_OF_EACH = 64
+"""Calls of a kind that are sent at once."""
+
 MOST_UNSENT = 100_000
 """Ends of requests that wait for the server to come back. Beyond that the oldest are lost: their leases end by themselves."""
 
@@ -63,7 +65,7 @@ class RedisStore:
         )
         self.now = now
         self.outages = 0
-        self._address = _address(url)
+        self.address = _address(url)
         self._local = MemoryStore(time.monotonic)
         self._calls: deque[_Call] = deque()
         self._unsent: deque[_Call] = deque(maxlen=MOST_UNSENT)
@@ -72,6 +74,7 @@ class RedisStore:
         self._sender: asyncio.Task[None] | None = None
         self._away_since: float | None = None
         self._sha = ""
+        self._closed = False
 
     @property
     def away(self) -> bool:
@@ -114,7 +117,7 @@ class RedisStore:
         away_s = None if self._away_since is None else round(time.monotonic() - self._away_since, 1)
         return {
             "kind": self.kind,
-            "address": self._address,
+            "address": self.address,
             "reachable": away_s is None,
             "away_s": away_s,
             "outages": self.outages,
@@ -128,6 +131,7 @@ class RedisStore:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TIMEOUT_S):
                         await self._idle.wait()
+            self._closed = True  # a cancellation alone may be taken for a timeout on its way through redis-py
             self._sender.cancel()
             await asyncio.wait([self._sender])
         await self.client.aclose()
@@ -146,7 +150,7 @@ class RedisStore:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self.outages += 1
-            log.warning("store_away", store=self._address, error=type(error).__name__)
+            log.warning("store_away", store=self.address, error=type(error).__name__)
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -175,12 +179,13 @@ class RedisStore:
             self._sender = asyncio.create_task(self._sending())
 
     async def _sending(self) -> None:
-        while True:
+        while not self._closed:
             if self.away:
                 await self._come_back()
             await self._wanted.wait()
-            batch = [self._calls.popleft() for _ in range(min(len(self._calls), MOST_SENT_AT_ONCE))]
-            batch += [self._unsent.popleft() for _ in range(min(len(self._unsent), MOST_SENT_AT_ONCE - len(batch)))]
+            batch = [  # what gives room first: an ended request's place is the next one's
+                queue.popleft() for queue in (self._unsent, self._calls) for _ in range(min(len(queue), MOST_OF_EACH))
+            ]
             if not batch:
                 self._wanted.clear()
                 self._idle.set()
@@ -226,16 +231,16 @@ class RedisStore:
     async def _come_back(self) -> None:
         """Ask the server until it answers."""
         assert self._away_since is not None
-        while True:
+        while not self._closed:
             await asyncio.sleep(PROBE_S)
             try:
                 await self.client.ping()
                 await self.client.script_load(SCRIPT)  # a replica that must not write, or one that loads, is no store
             except (RedisError, OSError):
                 continue
-            break
-        log.info("store_back", store=self._address, away_s=round(time.monotonic() - self._away_since, 3))
-        self._away_since, self._sha = None, ""
+            log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))
+            self._away_since, self._sha = None, ""
+            return
 
 
 def _locally(want: Want) -> Want:

@@ -88,11 +88,12 @@ class Counting(NamedTuple):
 class Outputs:
     """How long the answers of a route or backend were lately, to know how much the next may take."""
 
-    MOST = 128
+    MOST, EVERY = 128, 16
 
     def __init__(self) -> None:
         self._lately: dict[str, deque[int]] = {}
         self._expected: dict[str, int] = {}
+        self._count = 0
 
     def expected(self, of: str, most: int | None) -> int:
         """Tokens that an answer takes at most, in 95 of 100 cases; no more than `most`."""
@@ -103,4 +104,8 @@ class Outputs:
         """A whole answer took so many."""
         lately = self._lately.setdefault(of, deque(maxlen=self.MOST))
         lately.append(tokens)
-        self._expected[of] = sorted(lately)[int(0.95 * (len(lately) - 1) + 0.5)]
+        self._count += 1
+        if (
+            len(lately) <= self.EVERY or not self._count % self.EVERY
+        ):  # sorting each time takes longer than all the rest
+            self._expected[of] = sorted(lately)[int(0.95 * (len(lately) - 1) + 0.5)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from http import HTTPStatus
+from itertools import islice
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector
 
 from proxy import __version__, errors
 from proxy.routing.principal import ANONYMOUS
-from proxy.telemetry.limits import LimitMetrics
+from proxy.telemetry.limits import MOST_NAMES, LimitMetrics
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.series import Counts, Timings
 from proxy.telemetry.sums import Family
@@ -157,6 +158,10 @@ class Metrics:
         self._backends.update(backends)
         self._models.update(models)
         self._keys.update(keys)
+
+    def name_keys(self, names: Iterable[str]) -> None:
+        """These keys are known too, up to a number that no store makes larger."""
+        self._keys.update(islice(names, MOST_NAMES))
 
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:
         """Show how many log lines were dropped, which `dropped_lines` returns."""

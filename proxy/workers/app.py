@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from proxy.app import App
 from proxy.config.load import Config
@@ -17,6 +18,8 @@ from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.web.look import Query, Seen, look
 from proxy.workers.spec import SharedState, WorkerSpec
+
+log = structlog.get_logger("proxy.app")
 
 UNAVAILABLE = b"The parent process, which adds up the metrics of all workers, is gone or does not answer.\n"
 
@@ -100,6 +103,19 @@ class WorkerApp(App):
     async def aclose(self) -> None:
         self._discard_prepared()
         await super().aclose()
+
+    def _log_warnings(self, snapshot: ConfigSnapshot) -> None:
+        super()._log_warnings(snapshot)
+        config = snapshot.config
+        limited = snapshot.admission is not None or any(
+            getattr(row, "limits", None) for row in config.backends.values()
+        )
+        if limited and config.settings.store is None:
+            message = (
+                f"limits are counted by each process alone: {self._spec.workers} workers together admit up to "
+                f"{self._spec.workers} times as much; name a `store: redis://…` that counts for all of them"
+            )
+            log.warning("config_warning", message=message)
 
     def _discard_prepared(self) -> None:
         snapshot, self._prepared = self._prepared, None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.workers.app import WorkerApp
 from proxy.workers.spec import SharedState, WorkerSpec
@@ -104,3 +105,16 @@ async def test_a_config_that_was_rejected_while_it_was_built_is_not_kept(pair: P
     await preparing
     pair.state.generation = 2
     assert pair.served[0] == "echo/m1"
+
+
+async def test_limits_that_each_process_counts_alone_are_warned_of(pair: Pair) -> None:
+    limited = config(2).replace(b"to: echo/m2", b"to: echo/m2, limits: {parallel: 2}")
+    for content, warns in ((limited, True), (config(3), False)):
+        await pair.prepare(pair.state.generation + 1, content)
+        pair.state.generation += 1
+        with capture_logs() as lines:
+            pair.apps[0].commit(log=True)
+        warned = [line["message"] for line in lines if line["event"] == "config_warning"]
+        assert [message[:77] for message in warned] == [
+            "limits are counted by each process alone: 3 workers together admit up to 3 ti"
+        ] * warns

@@ -1,0 +1,93 @@
+"""The keys of the store, as this process knows them: asked for again twice a second, so a new one works everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Self
+
+import structlog
+from redis.exceptions import RedisError
+
+from proxy.routing.principal import Principal
+from proxy.store.base import Store
+from proxy.store.keys import KeyShelf
+from proxy.store.redis import RedisStore
+
+EVERY_S = 0.5
+
+log = structlog.get_logger("proxy.policy")
+
+
+class _Known(NamedTuple):
+    digest: bytes
+    principal: Principal
+    expires_at: float
+
+
+class StoredKeys:
+    """Keys by digest. While the store is away those that are known stay valid. `named` is told all names."""
+
+    def __init__(self, shelf: KeyShelf, named: Callable[[Iterable[str]], None]) -> None:
+        self._shelf, self._named = shelf, named
+        self._known: dict[bytes, _Known] = {}
+        self._used: dict[str, int] = {}
+        self._version: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    def of(cls, store: Store, named: Callable[[Iterable[str]], None]) -> Self:
+        """The keys of a store that keeps keys."""
+        assert isinstance(store, RedisStore)
+        return cls(KeyShelf(store.client), named)
+
+    async def start(self) -> None:
+        """Read the keys once, if the store answers, and then follow their changes."""
+        if self._task is None:
+            with contextlib.suppress(RedisError, OSError):
+                await self._follow()
+            self._task = asyncio.create_task(self._following())
+
+    def find(self, digest: bytes) -> tuple[bytes, Principal] | None:
+        """The key with this digest, if there is one that has not expired. Notes that it is used."""
+        known = self._known.get(digest)
+        if known is None or known.expires_at <= time.time():
+            return None
+        self._used[known.principal.name] = int(time.time())
+        return known.digest, known.principal
+
+    async def aclose(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._closed = True  # a cancellation alone may be taken for a timeout on its way through redis-py
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _following(self) -> None:
+        while not self._closed:
+            await asyncio.sleep(EVERY_S)
+            with contextlib.suppress(RedisError, OSError):
+                await self._follow()
+
+    async def _follow(self) -> None:
+        used, self._used = self._used, {}
+        try:
+            version = await self._shelf.version(used)
+        except BaseException:
+            self._used = used | self._used
+            raise
+        if version == self._version:
+            return
+        known = {}
+        for key in (await self._shelf.all()).values():
+            settings = key.settings()
+            if settings is None:
+                log.warning("stored_key_unreadable", prefix=key.prefix)
+                continue
+            digest = bytes.fromhex(settings.digest)
+            known[digest] = _Known(digest, Principal.of(settings), key.expires_at or float("inf"))
+        self._known, self._version = known, version
+        self._named([one.principal.name for one in known.values()])

@@ -1,0 +1,162 @@
+"""Keys that are made, listed and revoked by commands while two replicas serve."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+
+from proxy.cli import main
+from proxy.policy.keys import new_key
+from proxy.store.keys import KeyShelf, StoredKey
+from proxy.store.redis import RedisStore
+from tests.support import redis
+from tests.support.app import Running, StartProxy
+
+WITHIN_S = 20.0  # it takes a second on a machine that is not busy
+FILE_KEY = "cp-file-7Q2k0yXn3mVb8LrTz5WcHs"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[redis.RedisServer]:
+    with redis.running() as server:
+        yield server
+
+
+def config(store: str) -> str:
+    return f"""
+        store: "{store}"
+        auth:
+          limits: {{requests_per_minute: 100}}
+          keys: [{{name: file, sha256: "{hashlib.sha256(FILE_KEY.encode()).hexdigest()}"}}]
+        backends: {{near: {{kind: echo}}}}
+        routes: [{{name: default, to: near/echo}}]
+    """
+
+
+def key(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proxy", "key", *words, "-c", str(path)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+
+async def asked(proxy: Running, secret: str) -> tuple[int, str]:
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    headers = {"Authorization": f"Bearer {secret}"}
+    async with aiohttp.ClientSession() as session, session.post(proxy.url + "/chat", json=body, headers=headers) as one:
+        await one.read()
+        return one.status, one.headers.get("x-ratelimit-limit-requests", "")
+
+
+async def until(proxy: Running, secret: str, status: int) -> float:
+    began = time.monotonic()
+    while (await asked(proxy, secret))[0] != status:
+        assert time.monotonic() < began + WITHIN_S, f"still no {status}"
+        await asyncio.sleep(0.05)
+    return time.monotonic() - began
+
+
+async def test_a_key_works_on_all_replicas_until_it_is_revoked(start_proxy: StartProxy, server: redis.RedisServer):
+    server.flush()
+    replicas = []
+    for _ in range(2):
+        replicas.append(await start_proxy(config(server.url)))
+        assert (await asked(replicas[-1], FILE_KEY))[0] == 200
+    path = replicas[0].config
+    made = await asyncio.to_thread(
+        key, path, "new", "--name", "ann", "--model", "echo", "--limits", "requests_per_minute=7", "--store"
+    )
+    assert made.returncode == 0, made.stderr
+    secret = re.search(r"^key     (cp-\S+)$", made.stdout, re.MULTILINE)[1]
+    for replica in replicas:
+        await until(replica, secret, 200)
+        assert await asked(replica, secret) == (200, "7")
+    async with asyncio.timeout(WITHIN_S):
+        while "never" in (listed := (await asyncio.to_thread(key, path, "list")).stdout).split("ann", 1)[1][:50]:
+            await asyncio.sleep(0.2)
+    assert secret not in listed
+    assert re.search(rf"^ann +store +{secret[:8]}… +\d{{4}}-\S+ \S+ +\d{{4}}-\S+ \S+ +never$", listed, re.MULTILINE)
+    assert re.search(r"^file +file$", listed, re.MULTILINE)
+    assert (await asyncio.to_thread(key, path, "revoke", "ann")).stdout == "revoked ann\n"
+    for replica in replicas:
+        await until(replica, secret, 401)
+
+
+async def kept(server: redis.RedisServer, expires_at: int | None = None) -> str:
+    """Put a key `ann` into the store."""
+    secret, digest = new_key()
+    store = RedisStore(server.url)
+    row = {"name": "ann", "sha256": digest}
+    assert await KeyShelf(store.client).add(
+        "ann", StoredKey(row=row, prefix=secret[:8], created_at=0, expires_at=expires_at)
+    )
+    await store.aclose()
+    return secret
+
+
+async def test_a_key_expires(start_proxy: StartProxy, server: redis.RedisServer, monkeypatch: pytest.MonkeyPatch):
+    server.flush()
+    proxy = await start_proxy(config(server.url))
+    secret = await kept(server, expires_at=int(time.time()) + 12 * 3600)
+    await until(proxy, secret, 200)
+    now = time.time()
+    monkeypatch.setattr("proxy.policy.stored_keys.time.time", lambda: now + 12 * 3600 + 1)
+    assert (await asked(proxy, secret))[0] == 401
+
+
+async def test_known_keys_stay_valid_while_the_store_is_away(start_proxy: StartProxy, server: redis.RedisServer):
+    server.flush()
+    proxy = await start_proxy(config(server.url))
+    secret = await kept(server)
+    await until(proxy, secret, 200)
+    server.stop()
+    try:
+        assert [(await asked(proxy, secret))[0] for _ in range(3)] == [200] * 3
+    finally:
+        server.start()
+
+
+def test_what_cannot_be_is_said(tmp_path: Path, server: redis.RedisServer):
+    server.flush()
+    path = tmp_path / "config.yaml"
+
+    def said(*words: str, store: str = server.url) -> str:
+        path.write_text("\n".join(line[8:] for line in config(store).splitlines()))
+        done = CliRunner().invoke(main, ["key", *words, "-c", str(path)])
+        return done.stderr if done.exit_code else ""
+
+    assert "write `store: redis://HOST:6379/0` there" in said("new", "--store", store="memory")
+    assert "names no store" in said("revoke", "ann", store="memory")
+    assert "has a key `file` already" in said("new", "--name", "file", "--store")
+    assert "remove its row there" in said("revoke", "file")
+    assert "the store has no key `ann`" in said("revoke", "ann")
+    assert "no route `defualt`; did you mean `default`?" in said("new", "--store", "--route", "defualt")
+    assert "requests_per_minute" in said("new", "--limits", "requests=3")
+    assert "is over" in said("new", "--store", "--expires", "2001-01-01")
+    assert "add --store" in said("new", "--expires", "3d")
+    assert not said("new", "--name", "ann", "--store")
+    assert "the store has a key `ann` already" in said("new", "--name", "ann", "--store")
+
+
+def test_a_row_for_the_file_has_all_that_was_said(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    words = ["key", "new", "--name", "ann", "--model", "gpt-*", "--limits", "parallel=2", "-c", str(path)]
+    row = CliRunner().invoke(main, words).stdout.split("row     - ")[1]
+    assert re.fullmatch(
+        r'\{name: "ann", sha256: "[0-9a-f]{64}", models: \["gpt-\*"\], limits: \{"parallel": 2\}\}\n', row
+    )
+
+
+def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(line[8:] for line in config("redis://:hunter2hunter2@127.0.0.1:1/0").splitlines()))
+    done = CliRunner().invoke(main, ["key", "list", "-c", str(path)])
+    assert (done.exit_code, done.stderr) == (1, "the store at redis://127.0.0.1:1/0 does not answer: ConnectionError\n")

@@ -1,0 +1,146 @@
+"""A Redis that stops, starts, forgets and sleeps, and limits that go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+
+from proxy.errors import LimitsUnknown
+from proxy.store.base import Lease, Meter, Want
+from proxy.store.redis import RedisStore
+from tests.support import redis
+
+REQUESTS = Meter("key:web:requests", "requests", "key", "web", 10, settles=False)
+PARALLEL = Meter("key:web:parallel", "parallel", "key", "web", 4, period_s=0.0, forfeits=False)
+TOKENS = Meter("key:web:tokens", "tokens", "key", "web", 1000, period_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[redis.RedisServer]:
+    with redis.running() as server:
+        yield server
+
+
+@pytest.fixture
+async def store(server: redis.RedisServer) -> AsyncIterator[RedisStore]:
+    if server.process is None:
+        server.start()
+    server.flush()
+    store = RedisStore(server.url, timeout_s=0.3)
+    yield store
+    await store.aclose()
+
+
+def lease(*meters: Meter, hold: int = 1) -> Lease:
+    return Lease(
+        600.0, tuple(Want(one, int(one.unit == "requests"), hold * (one.unit != "requests")) for one in meters)
+    )
+
+
+async def taken(store: RedisStore, *meters: Meter, hold: int = 1) -> Lease | None:
+    one = lease(*meters, hold=hold)
+    ok, _ = await store.take(one)
+    return one if ok else None
+
+
+def policy(meter: Meter, on_outage: str, share: float = 1.0) -> Meter:
+    return msgspec.structs.replace(meter, on_outage=on_outage, local_share=share)
+
+
+async def test_while_redis_is_away_each_limit_does_what_it_says(server: redis.RedisServer, store: RedisStore):
+    assert await taken(store, REQUESTS)
+    server.stop()
+    assert all([await taken(store, policy(REQUESTS, "allow")) for _ in range(50)])
+    with pytest.raises(LimitsUnknown):
+        await taken(store, policy(REQUESTS, "deny"))
+    with pytest.raises(LimitsUnknown):
+        await taken(store, policy(REQUESTS, "allow"), policy(PARALLEL, "deny"))
+    half = policy(REQUESTS, "local", 0.5)
+    assert [bool(await taken(store, half)) for _ in range(7)] == [True] * 5 + [False] * 2
+    state = store.state()
+    assert (state["reachable"], state["outages"]) == (False, 1)
+    server.start()
+    await redis.reachable(store)
+    assert store.state()["reachable"]
+    assert [bool(await taken(store, half)) for _ in range(11)] == [True] * 10 + [False], "the server started empty"
+
+
+async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
+    server: redis.RedisServer, store: RedisStore
+):
+    running = [await taken(store, PARALLEL, TOKENS, hold=1) for _ in range(4)]
+    assert not await taken(store, PARALLEL)
+    server.freeze()
+    assert await taken(store, PARALLEL, TOKENS), "counted by this process alone"
+    for one in running:
+        assert one
+        store.settle(one, [0, 100])
+        store.settle(one, [0, 100])
+    server.thaw()
+    await redis.reachable(store)
+    assert [bool(await taken(store, PARALLEL)) for _ in range(5)] == [True] * 4 + [False]
+    last = lease(TOKENS)
+    _, (room,) = await store.take(last)
+    assert room.left == 1000 - 400 - 1, "neither what was taken in vain nor anything twice"
+
+
+async def test_a_slow_redis_is_waited_for(server: redis.RedisServer):
+    server.flush()
+    store = RedisStore(server.url, timeout_s=30)
+    assert await taken(store, REQUESTS)
+    sleeping = asyncio.create_task(store.client.execute_command("DEBUG", "SLEEP", "0.3"))
+    await asyncio.sleep(0.05)
+    assert [bool(await taken(store, REQUESTS)) for _ in range(10)] == [True] * 9 + [False]
+    await sleeping
+    assert store.outages == 0
+    await store.aclose()
+
+
+async def test_a_client_that_leaves_while_redis_thinks_takes_nothing(server: redis.RedisServer):
+    server.flush()
+    store = RedisStore(server.url, timeout_s=30)
+    assert await taken(store, PARALLEL)
+    server.freeze()
+    leaving = [asyncio.create_task(store.take(lease(PARALLEL))) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for one in leaving:
+        one.cancel()
+    await asyncio.wait(leaving)
+    server.thaw()
+    assert [bool(await taken(store, PARALLEL)) for _ in range(4)] == [True] * 3 + [False]
+    await store.aclose()
+
+
+async def test_a_server_that_forgot_the_script_is_told_it_again(store: RedisStore):
+    assert await taken(store, REQUESTS)
+    await store.client.script_flush()
+    assert [bool(await taken(store, REQUESTS)) for _ in range(10)] == [True] * 9 + [False]
+    assert store.outages == 0
+
+
+async def test_closing_sends_what_ended(server: redis.RedisServer, store: RedisStore):
+    first = RedisStore(server.url)
+    running = [await taken(first, PARALLEL) for _ in range(4)]
+    for one in running:
+        assert one
+        first.settle(one, [0])
+    await first.aclose()
+    assert all([await taken(store, PARALLEL) for _ in range(4)])
+
+
+async def test_nothing_is_kept_for_ever(store: RedisStore):
+    one = await taken(store, REQUESTS, PARALLEL, TOKENS)
+    assert one
+    keys = await store.client.keys("*")
+    assert len(keys) == 5
+    assert all([0 < await store.client.ttl(key) < 90_000 for key in keys])
+
+
+async def test_no_password_is_shown():
+    store = RedisStore("redis://user:hunter2hunter2@127.0.0.1:1/0?password=also")
+    assert "hunter2" not in str(store.state()) + store.address
+    assert store.address == "redis://127.0.0.1:1/0"
+    await store.aclose()
