@@ -156,7 +156,9 @@ class WorkerApp(App):
     def counts(self) -> bytes:
         """What this worker adds to the sums of all."""
         told = OperatorPages(self).state()
-        row = {name: told[name] for name in ("active", "circuits_open")} | {"generation": told["config"]["generation"]}
+        row = {name: told[name] for name in ("active", "circuits_open", "targets", "concurrency")} | {
+            "generation": told["config"]["generation"]
+        }
         return msgspec.json.encode({"row": row, "metrics": self.metrics.snapshot()})
 
 
@@ -188,8 +190,21 @@ class WorkerPages(OperatorPages):
             for name, left in row.pop("circuits_open", {}).items():
                 circuits[name] = max(left, circuits.get(name, 0.0))
         told["active"] = sum(row.get("active", 0) for row in gathered.rows)
+        for name in ("targets", "concurrency"):
+            told[name] = _added([row.pop(name, {}) for row in gathered.rows])
         told |= {"circuits_open": circuits, "workers": gathered.rows, "worker_restarts": gathered.restarts}
         return Reply(200, msgspec.json.encode(told), JSON)
+
+
+def _added(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """What several processes know of each target: counts add up, and of times the longest stands."""
+    found: dict[str, dict[str, float]] = {}
+    for target, numbers in [item for part in parts for item in part.items()]:
+        row = found.setdefault(target, {})
+        for name, number in numbers.items():
+            before = row.get(name, 0)
+            row[name] = max(before, number) if name.endswith("_s") else before + number
+    return found
 
 
 def _of_workers(serving: int, restarts: int) -> list[sums.Family]:

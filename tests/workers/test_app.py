@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from proxy.workers.app import WorkerApp
+from proxy.routing.plan import Limit, Target
+from proxy.workers.app import Gathered, WorkerApp, WorkerPages
 from proxy.workers.spec import SharedState, WorkerSpec
 
 
@@ -118,3 +120,19 @@ async def test_limits_that_each_process_counts_alone_are_warned_of(pair: Pair) -
         assert [message[:77] for message in warned] == [
             "limits are counted by each process alone: 3 workers together admit up to 3 ti"
         ] * warns
+
+
+async def test_status_adds_up_what_all_know_of_their_targets(pair: Pair) -> None:
+    for number, app in enumerate(pair.apps, 1):
+        for _ in range(number):
+            app.states.begin(Target("echo", "m1"))
+            app.states.first_token(Target("echo", "m1"), number / 4)
+        await app.states.slots(Limit("echo/m1", 2, 2)).take()
+
+    async def gathered() -> Gathered:
+        return Gathered([json.loads(app.counts())["row"] for app in pair.apps], [], [], 0)
+
+    told = json.loads((await WorkerPages(pair.apps[0], gathered).status()).body)
+    assert told["targets"] == {"echo/m1": {"open": 3, "first_token_s": 0.5}}
+    assert told["concurrency"] == {"echo/m1": {"slots": 4, "taken": 2, "waiting": 0}}
+    assert all("targets" not in row for row in told["workers"])
