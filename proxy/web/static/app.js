@@ -63,7 +63,7 @@ function askForKey(words) {
         route();
       },
     },
-    h("p", {}, h("b", {}, words), " The data of this page needs a key without limits to routes or models. It is kept in this tab only."),
+    h("p", {}, h("b", {}, sessionStorage.getItem("key") ? words : "This proxy asks for a key."), " The data of this page needs a key without limits to routes or models. It is kept in this tab only."),
     h("div", { class: "row" }, labelled("Key", field), h("button", {}, "Use it")),
   );
   put(alert, form);

@@ -127,8 +127,8 @@ export function tryView(main) {
     let id = "";
     let end = { class: "good", words: "done" };
     let finished = false;
-    put(wire);
     show();
+    put(wire);
     send.textContent = "Stop";
     outcome.textContent = "asking …";
     const words = document.createTextNode("");
@@ -188,7 +188,7 @@ export function tryView(main) {
       h("span", { class: end.class }, end.words),
       first ? ` · first text after ${duration(first)}` : "",
       ` · ${duration(took)} · ${amount(count)} frames · `,
-      id && h("a", { href: `#/requests/${encodeURIComponent(id)}` }, "see how it was answered"),
+      id && h("a", { href: `#/requests/${encodeURIComponent(id)}` }, end.class === "good" ? "see how it was answered" : "see what happened"),
     );
   }
 
