@@ -124,6 +124,11 @@ STREAMED: dict[str, Callable[[], Steps]] = {
     "reasoning": lambda: chunks(*REASONED),
     "turns": lambda: chunks(*({"tool_calls": [piece]} for piece in ONE_CALL), finish="tool_calls"),
     "turned": lambda: chunks(*said(*TURNED)),
+    "turns-failed": lambda: [
+        *chunks(*said(*MIDWAY), *({"tool_calls": [piece]} for piece in ONE_CALL), finish=None),
+        Sleep(0.05),
+        Fin(),
+    ],
     "turns-cut": lambda: [
         *chunks(*({"tool_calls": [piece]} for piece in ONE_CALL[:2]), finish=None),
         Sleep(0.05),

@@ -253,7 +253,9 @@ class Stage:
         return self._drivers[environment]
 
 
-PAGES = {"Chromium, Node 20": "node20", "Chromium, newest": "newest"}
+PAGES = {"Chromium, Node 20": "node20", "Chromium, newest": "newest", "Chromium, CopilotKit": "copilotkit"}
+PROGRAMS = {"copilotkit": "copilotkit.mjs"}
+"""The program of a page, by its set of packages, where it is not `useChat`."""
 
 
 class Pages:
@@ -283,8 +285,8 @@ class PageDriver:
 
 def bundle(packages: str) -> Path:
     """Bundle the page's program with React and the hook, once."""
-    script = node.among_modules(DRIVERS / "use_chat.mjs", packages)
-    made = script.with_suffix(".bundle.js")
+    script = node.among_modules(DRIVERS / PROGRAMS.get(packages, "use_chat.mjs"), packages)
+    made = script.with_name("page.bundle.js")
     if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
         esbuild = script.parent / "node_modules" / "esbuild" / "bin" / "esbuild"
         options = ["--bundle", "--format=esm", '--define:process.env.NODE_ENV="production"', f"--outfile={made}"]
@@ -299,7 +301,7 @@ async def _chat_page(_: web.Request) -> web.FileResponse:
 
 
 async def _bundle(request: web.Request) -> web.FileResponse:
-    made = node.modules(request.match_info["packages"]) / "use_chat.bundle.js"
+    made = node.modules(request.match_info["packages"]) / "page.bundle.js"
     return web.FileResponse(made, headers={"Content-Type": "text/javascript"})
 
 
@@ -307,7 +309,7 @@ async def _bundle(request: web.Request) -> web.FileResponse:
 async def _page_server() -> AsyncIterator[Pages]:
     application = web.Application()
     application.router.add_get("/{packages}/chat.html", _chat_page)
-    application.router.add_get("/{packages}/use_chat.bundle.js", _bundle)
+    application.router.add_get("/{packages}/page.bundle.js", _bundle)
     async with serving_pages(application) as origin:
         yield Pages(origin)
 

@@ -94,6 +94,16 @@ async def test_the_ai_sdk_finds_nothing_to_resume(stage: Stage, environment: str
 
 
 @pytest.mark.clients
+async def test_C3_copilotkit_runs_no_call_of_a_run_that_failed(stage: Stage) -> None:
+    done = await stage.ask("Chromium, CopilotKit", "CopilotKit", "turns")
+    assert (done.error, done.text, [call.values for call in done.tools]) == (None, "It rains.", [{"city": "Ulm 😀"}])
+    failed = await stage.ask("Chromium, CopilotKit", "CopilotKit", "turns-failed")
+    assert (failed.text, failed.tools) == ("One two", [])
+    assert failed.error is not None
+    assert "closed the connection" in failed.error.message
+
+
+@pytest.mark.clients
 @pytest.mark.parametrize("way", ["streamed", "whole"])
 @pytest.mark.parametrize("contract", ["chat", "responses"])
 async def test_C1_instructor_makes_no_object_of_half_a_call(stage: Stage, contract: str, way: str) -> None:
