@@ -15,6 +15,7 @@ from proxy.backends.base import Resources, kind
 from proxy.backends.order import build
 from proxy.config.difference import difference
 from proxy.config.file import FileReader
+from proxy.config.limits import passwords_of
 from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings, ServerSettings, Settings
 from proxy.contracts.base import built_in_frontends
@@ -184,6 +185,7 @@ class App:
     async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> ConfigSnapshot:
         limits = config.settings.server.limits
         self.redactor.secrets.learn(secrets_of([config.backends, config.settings]))
+        self.redactor.secrets.learn(passwords_of(config.settings.store))
         resources = Resources(
             transport=self.transport,
             secrets=self.redactor.secrets,

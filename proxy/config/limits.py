@@ -88,3 +88,9 @@ def _store(value: Any) -> Any:
 
 
 StoreAddress = Annotated[SecretStr | None, BeforeValidator(_store, json_schema_input_type=str)]
+
+
+def passwords_of(store: SecretStr | None) -> list[str]:
+    """The password in a store's address, to be masked also where it stands alone."""
+    password = urlsplit(store.get_secret_value()).password if store else None
+    return [password] if password else []

@@ -67,7 +67,9 @@ def used(wants: Sequence[Want], tokens: int) -> list[int]:
 
 def limit_in_words(meter: Meter) -> str:
     """Such as `60 requests a minute`."""
-    return f"{meter.limit} requests at a time" if meter.unit == "parallel" else f"{meter.limit} {meter.unit} a minute"
+    unit = "requests" if meter.unit == "parallel" else meter.unit
+    noun = unit.removesuffix("s") if meter.limit == 1 else unit
+    return f"{meter.limit} {noun} {'at a time' if meter.unit == 'parallel' else 'a minute'}"
 
 
 def in_words(limits: UsageLimits | None) -> Iterator[str]:

@@ -181,7 +181,7 @@ async def test_a_target_beyond_its_limit_is_passed_over(start_proxy: StartProxy,
     status, headers, text = await ask(proxy)
     assert status == 429, "no other target is left"
     assert int(headers["Retry-After"]) > 45
-    assert "1 requests a minute for `far`" in text
+    assert "1 request a minute for `far`" in text
     assert len(upstream.requests) == 1
     passed = proxy.records[2].attempts[0]
     assert passed.error_code == "rate_limit_wait", "and the third request did not even ask the meter"

@@ -1,0 +1,80 @@
+"""`limits:` and `store:` of a config: what is left out, what is refused, what is kept secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from proxy.backends.base import kind
+from proxy.config.limits import KeyLimits, UsageLimits, passwords_of
+from proxy.config.load import Config, load_config
+from proxy.errors import ConfigErrors
+
+REST = "\nbackends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
+
+
+def load(tmp_path: Path, text: str, **variables: str) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(text + REST)
+    return load_config(path, settings_for=lambda name: kind(name).settings, env=variables)
+
+
+def refused(tmp_path: Path, text: str, **variables: str) -> str:
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path, text, **variables)
+    return str(caught.value).removeprefix(f"{tmp_path}/")
+
+
+def test_what_a_key_leaves_out_comes_from_the_defaults():
+    defaults = KeyLimits(requests_per_minute=60, parallel=4, on_outage="deny", per_user=UsageLimits(parallel=2))
+    assert KeyLimits(requests_per_minute=5).over(defaults) == KeyLimits(
+        requests_per_minute=5, parallel=4, on_outage="deny", per_user=UsageLimits(parallel=2)
+    )
+    assert KeyLimits(parallel=None).over(defaults).parallel is None, "`null` takes a default away"
+    own = KeyLimits(per_user=UsageLimits(tokens_per_minute=9)).over(defaults)
+    assert own.per_user == UsageLimits(tokens_per_minute=9, parallel=2)
+    assert KeyLimits(per_user=None).over(defaults).per_user is None
+    assert KeyLimits(parallel=1).over(None) == KeyLimits(parallel=1)
+
+
+def test_a_store_is_memory_or_an_address_from_the_environment(tmp_path: Path):
+    assert load(tmp_path, "store: memory").settings.store is None
+    config = load(tmp_path, 'store: "${REDIS_URL}"', REDIS_URL="rediss://:hunter2hunter2@cache:6380/1")
+    assert config.settings.store is not None
+    assert "hunter2" not in repr(config)
+    assert passwords_of(config.settings.store) == ["hunter2hunter2"]
+    assert passwords_of(SecretStr("redis://cache")) == passwords_of(None) == []
+
+
+def test_another_store_is_refused_without_its_password(tmp_path: Path):
+    said = refused(tmp_path, 'store: "${URL}"', URL="mysql://:hunter2hunter2@db")
+    assert said.startswith("config.yaml:1:8: store")
+    assert "`memory`, or an address such as `redis://localhost:6379/0`" in said
+    assert "hunter2" not in said
+
+
+def test_a_missing_package_is_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("proxy.config.limits.find_spec", lambda name: None)
+    assert "pip install 'chat-proxy[redis]'" in refused(tmp_path, "store: redis://cache")
+
+
+@pytest.mark.parametrize(
+    ("limits", "where"),
+    [
+        ("{requests_per_minut: 5}", "did you mean `requests_per_minute`?"),
+        ("{parallel: 0}", "auth.limits.parallel"),
+        ("{on_outage: wait}", "auth.limits.on_outage"),
+        ("{per_user: {per_user: {}}}", "unknown key `per_user` in auth.limits.per_user"),
+    ],
+)
+def test_a_mistake_in_limits_is_found_at_its_place(tmp_path: Path, limits: str, where: str):
+    assert where in refused(tmp_path, f"auth: {{keys: [{{name: a, sha256: '{'0f' * 32}'}}], limits: {limits}}}")
+
+
+def test_a_store_may_have_the_keys_that_the_file_has_not(tmp_path: Path):
+    route = "routes: [{name: mine, match: {key: ann}, to: echo}, {name: default, to: echo}]\n"
+    path = tmp_path / "config.yaml"
+    path.write_text("auth: {keys: []}\nstore: redis://cache\nbackends: {echo: {kind: echo}}\n" + route)
+    assert load_config(path, settings_for=lambda name: kind(name).settings).settings.auth
