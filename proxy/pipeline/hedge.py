@@ -140,11 +140,13 @@ class Hedged:
         try:
             async with asyncio.timeout(DRAIN_S):
                 await asyncio.wait([leading])
-                if not leading.cancelled() and leading.exception() is None:
-                    await loser.drain(read=self._hedge.drain)
+                if self._hedge.drain and _began(leading):
+                    await loser.drain(read=True)
         except (TimeoutError, asyncio.CancelledError):
             leading.cancel()
-            await asyncio.wait([leading])
+        await asyncio.wait([leading])
+        if _began(leading) and loser.tried.ended_at is None:
+            await loser.drain(read=False)
         asked = loser.tried.started_at > 0  # it may have waited for a slot
         if asked and loser.tried.usage is None and loser.tried.error_code in {"", "hedge_lost"}:
             loser.tried.usage = Usage(tokens, loser.drained, estimated=True)
@@ -158,5 +160,10 @@ class Hedged:
         if running:
             await asyncio.wait(running)
         for task, attempt in running.items():
-            if not task.cancelled() and task.exception() is None:  # it began to answer at that moment
+            if _began(task):  # at that moment
                 await attempt.drain(read=False)
+
+
+def _began(leading: asyncio.Task[None]) -> bool:
+    """Whether an attempt is over that led to an answer."""
+    return not leading.cancelled() and leading.exception() is None

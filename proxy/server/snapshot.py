@@ -111,6 +111,7 @@ class ConfigSnapshot:
     async def close(self) -> None:
         """Wait for the last request that began here, then close the backends."""
         self._retired = True
+        await asyncio.sleep(0)  # a task that is cancelled before it has begun cleans nothing up
         for task in (*self.pipeline.losers, *self._checks):
             task.cancel()
         await asyncio.gather(*self._checks, return_exceptions=True)

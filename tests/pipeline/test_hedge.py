@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, Draining, ProxyError, UpstreamConnect, UpstreamFailed, UpstreamTimeout
-from proxy.events import Fault, Finish, Start, TextDelta
+from proxy.events import Batch, Fault, Finish, Start, TextDelta
 from proxy.pipeline.budget import ExtraWork
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import FEWEST_SAMPLES, TargetStates
@@ -250,6 +250,31 @@ def test_the_percentile_of_a_target_is_known_after_some_answers() -> None:
 def test_a_target_that_loses_is_known_to_be_slow() -> None:
     ran = Ran(answer("slow", after=9), answer("quick", after=0.1))
     assert ran.states.stats(Target("b0", "m")).first_token_s == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("hedge", [AFTER, DRAIN], ids=["cancel", "drain"])
+@pytest.mark.parametrize("first", [1.0, 1.5, 9.0])
+def test_a_loser_that_is_cut_short_by_a_stop_leaves_nothing(hedge: Hedge, first: float) -> None:
+    async def stopped() -> None:
+        states = TargetStates(asyncio.get_running_loop().time)
+        slow, quick = answer("a slow answer", after=first, gap=2), answer("a quick answer", after=0.5)
+        running = exchange(slow, quick, states=states, hedge=hedge, limit=Limit("", 1, 1))
+
+        class Stopping(Taker):
+            def write(self, batch: Batch) -> bool:
+                if running.record.loser is not None:
+                    asyncio.get_running_loop().call_soon(running.record.loser.cancel)
+                return super().write(batch)
+
+        await running.run(Stopping())
+        assert running.record.loser is not None
+        await asyncio.wait([running.record.loser])
+        assert [states.stats(Target(name, "m")).open for name in ("b0", "b1")] == [0, 0]
+        assert [row["taken"] for row in states.queues().values()] == [0, 0]
+        assert (slow.closed, quick.closed) == (1, 1)
+        assert [one.outcome for one in running.record.attempts].count("hedge_lost") == 1
+
+    run(stopped())
 
 
 # -- any interleaving ------------------------------------------------------------------------------------------
