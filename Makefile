@@ -24,7 +24,8 @@ FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
 # new stamp, and a deleted or half-made .venv has none. Beside a Python that no longer runs (moved, upgraded) they lie.
 CLIENTS_VENV := .make/clients
 FRAMEWORKS_VENV := .make/frameworks
-NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV); do \
+SITE_VENV := .make/site
+NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
 # `run` installs the extras, of which litellm is the large one, only for a config that needs them. All else has them.
@@ -39,9 +40,10 @@ LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 FRAMEWORKS := $(FRAMEWORKS_VENV)/.stamp-$(call checksum,tests/clients/frameworks.lock)
+SITE := $(SITE_VENV)/.stamp-$(call checksum,docs/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs pictures test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs site pictures test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +78,10 @@ docs: venv ## write docs/config.md, cli.md and the pages of docs/proofs anew fro
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
 	@$(BIN)/python -m tests.field.page
+
+site: $(SITE) ## build README.md and docs/ as a site into build/site; it asks no other host for anything
+	@"$(PYTHON)" docs/pages.py
+	@NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build
 
 pictures: venv $(DEV) ## take the pictures of docs/pictures anew (needs Node and Chromium)
 	@PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_page.py -k uses_it $(ARGS)
@@ -152,8 +158,9 @@ $(DEV): | $(LOCKED)
 
 $(CLIENTS): LOCK := tests/clients/requirements.lock
 $(FRAMEWORKS): LOCK := tests/clients/frameworks.lock
-$(CLIENTS) $(FRAMEWORKS): | $(MADE)
-	@echo "installing the Python clients of $(LOCK) into $(@D)"
+$(SITE): LOCK := docs/requirements.lock
+$(CLIENTS) $(FRAMEWORKS) $(SITE): | $(MADE)
+	@echo "installing the packages of $(LOCK) into $(@D)"
 	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D)
 	@$(subst $(BIN),$(@D)/bin,$(FROM_LOCK)) -r $(LOCK)
 	@touch $@

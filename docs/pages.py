@@ -1,0 +1,40 @@
+"""Lay out in build/pages what `make site` builds: README.md, and every file that links lead to from there.
+
+Each file keeps its own path, so a link works on the site as it does in the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LINK = re.compile(r"\]\((?!\w+:)([^)#]+)")
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def linked(start: Path) -> set[Path]:
+    """A page, and the files that links lead to from it and from the pages found."""
+    found, waiting = set(), [start]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        if path.suffix == ".md":
+            waiting += [(path.parent / link).resolve() for link in LINK.findall(CODE.sub("", path.read_text()))]
+    return found
+
+
+def lay_out(folder: Path) -> None:
+    """Copy them; `folder` is made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in {*linked(ROOT / "README.md"), ROOT / "docs" / "site.css"}:
+        copy = folder / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+if __name__ == "__main__":
+    lay_out(ROOT / "build" / "pages")
