@@ -20,6 +20,7 @@ from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings, ServerSettings, Settings
 from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
+from proxy.ledger.metrics import LedgerMetrics
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.keys import OtherKeys, live_keys
@@ -43,6 +44,8 @@ from proxy.web.feed import WebPages
 from proxy.web.look import Query, Seen, look
 
 if TYPE_CHECKING:
+    from proxy.config.usage import UsageSettings
+    from proxy.ledger.writer import Ledger
     from proxy.policy.stored_keys import StoredKeys
     from proxy.streams.shared import SharedStreams
 
@@ -99,6 +102,9 @@ class App:
         self._keys: dict[Store, StoredKeys] = {}
         self._outputs = Outputs()
         self.metrics.limits.state = self._store_state
+        self.ledger: Ledger | None = None  # of the config in force
+        self._ledgers: dict[UsageSettings, Ledger] = {}
+        self.metrics.registry.register(LedgerMetrics(self._ledgers))
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
         self._at_start: ServerSettings
@@ -194,6 +200,7 @@ class App:
         )
         if any(route.pick == "cheapest" for route in config.settings.routes):
             await asyncio.to_thread(price_of, "openai", "gpt-4o", 1, 1)  # loads the list, which takes half a second
+        await self._open_ledger(config.settings.usage)
         counting = self._counting(config)
         backends = {name: build(row, name, resources, counting) for name, row in config.backends.items()}
         failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
@@ -216,6 +223,20 @@ class App:
             stored_keys=await self._stored_keys(config, counting.store),
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
         )
+
+    async def _open_ledger(self, settings: UsageSettings | None) -> None:
+        """The ledger that a config asks for. Each is closed at the end: requests of the config before may be under way."""
+        if settings is None or settings in self._ledgers:
+            return
+        from proxy.ledger.writer import Ledger  # noqa: PLC0415 - not loaded where it is off
+
+        ledger = Ledger(settings)
+        try:
+            await asyncio.to_thread(ledger.start)
+        except OSError as error:
+            why = f"usage: the spool `{settings.spool_folder}` cannot be written: {error.strerror}"
+            raise ConfigErrors([ConfigError(f"{why}. Name another folder in `usage.spool`", file=self.path)]) from error
+        self._ledgers[settings] = ledger
 
     def _counting(self, config: Config) -> Counting:
         """What counts for a config. All that name the same store share it."""
@@ -268,6 +289,7 @@ class App:
         settings = snapshot.config.settings
         self.store = self._counting(snapshot.config).store
         self.streams.shared = self._shared_streams(settings)
+        self._write_down_in(self._ledgers[settings.usage] if settings.usage else None)
         breaker = settings.server.breaker
         self.states.configure(failures=breaker.failures, open_s=breaker.open_s, longest_s=breaker.longest_s)
         self.failed_logins.per_minute = settings.server.limits.auth_failures_per_minute
@@ -281,6 +303,13 @@ class App:
         )
         snapshot.check_health()
         asyncio.get_running_loop().call_later(ASK_FOR_MODELS_AFTER_S, snapshot.ask_for_models)
+
+    def _write_down_in(self, ledger: Ledger | None) -> None:
+        if self.ledger is not None:
+            self.sinks.remove(self.ledger)
+        if ledger is not None:
+            self.sinks.append(ledger)
+        self.ledger = ledger
 
     def _close_later(self, snapshot: ConfigSnapshot) -> None:
         """Close a snapshot that is no longer in force as soon as no request uses it."""
@@ -317,4 +346,6 @@ class App:
             await keys.aclose()
         for store in self._stores.values():
             await store.aclose()
+        for ledger in self._ledgers.values():
+            await asyncio.to_thread(ledger.close)
         await self.transport.aclose()

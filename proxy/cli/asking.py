@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from proxy.cli.common import stop
 
 WITHIN_S = 10.0
-MOST_BYTES = 1 << 20
+MOST_BYTES = 16 << 20
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens there answers here
 
@@ -25,26 +25,33 @@ def address(host: str, port: int) -> str:
 
 def told(url: str, id: str | None, key: str | None) -> dict[str, Any]:
     """What the proxy at `url` tells of request `id`, by default of the last one that is over. Leaves if it does not."""
+    try:
+        found = json.loads(
+            fetched(url, f"/status/requests/{quote(id, safe='')}" if id else "/status/requests?last=1", key)
+        )
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "attempts" not in found:
+        stop(f"what answers at {url} is no chat-proxy, or an older one", exit_code=1)
+    return found
+
+
+def fetched(url: str, path: str, key: str | None) -> bytes:
+    """A page of the proxy at `url`. Leaves if there is none."""
     if urlsplit(url).scheme not in {"http", "https"}:
         stop(f"{url} is no address: write it as http://127.0.0.1:8080", exit_code=2)
-    path = f"/status/requests/{quote(id, safe='')}" if id else "/status/requests?last=1"
     request = Request(url.rstrip("/") + path, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
     # A forward proxy of the environment knows nothing of this machine's own addresses.
     own = urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
     opener = build_opener(ProxyHandler({})) if own else build_opener()
     try:
         with opener.open(request, timeout=WITHIN_S) as answer:
-            found = json.loads(answer.read(MOST_BYTES))
+            return bytes(answer.read(MOST_BYTES))
     except HTTPError as error:
         _refused(url, error, key)
     except OSError as error:
         why = str(getattr(error, "reason", error) or error)
         stop(f"no proxy answers at {url}: {why}; start it, or name its address with --url", exit_code=1)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or "attempts" not in found:
-        stop(f"what answers at {url} is no chat-proxy, or an older one", exit_code=1)
-    return found
 
 
 def _refused(url: str, error: HTTPError, key: str | None) -> NoReturn:

@@ -26,6 +26,7 @@ from proxy.config.rules import (
     TimeoutSettings,
     TokenRange,
 )
+from proxy.config.usage import UsageSettings
 
 __all__ = [
     "NAME",
@@ -316,6 +317,10 @@ class Settings(Model):
         default=None,
         description="Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
         "process's own, or a Redis or Valkey server that replicas share, `redis://…` or `rediss://…`.",
+    )
+
+    usage: UsageSettings | None = Field(
+        default=None, description="Write down who used what, for `chat-proxy usage` and `GET /usage`. Off unless said."
     )
 
     @field_validator("auth", mode="before")

@@ -29,6 +29,11 @@ class Principal(msgspec.Struct, frozen=True):
         """Whoever presents this key."""
         return cls(key.name, tuple(key.routes), tuple(key.models), key.limits)
 
+    @property
+    def restricted(self) -> bool:
+        """Whether it may not reach everything. Only who may sees what concerns others."""
+        return bool(self.routes or self.models)
+
 
 ANONYMOUS = Principal("anonymous")
 """Whoever asks where no keys are asked for."""

@@ -85,7 +85,7 @@ async def _operate(context: RequestContext, operation: Operation) -> web.StreamR
         context.identify()
     context.allow_only(*operation.methods)
     principal = context.principal
-    if principal is not None and (principal.routes or principal.models):
+    if principal is not None and principal.restricted and not operation.for_all:
         raise Forbidden("This key is limited to certain routes or models; operator pages need one without limits.")
     if operation.answer is not None:
         return context.reply(await operation.answer(), record=False)

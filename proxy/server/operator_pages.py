@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -13,20 +13,25 @@ from proxy import __version__
 from proxy.contracts.base import Reply
 from proxy.pipeline.targets import TargetStates
 from proxy.server.snapshot import ConfigSnapshot
+from proxy.server.usage import usage
 from proxy.store.base import Store
 from proxy.streams.registry import Streams
 from proxy.telemetry.metrics import Metrics
 from proxy.transport import Transport
+
+if TYPE_CHECKING:
+    from proxy.ledger.writer import Ledger
 
 JSON = {"Content-Type": "application/json"}
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """A page for operators. `open` pages ask for no key. It has `answer`, or `handle`, which reads the request."""
+    """A page for operators. `open` pages ask for no key, `for_all` ones for any key. It has `answer`, or `handle`, which reads the request."""
 
     answer: Callable[[], Awaitable[Reply]] | None = None
     open: bool = False
+    for_all: bool = False
     handle: Callable[[Any], Awaitable[web.StreamResponse]] | None = None  # takes the `RequestContext`
     methods: tuple[str, ...] = ("GET",)
 
@@ -48,6 +53,7 @@ class App(Protocol):
     transport: Transport
     store: Store
     streams: Streams
+    ledger: Ledger | None
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -74,6 +80,7 @@ class OperatorPages:
             "/readyz": Operation(self.readyz, open=True),
             "/metrics": Operation(self.metrics),
             "/status": Operation(self.status),
+            "/usage": Operation(handle=usage, for_all=True),
         }
 
     async def root(self) -> Reply:
@@ -112,6 +119,7 @@ class OperatorPages:
             },
             "active": len(app.active),
             "store": app.store.state(),
+            "usage": app.ledger.state() if app.ledger else None,
             "delivery": {"auto_tick_ms": round(app.transport.auto_tick_s * 1000)},
             "streams": app.streams.state(),
             "circuits_open": {name: round(left, 1) for name, left in app.states.open_circuits().items()},

@@ -1,7 +1,7 @@
 """Every config, command and program that the documentation shows is run here, and does what it shows.
 
 A block of `yaml` is a whole config, or begins with `# part of a config`. `sh`, `python` and `js` blocks run beside a
-proxy that serves config.yaml, or on a page that declares `frontends:` or `resume:` the last config above that does; a `text` block
+proxy that serves config.yaml, or on a page that declares `frontends:`, `resume:` or `usage:` the last config above that does; a `text` block
 right after one is what it must print, where `…` stands for anything.
 `<!-- not run: why -->` before a block is the only way out.
 """
@@ -63,7 +63,7 @@ def blocks(*languages: str) -> list[object]:
             continue
         content, config = page.read_text(), ""
         for match in BLOCK.finditer(content):
-            if match["language"] == "yaml" and re.search(r"^(frontends|  resume):", match["text"], re.MULTILINE):
+            if match["language"] == "yaml" and re.search(r"^(frontends|  resume|usage):", match["text"], re.MULTILINE):
                 config = whole(match["text"])
             if match["language"] in languages and not match["skip"]:
                 line = content[: match.start("language")].count("\n") + 1

@@ -1,0 +1,1 @@
+"""The usage ledger: who used what, one row for each time that a target was asked."""

@@ -1,0 +1,123 @@
+"""From the record of a request to rows of the ledger: one for each target that was asked."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import msgspec
+
+from proxy.telemetry.record import AttemptRecord, StreamRecord
+
+MOST = 2**53  # of tokens: what every store and every reader of JSON can count
+LONGEST = 256  # of what a client says
+
+MAY_HAVE_COST = frozenset(
+    {
+        "upstream_timeout",
+        "upstream_idle",
+        "upstream_truncated",
+        "upstream_malformed",
+        "frame_too_large",
+        "client_gone",
+        "hedge_lost",
+        "stopped",
+        "draining",
+        "limit",
+    }
+)
+"""How an attempt ends that was accepted, and that a vendor may bill although nothing came. What was refused is free."""
+
+_PROCESS = secrets.token_hex(8)
+_numbers = count()
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One attempt. `None` is what is not known; it is never 0."""
+
+    id: str  # of the request, ours: clients choose `request_id`, and may choose the same twice
+    attempt: int  # from 0; `id` and `attempt` are unique
+    request_id: str
+    day: str  # on which the request ended, in UTC
+    started_at: float  # Unix time
+    ended_at: float
+    first_token_s: float | None
+    key: str
+    user: str
+    route: str
+    backend: str
+    model: str  # as the target was asked for it
+    contract: str
+    role: str
+    status: int  # the client's: 499 if it left
+    end: str  # how the request ended
+    outcome: str  # how the attempt did: `ok`, `hedge_lost` or an error's code
+    usage: str  # `reported`, `estimated` or `none`
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: float | None
+    price: str  # where it comes from
+
+
+COLUMNS = Row.__struct_fields__
+
+
+def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
+    """The rows of a request that is over. `now` is the time by the clock of the record."""
+    since = time.time() - now
+    ended_at = since + (record.ended_at or now)
+    day = time.strftime("%Y-%m-%d", time.gmtime(ended_at))
+    id = f"{_PROCESS}-{next(_numbers):x}"
+    user = plain(record.user)
+    for number, attempt in enumerate(record.attempts):
+        if not attempt.started_at:
+            continue
+        usage, free = attempt.usage, _free(attempt)
+        first = attempt.committed_at
+        yield Row(
+            id=id,
+            attempt=number,
+            request_id=record.request_id,
+            day=day,
+            started_at=since + attempt.started_at,
+            ended_at=since + (attempt.ended_at or now),
+            first_token_s=None if first is None else first - attempt.started_at,
+            key=record.key,
+            user=user,
+            route=record.route,
+            backend=attempt.backend,
+            model=plain(attempt.model),
+            contract=record.contract,
+            role=attempt.role,
+            status=record.final_status,
+            end=record.end or "internal",
+            outcome=attempt.outcome,
+            usage=attempt.usage_source,
+            input_tokens=_tokens(usage.input_tokens) if usage else 0 if free else None,
+            output_tokens=_tokens(usage.output_tokens) if usage else 0 if free else None,
+            cached_tokens=_tokens(usage.cached_tokens) if usage else 0 if free else None,
+            reasoning_tokens=_tokens(usage.reasoning_tokens) if usage else 0 if free else None,
+            cost_usd=0.0 if free else None,
+            price="",
+        )
+
+
+def _free(attempt: AttemptRecord) -> bool:
+    """Whether nobody can have been billed: the target refused, or was not reached."""
+    if attempt.usage is not None or attempt.committed_at is not None:
+        return False
+    return attempt.outcome != "ok" and attempt.outcome not in MAY_HAVE_COST
+
+
+def _tokens(number: int) -> int:
+    return min(max(0, number), MOST)
+
+
+def plain(text: str) -> str:
+    """What a client says, as every store takes it: printable, of a bounded length."""
+    text = text[:LONGEST]
+    return text if text.isprintable() else "".join([one if one.isprintable() else "?" for one in text])
