@@ -25,7 +25,8 @@ FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
 CLIENTS_VENV := .make/clients
 FRAMEWORKS_VENV := .make/frameworks
 SITE_VENV := .make/site
-NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV); do \
+DEPLOY_VENV := .make/deploy
+NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV) $(DEPLOY_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
 # `run` installs the extras, of which litellm is the large one, only for a config that needs them. All else has them.
@@ -41,9 +42,10 @@ DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
 CLIENTS := $(CLIENTS_VENV)/.stamp-$(call checksum,tests/clients/requirements.lock)
 FRAMEWORKS := $(FRAMEWORKS_VENV)/.stamp-$(call checksum,tests/clients/frameworks.lock)
 SITE := $(SITE_VENV)/.stamp-$(call checksum,docs/requirements.lock)
+DEPLOY := $(DEPLOY_VENV)/.stamp-$(call checksum,tests/deploy/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs site pictures test-clients test-agents test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs site pictures test-clients test-agents test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,7 +61,7 @@ NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents" $(NO_HANGING) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents and not deploy" $(NO_HANGING) $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
@@ -97,6 +99,12 @@ test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of a
 test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode; 1.2 GB) through the proxy
 	@$(BIN)/python -m pytest -m agents -v tests/agents $(ARGS)
 
+test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose file and front proxies (installs 400 MB)
+	@$(BIN)/python -m pytest -m deploy -v tests/deploy $(ARGS)
+
+manifests: venv $(DEV) $(DEPLOY) ## write deploy/kubernetes anew from the Helm chart
+	@$(BIN)/python -m tests.deploy.chart
+
 test-image: venv $(DEV) ## build the container image without Docker and run it (root on Debian)
 	@$(BIN)/python -m pytest -m image -v tests/image $(ARGS)
 
@@ -125,6 +133,7 @@ lock: venv $(DEV) ## resolve pyproject.toml into the lock files
 	@$(UV_COMPILE) --group site -o docs/requirements.lock
 	@$(UV_COMPILE) --group clients -o tests/clients/requirements.lock
 	@$(UV_COMPILE) --group frameworks -o tests/clients/frameworks.lock
+	@$(UV_COMPILE) --group deploy -o tests/deploy/requirements.lock
 
 clean: ## remove .venv and everything else that was made
 	@rm -rf $(VENV) .make build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -159,7 +168,8 @@ $(DEV): | $(LOCKED)
 $(CLIENTS): LOCK := tests/clients/requirements.lock
 $(FRAMEWORKS): LOCK := tests/clients/frameworks.lock
 $(SITE): LOCK := docs/requirements.lock
-$(CLIENTS) $(FRAMEWORKS) $(SITE): | $(MADE)
+$(DEPLOY): LOCK := tests/deploy/requirements.lock
+$(CLIENTS) $(FRAMEWORKS) $(SITE) $(DEPLOY): | $(MADE)
 	@echo "installing the packages of $(LOCK) into $(@D)"
 	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D)
 	@$(subst $(BIN),$(@D)/bin,$(FROM_LOCK)) -r $(LOCK)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 CLIENTS = "tests/clients/requirements.lock"  # in a venv of its own, where versions may differ
 FRAMEWORKS = "tests/clients/frameworks.lock"  # and another
+DEPLOY = "tests/deploy/requirements.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 CORE = PROJECT["project"]["dependencies"]
@@ -48,7 +49,7 @@ def read(lock: str) -> dict[str, Pin]:
     return pins
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS])
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS, DEPLOY])
 def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
     pins = read(lock)
     assert pins
@@ -57,7 +58,7 @@ def test_every_pin_has_sha256_hashes_and_nothing_else(lock):
         assert all(SHA256.fullmatch(each) for each in pin.hashes), name
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS])
+@pytest.mark.parametrize("lock", [*LOCKS, CLIENTS, FRAMEWORKS, DEPLOY])
 def test_a_lock_holds_no_address(lock):
     text = (ROOT / lock).read_text()
     assert "://" not in text
@@ -72,6 +73,7 @@ def test_a_lock_holds_no_address(lock):
         ("requirements-build.lock", [*GROUPS["build"], *PROJECT["build-system"]["requires"]]),
         ("requirements-dev.lock", GROUPS["dev"]),
         (CLIENTS, GROUPS["clients"]),
+        (DEPLOY, GROUPS["deploy"]),
     ],
 )
 def test_the_lock_satisfies_pyproject(lock, wanted):
