@@ -98,6 +98,7 @@ class Judge:
         )
         self._table = snapshot.table
         self._router = snapshot.router
+        self._issuers = snapshot.pipeline.issuers
         self._admission = snapshot.admission
         self._rows = {name: row for name, row in config.backends.items() if isinstance(row, BackendSettings)}
         self._principal = principal_of(config, key)
@@ -121,6 +122,7 @@ class Judge:
         return msgspec.structs.replace(
             explanation,
             choices=tuple(self._held_back(explanation)),
+            tags_state=self._issuers.several(explanation.route or ""),
             omissions=tuple(self._omissions(explanation.plan, request, found)),
             differences=tuple(self._differences(explanation.plan, request, found)),
             limits=tuple(self._limits(explanation.plan, request)),
@@ -287,6 +289,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "delivery": {"tick_ms": _tick_ms(plan)} if plan else None,
         "hedge": msgspec.to_builtins(plan.hedge) if plan else None,
         "on_cut": plan.on_cut if plan else None,
+        "tags_state": explanation.tags_state,
         "dialect": plan.options.get("dialect") if plan else None,
         "errors": plan.options.get("errors") if plan else None,
         "reasoning_field": plan.options.get("reasoning_field") if plan else None,
@@ -323,6 +326,8 @@ def as_text(explanation: Explanation) -> str:
         if plan.hedge:
             lines.append(("hedge", _hedge(plan.hedge)))
         lines.append(("when cut", plan.on_cut))
+        if explanation.tags_state:
+            lines.append(("state", "tagged with the vendor who made it, and sent to no other"))
         if explanation.contract == "chat":
             lines.append(("dialect", plan.options.get("dialect") or "as the client asks"))
             lines.append(("errors", plan.options.get("errors") or "frame"))

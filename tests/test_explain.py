@@ -113,6 +113,7 @@ def test_a_machine_reads_the_same(explain):
         "delivery": {"tick_ms": "auto"},
         "hedge": None,
         "on_cut": "error",
+        "tags_state": False,
         "dialect": None,
         "errors": None,
         "reasoning_field": None,
@@ -340,6 +341,16 @@ def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
     config = f"backends: {{echo: {{kind: echo}}}}\nroutes: [{{name: r, to: [echo/a, echo/b], hedge: {hedge}}}]\n"
     (tmp_path / "config.yaml").write_text(config)
     assert f"hedge      the second target too {told}\n" in explain(body=chat(model="m")).stdout
+
+
+def test_state_that_is_tagged_is_explained(explain, tmp_path):
+    rows = ", ".join(f'{name}: {{kind: anthropic, base_url: "http://{name}.example"}}' for name in ("a", "b"))
+    route = "routes: [{name: r, to: [a/m, %s/m]}]\n"
+    for second, told in (("b", True), ("a", False)):
+        (tmp_path / "config.yaml").write_text(f"backends: {{{rows}}}\n" + route % second)
+        text = explain(body=chat(model="m")).stdout
+        assert ("state      tagged with the vendor who made it, and sent to no other\n" in text) == told
+        assert json.loads(explain("--json", body=chat(model="m")).stdout)["tags_state"] is told
 
 
 def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):

@@ -23,6 +23,7 @@ from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Request
+from proxy.wire.issued import issuer
 from proxy.wire.vocabulary import Vocabulary
 
 BASE_URL = "https://api.anthropic.com"
@@ -64,6 +65,9 @@ class AnthropicSettings(HttpSettings):
         gt=0,
         description="The longest answer, in tokens, where the request does not say: this API requires a limit.",
     )
+
+    def issuer(self, model: str) -> str:  # noqa: ARG002 - the same for all its models
+        return issuer(self.kind, self.base_url, "anthropic")
 
     @model_validator(mode="after")
     def _has_a_key(self) -> AnthropicSettings:

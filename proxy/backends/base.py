@@ -45,6 +45,10 @@ class BackendSettings(BaseModel):
         default=None, description="How much it may be asked for; beyond it, a route's other targets are tried."
     )
 
+    def issuer(self, model: str) -> str:  # noqa: ARG002 - kinds may look at it
+        """Who signs or encrypts what only it can read again (`wire.issued.issuer`), or "" if no such state is known."""
+        return ""
+
     def doubts(self) -> Iterator[tuple[str, str]]:
         """What is allowed and probably not intended: the key of the row, and a sentence that says what to write."""
         yield from ()

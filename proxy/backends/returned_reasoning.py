@@ -8,6 +8,9 @@ from proxy.contracts.openai.upstream_request import ReasoningReturn
 
 SIGNED = ReasoningReturn("thinking_blocks")
 
+SIGNED_FORMS = frozenset({"thinking_blocks", "reasoning_details"})
+"""The forms that may hold signatures, or what is encrypted."""
+
 PRESETS: Mapping[str, ReasoningReturn] = {
     # "For turns that do perform tool calls, the reasoning_content must be fully passed back to the API in all
     # subsequent requests", else 400 (api-docs.deepseek.com, Thinking Mode). An empty one has to be there too.

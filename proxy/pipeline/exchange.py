@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from proxy.backends.base import Backend
+from proxy.backends.issuers import Issuers
 from proxy.errors import ProxyError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
@@ -35,6 +36,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     backends: Mapping[str, Backend]
     answer_bytes: int
     states: TargetStates
+    issuers: Issuers = msgspec.field(default_factory=Issuers)
     losers: set[asyncio.Task[None]] = msgspec.field(default_factory=set)  # of hedges, until they are closed
 
 
@@ -104,7 +106,7 @@ class Exchange:
             if role == "answer":
                 pipeline.states.extra.first_attempt(target.backend)
             yield Attempt(
-                backend,
+                pipeline.issuers.guarded(backend, self.plan.route, self.request, target),
                 target,
                 prepared(self.request, self.plan, target),
                 clock=clock,

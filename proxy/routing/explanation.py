@@ -56,6 +56,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     sticks_to: str = ""  # what of the request decides where it goes, with `sticky`
     choices: tuple[Choice, ...] = ()
     plan: Plan | None = None
+    tags_state: bool = False  # its targets sign or encrypt what only they can read, in more than one place
     parameters: tuple[Parameter, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()  # whose, and which
     omissions: tuple[tuple[str, str], ...] = ()  # by target, what of the request it omits, or why it refuses it

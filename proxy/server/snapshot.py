@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from proxy.backends.base import Backend, ChecksHealth, ListsModels, own_models
+from proxy.backends.issuers import Issuers
 from proxy.config.load import Config
 from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
@@ -65,7 +66,8 @@ class ConfigSnapshot:
             price=Prices(config.backends, settings.prices).of,
         )
         self.admission = Admission(settings, counting) if limits_clients(settings) else None
-        self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states)
+        issuers = Issuers(config.backends, settings.routes)
+        self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states, issuers)
         self._states = states
         self._checks: list[asyncio.Task[None]] = []
         self._requests = 0

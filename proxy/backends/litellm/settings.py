@@ -7,7 +7,9 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from proxy.backends.base import BackendSettings
+from proxy.backends.returned_reasoning import PROVIDERS, SIGNED_FORMS
 from proxy.backends.settings import Address, Key
+from proxy.wire.issued import issuer
 
 _RESERVED = frozenset(
     {
@@ -44,6 +46,9 @@ _RESERVED = frozenset(
 )
 
 
+_SIGNING = frozenset(name for name, form in PROVIDERS.items() if form.form in SIGNED_FORMS)
+
+
 class LiteLLMSettings(BackendSettings):
     """A row of kind `litellm`."""
 
@@ -68,6 +73,10 @@ class LiteLLMSettings(BackendSettings):
         description="More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
         "`vertex_project` or `extra_headers`. A client cannot give any of these.",
     )
+
+    def issuer(self, model: str) -> str:
+        provider = model.partition("/")[0]
+        return issuer(self.kind, self.api_base or "", provider) if provider in _SIGNING else ""
 
     @field_validator("options")
     @classmethod

@@ -15,6 +15,7 @@ from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.returned_reasoning import PRESETS as RETURNED
+from proxy.backends.returned_reasoning import SIGNED_FORMS
 from proxy.backends.settings import (
     BaseURL,
     Key,
@@ -26,6 +27,7 @@ from proxy.backends.settings import (
     revealed_query,
 )
 from proxy.request import ChatRequest
+from proxy.wire.issued import issuer
 from proxy.wire.vocabulary import Vocabulary
 
 
@@ -122,6 +124,12 @@ class CompatibleSettings(OpenAIChatSettings):
     def address(self) -> str:
         """The address: `base_url`, else the preset's."""
         return self.base_url or (PRESETS[self.preset].base_url if self.preset else "")
+
+    def issuer(self, model: str) -> str:
+        preset = self.preset or ""
+        returned = reasoning_return(self, RETURNED.get(preset))
+        signed = vocabularies.of_preset(preset, model).signatures or (returned and returned.form in SIGNED_FORMS)
+        return issuer(self.kind, self.address, preset) if signed else ""
 
     def doubts(self) -> Iterator[tuple[str, str]]:
         if self.base_url and self.base_url not in {preset.base_url for preset in PRESETS.values()}:

@@ -1,0 +1,211 @@
+"""State that only the vendor who made it can read, on its way through clients: who made it is written before it.
+
+Vendors sign what their models think, or encrypt it, and refuse a conversation that holds another vendor's state. So
+where several vendors may answer, such state goes to the client as `cp1-ISSUER:STATE`, and comes back either as it was
+made, or not at all. Nothing is kept here: the tag says all. No I/O.
+
+Known: Anthropic's signed and redacted thinking, Gemini's thought signatures, litellm's `thinking_blocks`, and
+`reasoning_details` of OpenRouter and MiniMax.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b32encode
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from proxy.events import Batch, ReasoningSignature, StreamEvent
+from proxy.request import ChatRequest, Message
+
+_TAG = re.compile(r"cp1-([a-z2-7]{10}):")
+_MARKERS = (b"signature", b"redacted_thinking", b"reasoning.encrypted")
+_BLOCKS = frozenset({"thinking", "redacted_thinking"})
+_LISTS = ("reasoning_details", "thinking_blocks")
+
+Change = Callable[[str], str]
+"""What becomes of a piece of state; empty: it is left out."""
+
+
+def issuer(kind: str, address: str, vendor: str) -> str:
+    """The name of who makes state, the same in each process and after each reload."""
+    digest = blake2b("\0".join((kind, address.rstrip("/"), vendor)).encode(), digest_size=6).digest()
+    return b32encode(digest).decode().lower()[:10]
+
+
+def tagged(state: str, by: str) -> str:
+    """The state with the name of who made it, once."""
+    tag = f"cp1-{by}:"
+    return state if state.startswith(tag) else tag + state
+
+
+def returned(state: str, to: str) -> str:
+    """The state as `to` made it; empty if another made it. Without a tag nobody knows, and it stays as it is.
+
+    Clients put the pieces of a signature together, so the tag of its own maker is taken out wherever it stands.
+    """
+    tag = _TAG.match(state)
+    if tag is None:
+        return state
+    return state.replace(tag[0], "") if tag[1] == to else ""
+
+
+# -- answers ---------------------------------------------------------------------------------------------------
+
+
+def tag_answer(batch: Batch, by: str) -> Batch:
+    """The batch with its state tagged: in its events, and in its bytes, of which only what holds state is written anew."""
+    if batch.text_only:
+        return batch
+    batch.events = [_tagged_event(event, by) for event in batch.events]
+    if batch.payloads:
+        batch.payloads = [_tagged_frames(payload, by) for payload in batch.payloads]
+    if batch.whole:
+        batch.whole = _tagged_json(batch.whole, by) or batch.whole
+    return batch
+
+
+def _tagged_event(event: StreamEvent, by: str) -> StreamEvent:
+    return ReasoningSignature(tagged(event.signature, by)) if type(event) is ReasoningSignature else event
+
+
+def _tagged_frames(payload: bytes, by: str) -> bytes:
+    if not any(marker in payload for marker in _MARKERS):
+        return payload
+    return b"\n".join([_tagged_line(line, by) for line in payload.split(b"\n")])
+
+
+def _tagged_line(line: bytes, by: str) -> bytes:
+    data = _tagged_json(line[5:], by) if line.startswith(b"data:") else None
+    return line if data is None else b"data: " + data
+
+
+def _tagged_json(data: bytes, by: str) -> bytes | None:
+    """The JSON text with its state tagged; `None` if there is none in it."""
+    if not any(marker in data for marker in _MARKERS):
+        return None
+    try:
+        value = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return None  # the decoder of the dialect says what is wrong
+    changed = _changed(value, lambda state: tagged(state, by))
+    return None if changed == value else msgspec.json.encode(changed)
+
+
+# -- requests --------------------------------------------------------------------------------------------------
+
+
+def holds_tags(request: ChatRequest) -> bool:
+    """Whether any state of the conversation has a tag."""
+    if any(message.reasoning_signature and _TAG.match(message.reasoning_signature) for message in request.messages):
+        return True
+    found: list[str] = []
+
+    def seen(state: str) -> str:
+        if _TAG.match(state):
+            found.append(state)
+        return state
+
+    messages = (request.raw_body or {}).get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        if _may_hold(message):
+            _changed(message, seen)
+    return bool(found)
+
+
+def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[ChatRequest, int]:
+    """The request with the state that `to` made, as it was made, and how many pieces of others were left out.
+
+    `unsigned` stands in place of the signature of another's call, for vendors that refuse a call without one.
+    """
+    lost: list[str] = []
+
+    def change(state: str) -> str:
+        own = returned(state, to)
+        if not own:
+            lost.append(state)
+        return own
+
+    messages = tuple(_with_own(message, change) for message in request.messages)
+    body, count = request.raw_body, len(lost)
+    if body is not None and isinstance(wire := body.get("messages"), list):
+        body = {**body, "messages": [_changed(one, change, unsigned) if _may_hold(one) else one for one in wire]}
+    return msgspec.structs.replace(request, messages=messages, raw_body=body), max(count, len(lost) - count)
+
+
+def _with_own(message: Message, change: Change) -> Message:
+    seal = message.reasoning_signature
+    own = change(seal) if seal else seal
+    return message if own == seal else msgspec.structs.replace(message, reasoning_signature=own or None)
+
+
+def _may_hold(message: Any) -> bool:
+    """Whether a message of the client's own dialect has a place for state: most have none, and are not copied."""
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return False
+    if any(message.get(name) for name in _LISTS) or message.get("extra_content"):
+        return True
+    content, calls = message.get("content"), message.get("tool_calls")
+    if isinstance(content, list) and any(isinstance(one, dict) and one.get("type") in _BLOCKS for one in content):
+        return True
+    return isinstance(calls, list) and any(isinstance(one, dict) and one.get("extra_content") for one in calls)
+
+
+# -- where state stands ----------------------------------------------------------------------------------------
+
+
+def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
+    """A JSON value with its state changed. What the model wrote, and what it calls tools with, is never looked into."""
+    if isinstance(value, list):
+        return [_changed(one, change, unsigned) for one in value]
+    if not isinstance(value, dict):
+        return value
+    kind, name = value.get("type"), ""
+    if kind in {"thinking", "signature_delta"} or (isinstance(kind, str) and kind.startswith("reasoning.")):
+        name = "signature"
+    if kind in {"redacted_thinking", "reasoning.encrypted"}:
+        name = "data"
+    if name:
+        return _with_state(value, name, change)
+    return {
+        key: _of_google(one, change, unsigned)
+        if key == "extra_content"
+        else _with_blocks(one, change)
+        if key in _LISTS
+        else one
+        if key == "input"
+        else _changed(one, change, unsigned)
+        for key, one in value.items()
+    }
+
+
+def _with_state(block: dict[str, Any], name: str, change: Change) -> dict[str, Any]:
+    """A block with its state changed. Left out, it is thinking without a signature, which no vendor is sent."""
+    state = block.get(name)
+    if not isinstance(state, str) or not state:
+        return block
+    if new := change(state):
+        return {**block, name: new}
+    thought = block.get("thinking", "")
+    return {"type": "thinking", "thinking": thought if isinstance(thought, str) else "", "signature": ""}
+
+
+def _with_blocks(blocks: Any, change: Change) -> Any:
+    """The blocks of a list of their own, without those whose state is left out."""
+    if not isinstance(blocks, list):
+        return blocks
+    changed = [(one, _changed(one, change)) for one in blocks]
+    return [new for one, new in changed if new == one or new.get("signature") != ""]
+
+
+def _of_google(extra: Any, change: Change, unsigned: str) -> Any:
+    """Gemini's field of a call, with its thought signature changed."""
+    google = extra.get("google") if isinstance(extra, dict) else None
+    if not isinstance(google, dict) or not isinstance(state := google.get("thought_signature"), str) or not state:
+        return extra
+    new = change(state) or unsigned
+    without = {key: one for key, one in google.items() if key != "thought_signature"}
+    return {**extra, "google": {**google, "thought_signature": new} if new else without}
