@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic import BaseModel
@@ -32,6 +32,7 @@ from proxy.store import open_store
 from proxy.store.base import Store
 from proxy.store.rules import Counting, Outputs
 from proxy.streams.registry import Streams
+from proxy.telemetry import otlp
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from proxy.ledger.writer import Ledger
     from proxy.policy.stored_keys import StoredKeys
     from proxy.streams.shared import SharedStreams
+    from proxy.telemetry.otlp.export import Telemetry
 
 log = structlog.get_logger("proxy.app")
 
@@ -85,6 +87,7 @@ class App:
         self.operations: Mapping[str, Operation] = self._pages(OperatorPages(self))
         self.metrics = Metrics()
         self.sinks: list[RecordSink] = [self.metrics, RequestLog(), self.recent]
+        self.tracer: Telemetry | None = None  # of the config in force
         self.redactor = Redactor()
         self.transport: Transport = HttpTransport(high_water=READ_AHEAD)
         self.metrics.watch_tick(lambda: self.transport.auto_tick_s)
@@ -198,6 +201,8 @@ class App:
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
         )
+        if otlp.wanted(config.settings.telemetry):
+            await asyncio.to_thread(otlp.load)
         if any(route.pick == "cheapest" for route in config.settings.routes):
             await asyncio.to_thread(price_of, "openai", "gpt-4o", 1, 1)  # loads the list, which takes half a second
         await self._open_ledger(config.settings.usage)
@@ -301,6 +306,7 @@ class App:
             models={target.model for route in settings.routes for target in route.to},
             keys=[key.name for key in live_keys(settings.auth)],
         )
+        self._trace(snapshot)
         snapshot.check_health()
         asyncio.get_running_loop().call_later(ASK_FOR_MODELS_AFTER_S, snapshot.ask_for_models)
 
@@ -311,9 +317,26 @@ class App:
             self.sinks.append(ledger)
         self.ledger = ledger
 
+    def _trace(self, snapshot: ConfigSnapshot) -> None:
+        """Export what the config in force asks for. An exporter whose settings stay goes on."""
+        wanted, old = otlp.wanted(snapshot.config.settings.telemetry), self.tracer
+        places = {name: otlp.place(row) for name, row in snapshot.config.backends.items()} if wanted else {}
+        if old is not None and old.settings == wanted:
+            old.places = places
+            return
+        if old is not None:
+            self.sinks.remove(old)
+            self._close_in_background(old.aclose())
+        self.tracer = otlp.start(wanted, self.metrics, places) if wanted else None
+        if self.tracer is not None:
+            self.sinks.insert(0, self.tracer)  # so that the log has the trace of requests that were refused at once
+
     def _close_later(self, snapshot: ConfigSnapshot) -> None:
         """Close a snapshot that is no longer in force as soon as no request uses it."""
-        task = asyncio.create_task(snapshot.close())
+        self._close_in_background(snapshot.close())
+
+    def _close_in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -344,6 +367,8 @@ class App:
             await asyncio.wait(self._closing, timeout=1)
         for keys in self._keys.values():
             await keys.aclose()
+        if self.tracer is not None:
+            await self.tracer.aclose()
         for store in self._stores.values():
             await store.aclose()
         for ledger in self._ledgers.values():

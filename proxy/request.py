@@ -138,6 +138,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool = False  # the client asked for usage inside the stream
     path: str = ""
     headers: Mapping[str, str] = NO_HEADERS  # names in lower case
+    trace: Mapping[str, str] = NO_HEADERS  # headers that have an upstream join the request's trace
     raw_body: Mapping[str, Any] | None = None
 
     @property

@@ -238,6 +238,8 @@ class HttpBackend(ABC):
         more = {"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}
         if forwarded := self._forwarded(request):
             more |= {name: value for name, value in forwarded.items() if name not in self._streamed}
+        if request.trace:
+            more |= request.trace
         return Request(
             method="POST",
             url=self._identity.address(target.model),

@@ -26,6 +26,7 @@ from proxy.config.rules import (
     TimeoutSettings,
     TokenRange,
 )
+from proxy.config.telemetry import TelemetrySettings
 from proxy.config.usage import UsageSettings
 
 __all__ = [
@@ -318,7 +319,9 @@ class Settings(Model):
         description="Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
         "process's own, or a Redis or Valkey server that replicas share, `redis://…` or `rediss://…`.",
     )
-
+    telemetry: TelemetrySettings = Field(
+        default_factory=TelemetrySettings, description="Where traces and metrics go besides the log and `/metrics`."
+    )
     usage: UsageSettings | None = Field(
         default=None, description="Write down who used what, for `chat-proxy usage` and `GET /usage`. Off unless said."
     )

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+import msgspec
 import structlog
 
 from proxy.backends.base import Backend, begin
@@ -38,6 +39,7 @@ from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.telemetry.record import AttemptRecord, AttemptRole, StreamRecord
+from proxy.telemetry.trace import new_span_id
 
 HOLD_BYTES = 8 * 1024
 """How much may be held back before the commit point. An answer with more than this before its first token is shown."""
@@ -108,6 +110,9 @@ class Attempt:
         # callback that reads the socket.
         self._context = copy_context() if streaming and not backend.dialect else None
         self.tried = AttemptRecord(backend=target.backend, model=target.model, role=role)
+        if record.trace is not None:
+            self.tried.span_id = new_span_id()
+            request = msgspec.structs.replace(request, trace=record.trace.headers(self.tried.span_id))
         self._stream = begin(backend, request, target, self._relayed if streaming else None)
 
     async def lead(self) -> None:
@@ -334,7 +339,7 @@ class Attempt:
         if isinstance(raised, ClientGone) or not isinstance(raised, Exception):
             return None
         record, backend = self._record, self.target.backend
-        log.error("backend_failed", request_id=record.request_id, backend=backend, exc_info=raised)
+        log.error("backend_failed", **record.ids, backend=backend, exc_info=raised)
         return InternalError(
             f"backend {backend} failed on our side: see request {record.request_id} in the proxy's log"
         )

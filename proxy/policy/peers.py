@@ -35,6 +35,12 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies
     return str(address)
 
 
+def is_within(peer: str | None, networks: Iterable[str]) -> bool:
+    """Whether the address `peer` is in one of these networks."""
+    address = _parse(peer or "")
+    return address is not None and _within(address, _networks(tuple(networks)))
+
+
 class FailedLogins:
     """How often an address may present a wrong key: a token bucket for each, filled at `per_minute`.
 

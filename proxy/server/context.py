@@ -18,10 +18,10 @@ from proxy.errors import Draining, MethodNotAllowed, ProxyError
 from proxy.pipeline.admission import Admission, Admitted
 from proxy.pipeline.client import Client
 from proxy.pipeline.exchange import Exchange
-from proxy.policy.peers import client_address
+from proxy.policy.peers import client_address, is_within
 from proxy.request import ChatRequest
 from proxy.routing.plan import Plan
-from proxy.routing.principal import Principal
+from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, guess_from_head
 from proxy.server.operator_pages import Operation
 from proxy.server.snapshot import ConfigSnapshot
@@ -29,6 +29,7 @@ from proxy.streams.registry import Streams
 from proxy.telemetry.base import RecordSink
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.trace import Tracer
 
 SERVER = "chat-proxy"
 """The `Server` header: aiohttp's own names its version and Python's."""
@@ -49,6 +50,10 @@ class App(Protocol):
     sinks: list[RecordSink]
     active: set[Exchange]
     streams: Streams
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """What begins traces, if requests are traced."""
 
     @property
     def snapshot(self) -> ConfigSnapshot: ...
@@ -124,7 +129,7 @@ class RequestContext:
         self.recorded = True  # False for pages that say themselves when they end
         self.handed_over = False  # something else than the handler ends the record
         self._now = asyncio.get_running_loop().time
-        self.record = StreamRecord(request_id=id, started_at=self._now(), stream=False)
+        self.record = StreamRecord(request_id=id, started_at=self._now(), method=http.method, stream=False)
 
     def __enter__(self) -> Self:
         self.snapshot.enter()
@@ -176,6 +181,13 @@ class RequestContext:
         """Find out whose key the request has. Raises `Unauthorized` or `RateLimited`."""
         self.principal = self.snapshot.keys.identify(self.http.headers, self.peer)
         self.record.key = self.principal.name
+        if self.app.tracer is not None:
+            self.record.trace = self.app.tracer.begin(self.head.headers if self._caller_is_known() else {})
+
+    def _caller_is_known(self) -> bool:
+        """Whether the caller's trace is believed: it has a key, or is a trusted proxy. Others could forge traces."""
+        trusted = self.snapshot.config.settings.server.trusted_proxies
+        return self.principal is not ANONYMOUS or is_within(self.http.remote, trusted)
 
     def allow_only(self, *methods: str) -> None:
         """Raises `MethodNotAllowed` for any other method. Who may `GET` may `HEAD`."""

@@ -46,7 +46,7 @@ class Handler:
                 raise
             except Exception:
                 id = context.record.request_id
-                log.exception("request_failed", request_id=id)
+                log.exception("request_failed", **context.record.ids)
                 if context.begun:
                     raise
                 return context.refuse(InternalError(f"The proxy failed; its log has request {id}."))

@@ -158,6 +158,8 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     event: str = ""
     worker: int | None = None
     request_id: str = ""
+    trace_id: str = ""
+    span_id: str = ""
     contract: str = ""
     path: str = ""
     key: str = ""
@@ -210,9 +212,11 @@ def _attempt(attempt: AttemptRecord) -> _Attempt:
 
 
 def _line(record: StreamRecord) -> _RequestEnd:
-    usage = record.usage
+    usage, trace = record.usage, record.trace
     return _RequestEnd(
         request_id=record.request_id,
+        trace_id=trace.trace_id if trace else "",
+        span_id=trace.span_id if trace else "",
         contract=record.contract,
         path=record.path,
         key=record.key,

@@ -199,6 +199,10 @@ class Metrics:
         if record.end == "done" and not record.has_finish_reason:
             self._unnoted.add(backend)
 
+    def model_label(self, model: str) -> str:
+        """A model as a label: clients may name any, so those that the config does not name are `other`."""
+        return self._models.label(model)
+
     def config_reload(self, result: str) -> None:
         """A changed config file was accepted or rejected."""
         self._config_reloads.labels(self._reloads.label(result)).inc()

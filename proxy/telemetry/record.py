@@ -12,6 +12,7 @@ from proxy.events import Notice
 from proxy.request import Usage
 from proxy.routing.conditions import Kept
 from proxy.routing.router import Router
+from proxy.telemetry.trace import Trace
 
 AttemptRole = Literal["answer", "retry", "hedge_loser", "continuation"]
 """Why a target was asked, or what became of it: for the answer; because one before it failed; for the answer, and
@@ -34,6 +35,7 @@ class AttemptRecord(msgspec.Struct):
     usage: Usage | None = None  # as the upstream counted, or estimated
     role: AttemptRole = "answer"
     queued_s: float = 0.0  # how long it waited for a slot, before it started
+    span_id: str = ""  # where requests are traced
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""
@@ -70,6 +72,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     request_id: str
     started_at: float
     contract: str = ""
+    method: str = "POST"
     path: str = ""
     key: str = ""  # the key's name in the config
     route: str = ""
@@ -80,6 +83,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     stream: bool = True
     status: int = 0
     attempts: list[AttemptRecord] = []  # in the order tried, also targets that were passed over and the one under way
+    trace: Trace | None = None  # where requests are traced
     router: Router | None = None  # that decided, with what it may be asked again by
     kept: Kept | None = None
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
@@ -123,6 +127,12 @@ class StreamRecord(msgspec.Struct, kw_only=True):
             if attempt.committed_at is not None and attempt.role != "hedge_loser":
                 attempt.usage = attempt.usage or usage
                 return
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What finds the request in the log and in traces."""
+        found = {"request_id": self.request_id}
+        return found if self.trace is None else found | {"trace_id": self.trace.trace_id}
 
     @property
     def target(self) -> str:

@@ -304,7 +304,7 @@ def test_all_mistakes_come_at_once_in_the_order_of_the_file(problems):
         "9:12: a route `a` is already in line 8; give this one another name",
         "9:44: routes[1].match.content: not a valid RE2 expression: missing ): (a at character 1",
         "10:5: `name` is missing in routes[2]",
-        "11:1: unknown key `extra`; there is: auth, backends, frontends, prices, routes, server, store",
+        "11:1: unknown key `extra`; there is: auth, backends, frontends, prices, routes, server, store, telemetry, usage",
     ]
 
 

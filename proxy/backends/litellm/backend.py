@@ -74,7 +74,7 @@ class LiteLLMBackend:
         given = self._arguments(translation.request, target)
         notices = [*translation.notices, *self._omissions(translation.request, given, target)]
         names = translation.names
-        call = self._call(target)
+        call = self._call(request, target)
         wrapper = None
         try:
             wrapper = await self._begin(self._chat(given), call)
@@ -111,7 +111,7 @@ class LiteLLMBackend:
         """The request in the words of the model's provider."""
         return translated(request, PROVIDERS.get(self._provider(target), COMMON))
 
-    def _call(self, target: Target) -> UpstreamCall:
+    def _call(self, request: ChatRequest, target: Target) -> UpstreamCall:
         resources = self._resources
         return UpstreamCall(
             resources.transport,
@@ -122,6 +122,7 @@ class LiteLLMBackend:
             by_lines=self._provider(target) in _STREAMS_LINES,
             secrets=resources.secrets,
             clean=self._clean,
+            trace=request.trace,
         )
 
     async def _chat(self, given: Mapping[str, Any]) -> Any:
@@ -133,7 +134,7 @@ class LiteLLMBackend:
 
     async def _embeddings(self, request: ChatRequest, target: Target) -> Batch:
         """The vectors, in OpenAI's form."""
-        call = self._call(target)
+        call = self._call(request, target)
         given = embedding_arguments(
             self._settings, request, model=target.model, provider=self._provider(target), handler=self._handler
         )

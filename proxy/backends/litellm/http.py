@@ -21,6 +21,7 @@ from proxy.backends.litellm.wires import DECODERS, LITELLM, wire_of
 from proxy.backends.streaming import Decoder, content_type, read_json, read_last_bytes, sniff
 from proxy.contracts.openai import stream as openai
 from proxy.errors import FrameTooLarge, UpstreamMalformed, UpstreamRedirect
+from proxy.request import NO_HEADERS
 from proxy.transport import Request, Response, Transport
 from proxy.wire.secret_shapes import Secrets
 from proxy.wire.text import one_line_of
@@ -71,6 +72,7 @@ class UpstreamCall:
         by_lines: bool = False,
         secrets: Secrets | None = None,
         clean: Clean = one_line_of,
+        trace: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         """`by_lines`: the provider streams lines of JSON, also under another content type."""
         self.transport = transport
@@ -79,6 +81,7 @@ class UpstreamCall:
         self.by_lines = by_lines
         self.secrets = Secrets() if secrets is None else secrets
         self.clean = clean
+        self.trace = trace
         self.sent = False
         self.abandoned = False  # the client has left, so it must not even connect
         self.origin = ""
@@ -223,7 +226,7 @@ async def _outgoing(request: httpx.Request, call: UpstreamCall) -> Request:
     return Request(
         method=request.method,
         url=str(request.url),
-        headers={**headers, "accept-encoding": "identity"},
+        headers={**headers, "accept-encoding": "identity", **call.trace},
         body=await request.aread(),
         connect_s=call.connect_s,
         tick_s=call.tick_s,

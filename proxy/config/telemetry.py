@@ -1,0 +1,68 @@
+"""Where telemetry goes: `telemetry:` of the config."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from proxy.config.base import Model, Seconds
+
+
+class OtlpSettings(Model):
+    """A collector that takes OpenTelemetry's protocol (OTLP) over HTTP."""
+
+    endpoint: str | None = Field(
+        default=None,
+        description="The collector's address, such as `http://collector:4318`; `/v1/traces` and `/v1/metrics` are added. "
+        "Default: the variables OTEL_EXPORTER_OTLP_ENDPOINT and so on, else `http://localhost:4318`.",
+    )
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description="Headers to send with it, such as a key. Default: OTEL_EXPORTER_OTLP_HEADERS."
+    )
+    traces: bool = Field(default=True, description="Send a span for each request and each attempt.")
+    metrics: bool = Field(default=True, description="Send what `/metrics` has, and OpenTelemetry's own GenAI metrics.")
+    metrics_every_s: Seconds | None = Field(
+        default=None, description="How often metrics are sent. Default: OTEL_METRIC_EXPORT_INTERVAL, else 60."
+    )
+    propagate: bool = Field(
+        default=True,
+        description="Send `traceparent` and `tracestate` to upstreams, so that their spans join the trace.",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and (
+            urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).hostname
+        ):
+            raise ValueError("an endpoint is an address such as http://localhost:4318")
+        return endpoint
+
+    @model_validator(mode="after")
+    def _installed(self) -> OtlpSettings:
+        if not installed():
+            raise ValueError("OpenTelemetry is not installed: pip install 'chat-proxy[otel]'")
+        return self
+
+
+class TelemetrySettings(Model):
+    """Exporters of traces and metrics."""
+
+    otlp: OtlpSettings | None = Field(
+        default=None,
+        description="An OpenTelemetry collector; `{}` takes all from the environment. Off unless this is given, or "
+        "OTEL_EXPORTER_OTLP_ENDPOINT is set.",
+    )
+
+
+def installed() -> bool:
+    """Whether the extra `otel` is there."""
+    try:
+        return (
+            find_spec("opentelemetry.sdk") is not None
+            and find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+        )
+    except ModuleNotFoundError:
+        return False
