@@ -234,7 +234,7 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
         f"up to {names.longest}" + (", beginning with a letter" if names.starts else ""),
         {"anywhere": "in place", "after_user": "behind the user's turn", "head": "in the user's turn"}[words.system],
         "kept" if words.empty_turns else "left out",
-        {"continued": "", "marked": "with `prefix: true`", "refused": "asked to continue"}[words.prefill],
+        {"": "", "none": "asked to continue", "trailing": "goes on"}.get(words.prefill, f"with `{words.prefill}`"),
         str(words.cache_marks or ""),
         "; ".join(settings),
     ]

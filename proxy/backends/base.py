@@ -67,6 +67,12 @@ Relay = Callable[[Batch], bool]
 """Sends a batch to the client from within the callback that read it: content, no terminal event. False: not sent, yield it."""
 
 
+def prefills(backend: Backend, model: str) -> bool:
+    """Whether `model` is known to go on, letter for letter, with an answer at the end of its conversation."""
+    vocabulary = getattr(backend, "vocabulary", None)
+    return vocabulary is not None and vocabulary(model).prefill not in {"", "none"}
+
+
 class Backend(Protocol):
     """Answers requests.
 

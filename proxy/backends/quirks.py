@@ -52,10 +52,11 @@ class ConversationQuirks(_Settings):
     user_after_result: bool | None = Field(
         default=None, description="Whether the user may speak right after a tool's result."
     )
-    prefill: Literal["continued", "marked", "refused"] | None = Field(
+    prefill: Literal["none", "trailing", "prefix_flag", "continue_final_message"] | None = Field(
         default=None,
-        description="What becomes of an answer at the end of the conversation: the model continues it, continues it if "
-        "it has `prefix: true`, or refuses the request.",
+        description="How it is had to go on with an answer at the end of the conversation: it does (`trailing`), it does "
+        "if the answer has `prefix: true`, or the body `continue_final_message`, or it refuses the request (`none`). "
+        "Default: what is known of the vendor.",
     )
     names: bool | None = Field(default=None, description="Whether messages may have the `name` of their speaker.")
     images: list[str] | None = Field(default=None, description="The media types of images that it takes.")

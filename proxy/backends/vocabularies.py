@@ -42,9 +42,10 @@ ANTHROPIC = Vocabulary(
     result_media=True,
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     empty_turns=False,
+    prefill="trailing",
 )
 
-ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="refused")
+ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="none")
 """Claude since 4.6: "This model does not support assistant message prefill. The conversation must end with a user message."
 (platform.claude.com, Errors: prefill not supported)."""
 
@@ -72,7 +73,7 @@ MISTRAL = Vocabulary(
     # "Unexpected role 'user' after role 'tool'", code 3230
     user_after_result=False,
     # "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
-    prefill="marked",
+    prefill="prefix_flag",
     names=False,  # a `name` outside of results is an unknown field, which is a 422
 )
 
@@ -131,9 +132,11 @@ PRESETS: Mapping[str, Vocabulary] = {
     # Marks: its page on prompt caching (unchecked). Not to think: unchecked.
     "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}, cache_marks=4),
     # unchecked
-    "sglang": Vocabulary(no_thinking=_TEMPLATE_OFF),
+    # Going on with an answer: docs.sglang.ai, Sampling parameters (unchecked)
+    "sglang": Vocabulary(prefill="continue_final_message", no_thinking=_TEMPLATE_OFF),
     # unchecked: `reasoning_effort: none` for newer servers, the template's switch for all
-    "vllm": Vocabulary(no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),
+    # Going on with an answer: docs.vllm.ai, OpenAI-Compatible Server, extra parameters
+    "vllm": Vocabulary(prefill="continue_final_message", no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),
     # unchecked
     "zai": Vocabulary(no_thinking=_DISABLED),
 }

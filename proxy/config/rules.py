@@ -12,8 +12,6 @@ from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
 from proxy.config.regex import linear_regex
 
-FUTURE_CUTS = ("continue", "restart")
-
 STARS = re.compile(r"\$([1-9])")
 """A place in a target's model for what a star of `match.model` stands for."""
 
@@ -305,7 +303,17 @@ class RouteSettings(Model):
     resume: bool | None = Field(
         default=None, description="Whether streams of this route can be resumed. Left out: if there is `server.resume`."
     )
-    on_cut: Literal["error"] = Field(default="error", description="When an answer is cut short: say so.")
+    on_cut: Literal["error", "continue"] = Field(
+        default="error",
+        description="When an answer is cut off after the client saw some of it: say so, or have the next target (at last "
+        "the same one again) go on with it. See [cuts](cuts.md).",
+    )
+    continue_with: str = Field(
+        default="Your answer was cut off. Go on with it exactly where it ends. Repeat nothing, and say nothing else.",
+        min_length=1,
+        description="With `on_cut: continue`: what a model is asked that is not known to go on by itself. It should be in "
+        "the language of the conversation.",
+    )
     hedge: HedgeSettings | None = Field(
         default=None,
         description="Ask the next target too when the first is slow to begin; the first content decides. See "
@@ -338,8 +346,8 @@ class RouteSettings(Model):
     @field_validator("on_cut", mode="before")
     @classmethod
     def _cut_exists(cls, on_cut: Any) -> Any:
-        if on_cut in FUTURE_CUTS:
-            raise ValueError(f"`{on_cut}` is not available yet; this is: error")
+        if on_cut == "restart":
+            raise ValueError("no contract here can tell its client to drop text; these are: error, continue")
         return on_cut
 
     @field_validator("to")

@@ -75,6 +75,7 @@ class Attempt:
         "drained",
         "target",
         "tried",
+        "withholds_fault",
     )
 
     def __init__(
@@ -91,6 +92,7 @@ class Attempt:
         role: AttemptRole = "answer",
     ) -> None:
         self.target = target
+        self.withholds_fault = False  # another attempt may go on, so `flow` returns a fault and does not send it
         self.drained = 0  # content events of an answer that nobody was shown
         self._slots: Slots | None = None  # that one is taken of
         self._given_up: tuple[str, ProxyError | None] | None = None
@@ -156,7 +158,7 @@ class Attempt:
             if error is None:
                 raise
             end = Fault(error)
-            await self._write_end(Batch([end]), end, client)
+            await self.write_end(Batch([end]), end, client)
         else:
             await self._over(end.error if isinstance(end, Fault) else None)
         return end
@@ -257,7 +259,7 @@ class Attempt:
         clock.sending = True
         last = await self._send_held(client)
         if (end := last.terminal) is not None:
-            return await self._write_end(last, end, client)
+            return await self.write_end(last, end, client)
         await client.send(last)
         clock.sending = False
         if last.has_content:
@@ -273,7 +275,7 @@ class Attempt:
             if client.bytes_out > longest:
                 raise _too_long(longest)
             if end is not None:
-                return await self._write_end(batch, end, client)
+                return await self.write_end(batch, end, client)
             if client.write(batch):
                 clock.sending = True
                 await client.caught_up()
@@ -313,8 +315,12 @@ class Attempt:
             await client.send(batch)
         return last
 
-    async def _write_end(self, batch: Batch, end: Finish | Fault, client: Client) -> Finish | Fault:
+    async def write_end(self, batch: Batch, end: Finish | Fault, client: Client) -> Finish | Fault:
         """Write the end. No timer may interrupt it. Only a client that leaves can still change the reason."""
+        if self.withholds_fault and isinstance(end, Fault):
+            if content := batch.events[:-1]:
+                await client.send(Batch(content))
+            return end
         self._clock.disarm()
         record = self._record
         if end.usage is not None:

@@ -22,7 +22,9 @@ class Client(Protocol):
     streaming: bool
     """False: nothing can be shown before the end, so the whole answer is the commit point."""
 
-    bytes_out: int
+    @property
+    def bytes_out(self) -> int:
+        """How many bytes of the answer were written."""
 
     def announce(self, notices: Sequence[Notice]) -> None:
         """Show notices beside the answer, for contracts whose streams have no place for them. Before the first `send`."""

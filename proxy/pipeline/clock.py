@@ -94,6 +94,13 @@ class RequestClock:
         if self._silent_until < self._fires_at:  # from then on it only moves later
             self._schedule()
 
+    def go_on(self) -> None:
+        """Another attempt goes on with the answer; it may be silent for as long as the one before it."""
+        self.content_at = self._loop.time()
+        self.sending = False
+        self._count_from_content()
+        self._schedule()
+
     def interrupt(self, error: ProxyError) -> None:
         """Cancel the task with `error` as the reason. The first reason stands."""
         if self._reason is None and self._armed:

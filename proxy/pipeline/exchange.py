@@ -13,13 +13,14 @@ from typing import Literal
 
 import msgspec
 
-from proxy.backends.base import Backend
+from proxy.backends.base import Backend, prefills
 from proxy.backends.issuers import Issuers
 from proxy.errors import ProxyError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.hedge import Hedged, repeatable
+from proxy.pipeline.on_cut import Continue, continuable
 from proxy.pipeline.select import Fallback, Select
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
@@ -75,7 +76,10 @@ class Exchange:
                 winner = await self._select.first(self._attempts(client.streaming, self._clock), self._clock)
                 if client.streaming and not self.plan.keeps_request:
                     self._free_request()
-                await winner.flow(client)
+                if self.plan.on_cut == "continue" and client.streaming and continuable(self.request, self.plan):
+                    await self._continuing(self._clock).flow(winner, client, self._clock)
+                else:
+                    await winner.flow(client)
         except ProxyError as error:
             record.finish(error.end, now(), error_code=error.code)
             raise
@@ -105,18 +109,37 @@ class Exchange:
             record.backend, record.upstream_model = target.backend, target.model
             if role == "answer":
                 pipeline.states.extra.first_attempt(target.backend)
-            yield Attempt(
-                pipeline.issuers.guarded(backend, self.plan.route, self.request, target),
-                target,
-                prepared(self.request, self.plan, target),
-                clock=clock,
-                record=record,
-                states=pipeline.states,
-                streaming=streaming,
-                answer_bytes=pipeline.answer_bytes,
-                role=role,
-            )
+            yield self._attempt(target, self.request, streaming, clock, role)
             role = "retry"
+
+    def _attempt(
+        self, target: Target, request: ChatRequest, streaming: bool, clock: RequestClock, role: AttemptRole
+    ) -> Attempt:
+        pipeline = self._pipeline
+        backend = pipeline.backends[target.backend]
+        return Attempt(
+            pipeline.issuers.guarded(backend, self.plan.route, request, target),
+            target,
+            prepared(request, self.plan, target),
+            clock=clock,
+            record=self.record,
+            states=pipeline.states,
+            streaming=streaming,
+            answer_bytes=pipeline.answer_bytes,
+            role=role,
+        )
+
+    def _continuing(self, clock: RequestClock) -> Continue:
+        pipeline = self._pipeline
+        return Continue(
+            self.request,
+            words=self.plan.continue_with,
+            record=self.record,
+            extra=pipeline.states.extra,
+            targets=self.plan.targets,
+            attempt=lambda target, request: self._attempt(target, request, True, clock, "continuation"),
+            prefills=lambda target: prefills(pipeline.backends[target.backend], target.model),
+        )
 
     def _hedged(self, hedge: Hedge) -> Select:
         pipeline = self._pipeline

@@ -72,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: float = 15.0
     tick_s: float | None = None  # pacing, as in its targets
     on_cut: str = "error"
+    continue_with: str = ""  # with `on_cut: continue`, for targets that do not go on by themselves
     hedge: Hedge | None = None
     resume: Resume | None = None
     keeps_request: bool = False  # after the commit point too, to ask another target again

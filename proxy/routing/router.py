@@ -97,6 +97,8 @@ class _Rule:
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
             tick_s=tick_s,
             on_cut=settings.on_cut,
+            continue_with=settings.continue_with,
+            keeps_request=settings.on_cut == "continue",
             hedge=_hedge(settings.hedge),
             resume=_resume(settings.resume, defaults.resume),
             options=settings.options,

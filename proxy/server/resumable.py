@@ -209,12 +209,13 @@ class LogReader:
             self._client = client = StreamingClient(context, _AsLogged(log))
             try:
                 await self._send_all(client)
-            except ClientGone as gone:
+            except ClientGone:
                 client.abort()
-                raise ConnectionResetError(gone) from None
+            else:
+                return client.response
             finally:
                 context.begun = client.begun
-            return client.response
+            raise ConnectionResetError  # not while `ClientGone` is handled, whose timer's error keeps this task
         finally:
             self._pushing = False
             log.readers.discard(self)

@@ -58,7 +58,7 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     if not vocabulary.user_after_result:
         found = _with_answers(found)
     found = list(_with_ids(found, vocabulary.call_ids))
-    if vocabulary.prefill == "refused" and found and found[-1].role == "assistant":
+    if vocabulary.prefill == "none" and found and found[-1].role == "assistant":
         found.append(Message("user", (Text(CONTINUE),)))
         notices.append(Notice("moved_answer", "the answer to be continued was sent as one that has ended", "messages"))
     return Arranged((*_head(head, vocabulary), *found), tuple(notices))

@@ -89,10 +89,12 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the result of a tool may hold more than text. Else the rest follows as the user's."""
     user_after_result: bool = True
     """Whether the user may speak right after the result of a tool. Else an answer is put between them."""
-    prefill: Literal["continued", "marked", "refused"] = "continued"
-    """What happens to an answer at the end of a conversation, which the model is to continue.
+    prefill: Literal["", "none", "trailing", "prefix_flag", "continue_final_message"] = ""
+    """How a model is had to continue an answer at the end of its conversation. Empty: not known; it is sent as it is.
 
-    `marked`: it needs `prefix: true`. `refused`: a request to continue is put behind it, and announced.
+    `trailing`: it does. `prefix_flag`: the message needs `prefix: true`. `continue_final_message`: the body needs that,
+    and no `add_generation_prompt`. `none`: it answers with an error, so a request to continue is put behind the answer,
+    and announced.
     """
     names: bool = True
     """Whether the messages of users and assistants may have a `name`."""

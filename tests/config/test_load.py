@@ -200,7 +200,7 @@ ROUTE_MISTAKES = [
     ({"name": "a b"}, "4:11: routes[0].name: a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit"),
     ({"name": "1.10"}, '4:11: routes[0].name takes text, not a number; quote it: "1.10"'),
     ({"pick": "wighted"}, "6:11: routes[0].pick: `wighted` is not one of its values; did you mean `weighted`?"),
-    ({"on_cut": "continue"}, "6:13: routes[0].on_cut: `continue` is not available yet; this is: error"),
+    ({"on_cut": "restart"}, "6:13: routes[0].on_cut: no contract here can tell its client to drop text; these are: error, continue"),
     ({"retry": "{times: 5}"}, "6:5: `retry` in routes[0] is not available yet; remove it"),
     ({"hedge": "{after_ms: 5}"}, "4:5: routes[0]: `hedge` asks a second target: list another in `to`, or the same one twice"),
     ({"to": "[{target: echo/a, concurrency: 0}]"}, "5:40: routes[0].to[0].concurrency must be above 0"),

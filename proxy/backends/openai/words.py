@@ -17,8 +17,11 @@ def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, t
         body = {**{name: value for name, value in body.items() if name != "reasoning_effort"}, **words.no_thinking}
     if translated:
         body = {name: value for name, value in body.items() if name not in words.refused}
-        if words.prefill == "marked" and body["messages"][-1]["role"] == "assistant":
-            body["messages"][-1]["prefix"] = True
+        if body["messages"][-1]["role"] == "assistant":
+            if words.prefill == "prefix_flag":
+                body["messages"][-1]["prefix"] = True
+            elif words.prefill == "continue_final_message":
+                body |= {"continue_final_message": True, "add_generation_prompt": False}
     for name in words.parameters.keys() & body.keys():
         body[words.parameters[name]] = body.pop(name)
     return body

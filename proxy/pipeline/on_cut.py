@@ -1,0 +1,240 @@
+"""`on_cut: continue`: another attempt goes on with an answer that was cut after the client saw some of it.
+
+The next target gets the conversation and the part of the answer that the client has. Only plain text is continued: a
+call, or reasoning, has no place at which two of them can be joined, nor has JSON unless the target goes on letter for
+letter. If no target can go on, the client is told the first error, for that is what happened to its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+
+import msgspec
+
+from proxy.errors import ProxyError, UpstreamError
+from proxy.events import (
+    Batch,
+    Fault,
+    Finish,
+    Notice,
+    ReasoningDelta,
+    ReasoningSignature,
+    Start,
+    StreamEvent,
+    TextDelta,
+)
+from proxy.pipeline.attempt import Attempt
+from proxy.pipeline.budget import ExtraWork
+from proxy.pipeline.client import Client
+from proxy.pipeline.clock import RequestClock
+from proxy.pipeline.hedge import repeatable
+from proxy.pipeline.joint import Joint
+from proxy.request import ChatRequest, Message, Text, Usage
+from proxy.routing.plan import Plan, Target
+from proxy.telemetry.record import StreamRecord
+
+HELD_S = 0.3
+"""How long text is held back at a joint when no more comes."""
+
+CONTINUED = Notice("continued", "the answer was cut off and goes on from another attempt")
+
+_JSON = frozenset({"json_object", "json_schema"})
+
+
+def continuable(request: ChatRequest, plan: Plan) -> bool:
+    """Whether an answer to this may be written from its events, and asked for again from some place on."""
+    wanted = request.params.get("n"), request.params.get("logprobs")
+    return request.task == "chat" and wanted in {(None, None), (1, None), (None, False)} and repeatable(request, plan)
+
+
+class JoinedClient:
+    """The client of an answer that may come from several attempts, one after another."""
+
+    streaming = True
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sent: list[str] = []
+        self._joint: Joint | None = None  # of the attempt that goes on
+        self._used: Usage | None = None  # by the attempts before it
+        self._timer: asyncio.TimerHandle | None = None
+        self.text_only = True  # nothing but text was sent, and the last of it is no reasoning
+        self.announce, self.caught_up, self.heartbeat = client.announce, client.caught_up, client.heartbeat
+
+    @property
+    def bytes_out(self) -> int:
+        return self._client.bytes_out
+
+    @property
+    def sent(self) -> str:
+        """The text that the client has."""
+        text = "".join(self._sent)
+        self._sent = [text]
+        return text
+
+    def goes_on(self, *, exact: bool, used: Usage) -> None:
+        """What comes next is of an attempt that goes on. The ones before it have `used` so much."""
+        self._joint, self._used = Joint(self.sent, exact=exact), used
+
+    async def send(self, batch: Batch) -> None:
+        batch = self._taken(batch)
+        if batch.events:
+            await self._client.send(batch)
+
+    def write(self, batch: Batch) -> bool:
+        batch = self._taken(batch)
+        return bool(batch.events) and self._client.write(batch)
+
+    def _taken(self, batch: Batch) -> Batch:
+        """What of a batch the client is sent: of the first attempt all, of others what follows.
+
+        Always the events without the upstream's bytes: one answer has one id, and parts with numbers of their own.
+        """
+        if self._joint is None:
+            batch = Batch(batch.events, text_only=batch.text_only)
+        else:
+            batch = Batch([*self._following(batch.events, self._joint)])
+        for event in batch.events:
+            match event:
+                case TextDelta(text):
+                    self._sent.append(text)
+                case ReasoningDelta() | ReasoningSignature():
+                    self.text_only = False if self._sent else self.text_only
+                case Start() | Notice() | Finish() | Fault():
+                    pass
+                case _:
+                    self.text_only = False
+        return batch
+
+    def _following(self, events: Sequence[StreamEvent], joint: Joint) -> Iterator[StreamEvent]:
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    if following := joint.feed(text):
+                        yield TextDelta(following)
+                    elif not joint.joined and self._timer is None:
+                        self._timer = asyncio.get_running_loop().call_later(HELD_S, self._waited, joint)
+                case Start() | Notice() | ReasoningDelta() | ReasoningSignature():
+                    pass  # the answer has begun long ago
+                case Finish():
+                    if following := joint.end():
+                        yield TextDelta(following)
+                    if (
+                        event.usage is not None and self._used is not None
+                    ):  # else it is unknown, not what is known so far
+                        event = msgspec.structs.replace(event, usage=_sum(self._used, event.usage))
+                    yield event
+                case Fault():
+                    yield event
+                case _:
+                    if following := joint.end():
+                        yield TextDelta(following)
+                    yield event
+
+    def _waited(self, joint: Joint) -> None:
+        self._timer = None
+        if joint is self._joint and (following := joint.waited()):
+            self._sent.append(following)
+            self._client.write(Batch([TextDelta(following)]))
+
+
+class Continue:
+    """Goes on with an answer that was cut, for one request."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        *,
+        words: str,
+        record: StreamRecord,
+        extra: ExtraWork,
+        targets: Sequence[Target],
+        attempt: Callable[[Target, ChatRequest], Attempt],
+        prefills: Callable[[Target], bool],
+    ) -> None:
+        """`words` ask a model to go on; `attempt` makes an attempt; `prefills`: whether a target goes on by itself."""
+        self._request, self._words, self._record, self._extra = request, words, record, extra
+        self._targets, self._attempt, self._prefills = targets, attempt, prefills
+        self._counted = 0
+
+    async def flow(self, winner: Attempt, client: Client, clock: RequestClock) -> None:
+        """Send the answer and its one end."""
+        joined = JoinedClient(client)
+        winner.withholds_fault = True
+        first = end = await winner.flow(joined)
+        targets, asked = self._others(winner.target), winner
+        while isinstance(end, Fault) and isinstance(first, Fault):
+            again = await self._next(end, asked, joined, targets, clock)
+            if again is None:
+                winner.withholds_fault = False
+                await winner.write_end(Batch([first]), first, client)
+                return
+            asked, end = again, await again.flow(joined)
+        if asked is not winner:
+            self._account(end, asked)
+            self._record.usage = self._used()
+
+    def _others(self, target: Target) -> Iterator[Target]:
+        """Who may go on: the targets behind the one that was cut, then that one again."""
+        at = self._targets.index(target) if target in self._targets else len(self._targets) - 1
+        yield from self._targets[at + 1 :]
+        yield target
+
+    async def _next(
+        self, end: Fault, cut: Attempt, joined: JoinedClient, targets: Iterator[Target], clock: RequestClock
+    ) -> Attempt | None:
+        """An attempt that goes on, with its beginning read; `None` if there is none."""
+        if not isinstance(end.error, UpstreamError) or not joined.text_only or not joined.sent:
+            return None
+        self._account(end, cut)
+        for target in targets:
+            exact = self._prefills(target)
+            if self._wants_json() and not exact:
+                continue
+            if not self._extra.draw(target.backend):
+                return None
+            attempt = self._attempt(target, self._continued(joined.sent, exact=exact))
+            attempt.withholds_fault = True
+            clock.go_on()
+            try:
+                await attempt.lead()
+            except ProxyError:
+                continue
+            joined.goes_on(exact=exact, used=self._used())
+            await joined.send(Batch([CONTINUED]))
+            return attempt
+        return None
+
+    def _continued(self, sent: str, *, exact: bool) -> ChatRequest:
+        """The request with the answer so far. No target takes white space at the end of one that it is to go on with."""
+        messages = (*self._request.messages, Message("assistant", (Text(sent.rstrip() if exact else sent),)))
+        if not exact:
+            messages = (*messages, Message("user", (Text(self._words),)))
+        return msgspec.structs.replace(self._request, messages=messages, raw_body=None, dialect="")
+
+    def _wants_json(self) -> bool:
+        wanted = self._request.params.get("response_format")
+        return isinstance(wanted, dict) and wanted.get("type") in _JSON
+
+    def _account(self, end: Finish | Fault, attempt: Attempt) -> None:
+        """Book what an attempt used. One that was cut rarely says it: then its content is counted."""
+        counted, self._counted = self._record.content_events - self._counted, self._record.content_events
+        if attempt.tried.usage is None:
+            attempt.tried.usage = end.usage or Usage(self._request.estimated_tokens(), counted, estimated=True)
+
+    def _used(self) -> Usage:
+        used = [attempt.usage for attempt in self._record.attempts if attempt.usage and attempt.role != "hedge_loser"]
+        return reduce(_sum, used)
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    """The usage of two attempts together; an estimate if one of them is."""
+    return Usage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        estimated=one.estimated or other.estimated,
+    )

@@ -1,0 +1,219 @@
+"""`on_cut: continue` over real sockets: the client gets one answer, each word once, and one truthful end."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from openai import APIError, AsyncOpenAI
+
+from proxy.pipeline.budget import ExtraWork
+from proxy.testing.script import Fin, Rst, Send, Sleep, chunked, json_reply, openai_chunk, openai_stream, sse_head
+from proxy.testing.upstream import ScriptedUpstream
+from tests.support.app import Running, StartProxy
+
+WORDS = [f"word{number} " for number in range(30)]
+TEXT = "".join(WORDS)
+PATHS = ["/chat?dialect=json", "/chat?dialect=sse", "/v1/responses", "/v1/messages", "/ollama/api/chat"]
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[ScriptedUpstream]:
+    async with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+def config(first: ScriptedUpstream, second: ScriptedUpstream, more: str = "", row: str = "") -> str:
+    return f"""
+        backends:
+          one: {{kind: openai-compatible, base_url: "{first.url}"}}
+          two: {{kind: openai-compatible, base_url: "{second.url}"{row}}}
+        routes:
+          - {{name: default, to: [one/m, two/m], on_cut: continue{more}}}
+    """
+
+
+def client(proxy: Running) -> AsyncOpenAI:
+    return AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0)
+
+
+async def answer(proxy: Running, **more: Any) -> tuple[str, str | None, Any]:
+    """The text, the finish reason and the usage of a streamed answer."""
+    stream = await client(proxy).chat.completions.create(
+        model="m", messages=[{"role": "user", "content": "count"}], stream=True,
+        stream_options={"include_usage": True}, **more,
+    )  # fmt: skip
+    text, reason, usage, ids = "", None, None, set()
+    async for chunk in stream:
+        ids.add(chunk.id)
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+    assert len(ids) == 1, "one answer"
+    return text, reason, usage
+
+
+def cut_after(upstream: ScriptedUpstream, words: int, *ending: Any) -> None:
+    upstream.always(openai_stream(WORDS)[: words + 2], *(ending or (Fin(),)))
+
+
+@pytest.mark.parametrize("ending", [Fin(), Rst()], ids=["fin", "reset"])
+@pytest.mark.parametrize("overlap", [0, 3])
+async def test_the_next_target_goes_on(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream, ending: Any, overlap: int
+) -> None:
+    cut_after(upstream, 12, ending)
+    used = {"prompt_tokens": 20, "completion_tokens": 18 + overlap, "total_tokens": 38 + overlap}
+    second.play(*openai_stream(WORDS[12 - overlap :], usage=used))
+    proxy = await start_proxy(config(upstream, second))
+    text, reason, usage = await answer(proxy)
+    assert (text, reason) == (TEXT, "stop")
+    asked = second.requests[0].json()["messages"]
+    assert [message["role"] for message in asked] == ["user", "assistant", "user"]
+    assert asked[1]["content"] == "".join(WORDS[:12])
+    (record,) = await proxy.ended()
+    assert (record.end, record.backend) == ("done", "two")
+    assert [(one.role, one.outcome) for one in record.attempts] == [
+        ("answer", "upstream_truncated"),
+        ("continuation", "ok"),
+    ]
+    assert record.usage is not None
+    assert record.usage.estimated
+    assert record.usage.output_tokens == sum(one.usage.output_tokens for one in record.attempts if one.usage)
+    assert usage.completion_tokens == record.usage.output_tokens == 30 + overlap
+
+
+async def test_a_target_that_goes_on_by_itself_is_sent_the_answer_alone(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 5)
+    second.play(*openai_stream([" ", *WORDS[5:]]))
+    proxy = await start_proxy(config(upstream, second, row=", quirks: {prefill: continue_final_message}"))
+    text, reason, _ = await answer(proxy)
+    assert (text, reason) == (TEXT, "stop")
+    body = second.requests[0].json()
+    assert body["messages"][-1] == {"role": "assistant", "content": "".join(WORDS[:5]).rstrip()}
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+
+
+async def test_a_stall_is_continued_too(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 8, Sleep(60))
+    second.play(*openai_stream(WORDS[8:]))
+    proxy = await start_proxy(config(upstream, second, ", timeouts: {token_gap_s: 0.5}"))
+    assert (await answer(proxy))[:2] == (TEXT, "stop")
+    await upstream.peer_gone(1, within=10)
+
+
+async def test_the_same_target_is_asked_again_where_there_is_no_other(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.play(openai_stream(WORDS)[:10], Fin())
+    upstream.play(*openai_stream(WORDS[8:]))
+    proxy = await start_proxy(config(upstream, second).replace("[one/m, two/m]", "one/m"))
+    assert (await answer(proxy))[:2] == (TEXT, "stop")
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_contract_gets_one_answer(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream, path: str
+) -> None:
+    cut_after(upstream, 12)
+    second.always(*openai_stream(WORDS[10:]))
+    proxy = await start_proxy(config(upstream, second))
+    body: dict[str, Any] = {
+        "model": "m",
+        "max_tokens": 99,
+        "stream": True,
+        "messages": [{"role": "user", "content": "c"}],
+    }
+    if path == "/v1/responses":
+        body = {"model": "m", "stream": True, "input": "c"}
+    async with aiohttp.ClientSession() as http, http.post(proxy.url + path, json=body) as response:
+        data = (await response.read()).decode()
+    assert (await proxy.ended())[0].end == "done"
+    position = 0
+    for word in WORDS[:12] + WORDS[12:]:
+        position = data.index(word.strip()[:-1], position)
+    assert "error" not in data.split("word29")[-1]
+
+
+async def test_no_target_that_goes_on_leaves_the_first_error(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 5)
+    second.always(*json_reply(500, {"error": {"message": "out of order"}}))
+    proxy = await start_proxy(config(upstream, second))
+    async with aiohttp.ClientSession() as http:
+        body = {"messages": [{"role": "user", "content": "c"}]}
+        async with http.post(f"{proxy.url}/chat?dialect=json", json=body) as response:
+            data = await response.text()
+    assert "upstream_truncated" in data
+    assert "event: done" not in data
+    (record,) = await proxy.ended()
+    assert (record.end, record.error_code) == ("upstream_truncated", "upstream_truncated")
+    assert len(record.attempts) == 3, "the cut one, the other, and the first again"
+
+
+async def test_one_that_starts_over_in_other_words_is_not_shown(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 12)
+    second.always(*openai_stream([*WORDS[:6], "other words ", *WORDS[7:]]))
+    proxy = await start_proxy(config(upstream, second))
+    async with aiohttp.ClientSession() as http:
+        body = {"messages": [{"role": "user", "content": "c"}]}
+        async with http.post(f"{proxy.url}/chat?dialect=json", json=body) as response:
+            data = await response.text()
+    assert "other words" not in data
+    assert "upstream_truncated" in data
+    assert "event: done" not in data
+
+
+@pytest.mark.parametrize("delta", [
+    {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
+    {"reasoning_content": "hm"},
+], ids=["call", "reasoning"])  # fmt: skip
+async def test_calls_and_reasoning_are_not_continued(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream, delta: dict[str, Any]
+) -> None:
+    chunks = [openai_chunk({"content": "One"}), openai_chunk(delta)]
+    upstream.always(
+        Send(sse_head()), *(Send(chunked(f"data: {json.dumps(one)}\n\n".encode())) for one in chunks), Fin()
+    )
+    proxy = await start_proxy(config(upstream, second))
+    with pytest.raises(APIError, match="complete"):
+        await answer(proxy)
+    assert second.requests == []
+
+
+async def test_json_is_continued_letter_for_letter_or_not_at_all(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 5)
+    proxy = await start_proxy(config(upstream, second))
+    with pytest.raises(APIError, match="complete"):
+        await answer(proxy, response_format={"type": "json_object"})
+    assert second.requests == []
+
+
+async def test_any_cut_with_any_repetition_gives_the_same_text(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy("        server: {breaker: {failures: 0}}" + config(upstream, second))
+    dice = random.Random(14)
+    for _ in range(25):
+        cut = dice.randint(1, len(WORDS) - 1)
+        goes_on = dice.choice([cut, 0, max(0, cut - dice.randint(2, 10))])
+        pieces = ["".join(WORDS[goes_on:])[at : at + 7] for at in range(0, len("".join(WORDS[goes_on:])), 7)]
+        upstream.play(openai_stream(WORDS)[: cut + 2], dice.choice([Fin(), Rst()]))
+        second.play(*openai_stream(pieces))
+        proxy.app.states.extra = ExtraWork()  # each cut is to be gone on with
+        assert (await answer(proxy))[:2] == (TEXT, "stop"), (cut, goes_on)
