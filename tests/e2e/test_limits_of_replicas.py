@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import math
-import socket
-import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,73 +15,14 @@ import pytest
 
 from proxy.testing.script import Stall, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
-from tests.support import debian, redis
+from tests.support import redis
 from tests.support.app import Process
+from tests.support.front import fronted
 
 pytestmark = pytest.mark.heavy
 
 KEY = "cp-web-7Q2k0yXn3mVb8LrTz5WcHs"
 Serve = Callable[..., Awaitable[Process]]
-
-NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-  uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-  upstream replicas {{ {servers} }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://replicas; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
-      proxy_next_upstream off;
-    }}
-  }}
-}}
-"""
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 5s
-  timeout client 120s
-  timeout server 120s
-frontend front
-  bind 127.0.0.1:{port}
-  default_backend replicas
-backend replicas
-  balance roundrobin
-{servers}
-"""
-
-
-@contextlib.contextmanager
-def fronted(program: str, folder: Path, ports: list[int]) -> Iterator[int]:
-    """`program` in front of the replicas; yields its port."""
-    debian.require({"nginx": "nginx", "haproxy": "haproxy"}[program])
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    path = folder / f"{program}.conf"
-    if program == "nginx":
-        servers = " ".join(f"server 127.0.0.1:{one};" for one in ports)
-        path.write_text(NGINX.format(folder=folder, port=port, servers=servers))
-        command = ["nginx", "-c", str(path), "-p", str(folder)]
-    else:
-        servers = "\n".join(f"  server r{one} 127.0.0.1:{one}" for one in ports)
-        path.write_text(HAPROXY.format(port=port, servers=servers))
-        command = ["haproxy", "-f", str(path), "-db"]
-    with subprocess.Popen(command) as process:
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                assert process.poll() is None, "it ended"
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(params=["nginx", "haproxy"])
