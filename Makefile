@@ -85,7 +85,8 @@ site: $(SITE) ## build README.md and docs/ as a site into build/site; it asks no
 	@"$(PYTHON)" docs/pages.py
 	@NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build
 
-pictures: venv $(DEV) ## take the pictures of docs/pictures anew (needs Node and Chromium)
+pictures: venv $(DEV) ## take the pictures of docs/pictures anew (needs bash, curl, Node and Chromium)
+	@$(BIN)/python docs/record.py
 	@PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/web/test_page.py -k uses_it $(ARGS)
 
 PROPERTIES = $(shell grep -rl --include='test_*.py' '^@given' tests)

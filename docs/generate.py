@@ -1,4 +1,4 @@
-"""Write docs/config.md and docs/cli.md, and the table of imports in docs/architecture.md, from the code: `make docs`.
+"""Write docs/config.md and docs/cli.md, and the tables of other pages, from the code and bench/results.md: `make docs`.
 
 The settings' own descriptions and the commands' own help are the reference; these pages only lay them out.
 A test fails when they are behind.
@@ -241,11 +241,31 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def peers() -> str:
+    """The page as it is, with the figures of one load from bench/results.md: those of the proxies as they come."""
+    page = (FOLDER / "peers.md").read_text()
+    before, rest = page.split("by `make docs` -->\n", 1)
+    _, after = rest.split("<!-- /figures -->", 1)
+    rows: dict[str, list[str]] = {}
+    load = ""
+    for line in (FOLDER.parent / "bench" / "results.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        load = cells[0] or load
+        if len(cells) == 11 and load.startswith("paced: 200") and cells[1] != "no proxy" and "," not in cells[1]:
+            rows[cells[1].removesuffix(" \\*")] = [cells[1], cells[2], cells[4], cells[6]]
+        elif len(cells) == 4 and cells[0] in rows:
+            rows[cells[0]] += [cells[2], cells[1]]
+    head = "| | CPU µs / token | added / token µs, p50 / p99 | KB / stream | idle memory, MB | start, s |\n|---|---|---|---|---|---|"
+    table = "\n".join([head, *(f"| {' | '.join(cells)} |" for cells in rows.values())])
+    return f"{before}by `make docs` -->\n\n{table}\n\n<!-- /figures -->{after}"
+
+
 PAGES = {
     "config.md": config_reference,
     "cli.md": cli_reference,
     "architecture.md": architecture,
     "translation.md": translation,
+    "peers.md": peers,
 }
 
 if __name__ == "__main__":

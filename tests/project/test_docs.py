@@ -31,7 +31,7 @@ from tests.support import node
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MADE = [ROOT / "docs" / name for name in ("config.md", "cli.md", "architecture.md", "translation.md")]
+MADE = [ROOT / "docs" / name for name in ("config.md", "cli.md", "architecture.md", "translation.md", "peers.md")]
 BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$(?:\n+```text\n(?P<prints>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
@@ -172,11 +172,12 @@ def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Sites, t
 
 @pytest.mark.parametrize("page", [page.name for page in MADE])
 def test_the_reference_is_up_to_date(page: str):
-    assert (ROOT / "docs" / page).read_text() == generator().PAGES[page](), "run `make docs`"
+    assert (ROOT / "docs" / page).read_text() == module("generate").PAGES[page](), "run `make docs`"
 
 
-def generator() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def module(name: str) -> ModuleType:
+    """A program in docs/."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
