@@ -75,8 +75,9 @@ fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: venv ## write docs/config.md, cli.md and the pages of docs/proofs anew from the code
+docs: venv ## write docs/config.md, cli.md, docs/proofs, the dashboard and the alerts anew from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python deploy/observe.py
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
 	@$(BIN)/python -m tests.field.page

@@ -50,6 +50,7 @@ class Metrics:
                 "client_gone",
                 "circuit_open",
                 "slow_start",
+                "unwell",
                 "rate_limit_wait",
                 "hedge_lost",
                 "no_budget",
@@ -118,6 +119,8 @@ class Metrics:
         self._config_reloads = Counter(
             "chat_proxy_config_reload_total", "Config files taken up or turned down.", ("result",), registry=registry
         )
+        for result in ("accepted", "rejected"):
+            self._config_reloads.labels(result)  # at 0 from the start, else Prometheus sees no increase in the first
         self._generation = Gauge(
             "chat_proxy_config_generation", "How many configs have been in force.", registry=registry
         )
