@@ -18,7 +18,7 @@ from proxy.routing.plan import Target
 from proxy.wire.issued import holds_tags, own_state, tag_answer
 from proxy.wire.vocabulary import GEMINI_SEAL
 
-LEFT_OUT = Notice(
+FOREIGN_STATE = Notice(
     "ignored_state",
     "signed or encrypted reasoning of earlier answers was left out: another target made it, and only that one reads it",
     "messages",
@@ -71,7 +71,7 @@ class IssuedBackend:
         vocabulary = getattr(self._backend, "vocabulary", None)
         unsigned = vocabulary(target.model).unsigned.removeprefix(GEMINI_SEAL) if vocabulary else ""
         request, lost = own_state(request, self._issuer, unsigned=unsigned)
-        notices = [LEFT_OUT] if lost else []
+        notices = [FOREIGN_STATE] if lost else []
         tag = self._tagged
         tagging = relay if relay is None or not self._tags else lambda batch: relay(tag(batch))
         batches = self._backend.stream(request, target, tagging)

@@ -82,8 +82,8 @@ class Joint:
             return ""
         return self._join(len(space) if space and self._held.startswith(space) else 0)
 
-    def _join(self, left_out: int) -> str:
-        text, self._held, self.joined = self._held[left_out:], "", True
+    def _join(self, repeated: int) -> str:
+        text, self._held, self.joined = self._held[repeated:], "", True
         return text
 
 

@@ -155,13 +155,20 @@ def makefile_flags() -> set[str]:
     return {"--require-hashes"} & set(rule[1].split())
 
 
-NPM_LOCKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("package-lock.json"))
+NPM_LOCKS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("tests", "clients", "examples")
+    for path in (ROOT / folder).rglob("package-lock.json")
+    if "node_modules" not in path.parts
+)
 
 
 @pytest.mark.parametrize("lock", NPM_LOCKS)
 def test_a_lock_of_npm_packages_has_hashes_and_no_address(lock):
-    text = (ROOT / lock).read_text()
-    packages = json.loads(text)["packages"]
-    assert all(package["integrity"].startswith("sha512-") for name, package in packages.items() if name)
-    assert '"resolved"' not in text
+    packages = json.loads((ROOT / lock).read_text())["packages"]
+    installed = {
+        name: package for name, package in packages.items() if "node_modules" in name and not package.get("link")
+    }
+    assert all(package["integrity"].startswith("sha512-") for package in installed.values())
+    assert not any("resolved" in package for package in installed.values())
     assert (ROOT / lock).with_name(".npmrc").exists()
