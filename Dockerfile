@@ -1,14 +1,15 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t chat-proxy .
-#   docker build -t chat-proxy:core --build-arg LOCK=requirements-core.lock .      without litellm and google-re2
+#   docker build -t chat-proxy:full --build-arg LOCK=requirements.lock .           with litellm, too
 #   docker build --secret id=pip.conf,src=pip.conf …                               with your own package index
 #
-# For a build that is the same next year, name the base by digest: --build-arg BASE=python@sha256:…
-ARG BASE=python:3.13-slim-bookworm
+# Both, for amd64 and arm64, with a list of what is in them (SBOM): docker buildx bake. The digest makes a build the same
+# next year; a newer base is a new digest here.
+ARG BASE=python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 
 FROM ${BASE} AS build
-ARG LOCK=requirements.lock
+ARG LOCK=requirements-image.lock
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 
@@ -37,9 +38,11 @@ COPY deploy/healthcheck.py /usr/local/lib/chat-proxy/healthcheck.py
 COPY deploy/config.yaml /etc/chat-proxy/config.yaml
 
 # Runs with a read-only root: byte code is made at build time, and the little that libraries write goes to a tmpfs /tmp.
+# What is to be kept, such as the ledger of who used what, goes to a volume at /var/lib/chat-proxy.
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/chat-proxy
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
-WORKDIR /tmp
+WORKDIR /var/lib/chat-proxy
 EXPOSE 8080
 # SIGTERM drains. The image's own program is PID 1 and gets it, for there is no shell in between.
 STOPSIGNAL SIGTERM

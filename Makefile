@@ -130,6 +130,7 @@ lock: venv $(DEV) ## resolve pyproject.toml into the lock files
 	@echo "resolving the dependencies"
 	@$(UV_COMPILE) pyproject.toml --extra all -o requirements.lock
 	@$(UV_COMPILE) pyproject.toml -c requirements.lock -o requirements-core.lock
+	@$(UV_COMPILE) pyproject.toml --extra re2 --extra redis --extra postgres --extra otel -c requirements.lock -o requirements-image.lock
 	@$(UV_COMPILE) --group build -c requirements.lock -o requirements-build.lock
 	@$(UV_COMPILE) --group dev -c requirements.lock -c requirements-build.lock -o requirements-dev.lock
 	@$(UV_COMPILE) --group site -o docs/requirements.lock

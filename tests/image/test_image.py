@@ -18,7 +18,7 @@ from tests.support.transcript import Transcript
 pytestmark = pytest.mark.image
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE, CORE = "localhost/chat-proxy", "localhost/chat-proxy:core"
+IMAGE, FULL = "localhost/chat-proxy", "localhost/chat-proxy:full"
 CANARY = "sk-canary-3f9c1d"
 KEY = "cp-4e8b1f7a2c9d0e3f6a5b"
 ENVIRONMENT = {"CHAT_PROXY_KEY": KEY}
@@ -155,11 +155,11 @@ def test_it_has_no_installer_and_no_build_tool(files):
     assert not (files / "src").exists()
 
 
-def test_its_user_can_write_nowhere_but_in_the_temporary_folders(files, transcript):
+def test_its_user_can_write_nowhere_but_in_temporary_folders_and_where_the_volume_goes(files, transcript):
     theirs = "( -perm -0002 -o -uid 10001 -o -gid 10001 ) ( -type f -o -type d )"
     writable = run("find", files, "-xdev", *theirs.split(), "-printf", "/%P\n")
     transcript.command(f"find / -xdev {theirs}", writable)
-    assert set(writable.split()) <= {"/tmp", "/var/tmp", "/run/lock"}
+    assert set(writable.split()) <= {"/tmp", "/var/tmp", "/run/lock", "/var/lib/chat-proxy"}
 
 
 def test_no_key_from_the_build_is_in_the_image(image, files):
@@ -180,34 +180,19 @@ def test_the_shipped_configuration_names_its_entry_point_as_lists(image):
     assert settings["Labels"]["org.opencontainers.image.licenses"] == "MIT"
 
 
-def test_the_core_image_serves_without_litellm(image, context, transcript):
-    build(CORE, context, LOCK="requirements-core.lock")
-    with Container(CORE, env=ENVIRONMENT) as container:
-        container.wait_until_healthy()
-        assert container.execute("python", "-c", "import litellm", check=False) != "0"
-        answer = container.curl(
-            "--data",
-            MESSAGE,
-            "--header",
-            "content-type: application/json",
-            "--header",
-            f"authorization: Bearer {KEY}",
-            "http://127.0.0.1:8080/chat",
-        )
-        assert answer.endswith("event: done\ndata:[DONE]\n\n"), answer
-        sizes = {
-            tag: int(run("du", "--summarize", "--block-size=M", root).split("M")[0])
-            for tag, root in venvs(image, container)
-        }
-        transcript.heading("Sizes")
-        transcript.say(
-            "\n".join(f"- `/venv` of `{tag.removeprefix('localhost/')}`: {size} MB" for tag, size in sizes.items())
-        )
-        assert sizes[CORE] < sizes[IMAGE] / 2
-
-
-def venvs(image: str, core: Container) -> Iterator[tuple[str, Path]]:
-    name, folder = root_file_system(image)
-    yield image, folder / "venv"
-    buildah("rm", name)
-    yield CORE, core.files / "venv"
+def test_it_has_all_extras_but_litellm_and_the_full_image_has_that_too(image, context, transcript):
+    build(FULL, context, LOCK="requirements.lock")
+    sizes = {}
+    for tag in (image, FULL):
+        with Container(tag, env=ENVIRONMENT) as container:
+            container.wait_until_healthy()
+            for module in ("re2", "redis", "psycopg", "opentelemetry.sdk"):
+                container.execute("python", "-c", f"import {module}")
+            assert (container.execute("python", "-c", "import litellm", check=False) == "0") is (tag == FULL)
+            assert container.execute("python", "--version").startswith("Python 3.13.")
+            sizes[tag] = int(run("du", "--summarize", "--block-size=M", container.files / "venv").split("M")[0])
+    transcript.heading("Sizes")
+    transcript.say(
+        "\n".join(f"- `/venv` of `{tag.removeprefix('localhost/')}`: {size} MB" for tag, size in sizes.items())
+    )
+    assert sizes[image] < sizes[FULL] / 2

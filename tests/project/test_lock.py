@@ -70,6 +70,10 @@ def test_a_lock_holds_no_address(lock):
     [
         ("requirements.lock", [*CORE, *EXTRAS["litellm"], *EXTRAS["re2"]]),
         ("requirements-core.lock", CORE),
+        (
+            "requirements-image.lock",
+            [each for name, extra in EXTRAS.items() if name not in {"all", "litellm"} for each in extra],
+        ),
         ("requirements-build.lock", [*GROUPS["build"], *PROJECT["build-system"]["requires"]]),
         ("requirements-dev.lock", GROUPS["dev"]),
         (CLIENTS, GROUPS["clients"]),
@@ -93,8 +97,9 @@ def test_no_two_locks_disagree():
 
 
 def test_the_core_is_locked_without_litellm():
-    assert "litellm" not in read("requirements-core.lock")
-    assert read("requirements-core.lock").keys() <= read("requirements.lock").keys()
+    core, image, everything = (read(f"requirements{name}.lock") for name in ("-core", "-image", ""))
+    assert "litellm" not in image
+    assert core.keys() <= image.keys() <= everything.keys()
 
 
 def test_releases_that_must_not_return_are_kept_out():

@@ -25,8 +25,8 @@ from tests.support.debian import require
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".make" / "image"
-STAND_IN = "localhost/python-stand-in"
-_DEBIAN = "bookworm"
+_DEBIAN = "trixie"  # whose Python is 3.13
+STAND_IN = f"localhost/python-on-{_DEBIAN}"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 # In the child: its own mounts, PIDs and network. `--fork` makes what follows PID 1, and each `exec` keeps it that.
