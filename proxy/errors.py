@@ -20,6 +20,8 @@
     │   ├── UpstreamTimeout       504 upstream_timeout  (nothing meaningful in time)
     │   ├── UpstreamIdle          504 upstream_idle     (stopped talking in the middle)
     │   ├── UpstreamTruncated     502 upstream_truncated
+    │   ├── UpstreamSlow          504 upstream_slow     (fewer tokens a second than the route wants)
+    │   ├── Degenerate            502 degenerate        (the answer got into a loop; the target is well)
     │   ├── UpstreamMalformed     502 upstream_malformed
     │   │   ├── BrokenToolCall    502 upstream_malformed (arguments that are none; the target is well)
     │   │   └── FrameTooLarge     502 frame_too_large
@@ -214,6 +216,21 @@ class UpstreamIdle(UpstreamError):
 
     status, code = 504, "upstream_idle"
     end: ClassVar[EndReason] = "upstream_idle"
+
+
+class UpstreamSlow(UpstreamError):
+    """The answer came with fewer tokens a second than the route's `min_tokens_per_s`."""
+
+    status, code = 504, "upstream_slow"
+
+
+class Degenerate(UpstreamError):
+    """The answer got into a loop (`repetition_guard`)."""
+
+    code, trips = "degenerate", False
+
+    def __init__(self) -> None:
+        super().__init__("the answer got into a loop and was ended (repetition_guard of this route)")
 
 
 class UpstreamTruncated(UpstreamError):

@@ -21,7 +21,7 @@ from proxy.pipeline.targets import TargetStates
 from proxy.policy.peers import FailedLogins
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Facts, Kept
-from proxy.routing.explanation import Choice, Explanation, Parameter
+from proxy.routing.explanation import Choice, Explanation, Parameter, guards_in_words
 from proxy.routing.params import prepared
 from proxy.routing.plan import Hedge, Limit, Plan, Target
 from proxy.routing.principal import ANONYMOUS, Principal
@@ -288,6 +288,7 @@ def as_data(explanation: Explanation) -> dict[str, Any]:
         "heartbeat_s": plan.heartbeat_s if plan else None,
         "delivery": {"tick_ms": _tick_ms(plan)} if plan else None,
         "hedge": msgspec.to_builtins(plan.hedge) if plan else None,
+        "guards": dict(guards_in_words(plan)) if plan else {},
         "on_cut": plan.on_cut if plan else None,
         "tags_state": explanation.tags_state,
         "dialect": plan.options.get("dialect") if plan else None,
@@ -325,6 +326,7 @@ def as_text(explanation: Explanation) -> str:
         lines.append(("delivery", _delivery(plan)))
         if plan.hedge:
             lines.append(("hedge", _hedge(plan.hedge)))
+        lines += guards_in_words(plan)
         lines.append(("when cut", plan.on_cut))
         if explanation.tags_state:
             lines.append(("state", "tagged with the vendor who made it, and sent to no other"))

@@ -112,6 +112,7 @@ def test_a_machine_reads_the_same(explain):
         "heartbeat_s": 0.0,
         "delivery": {"tick_ms": "auto"},
         "hedge": None,
+        "guards": {},
         "on_cut": "error",
         "tags_state": False,
         "dialect": None,
@@ -341,6 +342,17 @@ def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
     config = f"backends: {{echo: {{kind: echo}}}}\nroutes: [{{name: r, to: [echo/a, echo/b], hedge: {hedge}}}]\n"
     (tmp_path / "config.yaml").write_text(config)
     assert f"hedge      the second target too {told}\n" in explain(body=chat(model="m")).stdout
+
+
+def test_guards_are_explained(explain, tmp_path):
+    guards = "repetition_guard: true, min_tokens_per_s: 2.5"
+    (tmp_path / "config.yaml").write_text(
+        f"backends: {{e: {{kind: echo}}}}\nroutes: [{{name: r, to: e/a, {guards}}}]\n"
+    )
+    text = explain(body=chat(model="m")).stdout
+    assert "loops      an answer in a loop is ended, as `degenerate`\n" in text
+    assert "pace       an answer slower than 2.5 tokens a second for 10 s is ended\n" in text
+    assert json.loads(explain("--json", body=chat(model="m")).stdout)["guards"].keys() == {"loops", "pace"}
 
 
 def test_state_that_is_tagged_is_explained(explain, tmp_path):

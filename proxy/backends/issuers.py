@@ -37,7 +37,7 @@ class Issuers:
         """Whether the targets of a route make state in more than one place."""
         return route in self._several
 
-    def guarded(self, backend: Backend, route: str, request: ChatRequest, target: Target) -> Backend:
+    def sorting(self, backend: Backend, route: str, request: ChatRequest, target: Target) -> Backend:
         """The backend itself, unless state has to be tagged, or has tags."""
         tags = route in self._several
         if not tags and not holds_tags(request):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
+from proxy.config.answers import HedgeSettings
 from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
 from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
@@ -242,32 +243,6 @@ class TargetSettings(Model):
         return tuple(int(number) for number in STARS.findall(self.model))
 
 
-class HedgeSettings(Model):
-    """When a second target is asked because the first is slow to begin. Give `after_ms` or `after_percentile`."""
-
-    after_ms: float | None = Field(
-        default=None, gt=0, le=600_000, allow_inf_nan=False, description="After so many milliseconds without content."
-    )
-    after_percentile: float | None = Field(
-        default=None,
-        ge=50,
-        lt=100,
-        allow_inf_nan=False,
-        description="After the time within which so many percent of the first target's latest answers began.",
-    )
-    on_lose: Literal["cancel", "drain"] = Field(
-        default="cancel",
-        description="What becomes of the slower one: it is closed, or read to its end, for at most 30 s, for vendors that "
-        "bill it anyway and say at the end how much.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> HedgeSettings:
-        if (self.after_ms is None) == (self.after_percentile is None):
-            raise ValueError("say `after_ms` or `after_percentile`, one of the two")
-        return self
-
-
 class RouteSettings(Model):
     """One rule: which requests it takes, and where they go. The first rule that matches wins."""
 
@@ -302,6 +277,18 @@ class RouteSettings(Model):
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     resume: bool | None = Field(
         default=None, description="Whether streams of this route can be resumed. Left out: if there is `server.resume`."
+    )
+    repetition_guard: bool = Field(
+        default=False,
+        description="End an answer that got into a loop, as `degenerate`. See [cuts](cuts.md#loops).",
+    )
+    min_tokens_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        allow_inf_nan=False,
+        description="End an answer that comes more slowly than that for 10 s, as `upstream_slow`. See "
+        "[cuts](cuts.md#slow-answers).",
     )
     on_cut: Literal["error", "continue"] = Field(
         default="error",

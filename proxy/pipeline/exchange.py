@@ -19,6 +19,7 @@ from proxy.errors import ProxyError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
 from proxy.pipeline.clock import RequestClock
+from proxy.pipeline.guards import guarded
 from proxy.pipeline.hedge import Hedged, repeatable
 from proxy.pipeline.on_cut import Continue, continuable
 from proxy.pipeline.select import Fallback, Select
@@ -116,9 +117,9 @@ class Exchange:
         self, target: Target, request: ChatRequest, streaming: bool, clock: RequestClock, role: AttemptRole
     ) -> Attempt:
         pipeline = self._pipeline
-        backend = pipeline.backends[target.backend]
+        backend = pipeline.issuers.sorting(pipeline.backends[target.backend], self.plan.route, request, target)
         return Attempt(
-            pipeline.issuers.guarded(backend, self.plan.route, request, target),
+            guarded(backend, self.plan),
             target,
             prepared(request, self.plan, target),
             clock=clock,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -62,3 +63,11 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     omissions: tuple[tuple[str, str], ...] = ()  # by target, what of the request it omits, or why it refuses it
     differences: tuple[tuple[str, str], ...] = ()  # by target, what it would be sent in other words than the client's
     error: ProxyError | None = None
+
+
+def guards_in_words(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What ends an answer that is no good, each with its name."""
+    if plan.repetition_guard:
+        yield "loops", "an answer in a loop is ended, as `degenerate`"
+    if plan.min_tokens_per_s:
+        yield "pace", f"an answer slower than {plan.min_tokens_per_s:g} tokens a second for 10 s is ended"

@@ -71,6 +71,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     default: Mapping[str, Any] = {}
     heartbeat_s: float = 15.0
     tick_s: float | None = None  # pacing, as in its targets
+    repetition_guard: bool = False
+    min_tokens_per_s: float = 0.0
+    smooth_s: float = 0.0  # how late a word may be, to come evenly; 0: as the upstream sends it
     on_cut: str = "error"
     continue_with: str = ""  # with `on_cut: continue`, for targets that do not go on by themselves
     hedge: Hedge | None = None

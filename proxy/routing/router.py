@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from proxy.config.answers import HedgeSettings
 from proxy.config.models import ResumeSettings, RouteSettings, ServerSettings
-from proxy.config.rules import STARS, HedgeSettings, TargetSettings
+from proxy.config.rules import STARS, TargetSettings
 from proxy.errors import BadRequest, Forbidden, NoRoute, ProxyError
 from proxy.request import ChatRequest
 from proxy.routing.conditions import Condition, Facts, Kept, Matcher, any_of, captured, conditions, is_glob, shown
@@ -96,6 +97,8 @@ class _Rule:
             default=settings.default,
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
             tick_s=tick_s,
+            repetition_guard=settings.repetition_guard,
+            min_tokens_per_s=settings.min_tokens_per_s or 0.0,
             on_cut=settings.on_cut,
             continue_with=settings.continue_with,
             keeps_request=settings.on_cut == "continue",

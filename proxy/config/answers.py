@@ -1,0 +1,35 @@
+"""How the answers of a route are asked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from proxy.config.base import Model
+
+
+class HedgeSettings(Model):
+    """When a second target is asked because the first is slow to begin. Give `after_ms` or `after_percentile`."""
+
+    after_ms: float | None = Field(
+        default=None, gt=0, le=600_000, allow_inf_nan=False, description="After so many milliseconds without content."
+    )
+    after_percentile: float | None = Field(
+        default=None,
+        ge=50,
+        lt=100,
+        allow_inf_nan=False,
+        description="After the time within which so many percent of the first target's latest answers began.",
+    )
+    on_lose: Literal["cancel", "drain"] = Field(
+        default="cancel",
+        description="What becomes of the slower one: it is closed, or read to its end, for at most 30 s, for vendors that "
+        "bill it anyway and say at the end how much.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> HedgeSettings:
+        if (self.after_ms is None) == (self.after_percentile is None):
+            raise ValueError("say `after_ms` or `after_percentile`, one of the two")
+        return self

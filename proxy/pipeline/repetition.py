@@ -1,0 +1,91 @@
+"""Whether an answer has got into a loop. No I/O, no clock.
+
+Two signs are looked for, each at a cost that does not grow with the answer:
+
+- The latest text is one piece over and over, letter for letter: at least 1,500 characters, and at least three times. Pieces
+  up to 500 characters are found within 2,000, longer ones, up to 1,300, with their third time.
+- 2,000 characters of prose that are made of 16 different words.
+
+Tables, arrays, code and logs repeat their form, and not their letters, and are no prose. Nothing that differs in so much
+as a number counts as repeated: it may be what was asked for.
+"""
+
+from __future__ import annotations
+
+CHECK_EVERY = 200
+"""Characters between two looks at the latest text."""
+
+TAIL = 4_096
+"""Characters that are kept to look at."""
+
+LOOP, TIMES, LONGEST = 1_500, 3, 1_300
+KEY = 96
+WORDS_EVERY = 5 * CHECK_EVERY
+PROSE = 2_000
+FEWEST_WORDS, NOVEL_WORDS = 150, 17
+
+WORDS_PER_PHRASE = 2.5
+
+_ENDS = ".,;:!?…\n"
+_AROUND = _ENDS + "'’“”()*-–—"
+
+
+class Repetition:
+    """Takes the text of one answer, piece by piece."""
+
+    __slots__ = ("_fresh", "_pieces", "_tail", "_until_words")
+
+    def __init__(self) -> None:
+        self._tail = ""
+        self._pieces: list[str] = []  # since the last look
+        self._fresh = 0  # their length
+        self._until_words = WORDS_EVERY
+
+    def feed(self, text: str) -> bool:
+        """Whether the answer is in a loop now."""
+        self._pieces.append(text)
+        self._fresh += len(text)
+        if self._fresh < CHECK_EVERY:
+            return False
+        text, self._pieces, self._fresh = "".join(self._pieces), [], 0
+        return any(self._look(text[at : at + CHECK_EVERY]) for at in range(0, len(text), CHECK_EVERY))
+
+    def _look(self, text: str) -> bool:
+        self._tail = tail = (self._tail + text)[-TAIL:]
+        self._until_words -= len(text)
+        if self._until_words <= 0:
+            self._until_words = WORDS_EVERY
+            if len(tail) >= PROSE and _says_little(tail[-PROSE:]):
+                return True
+        return len(tail) >= LOOP and _repeats(tail)
+
+
+def _repeats(tail: str) -> bool:
+    """Whether the end of `tail` is one piece over and over. How long it is follows from where its last letters stood before."""
+    key, at = tail[-KEY:], len(tail) - 1
+    first = max(0, at - LONGEST - KEY)
+    for _ in range(3):  # a piece may hold its own last letters more than once
+        at = tail.rfind(key, first, at)
+        if at < 0:
+            return False
+        period = len(tail) - KEY - at
+        span = max(LOOP, TIMES * period)
+        if span > len(tail):
+            return False
+        if tail[-span:-period] == tail[period - span :]:
+            return True
+        at += KEY - 1
+    return False
+
+
+def _says_little(text: str) -> bool:
+    """Whether it is prose of few words. Lists of labels, of which there are few too, have no phrases."""
+    words = text.split()
+    written = set(words)
+    if len(words) < FEWEST_WORDS or len(written) > 2 * NOVEL_WORDS:
+        return False
+    known = {word.strip(_AROUND).lower() for word in written} - {""}
+    if len(known) >= NOVEL_WORDS or not all(word.replace("'", "").replace("’", "").isalpha() for word in known):
+        return False
+    phrases = 1 + sum([text.count(end) for end in _ENDS])
+    return len(words) >= WORDS_PER_PHRASE * phrases
