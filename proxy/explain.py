@@ -41,14 +41,14 @@ class _Nowhere:
     auto_tick_s = 0.0
 
     async def open(self, request: Request) -> Response:
-        raise AssertionError(f"explaining sends nothing, not to {request.url} either")
+        raise AssertionError(f"explaining sends no request, so none to {request.url}")
 
     async def aclose(self) -> None:
         """There is nothing to close."""
 
 
 class _Unwatched:
-    """Nothing is taken, so there is nothing to tell."""
+    """Hears of the limits that are counted. Explaining takes no room in them, so it hears nothing."""
 
     def room(self, meter: Meter, room: Room) -> None: ...
     def denied(self, meter: Meter) -> None: ...
@@ -67,7 +67,10 @@ _ORIGIN = {
 
 
 def principal_of(config: Config, name: str | None) -> Principal | None:
-    """Who asks: the key of that name, or nobody in particular. Raises `Unauthorized` for an unknown name."""
+    """Who asks: the key of that name. Without a name, anybody if no keys are listed, else `None`.
+
+    Raises `Unauthorized` for an unknown name.
+    """
     auth = config.settings.auth
     keys = {key.name: key for key in auth.keys} if auth and not auth.off else {}
     if name is None:
@@ -78,12 +81,12 @@ def principal_of(config: Config, name: str | None) -> Principal | None:
 
 
 class Judge:
-    """What one config says about requests: as it reads them, and where it sends them."""
+    """What one config does with requests: how it reads them, and where it sends them."""
 
     def __init__(self, config: Config, key: str | None = None, *, states: TargetStates | None = None) -> None:
-        """`key` is the name of the key that asks. Raises `Unauthorized` for one that the config has not.
+        """`key` is the name of the key that asks. Raises `Unauthorized` for a name that is not in the config.
 
-        `states` is what a running proxy knows of its targets; without it nothing is known of them.
+        `states` is what a running proxy knows of its targets; without it none of them has failed.
         """
         self._states = TargetStates(time.monotonic) if states is None else states
         snapshot = ConfigSnapshot(
@@ -104,13 +107,13 @@ class Judge:
         self._principal = principal_of(config, key)
 
     def explain_kept(self, request: ChatRequest, kept: Kept) -> Explanation:
-        """Where an earlier request would go, by what is kept of it. Raises `NotKept`."""
+        """Where an earlier request would go, from what is kept of it. Raises `NotKept`."""
         return self._router.explain_by(Facts(request, kept.principal, kept))
 
     def explain(
         self, path: str, headers: Mapping[str, str], body: bytes | None, *, id: str, model: str | None = None
     ) -> Explanation:
-        """Where a request goes, and why; without a body it says "hi". `model` replaces the body's.
+        """Where a request goes, and why. Without a body, its only message is "hi". `model` replaces the body's.
 
         Raises a `RequestError` where no contract is served at its path, or the contract cannot read it.
         """
@@ -129,7 +132,7 @@ class Judge:
         )
 
     def _held_back(self, explanation: Explanation) -> Iterator[Choice]:
-        """The choices, with why others are tried before them at the moment."""
+        """The choices. If one is tried last at the moment, its note says why."""
         targets = {str(target): target for target in explanation.plan.targets} if explanation.plan else {}
         for choice in explanation.choices:
             why = self._states.held_back(targets[choice.target]) if choice.target in targets else ""
@@ -155,7 +158,7 @@ class Judge:
 
     @staticmethod
     def _differences(plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
-        """By target, how the request is said to it in other words than the client's."""
+        """For each target, what the request sent to it says in other words than the client did."""
         for target, backend in found:
             if plan and isinstance(backend, HttpBackend):
                 with suppress(RequestError, Unsupported):
@@ -164,7 +167,7 @@ class Judge:
 
     @staticmethod
     def _omissions(plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
-        """By target, what it leaves out, as far as that is known without asking: litellm has to be imported for that."""
+        """For each target, what of the request it leaves out. Kind `litellm` does not say: it would have to be imported."""
         for target, backend in found:
             if error := refusal(backend, request.task):
                 yield str(target), f"refuses it: {error.message}"
@@ -207,7 +210,7 @@ def _with_model(body: bytes, model: str) -> bytes:
 
 
 def _chats(place: RouteMatch | None) -> tuple[Binding, ...]:
-    """The contracts at a place that ask a model."""
+    """The contracts at a path that send requests to a model."""
     posted = place.by_method.get("POST", ()) if place else ()
     return tuple([one for one in posted if one.endpoint.action == "chat"])
 
@@ -221,7 +224,7 @@ class Recorded(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def recorded(line: str) -> Recorded:
-    """A line of a recording. Raises `BadRequest` for what is none."""
+    """Read a line of a recording. Raises `BadRequest` if it is not one."""
     try:
         return msgspec.json.decode(line, type=Recorded)
     except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -233,7 +236,7 @@ def recorded(line: str) -> Recorded:
 def compared(entry: Recorded, judges: Sequence[Judge], *, id: str) -> list[Explanation]:
     """What each config says about a recorded request.
 
-    One that cannot read it refuses it. Raises a `RequestError` when none can.
+    A config that cannot read the request refuses it. Raises a `RequestError` when none can read it.
     """
     found: list[Explanation] = []
     failures: list[RequestError] = []
@@ -311,7 +314,7 @@ def as_text(explanation: Explanation) -> str:
         ("request", f"{explanation.path}, model {explanation.model or '(none)'}, key {explanation.key or '(none)'}"),
         ("contract", explanation.contract),
     ]
-    lines += _labelled("not", [str(rule) for rule in explanation.skipped])
+    lines += _labelled("skipped", [str(rule) for rule in explanation.skipped])
     if explanation.route:
         lines.append(("route", explanation.route))
     if explanation.pick not in {"", "in-order"}:
@@ -337,8 +340,8 @@ def as_text(explanation: Explanation) -> str:
             lines.append(("reasoning", field))
         lines += _labelled("sends", [_parameter(parameter) for parameter in explanation.parameters])
         lines += _labelled("limits", [f"{limit} for {whose}" for whose, limit in explanation.limits])
-        lines += _labelled("in words", [f"{target}: {what}" for target, what in explanation.differences])
-        lines += _labelled("but", [f"{target}: {what}" for target, what in explanation.omissions])
+        lines += _labelled("reworded", [f"{target}: {what}" for target, what in explanation.differences])
+        lines += _labelled("notices", [f"{target}: {what}" for target, what in explanation.omissions])
     if error := explanation.error:
         lines.append(("refused", f"{error.status} {error.code}: {error.message}"))
     return "\n".join(f"{label:<10} {text}" for label, text in lines)
@@ -367,7 +370,7 @@ def _limit(limit: Limit | None) -> str:
 
 def _hedge(hedge: Hedge) -> str:
     when = f"{hedge.after_percentile:g} % of its answers began" if hedge.after_s is None else f"{hedge.after_s:g} s"
-    return f"the second target too after {when}; the loser is {'read to its end' if hedge.drain else 'closed'}"
+    return f"asks the second target too after {when}; the loser is {'read to its end' if hedge.drain else 'closed'}"
 
 
 def _labelled(label: str, texts: Sequence[str]) -> list[tuple[str, str]]:

@@ -62,7 +62,7 @@ def test_a_person_reads_where_the_request_goes_and_why(explain):
         """\
         request    /chat, model code-1, key (none)
         contract   chat
-        not        code: wants header x-team research*, got sales
+        skipped    code: wants header x-team research*, got sales
                    far: off: backend far: FAR_KEY is not set
                    v1: wants contract openai, got chat
         route      default
@@ -246,7 +246,7 @@ def test_a_contract_of_the_configs_own_is_chosen_by_its_path(explain, tmp_path):
 def test_without_a_body_it_says_hi_as_the_contract_would(explain, tmp_path):
     (tmp_path / "config.yaml").write_text(dedent(DECLARED))
     result = explain("--path", "/mine")
-    assert "contract   mine\nnot        acme: wants metadata tenant acme, got " in result.stdout
+    assert "contract   mine\nskipped    acme: wants metadata tenant acme, got " in result.stdout
     assert result.exit_code == 0
 
 
@@ -263,7 +263,7 @@ def test_what_a_target_leaves_out_or_refuses_is_said_before_any_traffic(explain,
     )
     result = explain("--path", "/v1/chat/completions", body=chat(seed=1, top_k=5, n=2))
     assert result.stdout.endswith(
-        "but        far/claude-opus-4-7: refuses it: this target gives one answer, not several (n)\n"
+        "notices    far/claude-opus-4-7: refuses it: this target gives one answer, not several (n)\n"
     )
     assert "\nreasoning  both\n" in result.stdout
     said = json.loads(explain("--json", body=chat(seed=1, top_k=5)).stdout)
@@ -294,7 +294,7 @@ def test_R2_what_a_target_is_sent_in_other_words_is_said_before_any_traffic(expl
     assert by_target["far/m"][3:] == ["seed is sent as random_seed"]
     assert by_target["near/m"][:1] == ["2 messages are sent as 3"]
     assert by_target["near/m"][-1] == "seed is sent as s"
-    assert "\nin words   far/m: 2 messages are sent as 3\n" in explain("--path", "/ollama/api/chat", body=body).stdout
+    assert "\nreworded   far/m: 2 messages are sent as 3\n" in explain("--path", "/ollama/api/chat", body=body).stdout
 
 
 def test_N7_explain_takes_a_model_and_a_body_as_they_are_at_hand(explain):
@@ -341,7 +341,7 @@ def test_the_score_of_each_target_is_told_and_what_decides(explain, tmp_path):
 def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
     config = f"backends: {{echo: {{kind: echo}}}}\nroutes: [{{name: r, to: [echo/a, echo/b], hedge: {hedge}}}]\n"
     (tmp_path / "config.yaml").write_text(config)
-    assert f"hedge      the second target too {told}\n" in explain(body=chat(model="m")).stdout
+    assert f"hedge      asks the second target too {told}\n" in explain(body=chat(model="m")).stdout
 
 
 def test_guards_are_explained(explain, tmp_path):

@@ -1,8 +1,8 @@
-"""The response header that says what of a request was left out, for contracts that have no place for it.
+"""The response header that names what was left out of a request, for contracts that have no place for it.
 
     X-Chat-Notice: top_k was left out: this target does not take it; seed was left out: this target does not take it
 
-Every contract sends it, those too that tell it in the answer: a header breaks no client.
+Every contract sends it, also one that says the same in its answers: a header breaks no client.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from proxy.events import Notice
 
 NOTICE_HEADER = "X-Chat-Notice"
 LONGEST = 2000
-"""Characters: servers and proxies between refuse heads of 8 KB."""
+"""In characters. Servers and proxies on the way refuse heads of 8 KB."""
 
 
 def notice_header(notices: Sequence[Notice]) -> str:
-    """The header's value: one line of printable ASCII, whatever a backend of anybody's says."""
+    """The header's value: one line of printable ASCII, whatever a plug-in's notice holds."""
     told: list[str] = []
     size = 0
     for number, notice in enumerate(notices):

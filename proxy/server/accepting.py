@@ -18,7 +18,7 @@ BACKLOG = 4096
 """How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
 
 PER_TURN = 64
-"""How many are accepted before those that are being answered have their turn."""
+"""How many connections are accepted in one turn of the loop, before other work goes on."""
 
 PAUSE_S = 0.2
 """How long accepting pauses when the process has no descriptor or memory left for a connection."""
@@ -110,7 +110,7 @@ class Acceptor:
                 self._clients.forget(peer)
 
     def _pause_accepting(self, error: OSError) -> None:
-        """Those who wait stay in the kernel's queue. Their turn comes when descriptors are free again."""
+        """Connections that wait stay in the kernel's queue, and are accepted when descriptors are free again."""
         log.warning("accept_paused", error=error.strerror, waiting=self.waiting(), retry_s=PAUSE_S)
         self._loop.remove_reader(self._sock.fileno())
         self._pause = self._loop.call_later(PAUSE_S, self._resume)

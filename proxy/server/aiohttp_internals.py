@@ -58,7 +58,7 @@ class HeadQueue(list[Any]):
 
 
 class ObservedConnection(RequestHandler):
-    """aiohttp's server side of a connection, with what it does not show of its state."""
+    """aiohttp's server side of a connection. It also shows the state that aiohttp keeps private."""
 
     __slots__ = ()
 
@@ -96,7 +96,7 @@ class ObservedConnection(RequestHandler):
 class DirectResponse:
     """The body of a streamed response, written past aiohttp's writer once its head is decided.
 
-    aiohttp's writer would ask for each token what was settled with the head.
+    aiohttp's writer would check for each token what is decided once, with the head.
     """
 
     __slots__ = ("_chunked", "_encoder", "_protocol", "_writer", "bytes_out")

@@ -64,8 +64,8 @@ async def _read(content: StreamReader, limit: int) -> bytes:
 def _check_type(headers: Mapping[str, str]) -> None:
     """Only plain JSON (H07).
 
-    Other types are accepted only from a caller that is no browser: `curl -d` says "form". A web page that says
-    "text/plain" would avoid the CORS preflight.
+    Other types are accepted only from a caller that is no browser: `curl -d` sends the type of a form. A web page
+    could avoid the CORS preflight with "text/plain".
     """
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:

@@ -30,8 +30,8 @@ from proxy.server.context import RequestContext
 class StreamingClient(DirectResponse):
     """Writes an answer as it comes: one write per batch, the head with the first of them.
 
-    A client that reads slowly makes `send` wait, and so the upstream. At most one read of the upstream, decoded and
-    encoded, and the transport's buffer wait for it. A client that reads nothing for `write_stall_s` is cut.
+    When a client reads slowly, `send` waits, and so the upstream waits too. At most one read of the upstream, decoded
+    and encoded, and the transport's buffer are kept for it. A client that reads nothing for `write_stall_s` is cut.
     """
 
     __slots__ = ("_context", "_request", "_stall_s", "faulted", "response")

@@ -71,7 +71,7 @@ class RequestContext:
     """One HTTP request: who asks for what, by which config it is answered, and how it ends.
 
     It keeps the config snapshot that it began with, whatever is reloaded meanwhile. It is in use as long as the
-    answer takes, so `begin_answer` frees what was only needed to get there.
+    answer takes, so `begin_answer` frees what is not needed any more.
     """
 
     __slots__ = (
@@ -126,8 +126,8 @@ class RequestContext:
         self.encoder: Encoder | None = None  # known when the answer begins
         self.lease: Admitted | None = None  # known when its limits were checked, if there are any
         self.begun = False  # the client has been sent a status
-        self.recorded = True  # False for pages that say themselves when they end
-        self.handed_over = False  # something else than the handler ends the record
+        self.recorded = True  # False for pages that record their own end
+        self.handed_over = False  # the record is ended elsewhere, not by the handler
         self._now = asyncio.get_running_loop().time
         self.record = StreamRecord(request_id=id, started_at=self._now(), method=http.method, stream=False)
 
@@ -147,16 +147,16 @@ class RequestContext:
             self.end()
 
     def hand_over(self) -> None:
-        """The answer outlives this connection: what runs it calls `end`."""
+        """Let the answer outlive this connection: whatever runs it calls `end`."""
         self.handed_over = True
         self.snapshot.enter()
 
     def reads(self, record: StreamRecord) -> None:
-        """The request is sent an answer that another one's `record` accounts for."""
+        """Note that the request is sent an answer that belongs to the `record` of another request."""
         self.record, self.handed_over = record, True
 
     def end(self) -> None:
-        """The request is over, but for what a hedge still reads."""
+        """End the request. If a hedge's loser is still read, it ends after that."""
         if self.record.loser is None:
             self._over()
         else:  # the snapshot's backend closes it, and the record says what it cost
@@ -190,7 +190,7 @@ class RequestContext:
         return self.principal is not ANONYMOUS or is_within(self.http.remote, trusted)
 
     def allow_only(self, *methods: str) -> None:
-        """Raises `MethodNotAllowed` for any other method. Who may `GET` may `HEAD`."""
+        """Raises `MethodNotAllowed` for any other method. Where `GET` is allowed, `HEAD` is too."""
         method = self.head.method
         if method not in methods and not (method == "HEAD" and "GET" in methods):
             allowed = ", ".join(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
@@ -230,8 +230,8 @@ class RequestContext:
         if self.record.route:
             headers |= self.answered_by()
         response = web.Response(status=reply.status, body=reply.body, headers=headers)
-        # A client that waits for `100 Continue` may send its body all the same, or not: what comes next on this
-        # connection could be either.
+        # A client that waits for `100 Continue` may still send its body, or not: the next bytes on this connection
+        # could be the body or a new request.
         if self.app.draining or self.awaits_continue or headers.get("Connection") == "close":
             response.force_close()
         if record:
@@ -271,7 +271,7 @@ class RequestContext:
             record.finish(error.end, self._now(), error_code=error.code)
 
     def _name_contract(self) -> None:
-        """Before the body is read, the head tells well enough which contract is meant."""
+        """Before the body is read, the head is enough to choose the contract."""
         if self.binding is None and self.match is not None:
             self.binding = guess_from_head(self.match.served(self.head.method), self.head)
         if self.binding is not None:
@@ -281,7 +281,7 @@ class RequestContext:
 
 
 def _plain_failure(error: ProxyError, id: str) -> Reply:
-    """An error where no contract is served: the form that most clients read."""
+    """An error at a path without a contract, in the form that most clients read."""
     body = {"message": error.message, "type": error.type, "code": error.code, "request_id": id}
     headers = {"Content-Type": "application/json", **error.headers}
     if error.retry_after is not None:

@@ -1,4 +1,4 @@
-"""Which contract is served where: paths as they are written, and the choice where several contracts share one.
+"""Which contract is served at which path, and the choice between contracts that share a path.
 
 A table belongs to one config snapshot. Nothing is normalised: only a path that is in the table letter by letter is
 served (G03).
@@ -79,8 +79,8 @@ class EndpointTable:
 def resolve(served: tuple[Binding, ...], head: Head, body: bytes) -> Binding:
     """The contract that a request speaks, where several are served at its path.
 
-    The query parameter `contract` names one. Without it the contract counts that detects the request most surely,
-    and where none detects it, the one without `detects`. Raises `BadRequest` for a name that is not served there.
+    The query parameter `contract` names one. Without it, the contract is chosen whose `detects` is the surest, and if none
+    is sure, the one without `detects`. Raises `BadRequest` for a name that is not served there.
     """
     named = head.query.get("contract")
     if named is not None:
@@ -88,7 +88,9 @@ def resolve(served: tuple[Binding, ...], head: Head, body: bytes) -> Binding:
             if one.frontend.name == named:
                 return one
         names = ", ".join(sorted(one.frontend.name for one in served))
-        raise BadRequest(f"query parameter contract: {named[:32]!r} is not served here; {names} is", param="contract")
+        raise BadRequest(
+            f"query parameter contract: {named[:32]!r} is not served here; use one of {names}", param="contract"
+        )
     if len(served) == 1:
         return served[0]
     return max(served, key=lambda one: _sureness(one, head, body))  # the first of equals: detectors come first

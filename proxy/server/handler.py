@@ -95,7 +95,7 @@ async def _operate(context: RequestContext, operation: Operation) -> web.StreamR
 
 
 async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, Encoder] | Resumed | web.Response:
-    """Read the request, plan it, and make what answers it; or answer with what is known here.
+    """Read the request, plan it, and make what answers it; or answer at once, if no model is needed.
 
     A step of its own, so that the body is freed before the answer comes. It may be megabytes, and the answer may
     take minutes.
@@ -149,7 +149,7 @@ def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> R
 
 
 def _models(context: RequestContext, binding: Binding) -> list[str]:
-    """The models that this client gets by asking for them where the contract takes requests."""
+    """The models that this client can ask for at the contract's own path."""
     head, snapshot = context.head, context.snapshot
     frontend = binding.frontend
     path = next((point.path for point in frontend.endpoints if point.action == "chat"), head.path)
@@ -180,7 +180,7 @@ async def _stream(context: RequestContext, exchange: Exchange, encoder: Encoder)
         if client.begun:
             context.begun = True
             context.ended(200, client.bytes_out, failure)
-    raise ConnectionResetError  # not while `ClientGone` is handled, whose timer's error keeps this task
+    raise ConnectionResetError  # not inside `except ClientGone`: the timer's error behind it would keep this task
 
 
 async def _collect(context: RequestContext, exchange: Exchange, encoder: Encoder) -> web.StreamResponse:

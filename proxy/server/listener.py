@@ -1,4 +1,4 @@
-"""The listening side: connections with limits on number, headers and idling, which aiohttp leaves open.
+"""The listening side: connections with limits on their number, headers and idle time, which aiohttp does not have.
 
 Measured on aiohttp 3.14: 200 connections sending their headers slowly were all still open after 18 s, and
 idle ones stay for an hour. Here a request's head has `header_s`, an idle connection `idle_s`, and the number
@@ -30,7 +30,7 @@ SEND_BUFFER = 256 * 1024
 that reads nothing, before our own buffer begins to fill (measured)."""
 
 LATE_MS = 10_000
-"""How much later than we the kernel may cut a client that reads nothing."""
+"""How much later than the proxy the kernel may cut a client that reads nothing."""
 
 SHUTDOWN_S = 0.2
 """How long answers that are still running may take to end when the server closes; a drain comes before."""
@@ -56,9 +56,9 @@ class Connection(ObservedConnection):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that vanished without a word (C05)
-                # The kernel also counts while it probes a client that reads nothing, and that one is for us to cut,
-                # and to name. We take up to twice the stall limit for it, and longer when the machine is busy.
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that is gone and closed nothing (C05)
+                # The kernel's time also runs for a client that reads nothing. The proxy itself has to cut that one, so that
+                # the record says why; it takes up to twice the stall limit, and longer when the machine is busy.
                 lost_ms = int(self._limits.write_stall_s * 2000) + LATE_MS
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, lost_ms)
 
@@ -106,7 +106,7 @@ class Connection(ObservedConnection):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """What aiohttp itself refuses, such as a malformed head, in our form; the connection ends with it.
+        """Answer what aiohttp itself refuses, such as a malformed head, in our form, and end the connection.
 
         Its message quotes the bytes it could not read, so it is not passed on. A client that left is no error,
         and an answer that has begun is cut: a second one inside it would be read as part of it.
@@ -116,7 +116,7 @@ class Connection(ObservedConnection):
             try:
                 raise exc
             finally:
-                exc = None  # its frames keep this one, which must not keep it
+                exc = None  # its traceback refers to this frame: without a reference back there is no cycle
         if request.writer.output_size > 0:
             self.log_exception("answer_failed", exc_info=exc)
             raise ConnectionResetError("the answer had begun")
@@ -137,7 +137,7 @@ class Connection(ObservedConnection):
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
-        if not self.idle:  # the answer before it is still under way, and decides how long this connection lives
+        if not self.idle:  # the answer before it is still under way: its own limits apply
             self._head_timer = asyncio.get_running_loop().call_later(self._limits.header_s, self._head_too_slow)
         elif self.transport is not None:
             self.transport.write(TOO_SLOW % (len(TOO_SLOW_BODY), TOO_SLOW_BODY))

@@ -34,8 +34,8 @@ def not_found(path: str, served: Iterable[str]) -> NotFound:
     for start, what in OTHER_SERVICES.items():
         if name == start or name.startswith(start.rstrip("/") + "/"):
             return NotFound(
-                f"There is nothing at {shown}. {what} not served here, only chats, completions and embeddings are: give your client another base URL "
-                "for it, such as the provider's own.",
+                f"There is nothing at {shown}. {what} not served here: only chats, completions and embeddings are. Give your client "
+                "another base URL for it, such as the provider's own.",
                 code="not_served",
             )
     paths = [one for one in served if "{" not in one]

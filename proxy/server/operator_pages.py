@@ -37,9 +37,9 @@ class Operation(msgspec.Struct, frozen=True):
 
 
 def find_operation(operations: Mapping[str, Operation], path: str) -> Operation | None:
-    """The page at `path`, or the one that serves the folder it is in: its own path ends in a slash."""
+    """The page at `path`, or the one that serves all of its folder, whose own path ends in a slash."""
     found = operations.get(path)
-    if found is None and (slash := path.rfind("/")):  # the root is no such folder
+    if found is None and (slash := path.rfind("/")):  # the page at the root serves no folder
         found = operations.get(path[: slash + 1])
     return found
 

@@ -32,7 +32,7 @@ STREAMS = "/streams/"
 
 
 class Generation:
-    """One answer that runs by itself: its log, its task, and when it stops for want of readers."""
+    """One answer that needs no connection: its log, its task, and when it stops because nobody reads it."""
 
     def __init__(self, streams: Streams, log: StreamLog, resume: Resume, exchange: Exchange) -> None:
         self._streams, self._log, self._resume, self._exchange = streams, log, resume, exchange
@@ -41,7 +41,7 @@ class Generation:
         log.on_stop, log.on_left = self._stop, self._left
 
     def start(self, context: RequestContext, encoder: Encoder) -> None:
-        """Run the exchange in a task. From now on that ends the request's record, whoever reads the answer."""
+        """Run the exchange in a task. From now on the task ends the request's record, whoever reads the answer."""
         answer = LoggedAnswer(self._log, encoder)
         if encoder.early:
             answer.begin()
@@ -52,7 +52,7 @@ class Generation:
         self._exchange.interrupt(Stopped())
 
     def _left(self) -> None:
-        """A reader left. Without any, the answer goes on for the time of grace, if it can be resumed at all."""
+        """A reader left. After the last one, the answer goes on for `grace_s`, if it can be resumed at all."""
         if self._grace is None and not self._log.readers:
             self._wait_for_readers(0.0 if self._log.headless else self._resume.grace_s)
 
@@ -131,7 +131,7 @@ class LoggedAnswer:
         await self._log.room()
 
     def heartbeat(self) -> None:
-        """A comment goes to those who wait now. A contract's own event is a frame like any other."""
+        """Send a comment to the readers that wait now. A contract's own event is a frame like any other."""
         log = self._log
         if not log.begun:
             return
@@ -149,7 +149,7 @@ class LoggedAnswer:
 
 
 class _AsLogged:
-    """An encoder of what is encoded already."""
+    """An encoder for frames that are encoded already."""
 
     early = False
 
@@ -191,7 +191,7 @@ class LogReader:
         try:
             behind = self._client.write(Batch([], whole=data))
         except ClientGone:
-            behind = True  # `caught_up` raises it again where it can be heard
+            behind = True  # `caught_up` raises it again where it is handled
         if behind:
             self.wake()
 
@@ -215,7 +215,7 @@ class LogReader:
                 return client.response
             finally:
                 context.begun = client.begun
-            raise ConnectionResetError  # not while `ClientGone` is handled, whose timer's error keeps this task
+            raise ConnectionResetError  # not inside `except ClientGone`: the timer's error behind it would keep this task
         finally:
             self._pushing = False
             log.readers.discard(self)

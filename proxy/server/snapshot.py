@@ -91,7 +91,7 @@ class ConfigSnapshot:
                     self.listed_models(target.backend)
 
     def check_health(self) -> None:
-        """Ask the backends that say how, in the background, whether they are well."""
+        """Check in the background whether the backends that have `health` are well."""
         for name, row in self.config.backends.items():
             backend, health = self.backends[name], getattr(row, "health", None)
             if health is None:

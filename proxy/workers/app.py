@@ -25,7 +25,7 @@ UNAVAILABLE = b"The parent process, which adds up the metrics of all workers, is
 
 
 class Gathered(NamedTuple):
-    """What all workers told: a row of `/status` each, and their metrics."""
+    """What all workers reported: a row of `/status` each, and their metrics."""
 
     rows: list[dict[str, Any]]
     metrics: list[list[sums.Family]]
@@ -73,18 +73,18 @@ class WorkerApp(App):
             self._log_warnings(snapshot)
 
     async def prepare(self, content: bytes, *, generation: int, loaded_at: int) -> ConfigSnapshot:
-        """Build what may come next, and keep it ready. Raises `ConfigErrors`."""
+        """Build the config that may come into force next, and keep it ready. Raises `ConfigErrors`."""
         token = self._preparing = object()
         snapshot = await self._load_and_build(lambda: self.load(content), generation, loaded_at=loaded_at)
         if self._preparing is token:
             self._discard_prepared()
             self._prepared = snapshot
-        else:  # it took too long: the parent has given it up
+        else:  # it took too long: the parent does not wait for it any more
             self._close_later(snapshot)
         return snapshot
 
     def commit(self, *, log: bool) -> None:
-        """Take up what is prepared. The first request after the commit may have done so before."""
+        """Take up the prepared config, if the first request after the commit has not done so already."""
         snapshot = self.snapshot
         if log:
             self._report_accepted(snapshot)
@@ -139,14 +139,14 @@ class WorkerApp(App):
             return await super().look(query)
 
     async def looked(self, query: bytes) -> bytes:
-        """This worker's part of that."""
+        """This worker's part of what `look` brings."""
         return msgspec.json.encode(await look(self, msgspec.json.decode(query, type=Query)), enc_hook=str)
 
     # -- pages for operators -----------------------------------------------------------------------------------
 
     @property
     def draining(self) -> bool:
-        """The parent's word counts for all at once: no worker says ready after another has said no."""
+        """Whether the proxy is stopping. The parent sets it for all workers at once, so they agree about `/readyz`."""
         return self._draining or bool(self._state.draining)
 
     @draining.setter
@@ -197,7 +197,7 @@ class WorkerPages(OperatorPages):
 
 
 def _added(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """What several processes know of each target: counts add up, and of times the longest stands."""
+    """What several processes know of each target: counts are added, and of times the longest is kept."""
     found: dict[str, dict[str, float]] = {}
     for target, numbers in [item for part in parts for item in part.items()]:
         row = found.setdefault(target, {})

@@ -28,7 +28,7 @@ class ChannelClosed(ConnectionError):
 
 
 Hear = Callable[[Message], Coroutine[Any, Any, None] | None]
-"""Acts on a message. What takes time is returned as a coroutine, and runs beside the messages that follow."""
+"""Acts on a message. If that takes time, it returns a coroutine, which runs while later messages are heard."""
 
 
 class Channel:

@@ -13,9 +13,9 @@ from proxy.workers.handle import WorkerHandle
 
 
 class MetricsGather:
-    """Asks all workers for their metrics, and keeps what the dead have counted.
+    """Asks all workers for their metrics, and keeps the counts of workers that died.
 
-    What a worker counted after it was last asked is lost with it, as it would be with a single process.
+    When a worker dies, what it counted after it was last asked is lost, as all counts of a single process are.
     """
 
     def __init__(self, workers: Callable[[], list[WorkerHandle]], *, within: float) -> None:
@@ -24,9 +24,9 @@ class MetricsGather:
         self._dead: list[sums.Family] = []
 
     async def gather(self) -> tuple[list[dict[str, Any]], bytes]:
-        """A row for each worker, and a JSON list: the metrics of the dead, then of each row's worker (or null).
+        """A row for each worker, and a JSON list: the metrics of workers that died, then those of each row's worker (or null).
 
-        The last known metrics stand in for a worker that does not answer: they are old, but no counter goes back.
+        For a worker that does not answer, its last known metrics are taken: they are old, but no counter goes back.
         """
         silent: set[WorkerHandle] = set()
 

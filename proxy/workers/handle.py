@@ -18,8 +18,8 @@ State = Literal["starting", "serving"]  # "serving" from the moment it is told t
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 LAST_WORDS_S = 1.0
-"""How long what a worker sent before its end may take to be read. It is there already, unless a process that the
-worker itself forked holds the socket open."""
+"""How long to read what a worker sent before its end. All of it has arrived by then, but if a process that the worker
+forked holds the socket open, its end cannot be seen."""
 
 
 class WorkerHandle(Channel):
@@ -44,14 +44,14 @@ class WorkerHandle(Channel):
         super().__init__(ours)
         self.number, self.pid = number, self._process.pid
         self.state: State = "starting"
-        self.generation = 0  # the newest that it has built
+        self.generation = 0  # of the newest config that it has built
         self.serving_since: float | None = None
-        self.counts = b""  # its metrics, as it told them last
-        self.why = ""  # why it ends, where more is known than its exit code
+        self.counts = b""  # its last known metrics
+        self.why = ""  # why it ends, if more is known than its exit code
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def live(self, hear: Hear) -> int:
-        """Hear what the worker says until its process is over; returns the exit code once all is heard."""
+        """Read the worker's messages until its process ends; returns the exit code when all are read."""
         try:
             async with asyncio.TaskGroup() as group:
                 hearing = group.create_task(self.run(hear))
@@ -63,9 +63,9 @@ class WorkerHandle(Channel):
         return code
 
     async def ping(self, every_s: float, unanswered: int) -> None:
-        """Raises `TimeoutError` when so many pings in a row have no answer, `ChannelClosed`.
+        """Ping the worker for ever. Raises `TimeoutError` after so many pings in a row have no answer, `ChannelClosed`.
 
-        Pings are counted, not seconds: after a pause of the whole machine none is missing.
+        It counts pings, not seconds, so that a pause of the whole machine is not taken for a worker that hangs.
         """
         left = unanswered
         while left:

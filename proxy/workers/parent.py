@@ -28,8 +28,8 @@ from proxy.workers.reload import Rejected, Reload
 from proxy.workers.spec import INTERVALS, Intervals, SharedState, WorkerSpec
 
 MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER = 5, 10
-"""How often in a row a worker may die before it serves. Later, others serve meanwhile, and the reason, such as too
-little memory, may pass within the half minute that ten starts take."""
+"""How often in a row a worker may die before it serves: at the start of the proxy, and later. Later there is more time,
+because other workers serve: ten starts take half a minute, and a reason such as too little memory may pass."""
 
 
 class _Place:
@@ -104,7 +104,7 @@ class Parent:
             place.pause_s = min(2 * place.pause_s, self._intervals.longest_pause)
 
     async def _accompany(self, place: _Place, worker: WorkerHandle) -> None:
-        """Be there for a worker from its start to its end."""
+        """Watch over a worker from its start to its end."""
         place.worker = worker
         place.starts += 1
         await worker.open()
@@ -125,7 +125,7 @@ class Parent:
             self._failure = WorkersFailed(f"worker {place.number} did not stop as it should have: {how}")
 
     async def _tend(self, place: _Place, worker: WorkerHandle) -> None:
-        """Bring a worker to serve, watch it, and kill it when it cannot or does not answer."""
+        """Have a worker serve, ping it, and kill it when it cannot serve or does not answer."""
         try:
             await self._admit(place, worker)
             await worker.ping(self._intervals.ping, self._intervals.pings)
@@ -134,9 +134,9 @@ class Parent:
         except Rejected as rejected:
             if not self._announced and not self._stop.is_set():
                 self._give_up(ConfigErrors([_placed(error, self._path) for error in rejected.errors]))
-            worker.why = "; ".join(rejected.errors)  # what other workers could build
+            worker.why = "; ".join(rejected.errors)  # of a config that other workers have built
         except ChannelClosed:
-            await asyncio.sleep(self._intervals.stuck)  # it is leaving
+            await asyncio.sleep(self._intervals.stuck)  # its process is ending
         worker.kill()
 
     async def _admit(self, place: _Place, worker: WorkerHandle) -> None:
@@ -263,7 +263,7 @@ class Parent:
             if worker.state == "serving":
                 worker.tell("drain")
             else:
-                worker.kill()  # it answers nobody
+                worker.kill()  # it has no requests to finish
         self._kill_stuck_after(self._reload.drain_s + self._intervals.stuck)
 
     def _kill_stuck_after(self, seconds: float) -> None:
@@ -276,7 +276,7 @@ class Parent:
 
 
 def _placed(said: str, file: str) -> ConfigError:
-    """The error that a worker told in words, with its place, so that the command can show the line."""
+    """The error of a config that a worker sent as text, with its place, so that the command can show the line."""
     place = re.match(rf"{re.escape(file)}:(\d+):(\d+): ", said)
     if place is None:
         return ConfigError(said)

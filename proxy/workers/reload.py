@@ -33,7 +33,7 @@ class Rejected(Exception):
 
 
 class Reload:
-    """The config in force, and the way to the next one."""
+    """The config in force, and how the next one is taken up."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Reload:
         self.lock = asyncio.Lock()
         """Held during a reload, and by a worker while it begins to serve: it must not miss a commit."""
         self.staffed = asyncio.Event()
-        """Set when a worker begins to serve; there is somebody to load the file."""
+        """Set when a worker begins to serve: from then on one can load the file."""
         self._file = FileReader(path)
         self._path, self._state, self._serving, self._within = path, state, serving, within
         self._wanted = asyncio.Event()

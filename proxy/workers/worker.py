@@ -32,7 +32,7 @@ LOOK_S = 12.0
 
 
 def main(channel: int, state: int) -> int:
-    """Be a worker on two inherited descriptors; returns the exit code."""
+    """Run a worker on two inherited descriptors; returns the exit code."""
     sock, shared = socket.socket(fileno=channel), SharedState(state)
     for descriptor in (channel, state):
         os.set_inheritable(descriptor, False)  # not for programs that this process starts
@@ -58,7 +58,7 @@ class Worker(Process):
         self._listen_order: Message | None = None
 
     async def live(self) -> int:
-        """Serve until the parent, or its end, says otherwise; returns the exit code."""
+        """Serve until the parent says stop, or is gone; returns the exit code."""
         async with background(self._take_orders()):
             try:
                 await self.run()
@@ -66,9 +66,9 @@ class Worker(Process):
                 self._channel.answer(self._start, errors=_lines(errors))
                 return 1
             finally:
-                self._stop.set()  # the channel that closes now is not the parent's end
+                self._stop.set()  # that the channel closes now does not mean that the parent is gone
                 if self._app.started:
-                    self._channel.tell("counts", self._workers_app.counts())  # the last ones
+                    self._channel.tell("counts", self._workers_app.counts())  # the last counts
                 await self._channel.aclose()
         return 0
 

@@ -20,10 +20,10 @@ OPENING = """\
 
 # Clients
 
-These client libraries are run against the running proxy, over real connections: what is ticked is a test that
-`make test-clients` runs (those marked * also `make test`), and that fails when the client sees anything else. Behind the
-proxy stands the built-in echo, or an upstream that plays a script in OpenAI's language: it answers, falls silent, hangs
-up in the middle, sends garbage, or says that it failed.
+These client libraries are run against the running proxy, over real connections: each tick is a test that
+`make test-clients` runs (those marked * also `make test`), and that fails when the client sees anything else. The proxy's
+upstream is the built-in echo, or a server that plays a script in OpenAI's language: it answers, falls silent, hangs up in
+the middle, sends garbage, or says that it failed.
 
 | | what is looked for |
 |---|---|

@@ -145,7 +145,7 @@ async def malformed(stage: Stage, client: Client) -> None:
 
 
 async def failed(stage: Stage, client: Client) -> None:
-    """An error that the upstream tells in mid-answer is told on, in its words."""
+    """An error that the upstream tells in mid-answer is passed on, in its words."""
     told = await _broken_off(stage, client, "failed")
     assert told.error is not None
     if "failed" not in client.wordless:

@@ -226,7 +226,7 @@ READERS = [
             "finish": "it ends as the stream ends",
             "stop": "it cannot be stopped; its page can be left",
             **dict.fromkeys(("cut", "unfinished", "stalled", "malformed", "failed", "refused"),
-                            "it passes over errors, unless its route has them shown or thrown"),
+                            "it skips errors, unless its route shows or throws them"),
         },
     ),
     Client("eventsource-parser", "", "Node", "eventsource-parser", "chat", "error event",
@@ -254,7 +254,7 @@ LLM = Client(
     without=dict.fromkeys(("finish", "reasoning"), NO_TOOLS) | {"tools": "it calls Python functions of its own"},
 )  # fmt: skip
 
-THE_SDKS = "it reads this with the SDK, whose rows show it"
+THE_SDKS = "it uses the SDK for this: see the rows of the SDK"
 UNSTOPPED = "a program that leaves its stream does not end the request"
 
 

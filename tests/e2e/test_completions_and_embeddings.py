@@ -251,4 +251,4 @@ async def test_what_is_not_served_says_so(start_proxy, path):
     running = await start_proxy("backends: {words: {kind: echo}}\nroutes: [{name: default, to: words}]\n")
     answer = await raw(running, f"/v1/{path}", {})
     assert answer.status_code == 404
-    assert "not served here, only chats, completions and embeddings are" in answer.json()["error"]["message"]
+    assert "not served here: only chats, completions and embeddings are" in answer.json()["error"]["message"]

@@ -30,7 +30,7 @@ OPENING = """\
 
 # Met in the field
 
-Each row of [Met in the field](../reliability.md#met-in-the-field) with the tests that hold it. A test bears the id of its
+Each row of [Met in the field](../reliability.md#met-in-the-field) with the tests that hold it. A test has the id of its
 row: `make test ARGS="-k U4_"` runs those of a row. *Cases* is how many cases these tests try, each a test of its own in
 pytest's count, and how many recordings of real upstreams belong to the row. *Beyond* says what the row led to besides
 the cases that were brought.

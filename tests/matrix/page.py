@@ -23,12 +23,12 @@ INTRODUCTION = """\
 
 # What passes
 
-Every contract in front of every way to a model, feature by feature. Each cell is a request over real sockets: what
-reached the upstream, in its own terms, and what the contract's own client read.
+What is carried between every contract and every kind of upstream, feature by feature. Each cell is a request over real
+sockets: what reached the upstream, in its own terms, and what the contract's own client read.
 """
 VENDORS_INTRODUCTION = """\
-The same requests as each vendor would be sent them. Every body of another contract is held to a grammar of what that
-vendor refuses; a body of the vendor's own contract stays the client's."""
+The same requests as each vendor gets them. A translated body is checked against a grammar of what that vendor refuses; a
+body in the vendor's own contract stays as the client sent it."""
 WHOLE = "whole: "
 
 
@@ -48,7 +48,7 @@ def page() -> str:
             for feature, signs in whole.items()
             if any(sign not in (streamed, ".") for sign, streamed in zip(signs, told[_streamed(feature)], strict=True))
         }
-        lines += ["", "Unstreamed answers (`ag-ui` has none) tell the same, but for:"]
+        lines += ["", "Unstreamed answers (`ag-ui` has none) carry the same, except:"]
         lines += ["", *_table("answered", differing, numbers)]
     lines += ["", "## Requests to single vendors", "", VENDORS_INTRODUCTION]
     for vendor in VENDORS:

@@ -13,8 +13,8 @@ SIGNS = {
     "-": "left out, silently",
     "!": "left out, and the client is told: in the header `X-Chat-Notice`, and in the answer where it has a place for it",
     "e": "the answer ends in an error that says why",
-    "x": "refused with status 400 before anything is asked of the model",
-    ".": "cannot be said by the contract, or by the upstream",
+    "x": "refused with status 400 before a model is asked",
+    ".": "the contract, or the upstream, has no form for it",
 }
 CARRIED, OTHERWISE, LEFT_OUT, ANNOUNCED, FAILED, REFUSED, UNSAID = SIGNS
 
@@ -141,13 +141,13 @@ EXPECTED = {
 }
 
 NOTES = {
-    "earlier reasoning": "Only an upstream of the client's own dialect gets reasoning back that bears no seal: others refuse or ignore it.",
-    "earlier reasoning, sealed": "A seal is for the upstream that made it: Anthropic's models, directly or through litellm.",
-    "tools": "`chat`, `ai-text` and declared contracts without a template for calls could not tell a call: the client would wait for ever.",
+    "earlier reasoning": "Reasoning without a seal goes back only to an upstream of the client's own dialect: others refuse or ignore it.",
+    "earlier reasoning, sealed": "A seal, an upstream's signature on its reasoning, is only for the upstream that made it: Anthropic's models, directly or through litellm.",
+    "tools": "`chat`, `ai-text` and declared contracts without a template for calls have no form for a call: the client would wait for ever.",
     "search by the upstream": "And every other tool that it runs by itself: only one of the request's own contract has the same.",
     "calls and their results": "`chat` and `ai-text` refuse the tools that come with them.",
     "that a tool failed": "OpenAI's form, which litellm is asked in too, has no field for it, and litellm makes none for Anthropic: the result's text has to say so.",
-    "image in a result": "To OpenAI's form, where a tool answers in text, as if the user showed it.",
+    "image in a result": "OpenAI's form takes only text from a tool: the image follows as a message of the user.",
     "image, address": "litellm would fetch it itself for every provider but OpenAI and Azure.",
     "PDF, address": "OpenAI's form takes files as data or by id.",
     "file by its id": "litellm gives Anthropic a file for its code execution instead.",
@@ -156,15 +156,15 @@ NOTES = {
     "`top_k`": "OpenAI has none: a request in its own contract passes it on to a server of that dialect; from others it goes where the kind, the preset or litellm's provider is known to take it (vLLM, llama.cpp, SGLang, OpenRouter; Anthropic, Gemini, Ollama). Newer Claude models take none.",
     "`seed`": "Anthropic has none.",
     "`frequency_penalty`": "Anthropic has none.",
-    "`reasoning_effort`": "To OpenAI's dialect, as Anthropic's and Ollama's clients ask for it, only where the kind, the preset or the route says that the model takes it; litellm leaves it out for models that do not think.",
-    "several answers, `n`": "Only `openai` in front of its own dialect: all others tell one answer.",
-    "`logprobs`": "Only `openai` in front of its own dialect; contracts that could not tell them have no such setting.",
+    "`reasoning_effort`": "What Anthropic's and Ollama's clients ask for goes to OpenAI's dialect only where the kind, the preset or the route says that the model takes it; litellm leaves it out for models that do not think.",
+    "several answers, `n`": "Only `openai` in front of its own dialect: all others give one answer.",
+    "`logprobs`": "Only `openai` in front of its own dialect; contracts without a place for them have no such setting.",
     "its seal": "Only `responses`, `anthropic`, `ai-sdk` and `ag-ui` have a place for it: a model that needs it back gets none from other clients.",
     "refusal": "As the answer's text; `anthropic` says so in its `stop_reason` as well.",
     "sources": "A declared `whole` has `$sources` for them.",
     "images": "`chat` says that one was left out. A declared `whole` has `$media` for them.",
-    "nothing but images": "A success without a word would not be true: 422 before anything was sent, an error at the end of a stream (`ai-text`: a broken connection).",
-    "arguments in pieces": "`ollama` tells calls whole, at the end.",
+    "nothing but images": "An empty answer would look complete: 422 if nothing was sent yet, else an error at the end of the stream (`ai-text`: a broken connection).",
+    "arguments in pieces": "`ollama` sends calls whole, at the end.",
     "end: `tool_calls`": "`ollama` says `stop` beside the calls, as Ollama does.",
 }
 """What to know of a row, by feature."""
