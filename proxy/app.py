@@ -21,11 +21,12 @@ from proxy.config.models import LimitSettings, ServerSettings, Settings
 from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
 from proxy.ledger.metrics import LedgerMetrics
+from proxy.pipeline.costs import needs_prices
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.keys import OtherKeys, live_keys
 from proxy.policy.peers import FailedLogins
-from proxy.policy.prices import price_of
+from proxy.policy.prices import listed
 from proxy.server.operator_pages import Operation, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.store import open_store
@@ -203,8 +204,8 @@ class App:
         )
         if otlp.wanted(config.settings.telemetry):
             await asyncio.to_thread(otlp.load)
-        if any(route.pick == "cheapest" for route in config.settings.routes):
-            await asyncio.to_thread(price_of, "openai", "gpt-4o", 1, 1)  # loads the list, which takes half a second
+        if needs_prices(config.settings):
+            await asyncio.to_thread(listed, "openai", "gpt-4o")  # loads the list, which takes half a second
         await self._open_ledger(config.settings.usage)
         counting = self._counting(config)
         backends = {name: build(row, name, resources, counting) for name, row in config.backends.items()}

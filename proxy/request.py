@@ -166,6 +166,7 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    cache_write_tokens: int = 0  # of the input, what was put into a cache for later
 
     @property
     def total_tokens(self) -> int:

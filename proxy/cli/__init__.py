@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from proxy import __version__
-from proxy.cli import check, diff, explain, import_, init, key, schema, serve, usage
+from proxy.cli import check, diff, explain, import_, init, key, prices, schema, serve, usage
 
 
 class _Commands(click.Group):
@@ -32,6 +32,6 @@ def main(context: click.Context) -> None:
 
 
 for command in (
-    serve.serve, init.init, import_.import_, check.check, explain.explain, schema.schema, diff.diff, key.key, usage.usage,
+    serve.serve, init.init, import_.import_, check.check, explain.explain, schema.schema, diff.diff, key.key, prices.prices, usage.usage,
 ):  # fmt: skip
     main.add_command(command)

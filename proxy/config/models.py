@@ -188,7 +188,7 @@ class ServerSettings(Model):
     answer_headers: bool = Field(
         default=True,
         description="Say in each answer's headers who answered: `X-Chat-Route`, `X-Chat-Target` (`backend/model`) and "
-        "`X-Chat-Attempts`. `false` keeps these names from clients.",
+        "`X-Chat-Attempts`, and of whole answers `X-Chat-Cost`. `false` keeps these names from clients.",
     )
     reload: Literal["auto", "off"] = Field(
         default="auto",
@@ -289,6 +289,12 @@ class PriceSettings(Model):
     output_per_million: Dollars = Field(description="A million output tokens.")
     cached_input_per_million: Dollars | None = Field(
         default=None, description="A million input tokens read from a cache; as other input if left out."
+    )
+    cache_write_per_million: Dollars | None = Field(
+        default=None, description="A million input tokens written to a cache; as other input if left out."
+    )
+    reasoning_per_million: Dollars | None = Field(
+        default=None, description="A million output tokens of reasoning; as other output if left out."
     )
 
 

@@ -9,26 +9,10 @@ from itertools import count
 
 import msgspec
 
-from proxy.telemetry.record import AttemptRecord, StreamRecord
+from proxy.telemetry.record import StreamRecord
 
 MOST = 2**53  # of tokens: what every store and every reader of JSON can count
 LONGEST = 256  # of what a client says
-
-MAY_HAVE_COST = frozenset(
-    {
-        "upstream_timeout",
-        "upstream_idle",
-        "upstream_truncated",
-        "upstream_malformed",
-        "frame_too_large",
-        "client_gone",
-        "hedge_lost",
-        "stopped",
-        "draining",
-        "limit",
-    }
-)
-"""How an attempt ends that was accepted, and that a vendor may bill although nothing came. What was refused is free."""
 
 _PROCESS = secrets.token_hex(8)
 _numbers = count()
@@ -59,6 +43,7 @@ class Row(msgspec.Struct, kw_only=True):
     output_tokens: int | None
     cached_tokens: int | None
     reasoning_tokens: int | None
+    cache_write_tokens: int | None
     cost_usd: float | None
     price: str  # where it comes from
 
@@ -76,7 +61,7 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
     for number, attempt in enumerate(record.attempts):
         if not attempt.started_at:
             continue
-        usage, free = attempt.usage, _free(attempt)
+        usage, free, cost = attempt.usage, attempt.free, attempt.cost_usd
         first = attempt.committed_at
         yield Row(
             id=id,
@@ -101,16 +86,10 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
             output_tokens=_tokens(usage.output_tokens) if usage else 0 if free else None,
             cached_tokens=_tokens(usage.cached_tokens) if usage else 0 if free else None,
             reasoning_tokens=_tokens(usage.reasoning_tokens) if usage else 0 if free else None,
-            cost_usd=0.0 if free else None,
-            price="",
+            cache_write_tokens=_tokens(usage.cache_write_tokens) if usage else 0 if free else None,
+            cost_usd=0.0 if free else None if cost is None else float(cost),
+            price=attempt.price,
         )
-
-
-def _free(attempt: AttemptRecord) -> bool:
-    """Whether nobody can have been billed: the target refused, or was not reached."""
-    if attempt.usage is not None or attempt.committed_at is not None:
-        return False
-    return attempt.outcome != "ok" and attempt.outcome not in MAY_HAVE_COST
 
 
 def _tokens(number: int) -> int:

@@ -15,11 +15,9 @@ TABLE = "chat_proxy_usage"
 WAIT_S = 10  # for a lock, or for an answer
 
 _KINDS = {"attempt": "INTEGER", "status": "INTEGER"}
-_KINDS |= dict.fromkeys(("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"), "BIGINT")
+_KINDS |= {name: "BIGINT" for name in COLUMNS if name.endswith("_tokens")}
 _KINDS |= dict.fromkeys(("started_at", "ended_at", "first_token_s", "cost_usd"), "DOUBLE PRECISION")
-_CAN_BE_NULL = frozenset(
-    {"first_token_s", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd"}
-)
+_CAN_BE_NULL = frozenset({"first_token_s", "cost_usd"} | {name for name in COLUMNS if name.endswith("_tokens")})
 
 
 def _columns() -> Iterator[str]:

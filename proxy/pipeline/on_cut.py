@@ -237,4 +237,5 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one.cached_tokens + other.cached_tokens,
         one.reasoning_tokens + other.reasoning_tokens,
         estimated=one.estimated or other.estimated,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
     )

@@ -5,12 +5,17 @@ A price that is not known is `None`, never 0.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
+
+import msgspec
 
 from proxy.config.models import PriceSettings
+from proxy.request import Usage
 from proxy.routing.plan import Target
 
 _PROVIDERS = {"bedrock": "aws", "gemini": "google", "moonshot": "moonshotai", "vertex_ai": "google", "xai": "x-ai"} | {
@@ -21,26 +26,89 @@ _PROVIDERS = {"bedrock": "aws", "gemini": "google", "moonshot": "moonshotai", "v
 
 _MILLION = Decimal(1_000_000)
 
+KNOWN_FOR_S = 600
+"""How long a listed price is taken for the present one: some depend on the time of day, or begin on a date."""
+
+Rate = tuple[tuple[int, Decimal], ...]
+"""US dollars for a million tokens, each with the length of the input, in tokens, above which it is the one. Rising."""
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What a model costs. What is `None` costs what other input, or other output, costs; of `output`, it is not known."""
+
+    source: str  # `config`, or the package with its version, which dates its list
+    input: Rate
+    output: Rate | None
+    cached_input: Rate | None = None
+    cache_write: Rate | None = None
+    reasoning: Rate | None = None
+    requests: Rate | None = None  # for a thousand of them, whatever is in them
+
+    def dollars(self, usage: Usage) -> Decimal | None:
+        """What these tokens cost."""
+        total, made = max(0, usage.input_tokens), max(0, usage.output_tokens)
+        cached = min(max(0, usage.cached_tokens), total)
+        written = min(max(0, usage.cache_write_tokens), total - cached)
+        thought = min(max(0, usage.reasoning_tokens), made)
+        if made and self.output is None:
+            return None
+        output = self.output or self.input
+        return (
+            (total - cached - written) * _at(self.input, total)
+            + cached * _at(self.cached_input or self.input, total)
+            + written * _at(self.cache_write or self.input, total)
+            + (made - thought) * _at(output, total)
+            + thought * _at(self.reasoning or output, total)
+            + (1000 * _at(self.requests, total) if self.requests else 0)
+        ) / _MILLION
+
 
 class Prices:
     """The prices of one config. `rows` are its backends that are on."""
 
     def __init__(self, rows: Mapping[str, object], own: Mapping[str, PriceSettings]) -> None:
         self._rows = rows
-        self._own = own
+        self._own = {pattern: own_price(price) for pattern, price in own.items()}
+
+    def price(self, backend: str, model: str) -> Price | None:
+        """What a target costs."""
+        if self._own:
+            target = f"{backend}/{model}"
+            for pattern, price in self._own.items():
+                if fnmatchcase(model, pattern) or fnmatchcase(target, pattern):
+                    return price
+        row = self._rows.get(backend)
+        return listed(*_provider(row, model)) if row is not None else None
 
     def of(self, target: Target, input_tokens: int, output_tokens: int) -> Decimal | None:
         """What these tokens cost at a target, in US dollars."""
-        for pattern, price in self._own.items():
-            if fnmatchcase(target.model, pattern) or fnmatchcase(str(target), pattern):
-                dollars = _dollars(price.input_per_million) * input_tokens
-                return (dollars + _dollars(price.output_per_million) * output_tokens) / _MILLION
-        row = self._rows.get(target.backend)
-        return price_of(*_provider(row, target.model), input_tokens, output_tokens) if row is not None else None
+        price = self.price(target.backend, target.model)
+        return None if price is None else price.dollars(Usage(input_tokens, output_tokens))
 
 
-def _dollars(number: float) -> Decimal:
-    return Decimal(str(number))
+def own_price(price: PriceSettings) -> Price:
+    """A price of the config."""
+
+    def rate(number: float | None) -> Rate | None:
+        return None if number is None else ((-1, Decimal(str(number))),)
+
+    return Price(
+        "config",
+        rate(price.input_per_million) or (),
+        rate(price.output_per_million),
+        rate(price.cached_input_per_million),
+        rate(price.cache_write_per_million),
+        rate(price.reasoning_per_million),
+    )
+
+
+def _at(rate: Rate, input_tokens: int) -> Decimal:
+    """The rate for a request with that much input: it is the rate of all its tokens."""
+    found = rate[0][1]
+    for start, price in rate[1:]:
+        if input_tokens > start:
+            found = price
+    return found
 
 
 def _provider(row: object, model: str) -> tuple[str, str]:
@@ -53,15 +121,47 @@ def _provider(row: object, model: str) -> tuple[str, str]:
     return _PROVIDERS.get(provider, provider) or str(getattr(row, "address", "")), model
 
 
-@lru_cache(maxsize=4096)
-def price_of(provider: str, model: str, input_tokens: int, output_tokens: int) -> Decimal | None:
-    """The list price; `provider` is an id of genai-prices or a base address. The first call takes half a second."""
-    from genai_prices import Usage, calc_price  # noqa: PLC0415 - half a second that most configs need not spend
+def listed(provider: str, model: str) -> Price | None:
+    """The list price; `provider` is an id of genai-prices, a base address, or empty: whose model it is by its name.
 
-    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    The first call takes half a second, the first for a model a millisecond.
+    """
+    return _listed(provider, model, int(time.time() // KNOWN_FOR_S))
+
+
+@lru_cache(maxsize=4096)
+def _listed(provider: str, model: str, _period: int) -> Price | None:
+    from genai_prices import Usage as Nothing  # noqa: PLC0415 - half a second that most configs need not spend
+    from genai_prices import calc_price  # noqa: PLC0415
+
     try:
         if "://" in provider:
-            return calc_price(usage, model, provider_api_url=provider).total_price
-        return calc_price(usage, model, provider_id=provider).total_price
-    except LookupError:
+            found = calc_price(Nothing(), model, provider_api_url=provider).model_price
+        else:
+            found = calc_price(Nothing(), model, provider_id=provider or None).model_price
+    except (LookupError, ValueError):
         return None
+
+    def rate(name: str) -> Rate | None:
+        value = getattr(found, name, None)
+        if value is None or isinstance(value, Decimal):
+            return None if value is None else ((-1, value),)
+        return ((-1, value.base), *((tier.start, tier.price) for tier in value.tiers))
+
+    given = rate("input_mtok")
+    if given is None:  # priced by the page, the minute, the request
+        return None
+    return Price(
+        _source(),
+        given,
+        rate("output_mtok"),
+        rate("cache_read_mtok"),
+        rate("cache_write_mtok"),
+        rate("output_reasoning_mtok"),
+        rate("requests_kcount"),
+    )
+
+
+@cache
+def _source() -> str:
+    return f"genai-prices {version('genai-prices')}"

@@ -17,6 +17,7 @@ from proxy.contracts.base import Encoder, Head, Reply
 from proxy.errors import Draining, MethodNotAllowed, ProxyError
 from proxy.pipeline.admission import Admission, Admitted
 from proxy.pipeline.client import Client
+from proxy.pipeline.costs import price_attempts
 from proxy.pipeline.exchange import Exchange
 from proxy.policy.peers import client_address, is_within
 from proxy.request import ChatRequest
@@ -167,6 +168,7 @@ class RequestContext:
         self.snapshot.leave()
         record = self.record
         record.loser = None
+        self._price()
         if self.lease is not None:
             self.lease.settle(record)
         if self.recorded and (record.status or record.end):  # operators' pages and lists of models are not recorded
@@ -228,7 +230,7 @@ class RequestContext:
         """A complete answer, as aiohttp wants it. With `record`, the request's end is recorded."""
         headers = {"Cache-Control": "no-store", **self.headers, **reply.headers, **(error.headers if error else {})}
         if self.record.route:
-            headers |= self.answered_by()
+            headers |= {**self.answered_by(), **self._cost()}
         response = web.Response(status=reply.status, body=reply.body, headers=headers)
         # A client that waits for `100 Continue` may still send its body, or not: the next bytes on this connection
         # could be the body or a new request.
@@ -258,6 +260,18 @@ class RequestContext:
             headers["X-Chat-Target"] = "".join([one if " " <= one <= "~" else "?" for one in target])
             headers["X-Chat-Attempts"] = str(record.tries)
         return headers
+
+    def _cost(self) -> Mapping[str, str]:
+        """The header that says what a whole answer cost, its failed attempts included, in US dollars, if that is known."""
+        self._price()
+        known = [one.cost_usd for one in self.record.attempts if one.started_at and one.cost_usd is not None]
+        if not known or len(known) < self.record.tries or not self.snapshot.config.settings.server.answer_headers:
+            return {}
+        return {"X-Chat-Cost": f"{sum(known):f}"}
+
+    def _price(self) -> None:
+        if self.snapshot.prices is not None:
+            price_attempts(self.record, self.snapshot.prices)
 
     def preflight(self) -> web.Response:
         """The answer to `OPTIONS`. Browsers ask before they send a key, so none is needed. Without CORS it is empty."""

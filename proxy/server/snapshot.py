@@ -16,6 +16,7 @@ from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
 from proxy.contracts.declared.frontend import declared
 from proxy.pipeline.admission import Admission, limits_clients
+from proxy.pipeline.costs import counts_costs
 from proxy.pipeline.exchange import Pipeline
 from proxy.pipeline.health import check_health
 from proxy.pipeline.targets import TargetStates
@@ -57,14 +58,16 @@ class ConfigSnapshot:
         self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
         self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)
+        prices = Prices(config.backends, settings.prices)
         self.router = Router(
             settings.routes,
             own_models(config.backends),
             config.off,
             settings.server,
             states=states,
-            price=Prices(config.backends, settings.prices).of,
+            price=prices.of,
         )
+        self.prices = prices if counts_costs(settings) else None
         self.admission = Admission(settings, counting) if limits_clients(settings) else None
         issuers = Issuers(config.backends, settings.routes)
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states, issuers)

@@ -87,6 +87,16 @@ class Metrics:
             "Tokens, as the upstream counted them or else estimated; models that the config does not name are `other`.",
             ("direction", "backend", "model", "key"),
         )
+        self._cost = Counts(
+            "chat_proxy_cost_usd",
+            "What attempts cost, in US dollars, where costs are counted and a price is known.",
+            ("route", "backend", "model", "key"),
+        )
+        self._unpriced = Counts(
+            "chat_proxy_cost_unknown_attempts",
+            "Attempts that cost something, and nobody knows what: there is no price, or no count of tokens.",
+            ("backend", "model"),
+        )
         self._attempts = Counts(
             "chat_proxy_upstream_attempts",
             "Tries at a backend: `ok` or the error's code. More than one per request is fallback.",
@@ -111,6 +121,8 @@ class Metrics:
             self._mean_gap,
             self._duration,
             self._tokens,
+            self._cost,
+            self._unpriced,
             self._attempts,
             self._hedges,
             self._unnoted,
@@ -199,6 +211,8 @@ class Metrics:
             self._hedges.add(route, record.hedge)
         self._count_content(record, route, backend)
         self._count_tokens(record, backend)
+        if record.priced:
+            self._count_costs(record, route)
         if record.end == "done" and not record.has_finish_reason:
             self._unnoted.add(backend)
 
@@ -243,6 +257,15 @@ class Metrics:
         model, key = self._models.label(record.upstream_model), self._keys.label(record.key)
         self._tokens.add("in", backend, model, key, count=max(0, record.usage.input_tokens))
         self._tokens.add("out", backend, model, key, count=max(0, record.usage.output_tokens))
+
+    def _count_costs(self, record: StreamRecord, route: str) -> None:
+        key = self._keys.label(record.key)
+        for attempt in record.attempts:
+            backend, model = self._backends.label(attempt.backend), self._models.label(attempt.model)
+            if attempt.cost_usd:
+                self._cost.add(route, backend, model, key, count=float(attempt.cost_usd))
+            elif attempt.cost_usd is None and attempt.started_at:
+                self._unpriced.add(backend, model)
 
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,22 @@ from proxy.telemetry.trace import Trace
 AttemptRole = Literal["answer", "retry", "hedge_loser", "continuation"]
 """Why a target was asked, or what became of it: for the answer; because one before it failed; for the answer, and
 another was quicker; to go on with an answer that was cut."""
+
+MAY_HAVE_COST = frozenset(
+    {
+        "upstream_timeout",
+        "upstream_idle",
+        "upstream_truncated",
+        "upstream_malformed",
+        "frame_too_large",
+        "client_gone",
+        "hedge_lost",
+        "stopped",
+        "draining",
+        "limit",
+    }
+)
+"""How an attempt ends that was accepted, and that a vendor may bill although nothing came. What was refused is free."""
 
 HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]
 
@@ -34,6 +51,8 @@ class AttemptRecord(msgspec.Struct):
     words: str = ""  # what the error says, for the log: with addresses, which clients are not shown
     usage: Usage | None = None  # as the upstream counted, or estimated
     role: AttemptRole = "answer"
+    cost_usd: Decimal | None = None  # not known, or not asked for
+    price: str = ""  # where the cost comes from
     queued_s: float = 0.0  # how long it waited for a slot, before it started
     span_id: str = ""  # where requests are traced
 
@@ -56,6 +75,13 @@ class AttemptRecord(msgspec.Struct):
     def usage_source(self) -> Literal["reported", "estimated", "none"]:
         """Where `usage` comes from. `none`: it is not known whether the attempt cost anything."""
         return "none" if self.usage is None else "estimated" if self.usage.estimated else "reported"
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody can have been billed: the target refused, or was not reached."""
+        if self.usage is not None or self.committed_at is not None:
+            return False
+        return self.outcome != "ok" and self.outcome not in MAY_HAVE_COST
 
     @property
     def duration_s(self) -> float | None:
@@ -88,6 +114,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     kept: Kept | None = None
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
+    priced: bool = False  # what the attempts cost was looked up
     hedge: HedgeEnd = ""  # how the second target that was asked at the same time fared; `no_budget`: it was not
     loser: asyncio.Task[None] | None = None  # ends the slower attempt of a hedge; the record is complete after it
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)

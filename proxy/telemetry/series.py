@@ -19,9 +19,9 @@ class Counts(Collector):
 
     def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
         self._name, self._what, self._labels = name, what, labels
-        self._values: dict[tuple[str, ...], int] = {}
+        self._values: dict[tuple[str, ...], float] = {}
 
-    def add(self, *labels: str, count: int = 1) -> None:
+    def add(self, *labels: str, count: float = 1) -> None:
         values = self._values
         values[labels] = values.get(labels, 0) + count
 

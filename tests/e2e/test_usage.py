@@ -103,6 +103,38 @@ async def test_a_client_that_leaves_is_in_the_ledger(start_proxy: StartProxy, tm
     assert [(one["end"], one["outcome"]) for one in left["groups"]] == [("client_gone", "client_gone")]
 
 
+async def test_a_whole_answer_says_what_it_cost_and_the_metrics_agree(start_proxy: StartProxy, tmp_path: Path):
+    priced = "    prices: {echo/*: {input_per_million: 1, output_per_million: 10}}"
+    proxy = await start_proxy(config_in(tmp_path) + priced + "\n")
+    body = {"model": "m", "messages": [{"role": "user", "content": "one two three"}]}
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {WEB}"}) as client:
+        async with client.post(f"{proxy.url}/v1/chat/completions", json=body) as answer:
+            assert answer.headers["X-Chat-Cost"] == "0.000033"
+        async with client.post(f"{proxy.url}/v1/chat/completions", json=body | {"stream": True}) as answer:
+            assert "X-Chat-Cost" not in answer.headers
+            await answer.read()
+        found = await groups(proxy.url, "?by=key,route", 2)
+        assert found["total"]["cost_usd"] == pytest.approx(0.000066)
+        assert found["total"]["unpriced"] == 0
+        async with client.get(f"{proxy.url}/metrics") as answer:
+            sample = 'chat_proxy_cost_usd_total{backend="echo",key="web",model="other",route="default"} 6.6e-05'
+            assert sample in await answer.text()
+
+
+async def test_a_cost_that_nobody_knows_is_no_zero(start_proxy: StartProxy, tmp_path: Path):
+    proxy = await start_proxy(config_in(tmp_path))
+    body = {"model": "m", "messages": [{"role": "user", "content": "one two three"}]}
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {WEB}"}) as client:
+        async with client.post(f"{proxy.url}/v1/chat/completions", json=body) as answer:
+            assert "X-Chat-Cost" not in answer.headers
+        found = await groups(proxy.url, "?by=key", 1)
+        assert (found["total"]["cost_usd"], found["total"]["unpriced"]) == (None, 1)
+        async with client.get(f"{proxy.url}/metrics") as answer:
+            text = await answer.text()
+    assert 'chat_proxy_cost_unknown_attempts_total{backend="echo",model="other"} 1.0' in text
+    assert "chat_proxy_cost_usd_total{" not in text
+
+
 async def test_without_usage_there_is_no_page(start_proxy: StartProxy):
     proxy = await start_proxy("{backends: {echo: {kind: echo}}, routes: [{name: default, to: echo}]}")
     status, text = await page(proxy.url)

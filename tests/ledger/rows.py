@@ -16,7 +16,7 @@ def row(id: str = "a", attempt: int = 0, **more: Any) -> Row:
         "request_id": "r", "day": "2026-11-30", "started_at": now - 1, "ended_at": now, "first_token_s": 0.5, "key": "web",
         "user": "", "route": "default", "backend": "far", "model": "m", "contract": "openai", "role": "answer",
         "status": 200, "end": "done", "outcome": "ok", "usage": "reported", "input_tokens": 10, "output_tokens": 5,
-        "cached_tokens": 0, "reasoning_tokens": 0, "cost_usd": 0.25, "price": "config",
+        "cached_tokens": 0, "reasoning_tokens": 0, "cache_write_tokens": 0, "cost_usd": 0.25, "price": "config",
     }  # fmt: skip
     return Row(id=id, attempt=attempt, **(values | more))
 

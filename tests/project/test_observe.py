@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -252,7 +253,9 @@ def fill(proxy: Running) -> None:
         record.content(101.0, 1)
         record.content(102.0, 1)
         record.usage, record.hedge, record.has_finish_reason = Usage(10, 20), "won", False
-        record.attempts = [AttemptRecord("echo", "m", started_at=100.0, ended_at=103.0, error_code=code)]
+        cost = None if code else Decimal("0.01")
+        record.attempts = [AttemptRecord("echo", "m", started_at=100.0, ended_at=103.0, error_code=code, cost_usd=cost)]
+        record.priced = True
         record.finish(end, 103.0)  # type: ignore[arg-type]
         metrics.ended(record)
     meter = Meter(name="n", scope="key", owner="web", unit="parallel", limit=2)

@@ -96,26 +96,29 @@ STOP_REASONS: dict[str, str] = {
 
 
 def read_usage(usage: dict[str, Any] | None) -> Usage | None:
-    """Token counts, read leniently. Our `input_tokens` include cached input, which Anthropic counts separately."""
+    """Token counts, read leniently. Our `input_tokens` include cached input, read and written, which Anthropic counts separately."""
     if not usage:
         return None
-    cached = _count(usage, "cache_read_input_tokens")
+    cached, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=_count(usage, "input_tokens") + cached + _count(usage, "cache_creation_input_tokens"),
+        input_tokens=_count(usage, "input_tokens") + cached + written,
         output_tokens=_count(usage, "output_tokens"),
         cached_tokens=cached,
         reasoning_tokens=_count(usage.get("output_tokens_details"), "thinking_tokens"),
+        cache_write_tokens=written,
     )
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:
     """Token counts under Anthropic's names."""
     counts: dict[str, Any] = {
-        "input_tokens": max(0, usage.input_tokens - usage.cached_tokens),
+        "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
         "output_tokens": usage.output_tokens,
     }
     if usage.cached_tokens:
         counts["cache_read_input_tokens"] = usage.cached_tokens
+    if usage.cache_write_tokens:
+        counts["cache_creation_input_tokens"] = usage.cache_write_tokens
     if usage.reasoning_tokens:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
     return counts

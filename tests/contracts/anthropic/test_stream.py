@@ -114,7 +114,7 @@ def test_a_stream_of_the_real_thing_is_read_whole():
         ToolCallDelta(0, '"Oslo"}'),
         ToolCallStart(1, "toolu_2", "now"),
         ToolCallDelta(1, "{}"),
-        Finish("tool_calls", Usage(118, 42, cached_tokens=100, reasoning_tokens=9)),
+        Finish("tool_calls", Usage(118, 42, cached_tokens=100, reasoning_tokens=9, cache_write_tokens=5)),
     ]
     assert payloads == FOREIGN
 
@@ -244,7 +244,7 @@ def test_events_without_names_and_with_other_names_are_read_by_their_type():
 
 def test_counts_are_cumulative_and_the_last_ones_count():
     events, _ = read(sse(START, ended(input_tokens=10, cache_creation_input_tokens=2, output_tokens=5), ended(), STOP))
-    assert events[-1].usage == Usage(12, 4)
+    assert events[-1].usage == Usage(12, 4, cache_write_tokens=2)
     events, _ = read(sse(START, ended(input_tokens=None, output_tokens="many"), STOP))
     assert events[-1].usage == Usage(3, 0)
     events, _ = read(sse({"type": "message_start", "message": {}}, STOP))
