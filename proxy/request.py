@@ -113,8 +113,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that
     are our reading of other words: they go to an upstream that is known to take them, and are no reason for one that
     does not to refuse the request; `routed` names those whose values are the route's, which no client misses.
-    `hosted_tools` are the types of tools that the upstream is to run, which only one of the request's own dialect
-    can. `raw_body` is the body as its dialect parsed it, once: a backend of dialect `dialect`
+    `hosted_tools` are the types of tools that the upstream is to run, and `unread` the names of what else was asked for,
+    which only one of the request's own dialect can. `raw_body` is the body as its dialect parsed it, once: a backend of dialect `dialect`
     starts from it, so that unknown fields survive, and what was authorised is what is sent.
 
     Where `task` is no chat, the prompt or the texts are one user message, so that rules can look at them.
@@ -131,6 +131,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     routed: frozenset[str] = frozenset()
     tools: tuple[Tool, ...] = ()
     hosted_tools: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     stream: bool = True
     user: str | None = None
     conversation: str | None = None  # its id, where the contract has one

@@ -43,6 +43,7 @@ ANTHROPIC = Vocabulary(
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     empty_turns=False,
     prefill="trailing",
+    names=False,  # its API reference has no `name` for messages
 )
 
 ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="none")

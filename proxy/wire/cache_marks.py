@@ -6,20 +6,24 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from proxy.events import Notice
 from proxy.request import ChatRequest, Message, Part
+from proxy.wire.omissions import ignored
 
 
 def marked(
-    request: ChatRequest, messages: tuple[Message, ...], longest: int
+    request: ChatRequest, messages: tuple[Message, ...], longest: int, notices: list[Notice]
 ) -> tuple[ChatRequest, tuple[Message, ...]]:
     """The request and its messages with as many marks as the target takes: the first and the last ones.
 
-    The first marks stand behind tools and system text, which never change, and the last behind what is new. Marks change
-    no answer, so nobody is told of one that is left out.
+    The first marks stand behind tools and system text, which never change, and the last behind what is new. A notice
+    tells of marks that are all left out.
     """
     count = sum(1 for tool in request.tools if tool.cache) + sum(1 for _ in _marked_parts(messages))
     if count <= longest:
         return request, messages
+    if not longest:
+        notices.append(ignored("cache_control", "this target has no marks for its prompt cache"))
     places = iter(range(count))
 
     def keeps() -> bool:

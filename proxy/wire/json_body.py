@@ -242,6 +242,12 @@ def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...
     return tuple(tools)
 
 
+def other_tools(values: list[Any] | None) -> tuple[str, ...]:
+    """The types of the tools in a list that are no functions: the upstream is to run them."""
+    kinds = [tool.get("type") for tool in values or () if type(tool) is dict]
+    return tuple([kind for kind in kinds if kind and kind != "function" and type(kind) is str])
+
+
 def _message(value: dict[str, Any], path: str) -> Message:
     role = need_string(value, "role", path)
     if role not in ROLES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from proxy.events import Notice
@@ -33,11 +34,32 @@ _ANYWAY: Mapping[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
     "service_tier": ("auto", "default"),
+    "modalities": (["text"],),
+    "include": (["reasoning.encrypted_content"],),  # of Responses: it comes in any case
+    "truncation": ("disabled",),
 }
 """The values that change nothing, by setting."""
 
-_HELPFUL = frozenset({"prompt_cache_key"})
-"""Settings that change no answer. Codex sends one with every request."""
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+
+SETTINGS = frozenset(
+    {
+        "audio",
+        "logprobs",
+        "modalities",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "store",
+        "thinking",
+        "top_logprobs",
+        "web_search_options",
+    }
+)
+"""Settings of chats that not every contract has. In a body that is shared with an application, others are its own."""
+
+MOST_UNREAD = 16
 
 _NEEDS_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
 _NEEDS_LOGPROBS = "top_logprobs"
@@ -47,11 +69,32 @@ _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 def noticeable(request: ChatRequest, name: str) -> bool:
     """Whether the client would miss this setting."""
     value = request.params.get(name)
-    if value is None or name in request.routed or name in _HELPFUL or value in _ANYWAY.get(name, ()):
+    if value is None or name in request.routed or value in _ANYWAY.get(name, ()):
         return False
     if name == _NEEDS_LOGPROBS:
         return request.params.get("logprobs") is True
     return name not in _NEEDS_TOOLS or bool(request.tools)
+
+
+def unread(fields: Mapping[str, Any], known: AbstractSet[str], at: str = "") -> tuple[str, ...]:
+    """The names of what is asked for beside `known`, for `ChatRequest.unread`. `at` stands before each."""
+    names = fields.keys() - known
+    return _asking(fields, names, at) if names else ()
+
+
+def unread_settings(fields: Mapping[str, Any], at: str = "") -> tuple[str, ...]:
+    """The same for a body with fields of an application: the settings in it that its contract does not have."""
+    return () if SETTINGS.isdisjoint(fields) else _asking(fields, SETTINGS & fields.keys(), at)
+
+
+def _asking(fields: Mapping[str, Any], names: Iterable[str], at: str) -> tuple[str, ...]:
+    found = [name for name in sorted(names) if fields[name] not in (*_NOTHING, *_ANYWAY.get(name, ()))]
+    return tuple([at + name if _WORD.fullmatch(name) else f"{at}a setting" for name in found[:MOST_UNREAD]])
+
+
+def unread_notices(request: ChatRequest) -> list[Notice]:
+    """Notices for what only an upstream of the request's own dialect would get."""
+    return [ignored(name) for name in request.unread]
 
 
 def ignored(name: str, why: str = "this target does not take it") -> Notice:

@@ -20,6 +20,7 @@ from proxy.request import ChatRequest, Image, Message, Part, Text, Tool
 from proxy.wire.cache_marks import marked
 from proxy.wire.conversation import arranged, names_for
 from proxy.wire.json_body import read_param
+from proxy.wire.omissions import unread_notices
 from proxy.wire.vocabulary import GEMINI_SEAL, Vocabulary
 
 _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
@@ -43,20 +44,20 @@ class Translation(msgspec.Struct, frozen=True):
 
 def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     """The request in `vocabulary`. One that is fine already comes back as it is."""
+    notices = unread_notices(request) if request.unread else []
     if not request.tools and not request.params and _is_plain(request.messages):
-        return Translation(request)
-    notices: list[Notice] = []
+        return Translation(request, tuple(notices))
     request = _with_tools(_with_choice(_with_settings(request), vocabulary), notices)
     request = _with_stops(request, vocabulary, notices)
     messages = tuple(_with_seal(message, vocabulary) for message in _with_media_types(request.messages, vocabulary))
-    request, messages = marked(request, messages, vocabulary.cache_marks)
+    request, messages = marked(request, messages, vocabulary.cache_marks, notices)
     conversation = arranged(messages, vocabulary)
     said = any(message.role not in _SYSTEM_ROLES for message in conversation.messages)
     if not conversation.messages or not (said or vocabulary.empty_turns):
         raise Unsupported("this target needs a message that is not empty, besides the system prompt")
     called = [call.name for message in conversation.messages for call in message.tool_calls]
     names = names_for(dict.fromkeys([*(tool.name for tool in request.tools), *called]), vocabulary.tool_names)
-    messages = tuple(_with_name(message, vocabulary) for message in conversation.messages)
+    messages = _with_names_of_speakers(conversation.messages, vocabulary, notices)
     if vocabulary.unsigned:
         messages = tuple(
             replace(message, reasoning_signature=vocabulary.unsigned)
@@ -150,6 +151,14 @@ def _with_seal(message: Message, vocabulary: Vocabulary) -> Message:
     if seal and seal.startswith(GEMINI_SEAL) != (vocabulary.signatures == "gemini"):
         seal = None
     return message if seal == message.reasoning_signature else replace(message, reasoning_signature=seal)
+
+
+def _with_names_of_speakers(
+    messages: tuple[Message, ...], vocabulary: Vocabulary, notices: list[Notice]
+) -> tuple[Message, ...]:
+    if not vocabulary.names and any(message.name and message.role != "tool" for message in messages):
+        notices.append(Notice("ignored_setting", "the names of speakers were left out: this target takes none", "name"))
+    return tuple(_with_name(message, vocabulary) for message in messages)
 
 
 def _with_name(message: Message, vocabulary: Vocabulary) -> Message:

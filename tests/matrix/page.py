@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.matrix.features import ASKED
-from tests.matrix.table import CONTRACTS, EXPECTED, NOTES, SIGNS
+from tests.matrix.losses import verdicts_of
+from tests.matrix.table import CARRIED, CONTRACTS, EXPECTED, NOTES, SIGNS
 from tests.matrix.vendors import VENDORS, verdicts
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "proofs" / "matrix.md"
@@ -29,6 +30,11 @@ sockets: what reached the upstream, in its own terms, and what the contract's ow
 VENDORS_INTRODUCTION = """\
 The same requests as each vendor gets them. A translated body is checked against a grammar of what that vendor refuses; a
 body in the vendor's own contract stays as the client sent it."""
+LOSSES_INTRODUCTION = """\
+Everything that a request can say in each contract, and what each vendor gets of it. A test runs all of them and fails for
+a silent loss. What says nothing about the answer is left out without a notice:
+`keep_alive` and Ollama's settings of memory and threads; `store`, `include` of what comes in any case, and
+`client_metadata` of Responses; `metadata`, which the config's rules read; reasoning of earlier turns."""
 WHOLE = "whole: "
 
 
@@ -53,12 +59,26 @@ def page() -> str:
     lines += ["", "## Requests to single vendors", "", VENDORS_INTRODUCTION]
     for vendor in VENDORS:
         lines += ["", f"### To {vendor}", "", *_table("asked", verdicts(vendor), numbers)]
+    lines += ["", "## What can be lost", "", LOSSES_INTRODUCTION]
+    for contract in CONTRACTS:
+        lines += ["", f"### From `{contract}`", "", *_losses(verdicts_of(contract))]
     lines += ["", "## Notes", "", *[f"{numbers[feature]}. {feature}: {note}" for feature, note in NOTES.items()]]
     return "\n".join(lines) + "\n"
 
 
 def _streamed(feature: str) -> str:
     return feature.removeprefix(WHOLE)
+
+
+def _losses(found: dict[str, str]) -> Iterator[str]:
+    sent = [name for name, signs in found.items() if set(signs) == {CARRIED}]
+    yield f"Sent to all: {', '.join(sent)}."
+    yield ""
+    yield _row(["said", *VENDORS])
+    yield _row(["---", *[":-:"] * len(VENDORS)])
+    for name, signs in found.items():
+        if name not in sent:
+            yield _row([name, *[MARKS[sign] for sign in signs]])
 
 
 def _table(head: str, rows: dict[str, str], numbers: dict[str, int]) -> Iterator[str]:

@@ -75,7 +75,7 @@ _OPENAI = rows("""
     `frequency_penalty`           + + . . + + + + +
     `reasoning_effort`            + + + ! ! + + + +
     several answers, `n`          x + . . . x x x x
-    `logprobs`                    - + . . . - - - -
+    `logprobs`                    ! + . . . ! ! ! !
     who asks                      + + + + . + + + +
     text                          + + + + + + + + +
     reasoning                     - + + + + + - + +
@@ -107,7 +107,7 @@ _ANTHROPIC = _OPENAI | rows("""
     `frequency_penalty`           ! ! . . ! ! ! ! !
     `reasoning_effort`            + + + + + + + + +
     several answers, `n`          x x . . . x x x x
-    `logprobs`                    - x . . . - - - -
+    `logprobs`                    ! x . . . ! ! ! !
     its seal                      - - + + - + - + -
     refusal                       . . . . . . . . .
     sources                       - + + + - + - + +
@@ -121,7 +121,7 @@ _LITELLM_OPENAI = _OPENAI | rows("""
     search by the upstream        . ! ! ! . . . . .
     `reasoning_effort`            ! ! ! ! ! ! ! ! !
     several answers, `n`          x x . . . x x x x
-    `logprobs`                    - x . . . - - - -
+    `logprobs`                    ! x . . . ! ! ! !
 """)
 _LITELLM_ANTHROPIC = _ANTHROPIC | rows("""
     search by the upstream        . ! ! ! . . . . .

@@ -6,12 +6,15 @@ Nothing is sent: the body that would be sent is looked at. What a vendor would r
 from __future__ import annotations
 
 import json
+from functools import cache
+from typing import Any
 
 import msgspec
 
 from proxy.backends.base import Resources, kind
 from proxy.contracts.base import Head
 from proxy.errors import BadRequest, Unsupported
+from proxy.events import Notice
 from proxy.routing.plan import Target
 from tests.matrix.asking import SAID, NoWords
 from tests.matrix.features import ASKED, Asked
@@ -25,10 +28,17 @@ def _preset(name: str) -> dict[str, str]:
 
 
 VENDORS = {
+    "OpenAI": ({"kind": "openai", "api_key": "k"}, "gpt-5", "openai"),
+    "a local server": ({"kind": "openai-compatible", "base_url": "http://localhost:1/v1"}, "qwen3", "compatible"),
+    "vLLM": (_preset("vllm"), "qwen3", "compatible"),
+    "Groq": (_preset("groq"), "qwen/qwen3-32b", "compatible"),
+    "Cerebras": (_preset("cerebras"), "gpt-oss-120b", "compatible"),
+    "OpenRouter": (_preset("openrouter"), "z-ai/glm-4.6", "openrouter"),
     "Mistral": (_preset("mistral"), "mistral-medium-latest", "mistral"),
     "DeepSeek": (_preset("deepseek"), "deepseek-reasoner", "deepseek"),
     "Moonshot": (_preset("moonshot"), "kimi-k2-thinking", "moonshot"),
     "Gemini": (_preset("gemini"), "gemini-3-pro-preview", "gemini"),
+    "Claude Sonnet 4.5": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-5", "anthropic"),
     "Claude Opus 4.8": ({"kind": "anthropic", "api_key": "k"}, "claude-opus-4-8", "anthropic"),
 }
 """By name: the row of the backend, the model, and the grammar that the body is held to."""
@@ -39,26 +49,43 @@ def verdicts(vendor: str) -> dict[str, str]:
     return {name: "".join(_verdict(vendor, contract, one) for contract in CONTRACTS) for name, one in ASKED.items()}
 
 
+class Asker:
+    """A vendor that is asked nothing: what it would be sent is looked at."""
+
+    def __init__(self, vendor: str) -> None:
+        row, self.model, self.grammar = VENDORS[vendor]
+        made = kind(row["kind"])
+        self.vendor = vendor
+        self.backend = made.build(vendor, made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
+
+    @staticmethod
+    @cache
+    def of(vendor: str) -> Asker:
+        return Asker(vendor)
+
+    def written(self, contract: str, body: bytes) -> tuple[dict[str, Any], list[Notice]]:
+        """The body for the vendor, which is what it takes, and what the client is told."""
+        frontend, path, _ = REQUESTS[contract]
+        request = frontend.decode(body, Head("1", "POST", path, {}, {}))
+        fields, notices = self.backend.written(request, Target(self.vendor, self.model))
+        sent = json.loads(json.dumps(fields))
+        if request.dialect != self.backend.dialect:  # else it is the client's own body
+            wrong = CHECKS[self.grammar](sent)
+            assert not wrong, f"{self.vendor} would refuse what {contract} asks: {wrong}: {sent}"
+        return sent, notices
+
+
 def _verdict(vendor: str, contract: str, one: Asked) -> str:
-    row, model, grammar = VENDORS[vendor]
-    made = kind(row["kind"])
-    backend = made.build(vendor, made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
-    frontend, path, _ = REQUESTS[contract]
-    target = Target(vendor, model)
+    asker = Asker.of(vendor)
     try:
         body = json.dumps(SAID[contract][1](msgspec.structs.replace(one.request, stream=True))).encode()
-        request = frontend.decode(body, Head("1", "POST", path, {}, {}))
-        fields, notices = backend.written(request, target)
+        sent, notices = asker.written(contract, body)
     except NoWords:
         return UNSAID
     except (BadRequest, Unsupported):
         return REFUSED
-    sent = json.loads(json.dumps(fields))
-    if request.dialect != backend.dialect:  # else it is the client's own body
-        wrong = CHECKS[grammar](sent)
-        assert not wrong, f"{vendor} would refuse what {contract} asks: {wrong}: {sent}"
-    ours = {theirs: name for name, theirs in backend.vocabulary(model).parameters.items()}
-    arrived = one.anthropic if grammar == "anthropic" else one.openai
+    ours = {theirs: name for name, theirs in asker.backend.vocabulary(asker.model).parameters.items()}
+    arrived = one.anthropic if asker.grammar == "anthropic" else one.openai
     if arrived({ours.get(name, name): value for name, value in sent.items()}):
         return CARRIED
     return ANNOUNCED if notices else LEFT_OUT

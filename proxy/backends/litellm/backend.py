@@ -258,7 +258,9 @@ class LiteLLMBackend:
     def _omissions(self, request: ChatRequest, given: Mapping[str, Any], target: Target) -> list[Notice]:
         model, provider = target.model, self._provider(target)
         supported = (
-            self._supported_by(model, provider) if any(noticeable(request, name) for name in request.params) else None
+            self._supported_by(model, provider)
+            if request.user or any(noticeable(request, name) for name in request.params)
+            else None
         )
         return omissions(request, given, supported=supported, provider=provider, model=model)
 

@@ -31,10 +31,11 @@ def unsaid(
     words: Vocabulary, request: ChatRequest, fields: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], list[Notice]]:
     """The body's fields under OpenAI's names, and notices for those that the server has no words for."""
+    notices = [ignored("user")] if request.user and "user" in words.refused and "user" not in fields else []
     if not words.parameters and not words.refused and not _does_not_think(request):
-        return fields, []
+        return fields, notices
     sent = {**fields, **{name: None for name, theirs in words.parameters.items() if theirs in fields}}
-    notices = ignored_settings(request, [name for name in words.refused if name not in sent])
+    notices += ignored_settings(request, [name for name in words.refused if name not in sent])
     if _does_not_think(request) and "reasoning_effort" not in sent:
         if not words.no_thinking:
             notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))

@@ -25,6 +25,7 @@ from proxy.wire.json_body import (
     parse_object,
     wrong,
 )
+from proxy.wire.omissions import unread_settings
 
 DIALECT = "ag-ui"
 
@@ -58,6 +59,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         params=params,
         hints=NOT_EVERYWHERE & params.keys(),
         tools=_tools(get_array(fields, "tools")),
+        unread=unread_settings(props, "forwardedProps."),
         user=user if type(user) is str else None,
         metadata=metadata if type(metadata) is dict else {},
         path=path,

@@ -30,10 +30,12 @@ from proxy.wire.json_body import (
     missing,
     need_string,
     objects,
+    other_tools,
     parse_object,
     read_param,
     wrong,
 )
+from proxy.wire.omissions import unread, unread_settings
 
 DIALECT = "ai-sdk"
 
@@ -51,6 +53,13 @@ _CALL_SETTINGS = {
     "seed": "seed",
     "stopSequences": "stop",
 }
+
+_READ = _CALL_SETTINGS.keys() | {
+    "headers",
+    "maxRetries",
+    "abortSignal",
+    "timeout",
+}  # the last four are the client's own
 
 _TRIGGERS = frozenset({b'"submit-message"', b'"regenerate-message"'})
 
@@ -121,6 +130,8 @@ def decode_request(
         params=params,
         hints=NOT_EVERYWHERE & params.keys(),
         tools=_tools(fields.get("tools")),
+        hosted_tools=other_tools(given) if type(given := fields.get("tools")) is list else (),
+        unread=unread_settings(fields) + unread(_object_or_empty(fields, "callSettings"), _READ, "callSettings."),
         stream=get_boolean(fields, "stream") is not False,
         user=user if type(user) is str else None,
         conversation=chat if type(chat := fields.get("id")) is str else None,

@@ -45,6 +45,8 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
         and noticeable(request, "stop")
     ):
         notices.append(ignored("stop", "this target takes no stop sequence of white space alone"))
+    if any(getattr(part, "detail", None) not in (None, "auto") for one in request.messages for part in one.parts):
+        notices.append(ignored("detail", "this target chooses by itself how closely it looks at an image"))
     return [*notices, *hosted_tools(request)]
 
 

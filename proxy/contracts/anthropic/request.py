@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from proxy.contracts.anthropic.events import DIALECT
-from proxy.contracts.anthropic.params import HINTS, decode_params, is_function
+from proxy.contracts.anthropic.params import HINTS, SAMPLING, decode_params, is_function
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, File, Image, Message, Other, Part, Text, Tool, ToolCall
 from proxy.wire.json_body import (
@@ -30,17 +30,29 @@ from proxy.wire.json_body import (
     parse_object,
     wrong,
 )
+from proxy.wire.omissions import unread
 
 TOKENS_OF_AN_IMAGE = 1600
 
 _ROLES = ("user", "assistant", "system")
+
+_READ = frozenset(
+    [
+        *("model", "messages", "system", "max_tokens", "metadata", "stream", "stop_sequences", *SAMPLING),
+        *("tools", "tool_choice", "thinking", "output_config", "output_format", "mcp_servers", "cache_control"),
+    ]
+)
+_READ_OF_OUTPUT = frozenset({"effort", "format"})
+_READ_OF_TOOLS = frozenset(
+    {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"}
+)
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
     """Read a request body. Raises `BadRequest` saying what is wrong and where. Unknown fields are accepted."""
     wire = parse_object(body)
     _check_max_tokens(wire)
-    return _request(wire, id=id, path=path, headers=headers or {})
+    return _request(wire, id=id, path=path, headers=headers or {}, cites=b'"citations"' in body)
 
 
 def decode_count(body: bytes) -> ChatRequest:
@@ -67,7 +79,9 @@ def input_tokens(request: ChatRequest) -> int:
     return -(-characters // 4) + pictures * TOKENS_OF_AN_IMAGE
 
 
-def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str]) -> ChatRequest:
+def _request(
+    wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str], cites: bool = False
+) -> ChatRequest:
     messages = need_array(wire, "messages")
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
@@ -83,6 +97,7 @@ def _request(wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, 
         hints=HINTS & params.keys(),
         tools=_tools(get_array(wire, "tools")),
         hosted_tools=_hosted(wire),
+        unread=_unread(wire, cites=cites),
         stream=get_boolean(wire, "stream") is True,
         user=get_string(metadata, "user_id", "metadata"),
         metadata=metadata,
@@ -142,6 +157,22 @@ def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
     """The types of the tools that Anthropic defines or runs, and `mcp_servers` if it is to call any."""
     kinds = [str(tool["type"]) for tool in wire.get("tools") or () if not is_function(tool)]
     return (*kinds, "mcp_servers") if wire.get("mcp_servers") else tuple(kinds)
+
+
+def _unread(wire: Mapping[str, Any], *, cites: bool) -> tuple[str, ...]:
+    found = unread(wire, _READ) + unread(wire.get("output_config") or {}, _READ_OF_OUTPUT, "output_config.")
+    for tool in wire.get("tools") or ():
+        if is_function(tool):
+            found += unread(tool, _READ_OF_TOOLS, "tools.")
+    if cites and any(_wants_citations(message.get("content")) for message in wire["messages"]):
+        found += ("citations",)
+    return tuple(dict.fromkeys(found)) if found else ()
+
+
+def _wants_citations(content: Any) -> bool:
+    """Whether the answer is to cite a document in this content."""
+    wishes = [block.get("citations") for block in content] if isinstance(content, list) else []
+    return any(isinstance(wish, dict) and wish.get("enabled") is True for wish in wishes)
 
 
 def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:

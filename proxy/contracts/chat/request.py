@@ -17,8 +17,10 @@ from proxy.wire.json_body import (
     get_string,
     need_array,
     no_calls,
+    other_tools,
     parse_object,
 )
+from proxy.wire.omissions import unread_settings
 
 
 def decode_request(
@@ -34,7 +36,8 @@ def decode_request(
         if not messages:
             raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
         asked = get_boolean(fields, "stream")
-        if decode_tools(get_array(fields, "tools")):
+        tools = get_array(fields, "tools")
+        if decode_tools(tools):
             raise no_calls("chat", "ask at /v1/chat/completions")
         params = decode_params(fields)
         return ChatRequest(
@@ -45,6 +48,8 @@ def decode_request(
             model=get_string(fields, "model") or None,
             params=params,
             hints=NOT_EVERYWHERE & params.keys(),
+            hosted_tools=other_tools(tools),
+            unread=unread_settings(fields),
             stream=stream if asked is None else asked,
             user=get_string(fields, "user"),
             metadata=get_object(fields, "metadata") or {},

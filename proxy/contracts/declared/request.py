@@ -5,10 +5,11 @@ Errors name the place that the contract uses. Fields that the declaration does n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import json
+from msgspec.structs import replace
 
 from proxy.config.frontends import ACCEPT, ALWAYS, NEVER, FrontendSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
@@ -29,9 +30,11 @@ from proxy.wire.json_body import (
     missing,
     no_calls,
     one_choice,
+    other_tools,
     parse_object,
     wrong,
 )
+from proxy.wire.omissions import unread_settings
 
 DIALECT = "declared"
 
@@ -127,15 +130,19 @@ class RequestReader:
             if user is not None and (type(user) is bool or type(user) not in _SCALARS):
                 raise wrong(user_at, "a string or a number", user)
             params = self._params(fields)
+            messages = self._conversation(fields)
+            tools = self._tools.get(fields, "a list", list) if self._tools else None
             return ChatRequest(
                 id=id,
                 contract=self._name,
                 dialect=DIALECT,
-                messages=self._conversation(fields),
+                messages=_without_unknown(messages),
                 model=self._model.get(fields, "a string", str) or self._default_model,
                 params=params,
                 hints=NOT_EVERYWHERE & params.keys(),
-                tools=decode_tools(self._tools.get(fields, "a list", list), self._tools.name) if self._tools else (),
+                tools=decode_tools(tools, self._tools.name) if self._tools else (),
+                hosted_tools=other_tools(tools),
+                unread=(*self._unread(fields), *_unknown(messages)),
                 stream=self._streams(fields, accepts_stream=accepts_stream),
                 user=None if user is None else str(user),
                 metadata=self._metadata_of(fields),
@@ -234,6 +241,11 @@ class RequestReader:
             )
         return {**self._defaults, **params}
 
+    def _unread(self, fields: dict[str, Any]) -> tuple[str, ...]:
+        if self._parameters is not None:
+            return ()  # the names are the contract's own, and what else there is may be the application's
+        return unread_settings(at(fields, self._parameters_in) or {})
+
     def _streams(self, fields: dict[str, Any], *, accepts_stream: bool) -> bool:
         match self._stream:
             case [word] if word == ALWAYS:
@@ -266,7 +278,7 @@ def _places(paths: list[str] | None) -> Places | None:
 
 
 def _parts(content: Any, path: str) -> tuple[Part, ...]:
-    """A message's content. Parts of unknown types are left out, for no backend could carry them."""
+    """A message's content."""
     if type(content) is not list:
         return decode_content(content, path, required=False)
     parts: list[Part] = []
@@ -283,7 +295,22 @@ def _parts(content: Any, path: str) -> tuple[Part, ...]:
             parts.append(linked(media_type, part["url"], name, f"{where}.url"))
         else:
             parts.append(decode_part(part, where))
-    return tuple([part for part in parts if not isinstance(part, Other)])
+    return tuple(parts)
+
+
+def _unknown(messages: tuple[Message, ...]) -> Iterator[str]:
+    """The types of parts that no backend could carry, for notices."""
+    kinds = [part.kind for message in messages for part in message.parts if isinstance(part, Other)]
+    return (f"a part of type {kind}" if kind.isidentifier() else "a part" for kind in dict.fromkeys(kinds))
+
+
+def _without_unknown(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    if not any(_unknown(messages)):
+        return messages
+    return tuple(
+        replace(message, parts=tuple(part for part in message.parts if not isinstance(part, Other)))
+        for message in messages
+    )
 
 
 def _merged(one: Any, other: Any) -> Any:

@@ -2,8 +2,8 @@
 
 https://docs.ollama.com/api: answers are streamed unless the request says otherwise, `options` holds the sampling
 settings under Ollama's names, a tool call's arguments are an object, and a request without messages or prompt only
-loads the model. Fields about the model's memory (`num_ctx`, `keep_alive`) or its raw prompt (`template`, `raw`,
-`context`) mean nothing to an upstream that runs the model itself, so they are ignored.
+loads the model. What an upstream that runs the model itself cannot do (`num_ctx`, `mirostat`, `template`, `raw`,
+`context`, …) is announced as left out, except for what says nothing about the answer (`keep_alive`, `num_gpu`, …).
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from proxy.wire.json_body import (
     need_object,
     need_string,
     objects,
+    other_tools,
     parse_object,
     read_param,
     wrong,
 )
+from proxy.wire.omissions import unread
 
 DIALECT = "ollama"
 
@@ -53,6 +55,21 @@ _OPTIONS = {
 _HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
 """Settings that Ollama's clients send by habit, although not every upstream takes them."""
 
+_READ = frozenset(
+    [
+        *("model", "messages", "tools", "format", "options", "think", "stream", "prompt", "system", "images", "suffix"),
+        "keep_alive",
+    ]
+)
+_READ_OF_OPTIONS = frozenset(
+    [
+        *_OPTIONS,
+        # How the server runs the model says nothing about the answer.
+        *("num_gpu", "num_thread", "num_batch", "main_gpu", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only"),
+        "f16_kv",
+    ]
+)
+
 _IMAGES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
@@ -71,7 +88,8 @@ def decode_chat(
     fields = parse_object(body)
     messages = _messages(get_array(fields, "messages") or [])
     request = _request(fields, messages, id=id, path=path, headers=headers, models=models)
-    return msgspec.structs.replace(request, tools=_tools(fields))
+    tools = get_array(fields, "tools") or []
+    return msgspec.structs.replace(request, tools=_tools(tools), hosted_tools=other_tools(tools))
 
 
 def decode_generate(
@@ -137,6 +155,7 @@ def _request(
         model=model_name(model, models) if model else None,
         params=params,
         hints=_HINTS & params.keys(),
+        unread=unread(fields, _READ) + unread(fields.get("options") or {}, _READ_OF_OPTIONS, "options."),
         stream=get_boolean(fields, "stream") is not False,
         wants_usage=True,
         path=path,
@@ -277,9 +296,9 @@ def _answered(value: dict[str, Any], path: str, open_calls: list[ToolCall]) -> s
     return id_
 
 
-def _tools(fields: dict[str, Any]) -> tuple[Tool, ...]:
+def _tools(values: list[Any]) -> tuple[Tool, ...]:
     tools = []
-    for value, path in objects(get_array(fields, "tools") or [], "tools"):
+    for value, path in objects(values, "tools"):
         if (get_string(value, "type", path) or "function") != "function":
             continue
         function, path = need_object(value, "function", path), f"{path}.function"

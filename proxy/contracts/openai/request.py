@@ -14,6 +14,7 @@ from proxy.contracts.openai.stream import DIALECT
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest
 from proxy.wire.json_body import (
+    PARAMETERS,
     decode_messages,
     decode_params,
     decode_tools,
@@ -24,6 +25,16 @@ from proxy.wire.json_body import (
     need_array,
     parse_object,
 )
+from proxy.wire.omissions import unread
+
+_READ = frozenset(
+    [
+        *("model", "messages", "tools", "functions", "function_call", "stream", "stream_options", "user"),
+        *("safety_identifier", "metadata", "web_search_options", *PARAMETERS),
+    ]
+)
+_READ_OF_TOOLS = frozenset({"type", "function", "cache_control"})
+_READ_OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
 
 
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
@@ -44,6 +55,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         params=decode_params(wire, choices=True),
         tools=decode_tools(tools),
         hosted_tools=_hosted(wire, tools),
+        unread=_unread(wire, tools),
         stream=stream,
         user=get_string(wire, "user") or get_string(wire, "safety_identifier"),
         metadata=get_object(wire, "metadata") or {},
@@ -52,6 +64,14 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         headers=headers or {},
         raw_body=wire,
     )
+
+
+def _unread(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
+    found = unread(wire, _READ)
+    for tool in tools or ():
+        if tool["type"] == "function":
+            found += unread(tool, _READ_OF_TOOLS, "tools.") + unread(tool["function"], _READ_OF_FUNCTIONS, "tools.")
+    return tuple(dict.fromkeys(found)) if found else ()
 
 
 def _hosted(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 https://platform.openai.com/docs/api-reference/responses/create. The contract lets a server keep conversations. The
 proxy keeps nothing, so a request has to hold the whole conversation, and one that refers to something kept is refused.
-Settings of OpenAI's own service (`include`, `prompt_cache_key`, `truncation`, …) are ignored.
+Settings of OpenAI's own service (`include`, `max_tool_calls`, `truncation`, …) are announced as left out.
 """
 
 from __future__ import annotations
@@ -22,11 +22,22 @@ from proxy.wire.json_body import (
     parse_object,
     read_param,
 )
+from proxy.wire.omissions import unread
 
 DIALECT = "openai-responses"
 
 _UNCHANGED = ("temperature", "top_p", "service_tier")
 _HINTS = frozenset({"prompt_cache_key"})
+_READ = frozenset(
+    [
+        *("model", "input", "instructions", "messages", "tools", "tool_choice", "parallel_tool_calls", "metadata"),
+        *("max_output_tokens", "reasoning", "text", "prompt_cache_key", "safety_identifier", "user", *_UNCHANGED),
+        # They say nothing about the answer: how it is sent and kept, and what Codex tells of itself.
+        *("stream", "stream_options", "store", "background", "client_metadata"),
+    ]
+)
+_READ_OF_REASONING = frozenset({"effort", "summary", "generate_summary"})  # a summary is told in any case
+_READ_OF_TEXT = frozenset({"format", "verbosity"})
 _KEPT_ELSEWHERE = {
     "previous_response_id": (
         "previous_response_not_found",  # after it the official agents SDK, among others, sends everything again
@@ -59,6 +70,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         hints=_HINTS,
         tools=functions,
         hosted_tools=tools.omissions,
+        unread=_unread(wire),
         stream=get_boolean(wire, "stream") is True,
         user=get_string(wire, "safety_identifier") or get_string(wire, "user"),
         metadata=get_object(wire, "metadata") or {},
@@ -66,6 +78,14 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         path=path,
         headers=headers or {},
         raw_body=wire,
+    )
+
+
+def _unread(wire: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        *unread(wire, _READ),
+        *unread(wire.get("reasoning") or {}, _READ_OF_REASONING, "reasoning."),
+        *unread(wire.get("text") or {}, _READ_OF_TEXT, "text."),
     )
 
 

@@ -19,6 +19,7 @@ CHECKS: Mapping[str, Check] = {
     "gemini": openai.gemini,
     "mistral": openai.mistral,
     "moonshot": openai.moonshot,
+    "openrouter": openai.openrouter,
     "anthropic": anthropic.messages,
 }
 """By dialect, or by the vendor whose form of OpenAI's dialect it is."""

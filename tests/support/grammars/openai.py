@@ -93,6 +93,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     developer: bool = False
     late_system: bool = False
     stops: int = 0
+    marks: bool = False
     more: Callable[[Body], Iterator[str]] = lambda _: iter(())
 
 
@@ -196,14 +197,14 @@ def _message(message: Body, rules: Rules) -> Iterator[str]:
         if not isinstance(call["function"]["arguments"], str):
             yield "arguments that are no text"
     for part in content if isinstance(content, list) else ():
-        yield from _part(part, role)
+        yield from _part(part, role, rules)
 
 
-def _part(part: Body, role: str) -> Iterator[str]:
+def _part(part: Body, role: str, rules: Rules) -> Iterator[str]:
     kind = part["type"]
     if role != "user" and kind != "text":
         yield f"{kind} of {role}"  # "Image URLs are only allowed for messages with role 'user'"
-    if unknown := part.keys() - {"type", kind}:
+    if unknown := part.keys() - {"type", kind, *(["cache_control"] if rules.marks else [])}:
         yield f"unknown fields of a part {unknown}"
     url = part["image_url"]["url"] if kind == "image_url" else ""
     if url.startswith("data:") and not url.startswith(tuple(f"data:{name};base64," for name in _IMAGES)):
@@ -222,6 +223,12 @@ def openai(body: Body) -> list[str]:
 def local(body: Body) -> list[str]:
     """Servers of open models, which hand the conversation to a chat template."""
     return check(body, Rules())
+
+
+def openrouter(body: Body) -> list[str]:
+    """openrouter.ai, API reference and Prompt caching: `reasoning`, and marks on parts."""
+    fields = Rules().message_fields | {"reasoning"}
+    return check(body, Rules(fields=Rules().fields | {"reasoning"}, message_fields=fields, marks=True))
 
 
 def mistral(body: Body) -> list[str]:
