@@ -260,12 +260,45 @@ def peers() -> str:
     return f"{before}by `make docs` -->\n\n{table}\n\n<!-- /figures -->{after}"
 
 
+CAPACITY = {
+    "paced: 200": "20 ms",
+    "1,000": "100 ms",
+    "4,000": "400 ms",
+    "fast model": "5 ms",
+}
+BUSY = 0.7
+
+
+def team() -> str:
+    """The page as it is, with what a core carries by bench/results.md."""
+    page = (FOLDER / "team.md").read_text()
+    before, rest = page.split("by `make docs` -->\n", 1)
+    _, after = rest.split("<!-- /capacity -->", 1)
+    rows, load = [], ""
+    for line in (FOLDER.parent / "bench" / "results.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        load = cells[0] or load
+        gap = next((gap for name, gap in CAPACITY.items() if load.startswith(name) and "TLS" not in load), None)
+        if (
+            len(cells) == 11
+            and gap
+            and cells[1] in {"chat-proxy /chat", "chat-proxy /chat, tick 50 ms", "chat-proxy /chat, tick 33 ms"}
+        ):
+            tokens = BUSY * 1e6 / float(cells[2])
+            streams = tokens * float(gap.removesuffix(" ms")) / 1000
+            tick = cells[1].partition("tick ")[2] or "off"
+            rows.append(f"| {gap} | {tick} | {cells[2]} | {tokens:,.0f} | {streams:,.0f} | {cells[6]} |")
+    head = "| a token each | pacing (`delivery`) | CPU µs / token | tokens / s | streams | KB / stream |\n|---|---|---|---|---|---|"
+    return f"{before}by `make docs` -->\n\n" + "\n".join([head, *rows]) + f"\n\n<!-- /capacity -->{after}"
+
+
 PAGES = {
     "config.md": config_reference,
     "cli.md": cli_reference,
     "architecture.md": architecture,
     "translation.md": translation,
     "peers.md": peers,
+    "team.md": team,
 }
 
 if __name__ == "__main__":

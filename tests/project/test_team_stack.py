@@ -87,7 +87,7 @@ def test_what_is_mounted_is_there():
     for volume in volumes:
         source = volume.split(":")[0]
         if source.startswith("."):
-            assert (TEAM / source).exists() or not (TEAM / source).parent.exists(), source
+            assert (TEAM / source).exists(), source
         else:
             assert source in COMPOSE["volumes"]
 

@@ -1,0 +1,60 @@
+"""docs/team.md, from one process to three replicas: what it shows is run in one shell, and prints what it says."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.project.test_docs import BLOCK, ROOT, environment
+from tests.support import postgres, redis
+from tests.support.front import fronted
+
+PAGE = (ROOT / "docs" / "team.md").read_text()
+CONFIG, *COMMANDS = BLOCK.finditer(PAGE)
+NGINX = "cp deploy/front/nginx.conf /etc/nginx/conf.d/chat-proxy.conf\nnginx -s reload\n"
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.mark.heavy
+def test_the_walk(tmp_path: Path):
+    """Its servers are the test's: other addresses, and an nginx that has the file from the start."""
+    assert CONFIG["language"] == "yaml"
+    (tmp_path / "config.yaml").write_text(CONFIG["text"])
+    ports = free_ports(3)
+    with redis.running() as server, postgres.running() as database, fronted("nginx", tmp_path, ports) as front:
+        ours = {
+            NGINX: ":\n",
+            "redis://localhost:6379/0": server.url,
+            "postgresql://localhost/usage": f"'postgresql:///usage?host={database}&user=postgres'",
+            "localhost/chat": f"localhost:{front}/chat",
+            "redis-cli ": f"redis-cli -s {server.socket} ",
+            **{f"808{number}": str(port) for number, port in enumerate(ports, 1)},
+        }
+        script = "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+        for number, block in enumerate(COMMANDS):
+            text = block["text"]
+            for shown, there in ours.items():
+                text = text.replace(shown, there)
+            script += f"exec >out.{number}\n{text}"
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=tmp_path, env=environment() | {"PGHOST": str(database), "PGUSER": "postgres"},
+            stderr=subprocess.PIPE, text=True, timeout=240, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    for number, block in enumerate(COMMANDS):
+        if block["prints"] is not None:
+            printed = (tmp_path / f"out.{number}").read_text().rstrip("\n")
+            shown = ".*".join(map(re.escape, block["prints"].rstrip("\n").split("…")))
+            assert re.fullmatch(shown, printed, re.DOTALL), printed
