@@ -33,3 +33,15 @@ class HedgeSettings(Model):
         if (self.after_ms is None) == (self.after_percentile is None):
             raise ValueError("say `after_ms` or `after_percentile`, one of the two")
         return self
+
+
+class SmoothSettings(Model):
+    """Text word by word, where the upstream sends it in bursts."""
+
+    max_lag_ms: float = Field(
+        default=250,
+        ge=20,
+        le=10_000,
+        allow_inf_nan=False,
+        description="How late a word may be at most, in milliseconds.",
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from proxy.config.answers import HedgeSettings
+from proxy.config.answers import HedgeSettings, SmoothSettings
 from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
 from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
@@ -277,6 +277,10 @@ class RouteSettings(Model):
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     resume: bool | None = Field(
         default=None, description="Whether streams of this route can be resumed. Left out: if there is `server.resume`."
+    )
+    smooth: SmoothSettings | None = Field(
+        default=None,
+        description="Pass text on word by word where the upstream sends it in bursts. See [routing](routing.md#even-text).",
     )
     repetition_guard: bool = Field(
         default=False,

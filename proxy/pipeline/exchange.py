@@ -23,6 +23,7 @@ from proxy.pipeline.guards import guarded
 from proxy.pipeline.hedge import Hedged, repeatable
 from proxy.pipeline.on_cut import Continue, continuable
 from proxy.pipeline.select import Fallback, Select
+from proxy.pipeline.smooth import smoothed
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
 from proxy.routing.params import prepared
@@ -72,6 +73,8 @@ class Exchange:
         record, now = self.record, asyncio.get_running_loop().time
         if self.plan.hedge is not None and client.streaming and repeatable(self.request, self.plan):
             self._select = self._hedged(self.plan.hedge)
+        smooth = smoothed(client, self.plan, self.request)
+        client = smooth or client
         try:
             with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._clock:
                 winner = await self._select.first(self._attempts(client.streaming, self._clock), self._clock)
@@ -94,6 +97,8 @@ class Exchange:
             raise
         finally:
             self._clock = None
+            if smooth is not None:
+                smooth.close()
             if record.usage is None and record.first_content_at is not None:
                 record.estimate(self._estimated_usage())
 

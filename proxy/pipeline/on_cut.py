@@ -31,6 +31,7 @@ from proxy.pipeline.client import Client
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.hedge import repeatable
 from proxy.pipeline.joint import Joint
+from proxy.pipeline.rewriting import rewritable
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target
 from proxy.telemetry.record import StreamRecord
@@ -45,8 +46,7 @@ _JSON = frozenset({"json_object", "json_schema"})
 
 def continuable(request: ChatRequest, plan: Plan) -> bool:
     """Whether an answer to this may be written from its events, and asked for again from some place on."""
-    wanted = request.params.get("n"), request.params.get("logprobs")
-    return request.task == "chat" and wanted in {(None, None), (1, None), (None, False)} and repeatable(request, plan)
+    return rewritable(request) and repeatable(request, plan)
 
 
 class JoinedClient:

@@ -66,7 +66,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def guards_in_words(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What ends an answer that is no good, each with its name."""
+    """What is done about answers that come in bursts, loop or are slow, each with its name."""
+    if plan.smooth_s:
+        yield "smooth", f"text comes word by word, each at most {plan.smooth_s * 1000:g} ms late"
     if plan.repetition_guard:
         yield "loops", "an answer in a loop is ended, as `degenerate`"
     if plan.min_tokens_per_s:

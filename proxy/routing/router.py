@@ -97,6 +97,7 @@ class _Rule:
             default=settings.default,
             heartbeat_s=defaults.heartbeat_s if settings.heartbeat_s is None else settings.heartbeat_s,
             tick_s=tick_s,
+            smooth_s=settings.smooth.max_lag_ms / 1000 if settings.smooth else 0.0,
             repetition_guard=settings.repetition_guard,
             min_tokens_per_s=settings.min_tokens_per_s or 0.0,
             on_cut=settings.on_cut,
