@@ -77,7 +77,6 @@ fmt: venv $(DEV) ## format the code and mend what lint can mend
 
 docs: venv ## write docs/config.md, cli.md, docs/proofs, the dashboard and the alerts anew from the code
 	@$(BIN)/python docs/generate.py
-	@$(BIN)/python deploy/observe.py
 	@$(BIN)/python -m tests.clients.page
 	@$(BIN)/python -m tests.matrix.page
 	@$(BIN)/python -m tests.field.page

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,3 +306,4 @@ if __name__ == "__main__":
     for name, page in PAGES.items():
         (FOLDER / name).write_text(page())
         print(f"docs/{name}")  # noqa: T201
+    runpy.run_path(str(FOLDER.parent / "deploy" / "observe.py"), run_name="__main__")

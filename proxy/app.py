@@ -202,8 +202,7 @@ class App:
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
         )
-        if otlp.wanted(config.settings.telemetry):
-            await asyncio.to_thread(otlp.load)
+        await asyncio.to_thread(otlp.load, config.settings.telemetry)
         if needs_prices(config.settings):
             await asyncio.to_thread(listed, "openai", "gpt-4o")  # loads the list, which takes half a second
         await self._open_ledger(config.settings.usage)

@@ -34,10 +34,12 @@ class OtlpSettings(Model):
     @field_validator("endpoint")
     @classmethod
     def _address(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and (
-            urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).hostname
-        ):
-            raise ValueError("an endpoint is an address such as http://localhost:4318")
+        if endpoint is not None:
+            url = urlsplit(endpoint)
+            if url.scheme not in {"http", "https"} or not url.hostname:
+                raise ValueError("an endpoint is an address such as http://localhost:4318")
+            if "@" in url.netloc:
+                raise ValueError("an endpoint holds no user and password; give the key as a header in `headers`")
         return endpoint
 
     @model_validator(mode="after")

@@ -116,6 +116,7 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
     record = context.record
     record.model, record.user, record.stream = request.model or "", request.user or "", request.stream
     record.contract, record.path, record.router = frontend.name, context.path, snapshot.router
+    record.task = request.task
     facts = Facts(request, context.principal)
     try:
         plan = snapshot.router.plan_by(facts)

@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.errors import EndReason, ProxyError
 from proxy.events import Notice
-from proxy.request import Usage
+from proxy.request import Task, Usage
 from proxy.routing.conditions import Kept
 from proxy.routing.router import Router
 from proxy.telemetry.trace import Trace
@@ -100,6 +100,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     contract: str = ""
     method: str = "POST"
     path: str = ""
+    task: Task = "chat"
     key: str = ""  # the key's name in the config
     route: str = ""
     backend: str = ""  # the one that answered, or failed last

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from proxy.testing.script import json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
-from tests.support.app import Running, StartProxy
+from tests.support.app import Process, Running, StartProxy
 from tests.support.clients import RawClient
 from tests.support.collector import CLIENT, SERVER, Collector, Span, collector, number
 
@@ -39,7 +41,7 @@ def config(upstream: str, collector: str, *, server: str = "{}", more: str = "",
     """
 
 
-async def ask(proxy: Running, *headers: tuple[str, str], text: str = "hi", stream: bool = True) -> int:
+async def ask(proxy: Running | Process, *headers: tuple[str, str], text: str = "hi", stream: bool = True) -> int:
     async with await RawClient.connect(proxy.port) as client:
         body = {"model": "m", "stream": stream, "messages": [{"role": "user", "content": text}]}
         await client.post("/v1/chat/completions", body, headers)
@@ -276,3 +278,22 @@ print([name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+async def test_what_is_left_is_sent_at_a_stop_by_every_worker(
+    collector: Collector, serve: Callable[..., Awaitable[Process]]
+) -> None:
+    plain = f'{{backends: {{echo: {{kind: echo}}}}, routes: [{{name: default, to: echo}}], telemetry: {{otlp: {{endpoint: "{collector.url}"}}}}}}'
+    late = {"OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_METRIC_EXPORT_INTERVAL": "600000"}
+    proxy = await serve(plain, "--port", "0", "--workers", "2", env=late)
+    for _ in range(8):
+        assert await ask(proxy) == 200
+    assert not collector.spans
+    proxy.signal(signal.SIGTERM)
+    assert await proxy.exit_code() == 0
+    requests = by_kind(collector.spans, SERVER)
+    assert len(requests) == 8
+    assert len({span.resource["service.instance.id"] for span in requests}) <= 2
+    assert "chat_proxy_requests" in collector.metrics
+    traces = {json.loads(line)["trace_id"] for line in proxy.logged if "request_end" in line}
+    assert traces == {span.trace_id for span in requests}

@@ -40,14 +40,21 @@ class GenAIMetrics:
     def __init__(self, meter: Meter, names: Names, model_label: Callable[[str], str]) -> None:
         self._names, self._model_label = names, model_label
 
+        made: dict[str, Callable[..., None]] = {}
+
         def histogram(what: str, unit: str, bounds: Sequence[float]) -> Callable[..., None]:
-            return meter.create_histogram(names[what], unit, explicit_bucket_boundaries_advisory=bounds).record
+            name = names[what]
+            if name not in made:  # the older generation has one for several things
+                made[name] = meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=bounds).record
+            return made[name]
 
         self._duration = histogram("duration", "s", _SECONDS)
+        self._embeddings_duration = histogram("embeddings_duration", "s", _SECONDS)
         self._first = histogram("time_to_first", "s", _FIRST_S)
         self._per_chunk = histogram("time_per_chunk", "s", _CHUNK_S)
         self._tokens_in = histogram("tokens_in", "{token}", _TOKENS)
-        self._tokens_out = histogram("tokens_out", "{token}", _TOKENS) if names.latest else self._tokens_in
+        self._embeddings_in = histogram("embeddings_in", "{token}", _TOKENS)
+        self._tokens_out = histogram("tokens_out", "{token}", _TOKENS)
         self._sums = [meter.create_counter(names[what], "{token}").add for what in ("sum_in", "sum_out") if names[what]]
         began = time.monotonic()
 
@@ -74,7 +81,8 @@ class GenAIMetrics:
         if place.address:
             attributes |= {"server.address": place.address, "server.port": place.port}
         failed = {"error.type": attempt.error_code} if attempt.error_code else {}
-        self._duration(duration_s, attributes | failed)
+        embeddings = record.task == "embedding"
+        (self._embeddings_duration if embeddings else self._duration)(duration_s, attributes | failed)
         if record.stream and attempt.committed_at is not None:
             self._first(attempt.committed_at - attempt.started_at, attributes)
             if record.mean_gap_s is not None and not attempt.error_code:
@@ -83,7 +91,10 @@ class GenAIMetrics:
         if usage is None or usage.estimated:
             return
         kind = names["token_type"]
-        self._tokens_in(usage.input_tokens, attributes | ({kind: "input"} if kind else {}))
+        tokens_in = self._embeddings_in if embeddings else self._tokens_in
+        tokens_in(usage.input_tokens, attributes | ({kind: "input"} if kind else {}))
+        if embeddings:
+            return
         self._tokens_out(usage.output_tokens, attributes | ({kind: "output"} if kind else {}))
         for add, tokens in zip(self._sums, (usage.input_tokens, usage.output_tokens), strict=False):
             add(tokens, attributes | {"gen_ai.token.modality": "unknown"})

@@ -26,6 +26,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "token_type": ("gen_ai.token.type", ""),
     # metrics
     "duration": ("gen_ai.client.operation.duration", "gen_ai.client.inference.duration"),
+    "embeddings_duration": ("gen_ai.client.operation.duration", "gen_ai.client.embeddings.duration"),
     "time_to_first": ("gen_ai.client.operation.time_to_first_chunk", "gen_ai.client.inference.time_to_first_chunk"),
     "time_per_chunk": (
         "gen_ai.client.operation.time_per_output_chunk",
@@ -33,6 +34,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
     ),
     "tokens_in": ("gen_ai.client.token.usage", "gen_ai.client.inference.operation.input_tokens"),
     "tokens_out": ("gen_ai.client.token.usage", "gen_ai.client.inference.operation.output_tokens"),
+    "embeddings_in": ("gen_ai.client.token.usage", "gen_ai.client.embeddings.operation.input_tokens"),
     "sum_in": ("", "gen_ai.client.inference.usage.input_tokens"),
     "sum_out": ("", "gen_ai.client.inference.usage.output_tokens"),
 }

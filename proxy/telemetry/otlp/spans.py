@@ -41,7 +41,7 @@ class Clock:
 
 def operation(record: StreamRecord) -> str:
     """The conventions' word for what was asked."""
-    return {"completions": "text_completion", "embeddings": "embeddings"}.get(record.contract, "chat")
+    return {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}[record.task]
 
 
 class Spans:

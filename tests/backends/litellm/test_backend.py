@@ -681,6 +681,15 @@ def _call(transport: Counting) -> UpstreamCall:
     return UpstreamCall(transport, connect_s=5, frame_bytes=1000, answer_bytes=1000)
 
 
+async def test_an_upstream_is_told_of_the_trace(opened: Opened, upstream: ScriptedUpstream) -> None:
+    upstream.play(openai_stream(["b"]))
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    request = msgspec.structs.replace(ask(Message("user", (Text("a"),))), trace=trace)
+    backend = await opened()
+    await collect(backend.stream(request, Target("any", "openai/scripted-1")))
+    assert upstream.requests[0].headers["traceparent"] == trace["traceparent"]
+
+
 async def test_embeddings_come_in_openais_form_over_our_transport(opened: Opened, upstream: ScriptedUpstream) -> None:
     vectors = {"object": "list", "model": "up", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
                "usage": {"prompt_tokens": 3, "total_tokens": 3}}  # fmt: skip
