@@ -100,7 +100,7 @@ test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of a
 test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode; 1.2 GB) through the proxy
 	@$(BIN)/python -m pytest -m agents -v tests/agents $(ARGS)
 
-test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose file and front proxies (installs 400 MB)
+test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose and bake files, in their readers' eyes (installs 400 MB)
 	@$(BIN)/python -m pytest -m deploy -v tests/deploy $(ARGS)
 
 manifests: venv $(DEV) $(DEPLOY) ## write deploy/kubernetes anew from the Helm chart

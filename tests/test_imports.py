@@ -101,7 +101,7 @@ async def test_serving_imports_no_package_that_it_does_not_use(
 
 
 def test_production_installs_no_package_for_drawing_tracebacks() -> None:
-    for lock in ("requirements.lock", "requirements-core.lock"):
+    for lock in ("requirements.lock", "requirements-image.lock", "requirements-core.lock"):
         names = re.findall(r"^([\w-]+)==", Path(lock).read_text(encoding="utf-8"), flags=re.MULTILINE)
         assert "structlog" in names
         assert not DEVELOPMENT_ONLY & {name.replace("-", "_") for name in names}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+import proxy
 from proxy.app import settings_for
 from proxy.config.load import Config, load_config
 from proxy.telemetry.metrics import Metrics
@@ -53,6 +54,11 @@ def test_the_config_is_the_images_own(objects, tmp_path):
     theirs = yaml.safe_load(objects["ConfigMap"]["data"]["config.yaml"])
     del theirs["server"]
     assert theirs == yaml.safe_load((ROOT / "deploy" / "config.yaml").read_text())
+
+
+def test_the_chart_has_the_version_of_the_code():
+    chart = yaml.safe_load((ROOT / "deploy" / "helm" / "chat-proxy" / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == proxy.__version__
 
 
 def test_all_names_lead_to_the_same_pods(objects):
