@@ -31,6 +31,8 @@ _CREATE = (
     f"CREATE INDEX IF NOT EXISTS {TABLE}_ended_at ON {TABLE} (ended_at)",
 )
 
+_FOR_SQLITE = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")  # in full: the spool is cut after a commit
+
 
 class LedgerStore:
     """One connection, opened when it is first needed and after a failure. `failures` are what any call may raise."""
@@ -88,25 +90,27 @@ class LedgerStore:
             raise
 
     def _connect(self) -> Any:
+        connection: Any
         if self._file is not None:
             import sqlite3  # noqa: PLC0415
 
             self._file.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._file, timeout=WAIT_S)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")  # the spool is cut after a commit
         else:
             import psycopg  # noqa: PLC0415
 
-            limits = f"-c statement_timeout={WAIT_S}s -c lock_timeout={WAIT_S}s"
-            connection = psycopg.connect(  # type: ignore[assignment]
+            connection = psycopg.connect(
                 self._address,
                 connect_timeout=WAIT_S,
                 tcp_user_timeout=WAIT_S * 1000,
-                options=limits,
+                options=f"-c statement_timeout={WAIT_S}s -c lock_timeout={WAIT_S}s",
                 application_name="chat-proxy",
             )
-        for statement in _CREATE:
-            connection.execute(statement)
-        connection.commit()
+        try:
+            for statement in (*(_FOR_SQLITE if self._file is not None else ()), *_CREATE):
+                connection.execute(statement)
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
         return connection

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from proxy.config.usage import UsageSettings
-from proxy.ledger.store import LedgerStore
+from proxy.ledger.store import TABLE, LedgerStore
+from tests.support import postgres
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    with postgres.running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -16,13 +24,31 @@ def settings(tmp_path: Path) -> UsageSettings:
 
 
 @pytest.fixture
-def store(settings: UsageSettings) -> Iterator[LedgerStore]:
+def in_postgres(tmp_path: Path, server: PostgresServer) -> Iterator[UsageSettings]:
+    """A ledger in a real server, with an empty table."""
+    settings = UsageSettings.model_validate({"store": server.url, "spool": str(tmp_path / "spool")})
+    yield settings
     store = LedgerStore(settings)
+    store.delete_before(float("inf"))
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest) -> Iterator[LedgerStore]:
+    """Both kinds, one after the other."""
+    name = "settings" if request.param == "sqlite" else "in_postgres"
+    store = LedgerStore(request.getfixturevalue(name))
     yield store
     store.close()
 
 
 @pytest.fixture
-def ids(store: LedgerStore) -> Callable[[], list[str]]:
-    """The ids in the store."""
-    return lambda: [id for (id,) in store.select("SELECT id FROM chat_proxy_usage ORDER BY id")]
+def ids(settings: UsageSettings) -> Iterator[Callable[[], list[str]]]:
+    """The ids in the file."""
+    store = LedgerStore(settings)
+    yield lambda: ids_in(store)
+    store.close()
+
+
+def ids_in(store: LedgerStore) -> list[str]:
+    return [id for (id,) in store.select(f"SELECT id FROM {TABLE} ORDER BY id")]

@@ -36,7 +36,7 @@ def test_the_walk(tmp_path: Path):
         ours = {
             NGINX: ":\n",
             "redis://localhost:6379/0": server.url,
-            "postgresql://localhost/usage": f"'postgresql:///usage?host={database}&user=postgres'",
+            "postgresql://localhost/usage": f"'postgresql:///usage?host={database.folder}&user=postgres'",
             "localhost/chat": f"localhost:{front}/chat",
             "redis-cli ": f"redis-cli -s {server.socket} ",
             **{f"808{number}": str(port) for number, port in enumerate(ports, 1)},
@@ -49,7 +49,7 @@ def test_the_walk(tmp_path: Path):
             script += f"exec >out.{number}\n{text}"
         ran = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            cwd=tmp_path, env=environment() | {"PGHOST": str(database), "PGUSER": "postgres"},
+            cwd=tmp_path, env=environment() | {"PGHOST": str(database.folder), "PGUSER": "postgres"},
             stderr=subprocess.PIPE, text=True, timeout=240, check=False,
         )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
