@@ -49,7 +49,7 @@ def page() -> str:
     tables = [_table(contract, list(rows), reasons) for contract, rows in groupby(_sorted(), lambda row: row.contract)]
     looked_for = "".join(f"| {name} | {check.__doc__} |\n" for name, check in SIGHTS.items())
     notes = "".join(f"{number}. {reason[0].upper()}{reason[1:]}.\n" for number, reason in enumerate(reasons, 1))
-    return OPENING + looked_for + "\n" + "\n".join(tables) + "\n## Not to be seen\n\n" + notes
+    return OPENING + looked_for + "\n" + "\n".join(tables) + "\n## Why a cell has no tick\n\n" + notes
 
 
 def _sorted() -> list[Client]:
