@@ -70,6 +70,7 @@ BY = {
     "chat_proxy_requests_total": ("status",),
     "chat_proxy_stream_end_total": ("reason",),
     "chat_proxy_tokens_total": ("direction", "model"),
+    "chat_proxy_cost_usd_total": ("backend", "model"),
 }
 """By which labels a panel has its lines, where all of them are too many."""
 
@@ -107,6 +108,18 @@ FIRST = (
         "short",
         "{{direction}}",
         'sum by (direction) (rate(chat_proxy_tokens_total{backend=~"$backend"}[$__rate_interval]))',
+    ),
+    (
+        "Tokens per second, by key",
+        "short",
+        "{{key}}",
+        'sum by (key) (rate(chat_proxy_tokens_total{backend=~"$backend"}[$__rate_interval]))',
+    ),
+    (
+        "US dollars per hour, by key",
+        "currencyUSD",
+        "{{key}}",
+        f"3600 * sum by (key) (rate(chat_proxy_cost_usd_total{{{CHOSEN}}}[$__rate_interval]))",
     ),
     (
         "Fullest limits",
@@ -285,6 +298,15 @@ ALERTS = (
         1,
         "chat_proxy_store_reachable == 0",
         "{{ $labels.instance }} cannot reach the store that counts limits and keeps keys.",
+    ),
+    Alert(
+        "ChatProxyCostUnknown",
+        "warning",
+        15,
+        "sum by (backend, model) (rate(chat_proxy_cost_unknown_attempts_total[5m])) "
+        "/ on (backend) group_left () sum by (backend) (rate(chat_proxy_upstream_attempts_total[5m])) > 0.1",
+        "What {{ $value | humanizePercentage }} of the answers of {{ $labels.backend }} cost is not known: "
+        "model {{ $labels.model }}.",
     ),
     Alert(
         "ChatProxyUsageLost",

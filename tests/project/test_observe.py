@@ -162,6 +162,14 @@ FIRES: dict[str, tuple[dict[str, str], dict[str, str], str]] = {
         {"instance": "a"},
         "a cannot reach the store that counts limits and keeps keys.",
     ),
+    "ChatProxyCostUnknown": (
+        {
+            'chat_proxy_cost_unknown_attempts_total{backend="b",model="m"}': rising(30),
+            f'{TRIES}{{backend="b",outcome="ok"}}': rising(60),
+        },
+        {"backend": "b", "model": "m"},
+        "What 50% of the answers of b cost is not known: model m.",
+    ),
     "ChatProxyUsageLost": (
         {'chat_proxy_usage_rows_total{state="lost"}': "0x15 9x20"},
         {},
@@ -208,6 +216,7 @@ HEALTHY = {
     'chat_proxy_limit_denials_total{scope="key",name="web",limit="parallel"}': rising(1),
     'chat_proxy_store_reachable{instance="a"}': "1x30",
     'chat_proxy_usage_rows_total{state="kept"}': rising(100),
+    'chat_proxy_cost_unknown_attempts_total{backend="b",model="m"}': rising(1),
     'chat_proxy_config_reload_total{result="accepted",instance="a"}': rising(1),
     f"process_open_fds{{{HERE}}}": "20x30",
     f"process_max_fds{{{HERE}}}": "100x30",
