@@ -174,8 +174,11 @@ def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
     choice = request.params.get("tool_choice")
     offered = {tool.name for tool in request.tools}
     match choice:
-        case {"type": "custom"}:  # such tools are offered in OpenAI's own dialect alone
-            raise BadRequest("tool_choice: names a custom tool, which this target is not offered", param="tool_choice")
+        case {"type": "custom", "custom": {"name": str(name)}} if name in offered:
+            choice = {"type": "function", "function": {"name": name}}
+            return replace(request, params={**request.params, "tool_choice": choice})
+        case {"type": "custom"}:
+            raise BadRequest("tool_choice: names a custom tool that this target is not offered", param="tool_choice")
         case {"type": "function", "function": {"name": str(name)}} if name not in offered:
             raise BadRequest("tool_choice: names a tool that this target is not offered", param="tool_choice")
         case {"type": "allowed_tools", "allowed_tools": {"tools": list(allowed), **more}} if (
@@ -194,7 +197,7 @@ def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
 
 def _name_in(tool: Any) -> str | None:
     match tool:
-        case {"function": {"name": str(name)}} | {"name": str(name)}:
+        case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}} | {"name": str(name)}:
             return name
         case _:
             return None

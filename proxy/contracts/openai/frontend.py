@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from proxy.contracts.base import Endpoint, Head, Reply
+from proxy.contracts.openai.custom_tools import custom_names
 from proxy.contracts.openai.functions import speaks_functions
 from proxy.contracts.openai.request import decode_request
 from proxy.contracts.openai.writer import OpenAIWriter
@@ -39,6 +40,7 @@ class OpenAIFrontend:
             created=int(time.time()),
             usage=request.wants_usage,
             functions=speaks_functions(request.raw_body or {}),
+            customs=custom_names(request.raw_body or {}),
             reasoning=head.options.get("reasoning_field"),
             abort_on_fault=cuts_on_error(head),
         )

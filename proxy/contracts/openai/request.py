@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.contracts.openai.custom_tools import as_custom_function
 from proxy.contracts.openai.functions import as_tool_messages, as_tools, speaks_functions
 from proxy.contracts.openai.stream import DIALECT
 from proxy.errors import BadRequest
-from proxy.request import ChatRequest
+from proxy.request import ChatRequest, Tool
 from proxy.wire.json_body import (
     PARAMETERS,
     decode_messages,
@@ -53,7 +54,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         messages=decode_messages(as_tool_messages(messages)),
         model=get_string(wire, "model"),
         params=decode_params(wire, choices=True),
-        tools=decode_tools(tools),
+        tools=_tools(tools),
         hosted_tools=_hosted(wire, tools),
         unread=_unread(wire, tools),
         stream=stream,
@@ -66,6 +67,13 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     )
 
 
+def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
+    """The functions, and behind them the custom tools as functions."""
+    tools = decode_tools(values)
+    customs = [(tool, f"tools[{at}]") for at, tool in enumerate(values or ()) if tool["type"] == "custom"]
+    return (*tools, *[as_custom_function(tool, path) for tool, path in customs]) if customs else tools
+
+
 def _unread(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
     found = unread(wire, _READ)
     for tool in tools or ():
@@ -75,6 +83,6 @@ def _unread(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]
 
 
 def _hosted(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
-    """Tools that are no functions, and the search that is a setting here."""
-    kinds = [tool["type"] for tool in tools or () if tool["type"] != "function"]
+    """Tools that the upstream is to run, and the search that is a setting here."""
+    kinds = [tool["type"] for tool in tools or () if tool["type"] not in ("function", "custom")]
     return (*kinds, "web_search_options") if isinstance(wire.get("web_search_options"), dict) else tuple(kinds)

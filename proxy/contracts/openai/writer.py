@@ -12,6 +12,7 @@ from typing import Any, assert_never
 import msgspec
 
 from proxy.contracts.base import Reply
+from proxy.contracts.openai.custom_tools import CustomCalls, call_object
 from proxy.contracts.openai.reasoning import FIELDS, Fields, delta, renamed, renamed_frames
 from proxy.contracts.openai.stream import DIALECT
 from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
@@ -51,7 +52,7 @@ class OpenAIWriter:
 
     `id` is the completion's id, `created` its time in Unix seconds. `model` is told until the upstream names its own.
     `usage`: the client asked for a usage chunk. `functions`: the client asked in the form before tools, which knows
-    one call. `reasoning`: the route's choice among `FIELDS`.
+    one call. `customs`: the names of its custom tools. `reasoning`: the route's choice among `FIELDS`.
     """
 
     headers = EVENT_STREAM
@@ -59,6 +60,8 @@ class OpenAIWriter:
 
     __slots__ = (
         "_created",
+        "_custom_calls",
+        "_customs",
         "_functions",
         "_head",
         "_id",
@@ -83,6 +86,7 @@ class OpenAIWriter:
         created: int,
         usage: bool = False,
         functions: bool = False,
+        customs: frozenset[str] = frozenset(),
         reasoning: str | None = None,
         abort_on_fault: bool = False,
     ) -> None:
@@ -93,6 +97,8 @@ class OpenAIWriter:
         self._created = created
         self._usage = usage
         self._functions = functions
+        self._customs = customs
+        self._custom_calls = CustomCalls(customs) if customs else None
         self._role_sent = False
         self._model = model
         self._frame(model)
@@ -137,11 +143,15 @@ class OpenAIWriter:
             case ToolCallDelta(index, arguments) if self._functions:
                 return b"" if index else self._delta(b'{"function_call":{"arguments":%b}}' % json_string(arguments))
             case ToolCallStart(index, id_, name):
+                if self._custom_calls and (custom := self._custom_calls.start(index, id_, name)):
+                    return self._delta(custom)
                 return self._delta(
                     b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
                     % (index, json_string(id_), json_string(name))
                 )
             case ToolCallDelta(index, arguments):
+                if self._custom_calls and self._custom_calls.add(index, arguments):
+                    return b""
                 return self._delta(
                     b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (index, json_string(arguments))
                 )
@@ -155,7 +165,8 @@ class OpenAIWriter:
             case ReasoningSignature() | Notice():
                 return b""  # the contract has no place for it
             case Finish(reason, usage):
-                return self._finish(event.upstream_reason or reason, usage)
+                inputs = self._custom_calls.finish(event) if self._custom_calls else ()
+                return b"".join(map(self._delta, inputs)) + self._finish(event.upstream_reason or reason, usage)
             case Fault(error):
                 return _failed(error)
             case _:
@@ -201,10 +212,7 @@ class OpenAIWriter:
             message["function_call"] = {"name": call.name, "arguments": call.arguments}
             reason = "function_call" if reason == "tool_calls" else reason
         elif answer.tool_calls:
-            message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for call in answer.tool_calls
-            ]
+            message["tool_calls"] = [call_object(call, self._customs) for call in answer.tool_calls]
         completion: dict[str, Any] = {
             "id": self._id,
             "object": "chat.completion",

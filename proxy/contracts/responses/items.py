@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from proxy.contracts.responses.objects import signature_in
-from proxy.contracts.responses.tools import custom_arguments, function_name
+from proxy.contracts.responses.tools import function_name
 from proxy.errors import BadRequest
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, ToolCall
+from proxy.wire.custom_tools import custom_arguments
 from proxy.wire.json_body import (
     decode_file,
     get_array,

@@ -13,7 +13,8 @@ from proxy.contracts.responses.objects import (
     summary_part,
     text_part,
 )
-from proxy.contracts.responses.tools import Origin, custom_input
+from proxy.contracts.responses.tools import Origin
+from proxy.wire.custom_tools import custom_input
 from proxy.wire.json_text import json_string
 
 

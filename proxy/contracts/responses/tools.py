@@ -17,6 +17,7 @@ import msgspec
 
 from proxy.errors import BadRequest
 from proxy.request import Tool
+from proxy.wire.custom_tools import as_function
 from proxy.wire.json_body import (
     get_array,
     get_boolean,
@@ -30,13 +31,6 @@ from proxy.wire.json_body import (
 )
 
 NAME_LENGTH = 64  # the longest name of a function at OpenAI and most others
-
-_CUSTOM_PARAMETERS = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The tool's whole input, as plain text."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -67,21 +61,6 @@ def function_name(name: str, namespace: str | None) -> str:
     if len(full) <= NAME_LENGTH:
         return full
     return f"{full[: NAME_LENGTH - 9]}_{blake2b(full.encode(), digest_size=4).hexdigest()}"
-
-
-def custom_arguments(text: str) -> str:
-    """The arguments for a call of the function that a custom tool has become."""
-    return msgspec.json.encode({"input": text}).decode()
-
-
-def custom_input(arguments: str) -> str:
-    """A custom tool's input in a call's arguments; all of them if the model ignored the form."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    text = value.get("input") if isinstance(value, dict) else None
-    return text if isinstance(text, str) else arguments
 
 
 def read_tools(wire: Mapping[str, Any]) -> Tools:
@@ -143,13 +122,9 @@ class _ToolReader:
 
     def _custom(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
         name = need_string(value, "name", path)
-        description = get_string(value, "description", path) or ""
-        grammar = get_object(value, "format", path) or {}
-        if definition := get_string(grammar, "definition", f"{path}.format"):
-            syntax = get_string(grammar, "syntax", f"{path}.format") or "grammar"
-            description += f"\n\nThe input has to match this {syntax}:\n{definition}"
+        description, grammar = get_string(value, "description", path), get_object(value, "format", path) or {}
         self._add(
-            Tool(function_name(name, namespace), description.strip() or None, _CUSTOM_PARAMETERS),
+            as_function(function_name(name, namespace), description, grammar, f"{path}.format"),
             Origin(name, namespace, custom=True),
         )
 

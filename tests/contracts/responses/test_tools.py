@@ -5,17 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.contracts.responses.tools import (
-    NAME_LENGTH,
-    Origin,
-    custom_arguments,
-    custom_input,
-    function_name,
-    read_choice,
-    read_tools,
-)
+from proxy.contracts.responses.tools import NAME_LENGTH, Origin, function_name, read_choice, read_tools
 from proxy.errors import BadRequest
 from proxy.request import Tool
+from proxy.wire.custom_tools import custom_arguments, custom_input
 
 
 def tools(*values, **fields):

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from proxy.contracts.responses.objects import ResponseObject
 from proxy.contracts.responses.request import decode_request
-from proxy.contracts.responses.tools import custom_arguments, read_tools
+from proxy.contracts.responses.tools import read_tools
 from proxy.contracts.responses.writer import ResponsesWriter
 from proxy.errors import RateLimited, UpstreamFailed, UpstreamIdle, UpstreamRefused, UpstreamTruncated
 from proxy.events import (
@@ -31,6 +31,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer, Message, Text, ToolCall, Usage
+from proxy.wire.custom_tools import custom_arguments
 from tests.support.responses_reader import ResponsesReader, read_responses
 
 GOLDEN = Path(__file__).parents[1] / "golden"
