@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any
 
@@ -23,7 +23,16 @@ from proxy.request import ChatRequest, Message
 
 _TAG = re.compile(r"cp1-([a-z2-7]{10}):")
 _MARKERS = (b"signature", b"redacted_thinking", b"reasoning.encrypted")
-_BLOCKS = frozenset({"thinking", "redacted_thinking"})
+_KEYS = {
+    "thinking": "signature",
+    "signature_delta": "signature",
+    "redacted_thinking": "data",
+    "reasoning.text": "signature",
+    "reasoning.summary": "signature",
+    "reasoning.encrypted": "data",
+}
+"""By the type of a block, the field of it that holds state."""
+_PLACES = frozenset({"reasoning_details", "thinking_blocks", "tool_calls", "extra_content"})
 _LISTS = ("reasoning_details", "thinking_blocks")
 
 Change = Callable[[str], str]
@@ -99,21 +108,24 @@ def _tagged_json(data: bytes, by: str) -> bytes | None:
 
 
 def holds_tags(request: ChatRequest) -> bool:
-    """Whether any state of the conversation has a tag."""
-    if any(message.reasoning_signature and _TAG.match(message.reasoning_signature) for message in request.messages):
-        return True
-    found: list[str] = []
-
-    def seen(state: str) -> str:
-        if _TAG.match(state):
-            found.append(state)
-        return state
-
+    """Whether any state of the conversation has a tag. For routes that make none: it copies nothing."""
+    for message in request.messages:
+        if message.reasoning_signature and _TAG.match(message.reasoning_signature):
+            return True
     messages = (request.raw_body or {}).get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        if _may_hold(message):
-            _changed(message, seen)
-    return bool(found)
+    if not isinstance(messages, list):
+        return False
+    for message in messages:
+        if type(message) is not dict or message.get("role") != "assistant":
+            continue
+        content = message.get("content")
+        # Signed thinking is in `request.messages`, so most blocks need no more than this.
+        redacted = type(content) is list and [
+            one for one in content if type(one) is dict and one.get("type") == "redacted_thinking"
+        ]
+        if (redacted or not _PLACES.isdisjoint(message)) and any(_TAG.match(state) for state in _states(message)):
+            return True
+    return False
 
 
 def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[ChatRequest, int]:
@@ -132,7 +144,7 @@ def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[Cha
     messages = tuple(_with_own(message, change) for message in request.messages)
     body, count = request.raw_body, len(lost)
     if body is not None and isinstance(wire := body.get("messages"), list):
-        body = {**body, "messages": [_changed(one, change, unsigned) if _may_hold(one) else one for one in wire]}
+        body = {**body, "messages": [_changed(one, change, unsigned) if any(_states(one)) else one for one in wire]}
     return msgspec.structs.replace(request, messages=messages, raw_body=body), max(count, len(lost) - count)
 
 
@@ -142,16 +154,19 @@ def _with_own(message: Message, change: Change) -> Message:
     return message if own == seal else msgspec.structs.replace(message, reasoning_signature=own or None)
 
 
-def _may_hold(message: Any) -> bool:
-    """Whether a message of the client's own dialect has a place for state: most have none, and are not copied."""
+def _states(message: Any) -> Iterator[str]:
+    """The state in an earlier answer, as the client's own dialect says it."""
     if not isinstance(message, dict) or message.get("role") != "assistant":
-        return False
-    if any(message.get(name) for name in _LISTS) or message.get("extra_content"):
-        return True
-    content, calls = message.get("content"), message.get("tool_calls")
-    if isinstance(content, list) and any(isinstance(one, dict) and one.get("type") in _BLOCKS for one in content):
-        return True
-    return isinstance(calls, list) and any(isinstance(one, dict) and one.get("extra_content") for one in calls)
+        return
+    for name in ("content", *_LISTS):
+        if isinstance(blocks := message.get(name), list):
+            for block in blocks:
+                if isinstance(block, dict) and (key := _key_of(block)) and isinstance(state := block.get(key), str):
+                    yield state
+    calls = message.get("tool_calls")
+    for holder in (message, *(calls if isinstance(calls, list) else ())):
+        if isinstance(holder, dict) and (extra := holder.get("extra_content")):
+            yield _google_state(extra)
 
 
 # -- where state stands ----------------------------------------------------------------------------------------
@@ -163,13 +178,8 @@ def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
         return [_changed(one, change, unsigned) for one in value]
     if not isinstance(value, dict):
         return value
-    kind, name = value.get("type"), ""
-    if kind in {"thinking", "signature_delta"} or (isinstance(kind, str) and kind.startswith("reasoning.")):
-        name = "signature"
-    if kind in {"redacted_thinking", "reasoning.encrypted"}:
-        name = "data"
-    if name:
-        return _with_state(value, name, change)
+    if key := _key_of(value):
+        return _with_state(value, key, change)
     return {
         key: _of_google(one, change, unsigned)
         if key == "extra_content"
@@ -180,6 +190,12 @@ def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
         else _changed(one, change, unsigned)
         for key, one in value.items()
     }
+
+
+def _key_of(block: dict[str, Any]) -> str:
+    """The field of a block that holds state; empty if its type has none."""
+    kind = block.get("type")
+    return _KEYS.get(kind, "") if isinstance(kind, str) else ""
 
 
 def _with_state(block: dict[str, Any], name: str, change: Change) -> dict[str, Any]:
@@ -203,9 +219,14 @@ def _with_blocks(blocks: Any, change: Change) -> Any:
 
 def _of_google(extra: Any, change: Change, unsigned: str) -> Any:
     """Gemini's field of a call, with its thought signature changed."""
-    google = extra.get("google") if isinstance(extra, dict) else None
-    if not isinstance(google, dict) or not isinstance(state := google.get("thought_signature"), str) or not state:
+    if not (state := _google_state(extra)):
         return extra
-    new = change(state) or unsigned
+    google, new = extra["google"], change(state) or unsigned
     without = {key: one for key, one in google.items() if key != "thought_signature"}
     return {**extra, "google": {**google, "thought_signature": new} if new else without}
+
+
+def _google_state(extra: Any) -> str:
+    google = extra.get("google") if isinstance(extra, dict) else None
+    state = google.get("thought_signature") if isinstance(google, dict) else None
+    return state if isinstance(state, str) else ""

@@ -13,7 +13,7 @@ from tests.support.clients import RawClient
 LOOP = "I will try again. "
 
 
-async def test_a_loop_ends_within_2000_characters_and_its_upstream_is_closed(
+async def test_B15_a_loop_ends_within_2000_characters_and_its_upstream_is_closed(
     start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     endless = openai_stream(["It begins well. "], finish=None, done=False)[:-1]

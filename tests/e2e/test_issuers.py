@@ -181,7 +181,7 @@ CONTRACTS: dict[str, tuple[Callable[..., Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
-async def test_state_goes_back_to_who_made_it_and_to_nobody_else(
+async def test_A12_state_goes_back_to_who_made_it_and_to_nobody_else(
     start_proxy: StartProxy, vendors: tuple[Vendor, Vendor], contract: str
 ) -> None:
     """Over reloads: what a client holds says all, and nothing is kept here."""

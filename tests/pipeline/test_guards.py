@@ -51,7 +51,7 @@ def looping(kind: type[Told] = Told, event: type[TextDelta | ReasoningDelta] = T
 
 @pytest.mark.parametrize("event", [TextDelta, ReasoningDelta])
 @pytest.mark.parametrize("kind", [Told, Relaying])
-def test_a_loop_ends_as_degenerate_and_its_target_is_well(kind: type[Told], event: type[TextDelta]) -> None:
+def test_B15_a_loop_ends_as_degenerate_and_its_target_is_well(kind: type[Told], event: type[TextDelta]) -> None:
     ran = Ran(looping(kind, event), repetition_guard=True, times=20)
     assert ran.code == "degenerate"
     assert isinstance(ran.client.end.error, UpstreamError)  # type: ignore[union-attr]
@@ -100,7 +100,7 @@ def paced(*gaps: float, kind: type[Told] = Told, text: str = " word") -> Told:
 
 
 @pytest.mark.parametrize("kind", [Told, Relaying])
-def test_a_slow_answer_ends_as_upstream_slow_after_ten_seconds(kind: type[Told]) -> None:
+def test_B16_a_slow_answer_ends_as_upstream_slow_after_ten_seconds(kind: type[Told]) -> None:
     ran = Ran(paced(*[1.0] * 100, kind=kind), min_tokens_per_s=2)
     assert ran.code == "upstream_slow"
     assert ran.took == pytest.approx(1 + 10, abs=0.01), "the first token has its own timer"

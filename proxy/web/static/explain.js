@@ -138,6 +138,7 @@ function told(found) {
     ["First token within", found.timers && `${found.timers.first_token_s} s`],
     ["Pause up to", found.timers && `${found.timers.token_gap_s} s`],
     ["In all", found.timers && `${found.timers.total_s} s`],
+    ...Object.entries(found.guards).map(([name, words]) => /** @type {[string, any]} */ ([name[0]?.toUpperCase() + name.slice(1), words])),
     ["When cut", found.on_cut],
   ];
   return [
