@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ def by_kind(spans: list[Span], kind: int) -> list[Span]:
     return [span for span in spans if span.kind == kind]
 
 
+ECHO = "{backends: {echo: {kind: echo}}, routes: [{name: default, to: echo}]}"
 TRUSTING = '{trusted_proxies: ["127.0.0.1/32"]}'
 
 
@@ -99,7 +101,7 @@ async def test_a_request_is_a_span_and_so_is_each_attempt(
         assert b"secret" not in body, "neither prompts nor answers are exported"
 
 
-async def test_a_trace_of_an_unknown_caller_is_not_believed(
+async def test_G11_a_trace_of_an_unknown_caller_is_not_believed(
     collector: Collector, start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(config(upstream.url, collector.url))
@@ -191,19 +193,30 @@ async def test_metrics_go_by_otlp_too(
     assert len(whole.bucket_counts) == len(whole.explicit_bounds) + 1
 
 
-async def test_a_collector_that_fails_or_is_gone_slows_nobody(
-    collector: Collector, start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["fails", "hangs", "is gone"])
+async def test_D08_a_collector_that_does_not_take_spans_slows_nobody(
+    collector: Collector,
+    start_proxy: StartProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setattr("proxy.telemetry.otlp.export.CLOSE_S", 0.2)
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     collector.answer = 503
-    proxy = await start_proxy(config(upstream.url, collector.url))
-    upstream.play(*openai_stream(["Hi"]), times=40)
-    await asyncio.wait_for(asyncio.gather(*(ask(proxy) for _ in range(20))), 60)
-    await collector.until(lambda: collector.bodies)
-    unreachable = await start_proxy(config(upstream.url, "http://127.0.0.1:24299"))
-    assert await asyncio.wait_for(asyncio.gather(*(ask(unreachable) for _ in range(20))), 60) == [200] * 20
+    silent = socket.create_server(("127.0.0.1", 0))  # connects, and never answers
+    port = silent.getsockname()[1]
+    if kind == "is gone":
+        silent.close()
+    request.addfinalizer(silent.close)
+    url = collector.url if kind == "fails" else f"http://127.0.0.1:{port}"
+    proxy = await start_proxy(ECHO[:-1] + f', telemetry: {{otlp: {{endpoint: "{url}"}}}}}}')
+    answers = await asyncio.wait_for(asyncio.gather(*(ask(proxy) for _ in range(30))), 60)
+    assert answers == [200] * 30
+    if kind == "fails":
+        await collector.until(lambda: collector.bodies)
 
 
 async def test_the_environment_alone_switches_it_on_and_names_the_service(
@@ -213,10 +226,7 @@ async def test_the_environment_alone_switches_it_on_and_names_the_service(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "chat")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-    proxy = await start_proxy("""
-        backends: {echo: {kind: echo}}
-        routes: [{name: default, to: echo}]
-    """)
+    proxy = await start_proxy(ECHO)
     await ask(proxy)
     (request,) = by_kind(await collector.of_request(), SERVER)
     assert request.resource["service.name"] == "chat"
@@ -227,15 +237,14 @@ async def test_the_environment_alone_switches_it_on_and_names_the_service(
 async def test_a_reload_switches_it_on_and_off(
     collector: Collector, start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    plain = "{backends: {echo: {kind: echo}}, routes: [{name: default, to: echo}]}"
-    proxy = await start_proxy(plain)
+    proxy = await start_proxy(ECHO)
     await ask(proxy)
-    proxy.rewrite(plain[:-1] + f', telemetry: {{otlp: {{endpoint: "{collector.url}"}}}}}}')
+    proxy.rewrite(ECHO[:-1] + f', telemetry: {{otlp: {{endpoint: "{collector.url}"}}}}}}')
     assert await proxy.app.reload()
     await ask(proxy)
     (request,) = by_kind(await collector.of_request(), SERVER)
     assert proxy.records[1].ids["trace_id"] == request.trace_id
-    proxy.rewrite(plain)
+    proxy.rewrite(ECHO)
     assert await proxy.app.reload()
     await ask(proxy)
     assert [bool(record.trace) for record in proxy.records] == [False, True, False]
@@ -264,7 +273,7 @@ def test_the_log_line_of_a_request_has_its_trace() -> None:
 
 def test_off_it_is_not_imported(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("{backends: {echo: {kind: echo}}, routes: [{name: default, to: echo}]}")
+    path.write_text(ECHO)
     program = f"""
 import asyncio, sys
 from proxy.app import App
@@ -283,9 +292,9 @@ print([name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "
 async def test_what_is_left_is_sent_at_a_stop_by_every_worker(
     collector: Collector, serve: Callable[..., Awaitable[Process]]
 ) -> None:
-    plain = f'{{backends: {{echo: {{kind: echo}}}}, routes: [{{name: default, to: echo}}], telemetry: {{otlp: {{endpoint: "{collector.url}"}}}}}}'
+    config = ECHO[:-1] + f', telemetry: {{otlp: {{endpoint: "{collector.url}"}}}}}}'
     late = {"OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_METRIC_EXPORT_INTERVAL": "600000"}
-    proxy = await serve(plain, "--port", "0", "--workers", "2", env=late)
+    proxy = await serve(config, "--port", "0", "--workers", "2", env=late)
     for _ in range(8):
         assert await ask(proxy) == 200
     assert not collector.spans
