@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 
@@ -27,6 +29,27 @@ PRESETS: Mapping[str, ReasoningReturn] = {
     "openrouter": ReasoningReturn("reasoning"),
 }
 """By the preset of a row of kind `openai-compatible`, for `return_reasoning: auto`."""
+
+_MODELS = (
+    # As the presets say of these models' own vendors, in the field that servers of open models read.
+    (re.compile(r"deepseek-(reasoner|r\d|v3\.[12]|v[4-9])"), PRESETS["deepseek"]),
+    (re.compile(r"kimi-k(2-thinking|2\.[5-9]|[3-9])"), PRESETS["moonshot"]),
+    (re.compile(r"glm-(4\.[5-9]|[5-9])"), PRESETS["zai"]),
+    (re.compile(r"minimax-m\d"), ReasoningReturn(everywhere=True)),
+)
+_OF_ANY_MODEL = frozenset({"", "fireworks", "sglang", "vllm"})
+"""The presets whose models may be of any vendor, and that take its field; "" is a row without one. Groq answers "property
+'reasoning_content' is unsupported"."""
+
+
+@lru_cache(maxsize=256)  # models are few, and each request asks
+def known(preset: str, model: str) -> ReasoningReturn | None:
+    """How `model` behind a preset ("" for none) wants its reasoning back; None where that is not known."""
+    if preset in _OF_ANY_MODEL:
+        name = model.rpartition("/")[2].lower()
+        return next((form for pattern, form in _MODELS if pattern.match(name)), None)
+    return PRESETS.get(preset)
+
 
 PROVIDERS: Mapping[str, ReasoningReturn] = {
     **PRESETS,

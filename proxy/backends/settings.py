@@ -199,7 +199,9 @@ class OpenAIChatSettings(HttpSettings):
     return_reasoning: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Send earlier reasoning of the model back with a conversation of another contract. `auto`: where "
-        "the preset is known to need it (deepseek, minimax, moonshot, openrouter, zai). `always`: as "
+        "the preset is known to need it (deepseek, minimax, moonshot, openrouter, zai), or, without a preset and at vLLM, "
+        "SGLang and Fireworks, the model by its name (`deepseek-reasoner`, `kimi-k2-thinking`, `glm-5`, `minimax-m2`, …). "
+        "`always`: as "
         "`reasoning_content`, or as the preset wants it. A body of this contract keeps what its client wrote.",
     )
 

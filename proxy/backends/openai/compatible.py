@@ -14,8 +14,7 @@ from proxy.backends import vocabularies
 from proxy.backends.base import Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
-from proxy.backends.returned_reasoning import PRESETS as RETURNED
-from proxy.backends.returned_reasoning import SIGNED_FORMS
+from proxy.backends.returned_reasoning import SIGNED_FORMS, known
 from proxy.backends.settings import (
     BaseURL,
     Key,
@@ -26,6 +25,7 @@ from proxy.backends.settings import (
     revealed,
     revealed_query,
 )
+from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.request import ChatRequest
 from proxy.wire.issued import issuer
 from proxy.wire.vocabulary import Vocabulary
@@ -127,7 +127,7 @@ class CompatibleSettings(OpenAIChatSettings):
 
     def issuer(self, model: str) -> str:
         preset = self.preset or ""
-        returned = reasoning_return(self, RETURNED.get(preset))
+        returned = reasoning_return(self, known(preset, model))
         signed = vocabularies.of_preset(preset, model).signatures or (returned and returned.form in SIGNED_FORMS)
         return issuer(self.kind, self.address, preset) if signed else ""
 
@@ -156,17 +156,20 @@ class CompatibleBackend(OpenAIChatBackend):
             resources,
             include_usage=preset.include_usage if settings.include_usage is None else settings.include_usage,
             max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
-            reasoning=reasoning_return(settings, RETURNED.get(settings.preset or "")),
             forward_headers=settings.forward_headers,
             discover_every_s=settings.discover_every_s,
             quirks=settings.quirks,
         )
         self._takes = preset.takes
         self._preset = settings.preset or ""
+        self._settings = settings
         self.identify(_identity(settings, settings.address))
 
     def _vocabulary(self, model: str) -> Vocabulary:
         return vocabularies.of_preset(self._preset, model)
+
+    def _returned(self, model: str) -> ReasoningReturn | None:
+        return reasoning_return(self._settings, known(self._preset, model))
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - the same for all models
         return self._takes

@@ -73,16 +73,20 @@ class OpenAIChatBackend(HttpBackend):
             include_usage=self._include_usage,
             max_tokens_name=self._name_of_max_tokens(request),
             hints=self._hints(request, target.model),
-            reasoning=self._reasoning,
+            reasoning=self._returned(target.model),
         )
         return in_words(self.vocabulary(target.model), request, body, translated=request.dialect != self.dialect)
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
         sent, notices = unsaid(self.vocabulary(target.model), request, fields)
-        return [*omissions(request, sent, reasoning=self._reasoning), *notices]
+        return [*omissions(request, sent, reasoning=self._returned(target.model)), *notices]
 
     def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name
+
+    def _returned(self, model: str) -> ReasoningReturn | None:  # noqa: ARG002 - kinds may look at it
+        """How earlier reasoning goes back to `model`."""
+        return self._reasoning
 
     def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - kinds may look at it
         """The settings that `model` is known to take, among those that a client asked for in other words."""
