@@ -116,6 +116,8 @@ PRESETS: Mapping[str, Vocabulary] = {
         )
     ),
     "deepseek": Vocabulary(no_thinking=_DISABLED),  # api-docs.deepseek.com, Thinking Mode
+    # hexdocs.pm, ReqLLM, Fireworks AI: `none` is one of its efforts
+    "fireworks": Vocabulary(no_thinking={"reasoning_effort": "none"}),
     "gemini": GEMINI,
     # "Currently not supported and will result in a 400 error": and `messages[].name` (console.groq.com, OpenAI
     # compatibility). Not to think: unchecked.
@@ -126,15 +128,26 @@ PRESETS: Mapping[str, Vocabulary] = {
     ),
     # unchecked: not to think, and what llama.cpp calls the penalty
     "llama.cpp": Vocabulary(parameters={"repetition_penalty": "repeat_penalty"}, no_thinking=_TEMPLATE_OFF),
+    # lmstudio.ai, Chat Completions: Supported payload parameters. Not to think: unchecked.
+    "lmstudio": Vocabulary(parameters={"repetition_penalty": "repeat_penalty"}),
+    # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored. `thinking`:
+    # MiniMax-M3 takes it, and M2 thinks in any case.
+    "minimax": Vocabulary(
+        no_thinking=_DISABLED, refused=frozenset({"presence_penalty", "frequency_penalty", "logit_bias"})
+    ),
     "mistral": MISTRAL,
     "moonshot": MOONSHOT,
     # unchecked
     "ollama": Vocabulary(no_thinking={"reasoning_effort": "none"}),
     # Marks: its page on prompt caching (unchecked). Not to think: unchecked.
     "openrouter": Vocabulary(no_thinking={"reasoning": {"effort": "none"}}, cache_marks=4),
+    # www.alibabacloud.com/help, Deep thinking: "Set to false: The model responds directly."
+    "qwen": Vocabulary(no_thinking={"enable_thinking": False}),
     # unchecked
     # Going on with an answer: docs.sglang.ai, Sampling parameters (unchecked)
     "sglang": Vocabulary(prefill="continue_final_message", no_thinking=_TEMPLATE_OFF),
+    # docs.together.ai, Reasoning: "Supports both reasoning and non-reasoning modes via reasoning={"enabled": True/False}"
+    "together": Vocabulary(no_thinking={"reasoning": {"enabled": False}}),
     # unchecked: `reasoning_effort: none` for newer servers, the template's switch for all
     # Going on with an answer: docs.vllm.ai, OpenAI-Compatible Server, extra parameters
     "vllm": Vocabulary(prefill="continue_final_message", no_thinking={"reasoning_effort": "none", **_TEMPLATE_OFF}),

@@ -195,6 +195,39 @@ def test_N7_a_kind_like_none_of_them_is_told_which_there_are() -> None:
     assert "no such kind; did you mean `openai-compatible`?" in error
 
 
+QUIRKS = {
+    "the nearest key": (
+        "{prefil: trailing}",
+        "prefil:",
+        "unknown key `prefil` in backends.far.quirks; did you mean `prefill`?",
+    ),
+    "the nearest value": ("{system: hed}", "hed", "`hed` is not one of its values; did you mean `head`?"),
+    "a key inside": ("{call_ids: {longst: 9}}", "longst", "unknown key `longst`"),
+    "a number too small": ("{call_ids: {longest: 3}}", "3}", "backends.far.quirks.call_ids.longest"),
+}
+
+
+@pytest.mark.parametrize("case", QUIRKS)
+def test_N7_a_mistake_in_quirks_is_placed(case: str) -> None:
+    quirks, wrong, message = QUIRKS[case]
+    text = row(base_url=LOCAL, quirks=quirks)
+    (error,) = errors(text)
+    assert error.startswith(f"2:{text.splitlines()[1].index(wrong) + 1}: "), error
+    assert message in error
+
+
+def test_N7_litellm_takes_quirks_of_conversations_alone() -> None:
+    litellm = "backends:\n  far: {kind: litellm, quirks: {%s}}\n" + ROUTES
+    load_config("c.yaml", content=(litellm % "system: anywhere").encode(), settings_for=settings_for, env={})
+    (error,) = errors(litellm % "parameters: {seed: s}")
+    assert "2:33: unknown key `parameters` in backends.far.quirks" in error
+
+
+def test_N5_perplexity_s_ended_api_is_doubted() -> None:
+    (warning,) = warnings(row(preset="perplexity", api_key="k"))
+    assert "Perplexity ended its Chat Completions" in warning
+
+
 LITELLM = """
     model_list:
       - model_name: gpt-4o

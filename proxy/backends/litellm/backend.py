@@ -109,7 +109,8 @@ class LiteLLMBackend:
 
     def _translation(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the words of the model's provider."""
-        return translated(request, PROVIDERS.get(self._provider(target), COMMON))
+        known, quirks = PROVIDERS.get(self._provider(target), COMMON), self._settings.quirks
+        return translated(request, known if quirks is None else quirks.over(known))
 
     def _call(self, request: ChatRequest, target: Target) -> UpstreamCall:
         resources = self._resources

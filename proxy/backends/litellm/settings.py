@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from proxy.backends.base import BackendSettings
+from proxy.backends.quirks import ConversationQuirks
 from proxy.backends.returned_reasoning import PROVIDERS, SIGNED_FORMS
 from proxy.backends.settings import Address, Key
 from proxy.wire.issued import issuer
@@ -67,6 +68,11 @@ class LiteLLMSettings(BackendSettings):
         description="Leave out settings the provider does not know, such as `seed`. `false`: refuse the request.",
     )
     include_usage: bool = Field(default=True, description="Ask for token counts in streams, where it needs asking.")
+    quirks: ConversationQuirks | None = Field(
+        default=None,
+        description="What the target takes in a conversation, where it differs from what is known of the model's provider "
+        "([translation](translation.md)). Settings are in litellm's words.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict,
         repr=False,  # may hold credentials

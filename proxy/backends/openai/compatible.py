@@ -42,6 +42,8 @@ class Preset(msgspec.Struct, frozen=True):
 
 
 _SAMPLING = frozenset({"top_k", "min_p", "repetition_penalty"})
+_WITHOUT_MIN_P = _SAMPLING - {"min_p"}
+_CACHE_KEY = frozenset({"prompt_cache_key"})
 
 PresetName = Literal[
     "ollama",
@@ -63,6 +65,7 @@ PresetName = Literal[
     "nvidia",
     "openrouter",
     "perplexity",
+    "qwen",
     "together",
     "xai",
     "zai",
@@ -73,21 +76,30 @@ PRESETS: dict[str, Preset] = {
     "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens", takes=frozenset({"reasoning_effort"})),
     "vllm": Preset("http://127.0.0.1:8000/v1", takes=_SAMPLING),
     "llama.cpp": Preset("http://127.0.0.1:8080/v1", takes=_SAMPLING),
-    "lmstudio": Preset("http://127.0.0.1:1234/v1", max_tokens_name="max_tokens"),
+    "lmstudio": Preset("http://127.0.0.1:1234/v1", max_tokens_name="max_tokens", takes=_WITHOUT_MIN_P),
     "sglang": Preset("http://127.0.0.1:30000/v1", takes=_SAMPLING),
     # Elsewhere.
     "anthropic": Preset("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
     "cerebras": Preset("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", max_tokens_name="max_completion_tokens"),
     "deepinfra": Preset("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY", max_tokens_name="max_tokens"),
     "deepseek": Preset("https://api.deepseek.com", "DEEPSEEK_API_KEY", max_tokens_name="max_tokens"),
-    "fireworks": Preset("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", max_tokens_name="max_tokens"),
+    "fireworks": Preset(
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+        max_tokens_name="max_tokens",
+        takes=_SAMPLING | _CACHE_KEY,
+    ),
     "gemini": Preset("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
     "groq": Preset("https://api.groq.com/openai/v1", "GROQ_API_KEY", max_tokens_name="max_completion_tokens"),
     "huggingface": Preset("https://router.huggingface.co/v1", "HF_TOKEN", max_tokens_name="max_tokens"),
     "minimax": Preset("https://api.minimax.io/v1", "MINIMAX_API_KEY", max_tokens_name="max_tokens"),
     # Mistral sends usage by itself and refuses fields it does not know.
     "mistral": Preset(
-        "https://api.mistral.ai/v1", "MISTRAL_API_KEY", include_usage=False, max_tokens_name="max_tokens"
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        include_usage=False,
+        max_tokens_name="max_tokens",
+        takes=_CACHE_KEY,
     ),
     "moonshot": Preset("https://api.moonshot.ai/v1", "MOONSHOT_API_KEY", max_tokens_name="max_tokens"),
     "nvidia": Preset("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", max_tokens_name="max_tokens"),
@@ -98,7 +110,16 @@ PRESETS: dict[str, Preset] = {
     "perplexity": Preset(
         "https://api.perplexity.ai", "PERPLEXITY_API_KEY", include_usage=False, max_tokens_name="max_tokens"
     ),
-    "together": Preset("https://api.together.xyz/v1", "TOGETHER_API_KEY", max_tokens_name="max_tokens"),
+    # Outside China; there it is dashscope.aliyuncs.com (docs.qwencloud.com, OpenAI compatibility).
+    "qwen": Preset(
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+        max_tokens_name="max_tokens",
+        takes=_WITHOUT_MIN_P,
+    ),
+    "together": Preset(
+        "https://api.together.xyz/v1", "TOGETHER_API_KEY", max_tokens_name="max_tokens", takes=_WITHOUT_MIN_P
+    ),
     "xai": Preset("https://api.x.ai/v1", "XAI_API_KEY"),
     "zai": Preset("https://api.z.ai/api/paas/v4", "ZAI_API_KEY", max_tokens_name="max_tokens"),
 }
@@ -134,6 +155,9 @@ class CompatibleSettings(OpenAIChatSettings):
     def doubts(self) -> Iterator[tuple[str, str]]:
         if self.base_url and self.base_url not in {preset.base_url for preset in PRESETS.values()}:
             yield from missing_version(self.base_url)
+        if self.preset == "perplexity" and self.base_url is None:  # docs.perplexity.ai, Migrate from Sonar
+            ended = "Perplexity ended its Chat Completions (Sonar) on 27 September 2026"
+            yield "preset", f"{ended}: its Agent API has another form; reach its models through `preset: openrouter`"
 
     @model_validator(mode="after")
     def _complete(self) -> CompatibleSettings:
