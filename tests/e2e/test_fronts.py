@@ -97,6 +97,7 @@ async def test_a_stream_of_90_seconds_keeps_its_pace(front: int, upstream: Scrip
     upstream.always(begin[:3], *([Sleep(30), begin[2]] * 3), begin[3:])
     began = time.monotonic()
     async with await asking(front) as client:
+        assert (await client.read_head()).status == 200
         body = await client.read_body(within=300)
     assert time.monotonic() - began >= 90
     assert body.count(b'"Hi"') == 4
