@@ -165,15 +165,15 @@ class Judge:
                     for difference in backend.differences(prepared(request, plan, target), target):
                         yield str(target), difference
 
-    @staticmethod
-    def _omissions(plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
+    def _omissions(self, plan: Plan | None, request: ChatRequest, found: Targets) -> Iterator[tuple[str, str]]:
         """For each target, what of the request it leaves out. Kind `litellm` does not say: it would have to be imported."""
         for target, backend in found:
             if error := refusal(backend, request.task):
                 yield str(target), f"refuses it: {error.message}"
             elif plan and isinstance(backend, HttpBackend):
                 try:
-                    for notice in backend.written(prepared(request, plan, target), target)[1]:
+                    left_out = self._issuers.left_out(request, target)
+                    for notice in (*left_out, *backend.written(prepared(request, plan, target), target)[1]):
                         yield str(target), notice.message
                 except Unsupported as unsupported:
                     yield str(target), f"refuses it: {unsupported.message}"

@@ -364,6 +364,15 @@ def test_state_that_is_tagged_is_explained(explain, tmp_path):
         text = explain(body=chat(model="m")).stdout
         assert ("state      tagged with the vendor who made it, and sent to no other\n" in text) == told
         assert json.loads(explain("--json", body=chat(model="m")).stdout)["tags_state"] is told
+    tagged = {"type": "thinking", "thinking": "hm", "signature": "cp1-aaaaaaaaaa:S"}
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [tagged]},
+        {"role": "user", "content": "?"},
+    ]
+    body = json.dumps({"model": "m", "max_tokens": 9, "messages": said})
+    told = explain("--path", "/v1/messages", body=body).stdout
+    assert "a/m: signed or encrypted reasoning of earlier answers was left out" in told
 
 
 def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):

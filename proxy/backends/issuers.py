@@ -6,7 +6,7 @@ from another route, or from before a reload.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from proxy.backends.base import CHATS, Backend, BackendSettings, Relay
@@ -42,12 +42,24 @@ class Issuers:
         tags = route in self._several
         if not tags and not holds_tags(request):
             return backend
+        return IssuedBackend(backend, self._issuer(target), tags=tags)
+
+    def left_out(self, request: ChatRequest, target: Target) -> Sequence[Notice]:
+        """What `target` is not sent of a conversation."""
+        return [FOREIGN_STATE] if own_state(request, self._issuer(target))[1] else []
+
+    def _issuer(self, target: Target) -> str:
         row = self._rows.get(target.backend)
-        return IssuedBackend(backend, row.issuer(target.model) if row else "", tags=tags)
+        return row.issuer(target.model) if row else ""
 
     def _of(self, route: RouteSettings) -> set[str]:
-        on = [(target, self._rows[target.backend]) for target in route.to if target.backend in self._rows]
-        return {row.issuer(target.model or row.own_model) for target, row in on} - {""}
+        """All that may make state for a route, with each model that its targets may be asked for."""
+        found = set()
+        for target in route.to:
+            if (row := self._rows.get(target.backend)) is not None:
+                models = [target.model] if target.model else [row.own_model, *getattr(row, "models", ())]
+                found |= {row.issuer(model) for model in models}
+        return found - {""}
 
 
 class IssuedBackend:

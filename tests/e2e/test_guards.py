@@ -61,7 +61,7 @@ async def test_B15_a_loop_ends_within_2000_characters_and_its_upstream_is_closed
 async def test_B16_a_slow_answer_ends_and_its_upstream_is_closed(
     start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guards, "WINDOW_S", 1)  # of real time, and ten times as many tokens in it
+    monkeypatch.setattr(guards, "WINDOW_S", 1)
     slow = [step for _ in range(100) for step in (Sleep(0.2), Send(event(openai_chunk({"content": "word "}))))]
     upstream.play(beginning("A "), slow)
     proxy = await start_proxy(openai_config(upstream.url, min_tokens_per_s="500"))
