@@ -75,7 +75,7 @@ def told(record: StreamRecord, clock: Clock, redactor: Redactor) -> dict[str, An
     shown = row(record, clock, redactor)
     words = next((one["words"] for one in reversed(shown["attempts"]) if one["words"]), record.words)
     return {
-        "request_id": record.request_id,
+        **record.ids,
         **shown,
         "why": why(record),
         "error": {"code": record.error_code, "message": redactor.clean(words)} if record.error_code else None,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from proxy.testing.script import json_reply, openai_stream
@@ -112,6 +113,9 @@ async def test_G11_a_trace_of_an_unknown_caller_is_not_believed(
     assert not request.parent_id
     assert upstream.requests[0].headers["traceparent"].split("-")[1] == request.trace_id
     assert "tracestate" not in upstream.requests[0].headers
+    page = f"{proxy.url}/status/requests/{proxy.records[0].request_id}"
+    async with aiohttp.ClientSession() as client, client.get(page) as found:
+        assert (await found.json())["trace_id"] == request.trace_id
 
 
 async def test_a_caller_with_a_key_is_believed_and_a_refusal_is_a_span_too(

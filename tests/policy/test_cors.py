@@ -44,7 +44,7 @@ def test_a_preflight_echoes_the_headers_the_openai_sdk_asks_for():
     answer = cors(APP).preflight(preflight(wanted=wanted))
     assert answer == {
         "Access-Control-Allow-Origin": APP,
-        "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+        "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
         "Access-Control-Allow-Headers": "authorization, content-type, x-stainless-arch, x-stainless-lang, x-stainless-os",
         "Access-Control-Max-Age": "600",
         "Vary": "Origin, Access-Control-Request-Headers",

@@ -111,6 +111,12 @@ def test_a_target_that_was_passed_over_is_an_event_and_no_span() -> None:
     )
 
 
+def test_an_attempt_from_before_a_reload_has_a_span_too() -> None:
+    tried, request = spans(record(attempt(span_id="")))
+    assert tried.context.is_valid
+    assert tried.parent.span_id == request.context.span_id
+
+
 def test_an_answer_that_is_cut_is_an_error_though_its_status_was_200() -> None:
     cut = attempt(committed_at=102.0, error_code="upstream_truncated", status=502)
     tried, request = spans(record(cut, end="upstream_truncated", code="upstream_truncated"))

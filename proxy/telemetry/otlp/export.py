@@ -6,11 +6,13 @@ A collector that is slow or gone costs what does not fit into the queue, never a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 
 import structlog
 from opentelemetry.context import Context
@@ -109,7 +111,7 @@ class Telemetry:
             if self._meters is not None:
                 self._meters.shutdown(timeout_millis=CLOSE_S * 1000)
         finally:
-            if not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # nobody waited, and the loop is closed
                 self._loop.call_soon_threadsafe(done.set)
 
     def _span_processor(self) -> BatchSpanProcessor:
@@ -127,11 +129,9 @@ class Telemetry:
 
     def _read(self) -> list[Family]:
         """The proxy's own metrics, read on the event loop, which changes them. Called by another thread."""
-
-        async def read() -> list[Family]:
-            return self._metrics.snapshot()
-
-        return asyncio.run_coroutine_threadsafe(read(), self._loop).result(READ_S)
+        found: Future[list[Family]] = Future()
+        self._loop.call_soon_threadsafe(lambda: found.set_result(self._metrics.snapshot()))
+        return found.result(READ_S)
 
     def _address(self, signal: str) -> str | None:
         """The config's address for a signal; `None` has the exporter ask the environment."""

@@ -18,7 +18,7 @@ from proxy import __version__
 from proxy.telemetry.otlp.names import Names
 from proxy.telemetry.otlp.places import Place, Places
 from proxy.telemetry.record import AttemptRecord, StreamRecord
-from proxy.telemetry.trace import Trace
+from proxy.telemetry.trace import Trace, new_span_id
 
 SCOPE = InstrumentationScope("chat-proxy", __version__)
 
@@ -55,7 +55,7 @@ class Spans:
         server = _context(trace, trace.span_id)
         for attempt in record.attempts:
             if attempt.started_at:
-                context = _context(trace, attempt.span_id)
+                context = _context(trace, attempt.span_id or new_span_id())  # it began before a reload
                 place = places.get(attempt.backend, Place())
                 yield self._attempt(record, attempt, place, clock, context=context, parent=server)
         yield self._request(record, trace, server, clock)
