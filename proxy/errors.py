@@ -331,6 +331,15 @@ class StreamsUnknown(ProxyError):
         super().__init__("The store of streams cannot be reached. Try again in a moment.", retry_after=1)
 
 
+class RunnerGone(StreamsUnknown):
+    """The replica that ran an answer died before it began."""
+
+    code = "replica_gone"
+
+    def __init__(self) -> None:
+        ProxyError.__init__(self, "The replica that was to answer this is gone. Send the request again.", retry_after=1)
+
+
 class Stopped(ProxyError):
     """The client said stop, which is another thing than to leave."""
 

@@ -184,7 +184,10 @@ class LogReader:
         self._woken: asyncio.Future[None] | None = None
 
     def push(self, data: bytes, after: int) -> None:
-        if not self._pushing or not data:
+        if not self._pushing:
+            self.wake()  # it may wait for frames that it has already
+            return
+        if not data:
             return
         assert self._client is not None
         data, self.position = self._framed(data, after), after
@@ -240,6 +243,10 @@ class LogReader:
                 await client.send(Batch([], whole=data))
             elif log.closed:
                 break
+            elif (
+                self.position > log.length
+            ):  # another replica's: the client has frames that are still on their way here
+                await self._wait()
             elif not client.begun:
                 await client.begin(flush=True)
             else:
@@ -247,6 +254,8 @@ class LogReader:
                 await self._wait()
                 await client.caught_up()
         if not client.begun:
+            if not log.aborted:
+                log.check(self.position)
             await client.begin(flush=False)
         client.faulted = log.aborted
         await client.end()

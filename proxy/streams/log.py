@@ -72,6 +72,7 @@ class StreamLog:
         self.length = 0  # the number of the next frame
         self.size = 0  # bytes that it holds
         self.headless = False  # its first frames are gone
+        self.follows = False  # another replica's answer, whose newest frames may still be on their way here
         self.readers: set[Reader] = set()
         self.copier: Copier | None = None
         self.on_stop: Callable[[], None] = _nothing
@@ -140,7 +141,7 @@ class StreamLog:
                 "The beginning of this answer is not kept any more: it grew past server.resume.bytes. Ask again.",
                 code="stream_gone",
             )
-        if not 0 <= position <= self.length:
+        if not 0 <= position <= self.length and (self.closed or not self.follows):
             raise Gone(f"This answer has {self.length} frames so far; there is none before frame {position}.")
 
     def read(self, position: int) -> tuple[bytes, int]:

@@ -27,7 +27,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from proxy.errors import StreamsUnknown
+from proxy.errors import RunnerGone, StreamsUnknown
 from proxy.streams.log import StreamLog
 from proxy.telemetry.record import StreamRecord
 
@@ -84,10 +84,10 @@ class SharedStreams:
     async def _claim(self, log: StreamLog, names: Sequence[Name], unique: Sequence[Name]) -> str | None:
         redis = self._redis
         for name in unique:
-            if not await redis.set(_name(name), log.id, nx=True, ex=LONGEST_S) and (
-                found := await redis.get(_name(name))
-            ):
-                return str(found, "ascii")
+            if not await redis.set(_name(name), log.id, nx=True, ex=LONGEST_S):
+                if (found := await self._named(name)) is not None:
+                    return found
+                await redis.set(_name(name), log.id, ex=LONGEST_S)
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.set(_name(name), log.id, ex=LONGEST_S)
@@ -105,8 +105,18 @@ class SharedStreams:
     async def named(self, name: Name) -> str | None:
         """The id of the newest answer with this name. Raises `StreamsUnknown`."""
         with _known():
-            found = await self._redis.get(_name(name))
-        return str(found, "ascii") if found else None
+            return await self._named(name)
+
+    async def _named(self, name: Name) -> str | None:
+        """The newest answer with this name, but none that ended, or whose runner died, before it began."""
+        redis = self._redis
+        if not (found := await redis.get(_name(name))):
+            return None
+        id = str(found, "ascii")
+        if first := await redis.xrange(f"{PREFIX}:stream:{id}", count=1):
+            return id if b"h" in first[0][1] else None
+        runner = await redis.hget(_meta(id), "runner")
+        return id if runner and await redis.exists(f"{PREFIX}:runner:{runner.decode()}") else None
 
     async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None:
         """A log that follows another replica's; `gone` is called when nobody reads it any more. Raises `StreamsUnknown`."""
@@ -116,7 +126,7 @@ class SharedStreams:
             return None
         record = StreamRecord(request_id=id, started_at=asyncio.get_running_loop().time())
         log = StreamLog(id, meta["owner"], most_bytes=MOST_FOLLOWED_BYTES, record=record)
-        last = b"0"
+        log.follows, last = True, b"0"
         with _known():
             while entries := await self._entries(f"{PREFIX}:stream:{id}", last, None):
                 last = self._take(log, entries)
@@ -189,11 +199,14 @@ class SharedStreams:
         silent = 0
         while not log.closed:
             try:
-                await self._redis.xadd(control, {"read": log.id}, maxlen=1000)
+                await self._say(control, "read", log.id)
                 entries = await self._entries(f"{PREFIX}:stream:{log.id}", last, BLOCK_MS)
                 silent = 0 if entries else silent + 1
                 if silent > 1 and not await self._redis.exists(f"{PREFIX}:runner:{runner}"):
-                    log.close(aborted=True)  # nobody will say how it ends
+                    if log.begun:
+                        log.close(aborted=True)  # nobody will say how it ends
+                    else:
+                        log.fail(RunnerGone())
                 last = self._take(log, entries) or last
             except (RedisError, OSError):
                 await asyncio.sleep(0.5)
@@ -221,8 +234,14 @@ class SharedStreams:
         return [entry for _, entries in (read.items() if isinstance(read, dict) else read) for entry in entries]
 
     def _tell(self, control: str, word: str, id: str) -> None:
-        telling = self._start(_quietly(self._redis.xadd(control, {word: id}, maxlen=1000)))
+        telling = self._start(_quietly(self._say(control, word, id)))
         telling.set_name(f"{word} {id}")
+
+    async def _say(self, control: str, word: str, id: str) -> None:
+        saying = self._redis.pipeline(transaction=False)
+        saying.xadd(control, {word: id}, maxlen=1000)
+        saying.expire(control, LONGEST_S)  # the runner may be gone
+        await saying.execute()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

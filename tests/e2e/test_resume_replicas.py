@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import aiohttp
 import pytest
 
-from proxy.testing.script import Sleep, openai_stream
+from proxy.testing.script import Sleep, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
 from tests.e2e.test_resume import TOKENS, ask, body, config, frames, halves, http, unnumbered, until
 from tests.support.app import Process
@@ -167,3 +167,59 @@ async def test_while_redis_is_away_each_replica_has_its_own(
     gate.set()
     for response in (begun, alone, own):
         assert b"[DONE]" in await response.read()
+
+
+async def test_a_client_may_be_ahead_of_what_was_copied(
+    serve: Serve, upstream: ScriptedUpstream, http: aiohttp.ClientSession, redis: RedisServer, asking: None
+) -> None:
+    """Frames reach a client before Redis: another replica waits for those that the client has."""
+    gate = asyncio.Event()
+    upstream.always(*halves(gate))
+    one, other = await pair(serve, shared(upstream, redis))
+    first = await ask(http, one, PATH)
+    begun = await until(first, b"w4")
+    has = len(frames(begun))
+    redis.freeze()  # nothing more is copied
+    gate.set()
+    begun += await first.read()
+    redis.thaw()
+    whole = frames(begun)
+    ahead = await http.get(f"{other.url}/streams/{first.headers['X-Stream-Id']}", params={"after": str(len(whole) - 2)})
+    assert (ahead.status, frames(unnumbered(await ahead.read())[0])) == (200, whole[-1:])
+    beyond = await http.get(f"{other.url}/streams/{first.headers['X-Stream-Id']}", params={"after": str(len(whole))})
+    assert beyond.status == 410
+    assert has < len(whole)
+
+
+@pytest.mark.heavy  # a replica is believed in for ten seconds
+async def test_a_request_whose_replica_died_before_its_answer_can_be_sent_again(
+    serve: Serve, upstream: ScriptedUpstream, http: aiohttp.ClientSession, redis: RedisServer, asking: None
+) -> None:
+    upstream.play(Sleep(60))
+    upstream.always(*openai_stream(TOKENS))
+    one, other = await pair(serve, shared(upstream, redis))
+    key = {"Idempotency-Key": "page-1"}
+    lost = asyncio.create_task(ask(http, one, PATH, **key))
+    await upstream.received(1)
+    one.process.kill()
+    with pytest.raises(aiohttp.ClientError):
+        await lost
+    async with asyncio.timeout(40):
+        while (again := await ask(http, other, PATH, **key)).status != 200:
+            assert (again.status, (await again.json())["error"]["code"]) == (503, "replica_gone")
+    assert (await again.read()).endswith(b"data: [DONE]\n\n")
+    assert redis.kept_for_ever() == []
+
+
+async def test_a_failure_before_the_first_token_is_not_kept_elsewhere_either(
+    serve: Serve, upstream: ScriptedUpstream, http: aiohttp.ClientSession, redis: RedisServer
+) -> None:
+    upstream.play(*json_reply(400, {"error": {"message": "no"}}))
+    upstream.always(*openai_stream(TOKENS))
+    one, other = await pair(serve, shared(upstream, redis))
+    key = {"Idempotency-Key": "page-1"}
+    assert (await ask(http, one, PATH, **key)).status == 400
+    async with asyncio.timeout(20):  # until Redis knows of its end
+        while (again := await ask(http, other, PATH, **key)).status in {400, 404}:
+            assert len(upstream.requests) == 1
+    assert again.status == 200

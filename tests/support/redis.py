@@ -47,6 +47,20 @@ class RedisServer:
             except redis.RedisError:
                 return False
 
+    def clients(self) -> int:
+        """How many connections it has, but for the one that asks."""
+        import redis
+
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket))) as client:
+            return len(client.client_list()) - 1
+
+    def kept_for_ever(self) -> list[str]:
+        """Keys that never expire."""
+        import redis
+
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket))) as client:
+            return [key.decode() for key in client.keys("*") if client.ttl(key) == -1]
+
     def flush(self) -> None:
         import redis
 
