@@ -45,7 +45,7 @@ SITE := $(SITE_VENV)/.stamp-$(call checksum,docs/requirements.lock)
 DEPLOY := $(DEPLOY_VENV)/.stamp-$(call checksum,tests/deploy/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs site pictures test-clients test-agents test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs site pictures chaos test-clients test-agents test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +93,9 @@ PROPERTIES = $(shell grep -rl --include='test_*.py' '^@given' tests)
 test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen times the examples of each property
 	@$(BIN)/python -m pytest -m heavy $(ARGS)
 	@$(BIN)/python -m pytest -n auto -m "not heavy" --hypothesis-profile=thorough $(PROPERTIES) $(ARGS) || test $$? = 5
+
+chaos: venv $(DEV) ## 2,000 streams while upstreams fail, clients wander, configs change and a replica is killed (needs Redis)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)
 	@$(BIN)/python -m pytest -n auto -m clients tests/clients $(ARGS)
