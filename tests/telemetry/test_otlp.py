@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -291,3 +292,17 @@ async def test_what_does_not_fit_into_the_queue_is_dropped_without_a_wait(monkey
         for _ in range(500):
             telemetry.ended(record(attempt()))
         await telemetry.aclose()
+
+
+def test_a_collector_that_is_gone_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    from proxy.telemetry.otlp import export
+
+    now = 1000.0
+    monkeypatch.setattr(export.time, "monotonic", lambda: now)
+    said = export.Seldom()
+    line = logging.makeLogRecord({})
+    assert [said.filter(line), said.filter(line)] == [True, False]
+    now += 61
+    assert said.filter(line)
+    name = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+    assert any(isinstance(one, export.Seldom) for one in logging.getLogger(name).filters)

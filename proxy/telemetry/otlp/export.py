@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import threading
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 
 import structlog
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -43,6 +45,27 @@ CLOSE_S = 3.0
 READ_S = 5.0  # how long a busy event loop may take to hand over the metrics
 
 log = structlog.get_logger("proxy.telemetry")
+
+
+class Seldom(logging.Filter):
+    """Lets one line a minute pass: an exporter writes five for each batch that a collector does not take."""
+
+    EVERY_S = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002 - whatever it says
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.EVERY_S
+        return True
+
+
+for exporter in (OTLPSpanExporter, OTLPMetricExporter):
+    logging.getLogger(exporter.__module__).addFilter(Seldom())
 
 
 class Telemetry:
