@@ -328,7 +328,7 @@ class Attempt:
         await client.send(batch)
         match end:
             case Finish():
-                record.has_finish_reason = end.has_finish_reason
+                record.has_finish_reason, self.tried.finish_reason = end.has_finish_reason, end.reason
                 record.finish("done", self._now())
             case Fault(error):
                 record.finish(error.end, self._now(), error_code=error.code)

@@ -55,6 +55,7 @@ class AttemptRecord(msgspec.Struct):
     price: str = ""  # where the cost comes from
     queued_s: float = 0.0  # how long it waited for a slot, before it started
     span_id: str = ""  # where requests are traced
+    finish_reason: str = ""  # of a whole answer
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""

@@ -87,6 +87,7 @@ async def test_a_request_is_a_span_and_so_is_each_attempt(
     assert second.attributes["gen_ai.system"] == "groq"
     assert second.attributes["gen_ai.usage.input_tokens"] == 12
     assert second.attributes["gen_ai.usage.output_tokens"] == 3
+    assert second.attributes["gen_ai.response.finish_reasons"] == ["stop"]
     assert second.attributes["server.address"] == "127.0.0.1"
 
     assert request.start <= first.start <= first.end <= second.start <= second.end <= request.end <= time.time_ns()

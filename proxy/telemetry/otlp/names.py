@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+Value = str | int | float | bool | tuple[str, ...]
+
 OPT_IN = "gen_ai_latest_experimental"
 
 NAMES: Mapping[str, tuple[str, str]] = {
@@ -19,6 +21,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
     "model": ("gen_ai.request.model", "gen_ai.request.model"),
     "stream": ("", "gen_ai.request.stream"),
     "first_chunk_s": ("", "gen_ai.response.time_to_first_chunk"),
+    "finish_reasons": ("gen_ai.response.finish_reasons", "gen_ai.response.finish_reasons"),
     "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.input_tokens"),
     "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.output_tokens"),
     "cached_tokens": ("", "gen_ai.usage.cache_read.input_tokens"),
@@ -70,7 +73,7 @@ class Names:
         """The conventions' word for a provider; an unknown one keeps its name."""
         return _PROVIDERS.get(name, (name, name))[self.latest]
 
-    def attributes(self, values: Mapping[str, str | int | float | bool | None]) -> dict[str, str | int | float | bool]:
+    def attributes(self, values: Mapping[str, Value | None]) -> dict[str, Value]:
         """`values` under this generation's names, without what it has no name for and what is not known."""
         names = self._names
         return {names[what]: value for what, value in values.items() if value is not None and names[what]}

@@ -117,6 +117,7 @@ class Spans:
                 "model": attempt.model or None,
                 "stream": record.stream,
                 "first_chunk_s": None if streamed_at is None else streamed_at - attempt.started_at,
+                "finish_reasons": (attempt.finish_reason,) if attempt.finish_reason else None,
                 "input_tokens": usage.input_tokens if usage else None,
                 "output_tokens": usage.output_tokens if usage else None,
                 "cached_tokens": usage.cached_tokens or None if usage else None,
