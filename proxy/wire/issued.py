@@ -4,8 +4,8 @@ Vendors sign what their models think, or encrypt it, and refuse a conversation t
 where several vendors may answer, such state goes to the client as `cp1-ISSUER:STATE`, and comes back either as it was
 made, or not at all. Nothing is kept here: the tag says all. No I/O.
 
-Known: Anthropic's signed and redacted thinking, Gemini's thought signatures, litellm's `thinking_blocks`, and
-`reasoning_details` of OpenRouter and MiniMax.
+Known: Anthropic's signed and redacted thinking and what its tools encrypt, Gemini's thought signatures, litellm's
+`thinking_blocks`, and `reasoning_details` of OpenRouter and MiniMax.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from proxy.events import Batch, ReasoningSignature, StreamEvent
 from proxy.request import ChatRequest, Message
 
 _TAG = re.compile(r"cp1-([a-z2-7]{10}):")
-_MARKERS = (b"signature", b"redacted_thinking", b"reasoning.encrypted")
+_MARKERS = (b"signature", b"redacted_thinking", b"reasoning.encrypted", b'"encrypted_')
 _KEYS = {
     "thinking": "signature",
     "signature_delta": "signature",
@@ -30,8 +30,13 @@ _KEYS = {
     "reasoning.text": "signature",
     "reasoning.summary": "signature",
     "reasoning.encrypted": "data",
+    "web_search_result": "encrypted_content",
+    "web_search_result_location": "encrypted_index",
+    "encrypted_code_execution_result": "encrypted_stdout",
 }
 """By the type of a block, the field of it that holds state."""
+_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
+_UNMODELLED = frozenset({"redacted_thinking", "web_search_tool_result", "code_execution_tool_result"})
 _PLACES = frozenset({"reasoning_details", "thinking_blocks", "tool_calls", "extra_content"})
 _LISTS = ("reasoning_details", "thinking_blocks")
 
@@ -120,10 +125,10 @@ def holds_tags(request: ChatRequest) -> bool:
             continue
         content = message.get("content")
         # Signed thinking is in `request.messages`, so most blocks need no more than this.
-        redacted = type(content) is list and [
-            one for one in content if type(one) is dict and one.get("type") == "redacted_thinking"
+        hidden = type(content) is list and [
+            one for one in content if type(one) is dict and one.get("type") in _UNMODELLED
         ]
-        if (redacted or not _PLACES.isdisjoint(message)) and any(_TAG.match(state) for state in _states(message)):
+        if (hidden or not _PLACES.isdisjoint(message)) and any(_TAG.match(state) for state in _states(message)):
             return True
     return False
 
@@ -144,7 +149,12 @@ def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[Cha
     messages = tuple(_with_own(message, change) for message in request.messages)
     body, count = request.raw_body, len(lost)
     if body is not None and isinstance(wire := body.get("messages"), list):
-        body = {**body, "messages": [_changed(one, change, unsigned) if any(_states(one)) else one for one in wire]}
+        sent = [_changed(one, change, unsigned) if any(_states(one)) else one for one in wire]
+        emptied = [
+            new is not one and one.get("content") != [] == new.get("content")
+            for one, new in zip(wire, sent, strict=True)
+        ]
+        body = {**body, "messages": [one for one, empty in zip(sent, emptied, strict=True) if not empty]}
     return msgspec.structs.replace(request, messages=messages, raw_body=body), max(count, len(lost) - count)
 
 
@@ -161,12 +171,22 @@ def _states(message: Any) -> Iterator[str]:
     for name in ("content", *_LISTS):
         if isinstance(blocks := message.get(name), list):
             for block in blocks:
-                if isinstance(block, dict) and (key := _key_of(block)) and isinstance(state := block.get(key), str):
-                    yield state
+                yield from _states_of(block)
     calls = message.get("tool_calls")
     for holder in (message, *(calls if isinstance(calls, list) else ())):
         if isinstance(holder, dict) and (extra := holder.get("extra_content")):
             yield _google_state(extra)
+
+
+def _states_of(block: Any) -> Iterator[str]:
+    if not isinstance(block, dict):
+        return
+    if (key := _key_of(block)) and isinstance(state := block.get(key), str):
+        yield state
+    for name in ("content", "citations"):
+        if inner := block.get(name):
+            for one in inner if isinstance(inner, list) else [inner]:
+                yield from _states_of(one)
 
 
 # -- where state stands ----------------------------------------------------------------------------------------
@@ -175,12 +195,12 @@ def _states(message: Any) -> Iterator[str]:
 def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
     """A JSON value with its state changed. What the model wrote, and what it calls tools with, is never looked into."""
     if isinstance(value, list):
-        return [_changed(one, change, unsigned) for one in value]
+        return _all_changed(value, change, unsigned)
     if not isinstance(value, dict):
         return value
     if key := _key_of(value):
         return _with_state(value, key, change)
-    return {
+    changed = {
         key: _of_google(one, change, unsigned)
         if key == "extra_content"
         else _with_blocks(one, change)
@@ -190,6 +210,28 @@ def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
         else _changed(one, change, unsigned)
         for key, one in value.items()
     }
+    return None if _lost(value, changed) else changed
+
+
+def _all_changed(values: list[Any], change: Change, unsigned: str) -> list[Any]:
+    """The values without those that are left out, and without the calls whose results are."""
+    changed = [(one, _changed(one, change, unsigned)) for one in values]
+    calls = {
+        one["tool_use_id"] for one, new in changed if new is None and isinstance(one, dict) and "tool_use_id" in one
+    }
+    return [
+        new
+        for one, new in changed
+        if (new is not None or one is None) and not (calls and isinstance(one, dict) and one.get("id") in calls)
+    ]
+
+
+def _lost(value: dict[str, Any], changed: dict[str, Any]) -> bool:
+    """Whether the result of a tool that ran at the vendor has lost some of its content: it has to be whole."""
+    before, content = value.get("content"), changed.get("content")
+    if not before or not str(value.get("type")).endswith("_tool_result"):
+        return False
+    return content is None or (isinstance(before, list) and len(content) < len(before))
 
 
 def _key_of(block: dict[str, Any]) -> str:
@@ -198,13 +240,15 @@ def _key_of(block: dict[str, Any]) -> str:
     return _KEYS.get(kind, "") if isinstance(kind, str) else ""
 
 
-def _with_state(block: dict[str, Any], name: str, change: Change) -> dict[str, Any]:
-    """A block with its state changed. Left out, it is thinking without a signature, which no vendor is sent."""
+def _with_state(block: dict[str, Any], name: str, change: Change) -> dict[str, Any] | None:
+    """A block with its state changed; `None` if it is left out. A thought then has no signature: no vendor is sent it."""
     state = block.get(name)
     if not isinstance(state, str) or not state:
         return block
     if new := change(state):
         return {**block, name: new}
+    if block["type"] not in _THOUGHTS:
+        return None
     thought = block.get("thinking", "")
     return {"type": "thinking", "thinking": thought if isinstance(thought, str) else "", "signature": ""}
 
@@ -214,7 +258,7 @@ def _with_blocks(blocks: Any, change: Change) -> Any:
     if not isinstance(blocks, list):
         return blocks
     changed = [(one, _changed(one, change)) for one in blocks]
-    return [new for one, new in changed if new == one or new.get("signature") != ""]
+    return [new for one, new in changed if new == one or (new and new.get("signature") != "")]
 
 
 def _of_google(extra: Any, change: Change, unsigned: str) -> Any:

@@ -94,6 +94,43 @@ def test_a_request_keeps_what_its_target_made() -> None:
     assert own_state(request(theirs), ONE) == (request(""), 1)
 
 
+def test_a_call_without_text_stays_a_call() -> None:
+    extra = {"google": {"thought_signature": tagged("G", TWO)}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra}
+    for said in ({}, {"content": None}, {"content": []}):
+        raw = {"messages": [{"role": "assistant", **said, "tool_calls": [call]}]}
+        got = own_state(request("", raw), ONE)[0].raw_body
+        assert got == {
+            "messages": [{"role": "assistant", **said, "tool_calls": [{**call, "extra_content": {"google": {}}}]}]
+        }
+
+
+def test_a_search_of_another_vendor_is_left_out_with_its_call_and_its_citations() -> None:
+    hit = {"type": "web_search_result", "url": "https://a.example", "title": "A", "encrypted_content": tagged("E", TWO)}
+    place = {"type": "web_search_result_location", "url": "https://a.example", "encrypted_index": tagged("I", TWO)}
+    blocks = [
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [hit]},
+        {"type": "server_tool_use", "id": "s2", "name": "web_search", "input": {"query": "r"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s2", "content": {"type": "web_search_tool_result_error"}},
+        {"type": "text", "text": "So it is.", "citations": [place]},
+    ]
+    raw = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": blocks}]}
+    alone = {"messages": [raw["messages"][0], {"role": "assistant", "content": blocks[:2]}]}
+    assert holds_tags(request("", raw))
+    theirs, lost = own_state(request("", raw), ONE)
+    assert lost == 2
+    assert theirs.raw_body is not None
+    assert theirs.raw_body["messages"][1]["content"] == [*blocks[2:4], {**blocks[4], "citations": []}]
+    assert own_state(request("", alone), ONE)[0].raw_body == {"messages": raw["messages"][:1]}
+    own = json.dumps(own_state(request("", raw), TWO)[0].raw_body)
+    assert own == json.dumps(raw).replace(f"cp1-{TWO}:", "")
+    told = tag_answer(
+        Batch([], "d", [], json.dumps({"content": json.loads(own)["messages"][1]["content"]}).encode()), TWO
+    )
+    assert json.loads(told.whole)["content"] == blocks
+
+
 def test_blocks_of_others_are_left_out_of_a_list_of_their_own() -> None:
     details = [
         {"type": "reasoning.encrypted", "data": tagged("E", TWO)},
