@@ -28,6 +28,7 @@ from proxy.policy.keys import OtherKeys, live_keys
 from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import listed
 from proxy.server.operator_pages import Operation, OperatorPages
+from proxy.server.remembering import remember_spending
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.store import open_store
 from proxy.store.base import Store
@@ -217,7 +218,7 @@ class App:
                 if not isinstance(failure, ConfigError):
                     raise failure
             raise ConfigErrors([failure for failure in failed if isinstance(failure, ConfigError)])
-        return ConfigSnapshot(
+        snapshot = ConfigSnapshot(
             number,
             config,
             backends,
@@ -228,6 +229,8 @@ class App:
             stored_keys=await self._stored_keys(config, counting.store),
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
         )
+        await remember_spending(snapshot, counting.store)
+        return snapshot
 
     async def _open_ledger(self, settings: UsageSettings | None) -> None:
         """The ledger that a config asks for. Each is closed at the end: requests of the config before may be under way."""
@@ -353,7 +356,9 @@ class App:
         log.error("config_rejected", file=self.path, serving_generation=self._number, errors=self.rejected)
 
     def _log_warnings(self, snapshot: ConfigSnapshot) -> None:
-        for warning in snapshot.config.warnings:
+        budgets = snapshot.admission and snapshot.admission.budgets
+        doubts = budgets.unpriced(snapshot.config.settings.routes) if budgets else ()
+        for warning in (*snapshot.config.warnings, *doubts):
             log.warning("config_warning", message=str(warning))
 
     async def aclose(self) -> None:

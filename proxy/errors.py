@@ -13,6 +13,7 @@
     │   ├── UnsupportedMedia      415 unsupported_media_type
     │   ├── Unsupported           400 unsupported       (a target cannot do what is asked; the next may)
     │   ├── UntoldAnswer          422 unsupported_answer (nothing but images, in a contract without any)
+    │   ├── OverBudget            402 budget_exceeded
     │   └── RateLimited           429 rate_limited
     │       └── TargetBusy        429 target_busy       (its slots are taken, and its queue is full or slow)
     ├── UpstreamError             the upstream is at fault: before the first event another target may help
@@ -48,20 +49,9 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 EndReason = Literal[
-    "done",
-    "upstream_error",
-    "upstream_truncated",
-    "upstream_idle",
-    "upstream_malformed",
-    "frame_too_large",
-    "client_gone",
-    "client_slow",
-    "stopped",
-    "drain",
-    "limit",
-    "rejected",
-    "internal",
-]
+    "done", "upstream_error", "upstream_truncated", "upstream_idle", "upstream_malformed", "frame_too_large",
+    "client_gone", "client_slow", "stopped", "drain", "limit", "rejected", "internal",
+]  # fmt: skip
 
 
 class ProxyError(Exception):
@@ -178,6 +168,12 @@ class UntoldAnswer(RequestError):
 
 class RateLimited(RequestError):
     status, code, type, retryable = 429, "rate_limited", "rate_limit_error", True
+
+
+class OverBudget(RequestError):
+    """What may be spent is spent. No 429: client libraries try those again, and it may take weeks."""
+
+    status, code, type = 402, "budget_exceeded", "insufficient_quota"
 
 
 class TargetBusy(RateLimited):

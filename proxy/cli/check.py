@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import click
 
 from proxy.cli.common import CONFIG, count, load
+
+if TYPE_CHECKING:
+    from proxy.config.load import Config
 
 
 @click.command()
@@ -22,6 +28,8 @@ def check(path: str, file: str | None) -> None:
     config = load(path, exit_code=1)
     for warning in config.warnings:
         click.echo(str(warning))
+    for doubt in _doubts(config):
+        click.echo(f"{path}: {doubt}")
     for name, why in config.off.items():
         click.echo(f"off: backend {name}: {why}")
     for name in config.routes_off:
@@ -29,3 +37,14 @@ def check(path: str, file: str | None) -> None:
     routes = len(config.settings.routes)
     off = f", {len(config.off)} off" if config.off else ""
     click.echo(f"{path}: ok, {count(len(config.backends), 'backend')} on{off}, {count(routes, 'route')}")
+
+
+def _doubts(config: Config) -> Iterable[str]:
+    """What needs prices to be said: they are looked up only where there are budgets."""
+    from proxy.pipeline.spending import Budgets, has_budgets  # noqa: PLC0415
+    from proxy.policy.prices import Prices  # noqa: PLC0415
+
+    settings = config.settings
+    if not has_budgets(settings):
+        return ()
+    return Budgets(settings, Prices(config.backends, settings.prices)).unpriced(settings.routes)

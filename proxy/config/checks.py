@@ -61,6 +61,7 @@ def errors(context: Context) -> Iterator[ConfigError]:
     """The mistakes because of which the config cannot be used."""
     yield from _names(context)
     yield from _targets(context)
+    yield from _downgrades(context)
     yield from _stars(context)
     yield from _unreachable(context)
     yield from _matches(context)
@@ -189,6 +190,18 @@ def _targets(context: Context) -> Iterator[ConfigError]:
             path = _written(context.document, ("routes", index, "to", number, "target"))
             hint = nearest(target.backend, rows)
             yield context.document.error(f"route `{route.name}`: no backend `{target.backend}`{hint}", path)
+
+
+def _downgrades(context: Context) -> Iterator[ConfigError]:
+    """The target of a budget that is used up must name a backend of the file."""
+    read, rows = context.read, context.read.rows
+    of_keys: list[tuple[Path, Any]] = [(("auth",), read.auth)] if read.auth else []
+    of_keys += [(("auth", "keys", index), key) for index, key in read.keys]
+    for path, row in [*of_keys, *((("routes", index), route) for index, route, _ in read.routes)]:
+        to = row.budget.downgrade_to.partition("/")[0] if row.budget and row.budget.downgrade_to else ""
+        if to and rows and to not in rows and ("backends",) not in context.document.incomplete:
+            message = f"`downgrade_to`: no backend `{to}`{nearest(to, rows)}"
+            yield context.document.error(message, _written(context.document, (*path, "budget", "downgrade_to")))
 
 
 def _stars(context: Context) -> Iterator[ConfigError]:

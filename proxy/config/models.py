@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from proxy.config.base import NAME, Model, Patterns, Seconds, check_name
+from proxy.config.budgets import BudgetSettings
 from proxy.config.frontends import FrontendSettings
 from proxy.config.limits import KeyLimits, StoreAddress
 from proxy.config.rules import (
@@ -239,6 +240,9 @@ class KeySettings(Model):
     limits: KeyLimits | None = Field(
         default=None, description="How much it may use; what is left out comes from `auth.limits`."
     )
+    budget: BudgetSettings | None = Field(
+        default=None, description="How much it may spend; left out, what `auth.budget` says."
+    )
 
     _name = field_validator("name")(check_name)
 
@@ -275,6 +279,9 @@ class AuthSettings(Model):
     off: bool = Field(default=False, description="Nobody is asked for a key. Written as `auth: off`.")
     keys: list[KeySettings] = Field(default_factory=list, description="The keys that clients may present.")
     limits: KeyLimits | None = Field(default=None, description="How much each key may use that says nothing else.")
+    budget: BudgetSettings | None = Field(
+        default=None, description="How much each key may spend that says nothing else."
+    )
 
     @model_validator(mode="before")
     @classmethod

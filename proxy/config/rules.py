@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, field_validator, mo
 
 from proxy.config.answers import HedgeSettings, SmoothSettings
 from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
+from proxy.config.budgets import BudgetSettings
 from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
 from proxy.config.regex import linear_regex
@@ -267,6 +268,7 @@ class RouteSettings(Model):
     default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
     timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="This route's own timers.")
     limits: UsageLimits | None = Field(default=None, description="How much all its requests together may use.")
+    budget: BudgetSettings | None = Field(default=None, description="How much all its requests together may spend.")
     heartbeat_s: float | None = Field(
         default=None,
         ge=0,

@@ -70,6 +70,22 @@ def check(settings: UsageSettings, metrics: Counted | None) -> list[Line]:
     return lines
 
 
+def spent(settings: UsageSettings, whose: Sequence[tuple[str, str, float]]) -> list[float]:
+    """US dollars, for each scope (`key` or `route`), its name and the time since when. Raises what `failures` lists."""
+    store = LedgerStore(settings)
+    try:
+        waiting = _missing(store, list(rows_in(settings.spool_folder)))
+        sums = []
+        for scope, name, since in whose:
+            query = f'SELECT coalesce(sum(cost_usd), 0) FROM {TABLE} WHERE "{scope}" = ? AND ended_at >= ?'  # noqa: S608
+            ((in_store,),) = store.select(query, (name, since))
+            new = [row for row in waiting if getattr(row, scope) == name and row.ended_at >= since]
+            sums.append(float(in_store) + sum([row.cost_usd or 0.0 for row in new]))
+    finally:
+        store.close()
+    return sums
+
+
 def _missing(store: LedgerStore, rows: Sequence[Row]) -> list[Row]:
     """The rows that are not in the store."""
     there: set[tuple[str, int]] = set()

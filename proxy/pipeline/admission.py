@@ -14,6 +14,8 @@ from proxy.config.limits import KeyLimits, UsageLimits
 from proxy.config.models import Settings
 from proxy.errors import RateLimited
 from proxy.events import Notice
+from proxy.pipeline.spending import Budget, Budgets, SpentElsewhere, check_budgets, downgraded, has_budgets
+from proxy.policy.prices import Prices
 from proxy.request import ChatRequest
 from proxy.routing.params import output_limit, shorter_output
 from proxy.routing.plan import Plan
@@ -57,6 +59,7 @@ class Admitted(msgspec.Struct, frozen=True):
     _lease: Lease
     _outputs: Outputs
     _tokens_in: int
+    _budgets: Budgets | None
 
     def settle(self, record: StreamRecord) -> None:
         """The request is over. Called once."""
@@ -64,7 +67,8 @@ class Admitted(msgspec.Struct, frozen=True):
             self._outputs.seen(record.route, record.usage.output_tokens)
         lease = self._lease
         if lease.store is not None:
-            lease.store.settle(lease, used(lease.wants, self._tokens(record)))
+            spent = self._budgets.spent(record, self._tokens_in) if self._budgets is not None else 0
+            lease.store.settle(lease, used(lease.wants, self._tokens(record), spent))
 
     def _tokens(self, record: StreamRecord) -> int:
         """What was used: as counted; of an answer that broke off, what was seen; of one that never was, nothing."""
@@ -75,9 +79,9 @@ class Admitted(msgspec.Struct, frozen=True):
 
 
 def _room_for_another(wants: Sequence[Want], rooms: Sequence[Room]) -> bool:
-    """Whether the tokens that are left are enough to ask a second target too."""
-    tokens = [(want, room) for want, room in zip(wants, rooms, strict=True) if want.meter.unit == "tokens"]
-    return all(room.left >= want.charge + want.hold for want, room in tokens)
+    """Whether the tokens and the money that are left are enough to ask a second target too."""
+    shared = [one for one in zip(wants, rooms, strict=True) if one[0].meter.unit in {"tokens", "usd"}]
+    return all(room.left >= want.charge + want.hold for want, room in shared)
 
 
 def limits_clients(settings: Settings) -> bool:
@@ -88,39 +92,59 @@ def limits_clients(settings: Settings) -> bool:
         if settings.store is not None:
             return True
         rows += [auth.limits, *(key.limits for key in auth.keys)]
-    return any(rows)
+    return any(rows) or has_budgets(settings)
 
 
 class Admission:
     """The limits of one config. `counting` outlives it."""
 
-    def __init__(self, settings: Settings, counting: Counting) -> None:
+    def __init__(self, settings: Settings, counting: Counting, prices: Prices) -> None:
+        self.budgets = Budgets(settings, prices) if has_budgets(settings) else None
         self._store, self._outputs, self._watcher = counting
         self._of_keys: KeyLimits | None = settings.auth.limits if settings.auth else None
         self._routes = {route.name: _Limited.of(route.limits, "route", route.name) for route in settings.routes}
         self._keys: dict[str, _Key] = {}
 
     async def admit(self, request: ChatRequest, principal: Principal, plan: Plan) -> Admitted:
-        """Take room for the request. Raises `RateLimited`, or `LimitsUnknown` while the store is away."""
+        """Take room for the request. Raises `RateLimited`, `OverBudget`, or `LimitsUnknown` while the store is away."""
+        if self.budgets is None:
+            return await self._admitted(request, principal, plan, ())
+        found = self.budgets.of(principal, plan.route)
+        try:
+            return await self._admitted(request, principal, self.budgets.priced(plan, found), found)
+        except SpentElsewhere as spent:
+            plan, notice = downgraded(plan, spent.budgets)
+            admitted = await self._admitted(
+                request, principal, plan, [one for one in found if one not in spent.budgets]
+            )
+            return msgspec.structs.replace(admitted, notices=[*admitted.notices, notice])
+
+    async def _admitted(
+        self, request: ChatRequest, principal: Principal, plan: Plan, budgets: Sequence[Budget]
+    ) -> Admitted:
         limited = self._limited(request.user, principal, plan)
         ours = [meter for one in limited for meter in one.meters]
         plan, notices = _shortened(request, plan, limited)
-        tokens_in = tokens_out = 0
-        if any(meter.unit == "tokens" for meter in ours):
+        tokens_in, tokens_out, money = 0, 0, list[Want]()
+        if budgets or any(meter.unit == "tokens" for meter in ours):
             tokens_in = request.estimated_tokens()
-            tokens_out = self._outputs.expected(plan.route, output_limit(plan, request))
-        lease = Lease(plan.timers.total_s, wants(ours, tokens_in, tokens_out))
+            tokens_out = self._outputs.expected(plan.route, most := output_limit(plan, request))
+            money = self.budgets.wants(plan, budgets, tokens_in, most or tokens_out) if self.budgets is not None else []
+        lease = Lease(plan.timers.total_s, (*wants(ours, tokens_in, tokens_out), *money))
         headers: dict[str, str] = {}
-        if ours:
+        if lease.wants:
             taken, rooms = await self._store.take(lease)
             for want, room in zip(lease.wants, rooms, strict=True):
                 self._watcher.room(want.meter, room)
             headers = _headers(lease.wants, rooms)
+            if self.budgets is not None:
+                self.budgets.watch(budgets, lease.wants, rooms)
             if not taken:
+                check_budgets(budgets, lease.wants, rooms, self._watcher)
                 raise self._refusal(lease.wants, rooms, headers)
             if plan.hedge is not None and not _room_for_another(lease.wants, rooms):
                 plan = msgspec.structs.replace(plan, hedge=None)
-        return Admitted(plan, headers, notices, lease, self._outputs, tokens_in)
+        return Admitted(plan, headers, notices, lease, self._outputs, tokens_in, self.budgets)
 
     def described(self, user: str | None, principal: Principal | None, plan: Plan) -> Iterator[tuple[str, str]]:
         """Each of the limits that a request comes under, and whose they are, in words."""
@@ -129,6 +153,8 @@ class Admission:
                 yield one.whose, limit_in_words(meter)
             if one.most_output is not None:
                 yield one.whose, f"answers of {one.most_output} tokens"
+        for budget in self.budgets.of(principal or ANONYMOUS, plan.route) if self.budgets else ():
+            yield _whose(budget.meter.scope, budget.meter.owner), budget.in_words
 
     def _limited(self, user: str | None, principal: Principal, plan: Plan) -> list[_Limited]:
         key = self._keys.get(principal.name)

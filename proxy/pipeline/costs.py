@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from proxy.config.models import Settings
+from proxy.pipeline.spending import has_budgets
 from proxy.policy.prices import Prices
 from proxy.telemetry.record import StreamRecord
 
@@ -13,7 +14,7 @@ NOTHING = Decimal(0)
 
 def counts_costs(settings: Settings) -> bool:
     """Whether anybody asks what requests cost: who writes down prices wants to see them."""
-    return settings.usage is not None or bool(settings.prices)
+    return settings.usage is not None or bool(settings.prices) or has_budgets(settings)
 
 
 def needs_prices(settings: Settings) -> bool:

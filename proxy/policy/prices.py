@@ -70,6 +70,10 @@ class Prices:
         self._rows = rows
         self._own = {pattern: own_price(price) for pattern, price in own.items()}
 
+    def is_on(self, backend: str) -> bool:
+        """Whether there is such a backend."""
+        return backend in self._rows
+
     def price(self, backend: str, model: str) -> Price | None:
         """What a target costs."""
         if self._own:

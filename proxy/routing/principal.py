@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 
+from proxy.config.budgets import BudgetSettings
 from proxy.config.limits import KeyLimits
 from proxy.config.models import KeySettings
 
@@ -23,11 +24,12 @@ class Principal(msgspec.Struct, frozen=True):
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     limits: KeyLimits | None = None
+    budget: BudgetSettings | None = None
 
     @classmethod
     def of(cls, key: KeySettings) -> Self:
         """Whoever presents this key."""
-        return cls(key.name, tuple(key.routes), tuple(key.models), key.limits)
+        return cls(key.name, tuple(key.routes), tuple(key.models), key.limits, key.budget)
 
     @property
     def restricted(self) -> bool:

@@ -68,7 +68,7 @@ class ConfigSnapshot:
             price=prices.of,
         )
         self.prices = prices if counts_costs(settings) else None
-        self.admission = Admission(settings, counting) if limits_clients(settings) else None
+        self.admission = Admission(settings, counting, prices) if limits_clients(settings) else None
         issuers = Issuers(config.backends, settings.routes)
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states, issuers)
         self._states = states

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-Unit = Literal["requests", "tokens", "parallel"]
+Unit = Literal["requests", "tokens", "parallel", "usd"]
 
 _PROCESS = secrets.token_hex(8)
 _numbers = count()

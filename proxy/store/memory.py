@@ -87,6 +87,11 @@ class MemoryStore:
                     bucket.soonest = min(bucket.soonest, ends)
         return taken, [bucket.room(want, lack) for bucket, want, lack in zip(buckets, wants, lacks, strict=True)]
 
+    def remember(self, meter: Meter, used: int) -> None:
+        """What was used before this process began; nothing where that is known."""
+        if meter.name not in self._buckets:
+            self._bucket(meter, self._clock()).level = used
+
     def settle(self, lease: Lease, used: Sequence[int]) -> None:
         """See `Store`."""
         if lease.store is None:

@@ -57,12 +57,15 @@ def wants(meters: Sequence[Meter], tokens_in: int, tokens_out: int) -> tuple[Wan
                 found.append(Want(meter, 0, 1))
             case "tokens":
                 found.append(Want(meter, tokens_in, max(0, min(tokens_out, meter.limit - tokens_in))))
+            case "usd":  # knows prices: see `proxy.pipeline.spending`
+                pass
     return tuple(found)
 
 
-def used(wants: Sequence[Want], tokens: int) -> list[int]:
-    """What each of `wants` settles with."""
-    return [tokens if want.meter.unit == "tokens" else want.charge for want in wants]
+def used(wants: Sequence[Want], tokens: int, spent: int = 0) -> list[int]:
+    """What each of `wants` settles with. `spent` is in billionths of a dollar."""
+    took = {"tokens": tokens, "usd": spent}
+    return [took.get(want.meter.unit, want.charge) for want in wants]
 
 
 def limit_in_words(meter: Meter) -> str:

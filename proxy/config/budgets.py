@@ -1,0 +1,63 @@
+"""How much may be spent: `budget:` of keys and routes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, field_validator
+
+from proxy.config.base import Model
+
+_RESET = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?: ([A-Za-z0-9_+/-]+))?")
+
+MOST_USD = 90_000  # a double holds billionths of it exactly
+
+
+class BudgetSettings(Model):
+    """How much may be spent in a day, a week, a month or altogether."""
+
+    usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] = Field(description="US dollars.")
+    per: Literal["day", "week", "month", "total"] = Field(
+        default="month", description="When it begins again: each day, on Mondays, on the first of the month, or never."
+    )
+    reset: str = Field(
+        default="00:00 UTC", description="At which time of that day, and where: `HH:MM`, or `HH:MM Europe/Oslo`."
+    )
+    warn_at: float = Field(
+        default=0.8, gt=0, le=1, allow_inf_nan=False, description="Which part of it may be used before the log warns."
+    )
+    unknown_price: Literal["allow", "deny"] = Field(
+        default="allow",
+        description="Targets without a known price: ask them, and count nothing, or do not ask them.",
+    )
+    downgrade_to: str | None = Field(
+        default=None,
+        min_length=1,
+        description="`backend/model` that answers instead when the budget is used up. Left out: the answer is a 402.",
+    )
+    on_outage: Literal["allow", "deny", "local"] = Field(
+        default="local", description="While the store cannot be reached: as with `limits`."
+    )
+
+    @field_validator("reset")
+    @classmethod
+    def _time_and_zone(cls, reset: str) -> str:
+        found = _RESET.fullmatch(reset)
+        if found is None:
+            raise ValueError("write a time and a zone, such as `00:00 UTC` or `06:30 Europe/Oslo`")
+        try:
+            ZoneInfo(found[3] or "UTC")
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"this machine knows no time zone {found[3]!r}; `UTC` and `Europe/Oslo` are such"
+            ) from None
+        return reset
+
+    @property
+    def at(self) -> tuple[int, int, ZoneInfo]:
+        """Hour, minute and zone of `reset`."""
+        found = _RESET.fullmatch(self.reset)
+        assert found is not None
+        return int(found[1]), int(found[2]), ZoneInfo(found[3] or "UTC")
