@@ -150,11 +150,12 @@ def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[Cha
     body, count = request.raw_body, len(lost)
     if body is not None and isinstance(wire := body.get("messages"), list):
         sent = [_changed(one, change, unsigned) if any(_states(one)) else one for one in wire]
-        emptied = [
-            new is not one and one.get("content") != [] == new.get("content")
-            for one, new in zip(wire, sent, strict=True)
+        kept = [
+            new
+            for old, new in zip(wire, sent, strict=True)
+            if new is old or new.get("content") or not old.get("content")
         ]
-        body = {**body, "messages": [one for one, empty in zip(sent, emptied, strict=True) if not empty]}
+        body = {**body, "messages": kept}
     return msgspec.structs.replace(request, messages=messages, raw_body=body), max(count, len(lost) - count)
 
 
@@ -200,16 +201,14 @@ def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
         return value
     if key := _key_of(value):
         return _with_state(value, key, change)
-    changed = {
-        key: _of_google(one, change, unsigned)
-        if key == "extra_content"
-        else _with_blocks(one, change)
-        if key in _LISTS
-        else one
-        if key == "input"
-        else _changed(one, change, unsigned)
-        for key, one in value.items()
-    }
+    changed = {}
+    for key, one in value.items():
+        if key == "extra_content":
+            changed[key] = _of_google(one, change, unsigned)
+        elif key in _LISTS:
+            changed[key] = _with_blocks(one, change)
+        else:
+            changed[key] = one if key == "input" else _changed(one, change, unsigned)
     return None if _lost(value, changed) else changed
 
 
