@@ -28,7 +28,7 @@ _MODELS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "moonshot": (("kimi-*",), ""),
     "minimax": (("MiniMax-*",), ""),
     "zai": (("glm-*",), ""),
-    "perplexity": (("sonar*",), "sonar"),
+    "qwen": (("qwen*", "qwq*"), ""),
     # These have models of many makers.
     "openrouter": ((), "openrouter/auto"),
     "groq": ((), "llama-3.3-70b-versatile"),
@@ -41,7 +41,9 @@ _KINDS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 def vendors() -> list[Vendor]:
     """All vendors, in the order in which one is chosen for requests that name no model."""
-    keys = _KINDS | {name: preset.key_variable for name, preset in PRESETS.items() if preset.key_variable}
+    keys = _KINDS | {
+        name: preset.key_variable for name, preset in PRESETS.items() if preset.key_variable and not preset.ended
+    }
     order = [*_MODELS, *(name for name in keys if name not in _MODELS)]
     return [
         Vendor(name, name if name in _KINDS else "openai-compatible", keys[name], *_MODELS.get(name, ()))

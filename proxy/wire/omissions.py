@@ -97,6 +97,11 @@ def unread_notices(request: ChatRequest) -> list[Notice]:
     return [ignored(name) for name in request.unread]
 
 
+def does_not_think(request: ChatRequest) -> bool:
+    """Whether the client asks for an answer without thinking."""
+    return request.params.get("reasoning_effort") == "none" and "reasoning_effort" not in request.routed
+
+
 def ignored(name: str, why: str = "this target does not take it") -> Notice:
     return Notice("ignored_setting", f"{name} was left out: {why}", name)
 

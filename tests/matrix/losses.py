@@ -241,23 +241,24 @@ _BESIDE = ("`tool_choice`", "one call at a time", "allowed tools")
 """What is said of tools: it is compared with the same tools alone."""
 
 
-def verdict(vendor: str, contract: str, name: str) -> str:
-    """The sign for one thing; `LEFT_OUT` is a silent loss."""
+def verdict(asker: Asker, contract: str, name: str) -> str:
+    """The sign for one thing; `LEFT_OUT` is a silent loss. What is sent in part is announced."""
     base, things = THINGS[contract]
     if name not in things:
         return UNSAID
-    asker = Asker.of(vendor)
     needed = {"tools": things[name]["tools"]} if name in _BESIDE else {}
     before = asker.written(contract, json.dumps(base | needed).encode())
     try:
         fields, notices = asker.written(contract, json.dumps(base | things[name]).encode())
     except (BadRequest, Unsupported):
         return REFUSED
-    if fields != before[0] or (name, asker.grammar) in NOTHING_TO_SAY:
-        return CARRIED
-    return ANNOUNCED if notices != before[1] else LEFT_OUT
+    if notices != before[1]:
+        return ANNOUNCED
+    return CARRIED if fields != before[0] or (name, asker.grammar) in NOTHING_TO_SAY else LEFT_OUT
 
 
 def verdicts_of(contract: str) -> dict[str, str]:
     """Signs by thing, one for each of `VENDORS`."""
-    return {name: "".join(verdict(vendor, contract, name) for vendor in VENDORS) for name in THINGS[contract][1]}
+    return {
+        name: "".join(verdict(Asker.of(vendor), contract, name) for vendor in VENDORS) for name in THINGS[contract][1]
+    }

@@ -15,6 +15,7 @@ from proxy.backends.base import Resources, kind
 from proxy.contracts.base import Head
 from proxy.errors import BadRequest, Unsupported
 from proxy.events import Notice
+from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from tests.matrix.asking import SAID, NoWords
 from tests.matrix.features import ASKED, Asked
@@ -56,18 +57,29 @@ class Asker:
         row, self.model, self.grammar = VENDORS[vendor]
         made = kind(row["kind"])
         self.vendor = vendor
-        self.backend = made.build(vendor, made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
+        self.backend = made.build(vendor, made.settings.model_validate(row), self.resources())
+
+    @staticmethod
+    def resources() -> Resources:
+        return Resources(None)  # type: ignore[arg-type]  # asks nobody
 
     @staticmethod
     @cache
     def of(vendor: str) -> Asker:
         return Asker(vendor)
 
+    @staticmethod
+    def read(contract: str, body: bytes) -> ChatRequest:
+        frontend, path, _ = REQUESTS[contract]
+        return frontend.decode(body, Head("1", "POST", path, {}, {}))
+
+    def target(self) -> Target:
+        return Target(self.vendor, self.model)
+
     def written(self, contract: str, body: bytes) -> tuple[dict[str, Any], list[Notice]]:
         """The body for the vendor, which is what it takes, and what the client is told."""
-        frontend, path, _ = REQUESTS[contract]
-        request = frontend.decode(body, Head("1", "POST", path, {}, {}))
-        fields, notices = self.backend.written(request, Target(self.vendor, self.model))
+        request = self.read(contract, body)
+        fields, notices = self.backend.written(request, self.target())
         sent = json.loads(json.dumps(fields))
         if request.dialect != self.backend.dialect:  # else it is the client's own body
             wrong = CHECKS[self.grammar](sent)

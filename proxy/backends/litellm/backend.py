@@ -32,7 +32,7 @@ from proxy.errors import ProxyError, Unsupported, UpstreamError
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
-from proxy.wire.omissions import noticeable
+from proxy.wire.omissions import does_not_think, noticeable
 from proxy.wire.translation import Translation, translated
 
 _LEAVE_THREAD_S = 0.2  # how long to wait for litellm to leave the thread in which it prepares a request
@@ -260,7 +260,7 @@ class LiteLLMBackend:
         model, provider = target.model, self._provider(target)
         supported = (
             self._supported_by(model, provider)
-            if request.user or any(noticeable(request, name) for name in request.params)
+            if request.user or does_not_think(request) or any(noticeable(request, name) for name in request.params)
             else None
         )
         return omissions(request, given, supported=supported, provider=provider, model=model)

@@ -15,7 +15,15 @@ from proxy.errors import Unsupported
 from proxy.events import Notice
 from proxy.request import ChatRequest
 from proxy.wire.json_body import NOT_EVERYWHERE, PARAMETERS
-from proxy.wire.omissions import failed_results, hosted_tools, ignored, ignored_settings, lost_reasoning, noticeable
+from proxy.wire.omissions import (
+    does_not_think,
+    failed_results,
+    hosted_tools,
+    ignored,
+    ignored_settings,
+    lost_reasoning,
+    noticeable,
+)
 
 PASSED_ON = frozenset(PARAMETERS) - {"n"}
 
@@ -60,6 +68,8 @@ def omissions(
     if provider in _NO_BARE_JSON and request.params.get("response_format") == {"type": "json_object"}:
         lost.add("response_format")
     notices = ignored_settings(request, [name for name in request.params if name in lost])
+    if "reasoning_effort" in lost and does_not_think(request) and provider not in _CLAUDE:  # which thinks if asked to
+        notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
     if request.user and supported is not None and "user" not in supported:
         notices.append(ignored("user"))
     if provider not in PROVIDERS:

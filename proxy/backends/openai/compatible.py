@@ -38,6 +38,7 @@ class Preset(msgspec.Struct, frozen=True):
     key_variable: str = ""  # empty: it needs no key
     include_usage: bool = True
     max_tokens_name: MaxTokensName | None = None
+    ended: str = ""  # since when it answers nobody, and what to do
     takes: frozenset[str] = frozenset()  # settings that OpenAI, or some of its models, does not take
 
 
@@ -106,9 +107,15 @@ PRESETS: dict[str, Preset] = {
     "openrouter": Preset(
         "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", max_tokens_name="max_tokens", takes=_SAMPLING
     ),
-    # Perplexity sends usage by itself.
+    # Perplexity sends usage by itself. The end: docs.perplexity.ai, Migrate from Sonar to the Agent API, and the release
+    # notes of @ai-sdk/perplexity 3.1.0.
     "perplexity": Preset(
-        "https://api.perplexity.ai", "PERPLEXITY_API_KEY", include_usage=False, max_tokens_name="max_tokens"
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        include_usage=False,
+        max_tokens_name="max_tokens",
+        ended="Perplexity ended its Chat Completions (Sonar) on 27 September 2026: its Agent API has another form; "
+        "reach its models through `preset: openrouter`",
     ),
     # Outside China; there it is dashscope.aliyuncs.com (docs.qwencloud.com, OpenAI compatibility).
     "qwen": Preset(
@@ -155,9 +162,8 @@ class CompatibleSettings(OpenAIChatSettings):
     def doubts(self) -> Iterator[tuple[str, str]]:
         if self.base_url and self.base_url not in {preset.base_url for preset in PRESETS.values()}:
             yield from missing_version(self.base_url)
-        if self.preset == "perplexity" and self.base_url is None:  # docs.perplexity.ai, Migrate from Sonar
-            ended = "Perplexity ended its Chat Completions (Sonar) on 27 September 2026"
-            yield "preset", f"{ended}: its Agent API has another form; reach its models through `preset: openrouter`"
+        if self.preset and self.base_url is None and (ended := PRESETS[self.preset].ended):
+            yield "preset", ended
 
     @model_validator(mode="after")
     def _complete(self) -> CompatibleSettings:
