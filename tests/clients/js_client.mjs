@@ -4,7 +4,7 @@
 async function ask({ ChatError, fetchChatStream, streamChat }, asked) {
   const answer = { text: "", notices: [], error: null };
   const stop = new AbortController();
-  const { url, question, dialect, how, wire } = asked;
+  const { url, question, dialect, how, wire, resume } = asked;
   const messages = [{ role: "user", content: question }];
   const fetch = wire && (async () => new Response(cut(wire)));
   try {
@@ -12,7 +12,7 @@ async function ask({ ChatError, fetchChatStream, streamChat }, asked) {
       for await (const token of fetchChatStream(messages, url)) answer.text += token;
       return answer;
     }
-    for await (const part of streamChat(url, { messages, dialect, body: asked.body, signal: stop.signal, fetch })) {
+    for await (const part of streamChat(url, { messages, dialect, resume, body: asked.body, signal: stop.signal, fetch })) {
       if (part.type === "text") answer.text += part.text;
       else answer.notices.push(part);
       if (how === "stop" && answer.text) stop.abort();

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import random
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,77 @@ async def test_an_answer_cut_anywhere_reads_the_same(
     ]
     for answer in await in_node(cut_short):
         assert answer["error"]["code"] == "cut", "without its last byte, no answer is whole"
+
+
+RESUME = "server: {log: {level: error}, resume: {grace_s: 20}, heartbeat_s: 0.05}"
+
+
+@contextlib.asynccontextmanager
+async def cutting(port: int, dice: random.Random, most: int = 400) -> AsyncIterator[str]:
+    """A way to the proxy on which each connection is cut after a few hundred bytes; gives its address."""
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        asking = asyncio.create_task(_carried(reader, up_writer, 1 << 30))
+        await _carried(up_reader, writer, 700 + dice.randint(1, most))  # the head alone has some 600
+        asking.cancel()
+        for each in (writer, up_writer):
+            each.transport.abort()
+
+    server = await asyncio.start_server(carry, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
+    with contextlib.suppress(ConnectionError):
+        while left > 0 and (data := await reader.read(65536)):
+            writer.write(data[:left])
+            await writer.drain()
+            left -= len(data)
+
+
+def kept(upstream: ScriptedUpstream) -> str:
+    return f"""
+        {RESUME}
+        backends: {{far: {{kind: openai-compatible, base_url: "{upstream.url}"}}}}
+        routes: [{{name: default, to: far/scripted-1}}]
+    """
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_an_answer_goes_on_after_each_cut_by_itself(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, dialect: str
+) -> None:
+    """However often its connection is cut: the text is exact, and the upstream is asked once."""
+    tokens = [f"w{number}\n\n é" for number in range(60)]
+    upstream.always(*openai_stream(tokens, gap_s=0.002))
+    proxy = await start_proxy(kept(upstream))
+    async with cutting(proxy.port, random.Random(7)) as address:
+        asked = [{"url": f"{address}/chat", "question": "hi", "dialect": dialect}]
+        (answer,) = await in_node(asked)
+        (not_resumed,) = await in_node([{**asked[0], "resume": False}])
+    assert (answer["error"], answer["text"]) == (None, DIALECTS[dialect]("".join(tokens)))
+    assert not_resumed["error"]["code"] == "cut"
+    assert len(upstream.requests) == 2
+
+
+async def test_an_answer_that_is_stopped_is_stopped_although_it_could_be_resumed(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    upstream.always(openai_stream(["One", " two"])[:3], Sleep(60))
+    proxy = await start_proxy(kept(upstream))
+    asked = [{"url": f"{proxy.url}/chat", "question": "hi", "how": how} for how in ("stop", "leave")]
+    assert [answer["text"] for answer in await in_node(asked)] == ["One", "One"]
+    assert {record.end for record in await proxy.ended(2)} == {"stopped"}
+
+
+async def test_an_answer_that_cannot_be_resumed_is_cut(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    upstream.always(openai_stream(["One", " two"])[:3], Sleep(1), Fin())
+    proxy = await start_proxy(kept(upstream))
+    async with cutting(proxy.port, random.Random(1), 1) as address:
+        (forgotten,) = await in_node([{"url": f"{address}/chat", "question": "hi", "resume": "/nowhere/"}])
+    assert (forgotten["text"], forgotten["error"]["code"]) == ("One", "cut")
 
 
 async def test_notices_come_as_parts(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:

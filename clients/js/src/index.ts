@@ -22,6 +22,11 @@ export interface ChatOptions {
   body?: Record<string, unknown> | undefined;
   /** How the answer is written. Only `json` carries every character as the model wrote it. */
   dialect?: Dialect | undefined;
+  /**
+   * Go on where a lost connection broke off, if the proxy keeps the answer (`server.resume`); on unless `false`. A text
+   * is the address of its `/streams/`, if the page reaches that elsewhere.
+   */
+  resume?: boolean | string | undefined;
   fetch?: typeof fetch | undefined;
 }
 
@@ -51,6 +56,8 @@ export class ChatError extends Error {
   }
 }
 
+const TRIES = 6; // with the waits between them about 13 seconds
+
 /**
  * Asks, and yields the answer's parts as they come. It returns when the answer is whole.
  *
@@ -58,13 +65,13 @@ export class ChatError extends Error {
  * stops the answer too.
  */
 export async function* streamChat(url: string | URL, options: ChatOptions): AsyncGenerator<Part, void, undefined> {
-  const { messages, model, signal = null, headers, body, dialect = "json", fetch: ask = fetch } = options;
+  const { messages, model, signal = null, headers, body, dialect = "json", resume = true, fetch: ask = fetch } = options;
   let requestId: string | undefined;
   const failed = (code: string, message: string, cause?: unknown) => {
     signal?.throwIfAborted();
     return new ChatError(message, code, { cause, retryable: true, requestId });
   };
-  const response = await ask(url, {
+  let response = await ask(url, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Chat-Dialect": dialect, ...headers },
     body: JSON.stringify({ ...body, model, messages }),
@@ -76,27 +83,50 @@ export async function* streamChat(url: string | URL, options: ChatOptions): Asyn
   if (!response.ok || !response.body) throw await refusal(response, requestId);
 
   const spoken = (response.headers.get("X-Chat-Dialect") as Dialect | null) ?? dialect; // the address may name one
-  const reader = response.body.getReader();
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  let rest = "";
+  const id = response.headers.get("X-Stream-Id");
+  let kept = resume && id ? new URL((resume === true ? "/streams/" : resume) + id, response.url) : undefined;
+  let frames = 0; // that came; comments are none
+  let lost = 0; // connections in a row that brought nothing
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   try {
     for (;;) {
-      const { value, done } = await reader.read().catch((cause) => {
-        throw failed("cut", "The connection broke off before the answer was whole.", cause);
-      });
-      if (done) throw failed("cut", "The connection ended before the answer was whole.");
-      const from = rest.length - 1; // what was read before holds no frame's end
-      rest += decoder.decode(value, { stream: true });
-      let begin = 0;
-      for (let end; (end = rest.indexOf("\n\n", Math.max(begin, from))) >= 0; begin = end + 2) {
-        const part = read(rest.slice(begin, end), spoken, requestId);
-        if (part === DONE) return;
-        if (part) yield part;
+      reader = response.body!.getReader();
+      const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+      let rest = "";
+      let why: unknown;
+      for (;;) {
+        const { value, done } = await reader.read().catch((cause) => ({ value: void (why = cause), done: true as const }));
+        if (done) break;
+        const from = rest.length - 1; // what was read before holds no frame's end
+        rest += decoder.decode(value, { stream: true });
+        let begin = 0;
+        for (let end; (end = rest.indexOf("\n\n", Math.max(begin, from))) >= 0; begin = end + 2) {
+          const frame = rest.slice(begin, end);
+          if (!frame.startsWith(": ")) frames++;
+          lost = 0;
+          const part = read(frame, spoken, requestId);
+          if (part === DONE || part instanceof ChatError) kept = undefined;
+          if (part === DONE) return;
+          if (part instanceof ChatError) throw part;
+          if (part) yield part;
+        }
+        rest = rest.slice(begin);
       }
-      rest = rest.slice(begin);
+      const cut = failed("cut", "The connection ended before the answer was whole.", why);
+      for (let again: Response | undefined; ; ) {
+        if (!kept || lost++ === TRIES) throw cut;
+        await new Promise((over) => setTimeout(over, 100 * 2 ** lost));
+        kept.search = `after=${frames - 1}`;
+        again = await ask(kept, { headers: headers ?? {}, signal }).catch(() => undefined);
+        signal?.throwIfAborted();
+        response = again ?? response;
+        if (again?.ok) break;
+        if (again && again.status < 500) throw cut; // it is not kept any more
+      }
     }
   } finally {
-    reader.cancel().catch(() => {}); // closes the connection of an answer that is left early
+    reader?.cancel().catch(() => {}); // closes the connection of an answer that is left early
+    if (kept) ask(kept, { method: "DELETE", headers: headers ?? {} }).catch(() => {}); // to leave is not to stop
   }
 }
 
@@ -111,8 +141,8 @@ export async function* fetchChatStream(
 
 const DONE = Symbol();
 
-/** What a frame says; nothing for a heartbeat. */
-function read(frame: string, dialect: Dialect, requestId?: string): Part | typeof DONE | undefined {
+/** What a frame says; nothing for one of another kind. */
+function read(frame: string, dialect: Dialect, requestId?: string): Part | ChatError | typeof DONE | undefined {
   // Bare text keeps its line ends, but for those that would end the frame: they are CR LF.
   if (dialect === "text" && frame.startsWith("data:")) return text(frame.slice(5).replaceAll("\r\n", "\n"));
   let event = "";
@@ -131,7 +161,7 @@ function read(frame: string, dialect: Dialect, requestId?: string): Part | typeo
     case "done":
       return DONE;
     case "error":
-      throw toError(json.error ?? { message: data }, { requestId });
+      return toError(json.error ?? { message: data }, { requestId });
     case "notice":
       return { type: "notice", message: data, ...json.notice };
   }
