@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from aiohttp import web
@@ -202,6 +202,27 @@ def _unread(transport: asyncio.Transport | None) -> int:
         with contextlib.suppress(OSError, AttributeError):
             size += struct.unpack("i", ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4)))[0]
     return size
+
+
+class Encoded:
+    """An encoder for frames that are encoded already."""
+
+    early = False
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.headers, self.abort_on_fault = headers, True
+
+    def feed(self, batch: Batch) -> bytes:
+        return batch.whole
+
+    def ping(self) -> bytes:
+        return b""
+
+    def whole(self, answer: object) -> Reply:
+        raise NotImplementedError  # a log holds streams
+
+    def failure(self, error: ProxyError) -> Reply:
+        raise NotImplementedError  # the log has begun
 
 
 class CollectingClient:

@@ -21,7 +21,8 @@ from proxy.events import Batch, Fault, Notice
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
 from proxy.routing.plan import Resume
-from proxy.server.client import StreamingClient
+from proxy.server import durable
+from proxy.server.client import Encoded, StreamingClient
 from proxy.server.context import RequestContext
 from proxy.server.endpoints import Binding
 from proxy.streams.log import EVENTS, StreamLog, numbered
@@ -148,27 +149,6 @@ class LoggedAnswer:
             self._log.append(data)
 
 
-class _AsLogged:
-    """An encoder for frames that are encoded already."""
-
-    early = False
-
-    def __init__(self, log: StreamLog) -> None:
-        self.headers, self.abort_on_fault = log.headers, True
-
-    def feed(self, batch: Batch) -> bytes:
-        return batch.whole
-
-    def ping(self) -> bytes:
-        return b""
-
-    def whole(self, answer: object) -> Reply:
-        raise NotImplementedError  # a log holds streams
-
-    def failure(self, error: ProxyError) -> Reply:
-        raise NotImplementedError  # the log has begun
-
-
 class LogReader:
     """One client that reads a log, from the frame `position` to the end.
 
@@ -209,7 +189,7 @@ class LogReader:
         log.readers.add(self)
         try:
             await self._begun()
-            self._client = client = StreamingClient(context, _AsLogged(log))
+            self._client = client = StreamingClient(context, Encoded(log.headers))
             try:
                 await self._send_all(client)
             except ClientGone:
@@ -345,6 +325,8 @@ async def answer(context: RequestContext) -> web.StreamResponse:
     if context.head.method == "DELETE":
         log.stop()
         return context.reply(Reply(204, b"", {}), record=False)
+    if durable.asks(context):
+        return await durable.answer(context, log)
     after = context.head.query.get("after") or context.head.headers.get("last-event-id") or "-1"
     if not after.removeprefix("-").isdecimal():
         raise BadRequest("query parameter after: expected the number of a frame", param="after")
