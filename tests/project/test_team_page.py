@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tests.support.front import fronted
 
 PAGE = (ROOT / "docs" / "team.md").read_text()
 CONFIG, *COMMANDS = BLOCK.finditer(PAGE)
+REQUESTS = "SELECT key FROM chat_proxy_usage"
 NGINX = "cp deploy/front/nginx.conf /etc/nginx/conf.d/chat-proxy.conf\nnginx -s reload\n"
 
 
@@ -53,6 +56,14 @@ def test_the_walk(tmp_path: Path):
             stderr=subprocess.PIPE, text=True, timeout=240, check=False,
         )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+    assert sqlite3.connect(tmp_path / "usage-backup.db").execute(REQUESTS).fetchall() == [("admin",)]
+    with redis.running(restored=tmp_path / "keys.rdb") as server:
+        environment_of_it = environment() | {"REDIS_URL": server.url, "ADMIN_KEY": secrets.token_hex(24)}
+        command = ["chat-proxy", "key", "list"]
+        listed = subprocess.run(
+            command, cwd=tmp_path, env=environment_of_it, capture_output=True, text=True, check=False
+        )
+    assert re.search(r"^ann +store", listed.stdout, re.MULTILINE), listed.stderr
     for number, block in enumerate(COMMANDS):
         if block["prints"] is not None:
             printed = (tmp_path / f"out.{number}").read_text().rstrip("\n")

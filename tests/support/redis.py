@@ -87,14 +87,16 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running(program: str = "redis-server", port: int = 0) -> Iterator[RedisServer]:
-    """Start a server; skips the test, and says why, where there is none."""
+def running(program: str = "redis-server", port: int = 0, restored: Path | None = None) -> Iterator[RedisServer]:
+    """Start a server, with what a copy of `dump.rdb` holds; skips the test, and says why, where there is none."""
     if shutil.which(program) is None:
         if program == "valkey-server":  # Debian has it from trixie on
             pytest.skip("valkey-server is not installed, so limits are not tested with Valkey here: apt install valkey")
         cannot_run("redis-server is not installed: apt install redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as folder:  # a short path: those of sockets are limited
         server = RedisServer(program, Path(folder), port)
+        if restored is not None:
+            shutil.copyfile(restored, server.folder / "dump.rdb")
         server.start()
         try:
             yield server
