@@ -50,6 +50,10 @@ class Page:
         target = await self._send("Target.createTarget", url=url)
         attached = await self._send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self._session = attached["sessionId"]
+        await self.titled(title)
+
+    async def titled(self, title: str) -> None:
+        """Wait until the page has that title."""
         async with asyncio.timeout(30):
             while await self._title() != title:
                 await asyncio.sleep(0.02)

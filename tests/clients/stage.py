@@ -283,10 +283,10 @@ class PageDriver:
         return told
 
 
-def bundle(packages: str) -> Path:
-    """Bundle the page's program with React and the hook, once."""
-    script = node.among_modules(DRIVERS / PROGRAMS.get(packages, "use_chat.mjs"), packages)
-    made = script.with_name("page.bundle.js")
+def bundle(packages: str, program: str = "") -> Path:
+    """Bundle a page's program with React and the hook, once."""
+    script = node.among_modules(DRIVERS / (program or PROGRAMS.get(packages, "use_chat.mjs")), packages)
+    made = script.with_suffix(".bundle.js") if program else script.with_name("page.bundle.js")
     if not made.exists() or made.stat().st_mtime < script.stat().st_mtime:
         esbuild = script.parent / "node_modules" / "esbuild" / "bin" / "esbuild"
         options = ["--bundle", "--format=esm", '--define:process.env.NODE_ENV="production"', f"--outfile={made}"]
