@@ -30,7 +30,7 @@ from proxy.errors import ConfigError, ProxyError
 
 OPERATIONS = (
     *("/healthz", "/readyz", "/metrics", "/status", "/status/events", "/status/requests", "/status/config"),
-    *("/explain", "/explain/diff", "/status/requests/", "/web/"),
+    *("/explain", "/explain/diff", "/status/requests/", "/usage", "/web/"),
 )
 """Pages for operators; no contract may have their paths, or one in a folder of theirs."""
 

@@ -157,7 +157,8 @@ def test_a_plan_carries_all_that_the_route_and_the_server_say():
     plan = app.plan(request())
     assert plan == Plan(
         route="r", targets=plan.targets, timers=Timers(connect_s=2, token_gap_s=9), set={"temperature": 0.7},
-        default={"top_p": 1}, heartbeat_s=3.0, on_cut="error", options={"errors": "frame+text", "dialect": "json"},
+        default={"top_p": 1}, heartbeat_s=3.0, on_cut="error",
+        continue_with=RouteSettings.model_fields["continue_with"].default, options={"errors": "frame+text", "dialect": "json"},
     )  # fmt: skip
     assert [(t.backend, t.model, t.connect_s) for t in plan.targets] == [
         ("a", "m", 2.0),

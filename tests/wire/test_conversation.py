@@ -195,8 +195,8 @@ def test_R2_an_answer_stands_between_a_result_and_the_user_where_the_target_want
 
 def test_R2_an_answer_that_the_target_does_not_continue_is_followed_by_a_request_to_do_so():
     turns = [user("count"), answer("1, 2,")]
-    assert arranged(turns, Vocabulary(prefill="refused")).messages == (*turns, user(CONTINUE))
-    assert codes(turns, Vocabulary(prefill="refused")) == ["moved_answer"]
+    assert arranged(turns, Vocabulary(prefill="none")).messages == (*turns, user(CONTINUE))
+    assert codes(turns, Vocabulary(prefill="none")) == ["moved_answer"]
 
 
 def test_R1_signed_reasoning_is_not_joined_with_other_signed_reasoning():

@@ -191,7 +191,7 @@ def test_every_kind_of_message_has_a_normal_form():
         Message(
             "user",
             (
-                Text("see"),
+                Text("see", {"type": "ephemeral"}),
                 Image("data:image/png;base64,AA==", "low"),
                 Image("https://example.org/a.png"),
                 Audio("AAAA", "wav"),
