@@ -7,9 +7,10 @@ import { nowView } from "./now.js";
 import { requestsView } from "./requests.js";
 import { store } from "./store.js";
 import { tryView } from "./try.js";
+import { usageView } from "./usage.js";
 
 /** Each view writes into the main part, and returns what ends it. @type {Record<string, (main: HTMLElement, id: string) => () => void>} */
-const VIEWS = { try: tryView, requests: requestsView, now: nowView, explain: explainView };
+const VIEWS = { try: tryView, requests: requestsView, now: nowView, usage: usageView, explain: explainView };
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const pulse = /** @type {HTMLElement} */ (document.getElementById("pulse"));
