@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 from proxy.events import Notice
@@ -76,10 +75,9 @@ def noticeable(request: ChatRequest, name: str) -> bool:
     return name not in _NEEDS_TOOLS or bool(request.tools)
 
 
-def unread(fields: Mapping[str, Any], known: AbstractSet[str], at: str = "") -> tuple[str, ...]:
+def unread(fields: Mapping[str, Any], known: frozenset[str], at: str = "") -> tuple[str, ...]:
     """The names of what is asked for beside `known`, for `ChatRequest.unread`. `at` stands before each."""
-    names = fields.keys() - known
-    return _asking(fields, names, at) if names else ()
+    return () if known.issuperset(fields) else _asking(fields, fields.keys() - known, at)
 
 
 def unread_settings(fields: Mapping[str, Any], at: str = "") -> tuple[str, ...]:

@@ -150,6 +150,7 @@ _ANTHROPIC: Mapping[str, Body] = {
     },
     "tool of the upstream": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
     "MCP servers": {"mcp_servers": [{"type": "url", "url": "https://a.test", "name": "a"}]},
+    "cache mark of the whole": MARK,
     "container": {"container": {"id": "c"}},
     "context management": {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
     "cache mark": _user([{"type": "text", "text": "hi", **MARK}]),

@@ -17,6 +17,7 @@ from proxy.errors import UpstreamMalformed
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
+from proxy.wire.omissions import unread_notices
 
 _CHATS = "/chat/completions"
 
@@ -33,7 +34,7 @@ class PlainBackend(HttpBackend):
         self.identify(msgspec.structs.replace(chats, url=url, models_url=""))
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:  # noqa: ARG002
-        return []  # it is the client's own body
+        return unread_notices(request)  # else it is the client's own body
 
 
 class CompletionsBackend(PlainBackend):

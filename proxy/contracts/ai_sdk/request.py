@@ -54,12 +54,9 @@ _CALL_SETTINGS = {
     "stopSequences": "stop",
 }
 
-_READ = _CALL_SETTINGS.keys() | {
-    "headers",
-    "maxRetries",
-    "abortSignal",
-    "timeout",
-}  # the last four are the client's own
+_READ = frozenset(
+    [*_CALL_SETTINGS, "headers", "maxRetries", "abortSignal", "timeout"]
+)  # the last four are the client's
 
 _TRIGGERS = frozenset({b'"submit-message"', b'"regenerate-message"'})
 

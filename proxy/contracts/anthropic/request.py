@@ -39,7 +39,7 @@ _ROLES = ("user", "assistant", "system")
 _READ = frozenset(
     [
         *("model", "messages", "system", "max_tokens", "metadata", "stream", "stop_sequences", *SAMPLING),
-        *("tools", "tool_choice", "thinking", "output_config", "output_format", "mcp_servers", "cache_control"),
+        *("tools", "tool_choice", "thinking", "output_config", "output_format", "mcp_servers"),
     ]
 )
 _READ_OF_OUTPUT = frozenset({"effort", "format"})
@@ -162,7 +162,7 @@ def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
 def _unread(wire: Mapping[str, Any], *, cites: bool) -> tuple[str, ...]:
     found = unread(wire, _READ) + unread(wire.get("output_config") or {}, _READ_OF_OUTPUT, "output_config.")
     for tool in wire.get("tools") or ():
-        if is_function(tool):
+        if not _READ_OF_TOOLS.issuperset(tool) and is_function(tool):
             found += unread(tool, _READ_OF_TOOLS, "tools.")
     if cites and any(_wants_citations(message.get("content")) for message in wire["messages"]):
         found += ("citations",)

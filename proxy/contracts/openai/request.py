@@ -77,7 +77,9 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
 def _unread(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
     found = unread(wire, _READ)
     for tool in tools or ():
-        if tool["type"] == "function":
+        if tool["type"] == "function" and not (
+            _READ_OF_TOOLS.issuperset(tool) and _READ_OF_FUNCTIONS.issuperset(tool["function"])
+        ):
             found += unread(tool, _READ_OF_TOOLS, "tools.") + unread(tool["function"], _READ_OF_FUNCTIONS, "tools.")
     return tuple(dict.fromkeys(found)) if found else ()
 
