@@ -140,6 +140,10 @@ class Gone(RequestError):
     status, code = 410, "gone"
 
 
+class LoopDetected(RequestError):
+    status, code = 508, "loop_detected"
+
+
 class TooLarge(RequestError):
     status, code = 413, "request_too_large"
 

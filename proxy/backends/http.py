@@ -48,6 +48,7 @@ from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
 from proxy.wire.differences import differences
+from proxy.wire.hops import HOPS, hops
 from proxy.wire.translation import Translation, restored, translated
 from proxy.wire.upstream_errors import Clean, Detail, parse_error, upstream_error
 from proxy.wire.vocabulary import Vocabulary
@@ -238,6 +239,8 @@ class HttpBackend(ABC):
         more = {"x-request-id": request.id} if _UUID.fullmatch(request.id) else {}
         if forwarded := self._forwarded(request):
             more |= {name: value for name, value in forwarded.items() if name not in self._streamed}
+        if passed := hops(request.headers):
+            more[HOPS] = str(passed + 1)
         if request.trace:
             more |= request.trace
         return Request(

@@ -64,7 +64,7 @@ def cut_after(upstream: ScriptedUpstream, words: int, *ending: Any) -> None:
 
 @pytest.mark.parametrize("ending", [Fin(), Rst()], ids=["fin", "reset"])
 @pytest.mark.parametrize("overlap", [0, 3])
-async def test_the_next_target_goes_on(
+async def test_B13_the_next_target_goes_on(
     start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream, ending: Any, overlap: int
 ) -> None:
     cut_after(upstream, 12, ending)
@@ -145,7 +145,7 @@ async def test_every_contract_gets_one_answer(
     assert "error" not in data.split("word29")[-1]
 
 
-async def test_no_target_that_goes_on_leaves_the_first_error(
+async def test_B13_no_target_that_goes_on_leaves_the_first_error(
     start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
     cut_after(upstream, 5)
