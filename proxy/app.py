@@ -196,7 +196,9 @@ class App:
     async def _build(self, config: Config, number: int, *, loaded_at: int | None = None) -> ConfigSnapshot:
         limits = config.settings.server.limits
         self.redactor.secrets.learn(secrets_of([config.backends, config.settings]))
-        self.redactor.secrets.learn(passwords_of(config.settings.store))
+        usage = config.settings.usage
+        for store in (config.settings.store, usage.store if usage else None):
+            self.redactor.secrets.learn(passwords_of(store))
         resources = Resources(
             transport=self.transport,
             secrets=self.redactor.secrets,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,23 @@ async def test_a_price_that_nobody_knows(start_proxy: StartProxy, tmp_path: Path
             "price_unknown",
             True,
         )
+
+
+def run(*arguments: str) -> str:
+    whole = [sys.executable, "-m", "proxy", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_the_commands_say_which_budget_there_is_and_what_it_does_not_count(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text(config(tmp_path, "usd: 3, per: week").replace("to: dear/m", "to: [dear/m, cheap/m]"))
+    assert "does not count" not in run("check", str(path))
+    assert "$3 a week for the key `web`" in run("explain", "-c", str(path), "--key", "web")
+    path.write_text(path.read_text().replace("dear/*:", "other/*:"))
+    doubt = "the budget of the key `web` does not count what dear/m costs: no price is known"
+    assert doubt in run("check", str(path))
+    path.write_text(path.read_text().replace("per: week", "per: week, unknown_price: deny"))
+    assert "does not count" not in run("check", str(path))
 
 
 def test_a_target_that_is_none_is_an_error_with_its_place(tmp_path: Path):

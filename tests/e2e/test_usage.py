@@ -189,6 +189,26 @@ async def test_a_spool_that_cannot_be_is_an_error_of_the_config(start_proxy: Sta
     await app.aclose()
 
 
+async def test_the_password_of_the_store_is_in_no_log_and_no_page(serve: Serve, tmp_path: Path):
+    password = "sesame-of-the-ledger"
+    store = f"postgresql://me:{password}@127.0.0.1:1/usage"
+    proxy = await serve(
+        f'{{usage: {{store: "{store}", spool: "{tmp_path}/spool"}}, backends: {{echo: {{kind: echo}}}}, '
+        "routes: [{name: default, to: echo}]}"
+    )
+    await say(proxy.url)
+    async with asyncio.timeout(60), aiohttp.ClientSession() as client:
+        while not any("usage_store_away" in line for line in proxy.logged):
+            await asyncio.sleep(0.02)
+        async with client.get(f"{proxy.url}/status") as answer:
+            status = await answer.text()
+        async with client.get(f"{proxy.url}/usage") as answer:
+            assert answer.status == 503
+            told = await answer.text()
+    assert '"reachable":false' in status
+    assert password not in status + told + "".join(proxy.logged)
+
+
 OFF = """
 import asyncio, sys
 from proxy.app import App
