@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -45,7 +46,8 @@ def test_what_is_in_the_spool_only_is_told(settings: UsageSettings, store: Ledge
     from tests.ledger.test_spool import lines
 
     store.insert([row("a")])
-    LedgerStore(settings).insert([row("a")])
+    with contextlib.closing(LedgerStore(settings)) as filled:
+        filled.insert([row("a")])
     spool = Spool.new(settings.spool_folder)
     spool.append(lines("a", "b", "c"))
     assert [line.text for line in check(settings, None)] == ["1 rows in the store, 2 in the spool only"]

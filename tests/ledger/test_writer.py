@@ -159,7 +159,8 @@ async def test_several_processes_fill_one_store(settings: UsageSettings, ids: Id
 
 
 async def test_old_rows_are_deleted(settings: UsageSettings, ids: Ids):
-    LedgerStore(settings).insert([row("old", ended_at=time.time() - 3 * 86_400), row("new")])
+    with contextlib.closing(LedgerStore(settings)) as filled:
+        filled.insert([row("old", ended_at=time.time() - 3 * 86_400), row("new")])
     ledger = Ledger(settings.model_copy(update={"keep_days": 2}))
     ledger.start()
     await until(lambda: ids() == ["new"])
