@@ -31,6 +31,9 @@ log = structlog.get_logger("proxy.serving")
 GRACE_S = 1.0
 """How long new requests are still taken after the signal, while a balancer learns from `/readyz`."""
 
+LATE_S = 0.5
+"""How long connections that came until listening ended have to send their request: a front has no other answer for it."""
+
 LAST_WORDS_S = 1.0
 """How long the error frames at the end of a drain may take to be written."""
 
@@ -165,6 +168,7 @@ class Process:
         deadline = asyncio.get_running_loop().time() + drain_s
         await self._unless_now(min(GRACE_S, drain_s))
         server.stop_accepting()
+        await self._unless_now(min(LATE_S, drain_s))
         app.closed = True
         while app.active and asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
             server.close_idle()

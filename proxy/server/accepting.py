@@ -62,7 +62,8 @@ class Acceptor:
         return name[1] if isinstance(name, tuple) else 0
 
     def close(self) -> None:
-        """Stop accepting. Connections that were accepted go on."""
+        """Stop accepting. Connections that were accepted go on; those that wait are accepted, or the kernel resets them."""
+        self._accept()
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._sock.fileno())

@@ -109,8 +109,11 @@ async def test_F01_a_request_on_an_open_connection_is_told_to_go_elsewhere(
     running = await streaming(proxy, "/chat")
     late = await RawClient.connect(proxy.port)
     await late.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n")  # it has begun, so it is heard out
+    silent = await RawClient.connect(proxy.port)
     proxy.signal(signal.SIGTERM)
     await refused(proxy.port)
+    assert await silent.closed() == "FIN", "from here on no request is taken"
+    silent.fin()
     body = json.dumps(ASK).encode()
     await late.send(b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
     head = await late.read_head()
