@@ -33,7 +33,7 @@ CURSOR_S = 20
 """Caches take requests of the same so many seconds for one."""
 
 _OFFSET = re.compile(r"-1|now|\d{16}")
-_SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
+SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
 
 
 def asks(context: RequestContext) -> bool:
@@ -75,7 +75,6 @@ def _reply(context: RequestContext, log: StreamLog, data: bytes, after: int, mor
     headers = {
         "Content-Type": log.headers.get("Content-Type", ""),
         "Stream-Next-Offset": _offset(after),
-        **_SAFE,
         **more,
     }
     if after >= log.length:
@@ -91,7 +90,7 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
     media_type = log.headers.get("Content-Type", "")
     binary = not media_type.startswith(("text/", "application/json"))
     encoding = {"Stream-SSE-Data-Encoding": "base64"} if binary else {}
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", **_SAFE, **encoding}
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **encoding}
     client = StreamingClient(context, Encoded(headers))
     cursor = _cursor(context.http.query.get("cursor"))
     try:
@@ -104,7 +103,9 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
                 control: dict[str, object] = {"streamNextOffset": _offset(position)}
                 control |= {"streamClosed": True} if closed else {"streamCursor": cursor}
                 control |= {"upToDate": True} if up_to_date else {}
-                data = _event("data", _text(data, binary=binary)) * bool(data) + _event("control", json.dumps(control))
+                data = _event("data", _text(data, binary=binary)) * bool(data) + _event(
+                    "control", json.dumps(control, separators=(",", ":"))
+                )
             await client.send(Batch([], whole=data))
             if closed:
                 break
@@ -120,7 +121,9 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
 
 def _event(name: str, text: str) -> bytes:
     lines = re.split("\r\n|\r|\n", text)
-    return "".join([f"event: {name}\n", *(f"data: {line}\n" for line in lines), "\n"]).encode()
+    return "".join(
+        [f"event: {name}\n", *(f"data:{' ' if line.startswith(' ') else ''}{line}\n" for line in lines), "\n"]
+    ).encode()
 
 
 def _text(data: bytes, *, binary: bool) -> str:

@@ -321,6 +321,8 @@ async def by_name(context: RequestContext, binding: Binding, name: str) -> Resum
 async def answer(context: RequestContext) -> web.StreamResponse:
     """`/streams/{id}`: GET goes on after a frame, DELETE stops. Raises `NotFound`, `Gone`, `BadRequest`."""
     context.allow_only("GET", "DELETE")
+    if durable.asks(context):
+        context.headers |= durable.SAFE
     log = await context.app.streams.find(context.path.removeprefix(STREAMS), _owner(context))
     if context.head.method == "DELETE":
         log.stop()
