@@ -53,7 +53,7 @@ def config(upstream: ScriptedUpstream, origin: str = "") -> str:
 # -- whole answers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runtime", ["20", "24"])
+@pytest.mark.parametrize("runtime", ["20", pytest.param("24", marks=pytest.mark.clients)])
 async def test_every_answer_arrives_exactly_in_each_dialect(
     serve: Serve, upstream: ScriptedUpstream, runtime: str
 ) -> None:
@@ -68,6 +68,7 @@ async def test_every_answer_arrives_exactly_in_each_dialect(
         assert answer["text"] == heard, ask
 
 
+@pytest.mark.clients
 async def test_every_answer_arrives_exactly_in_chromium(serve: Serve, upstream: ScriptedUpstream) -> None:
     built = await asyncio.to_thread(js_client.client)
     application = web.Application()
@@ -289,6 +290,7 @@ def test_the_package_is_small_and_holds_what_it_should() -> None:
     assert json.loads((built / "package.json").read_text()).get("dependencies") is None
 
 
+@pytest.mark.clients
 async def test_the_example_chats_stops_and_tries_again(serve: Serve, upstream: ScriptedUpstream) -> None:
     app = await asyncio.to_thread(js_client.example)
     proxy = await serve(openai_config(upstream.url, heartbeat_s="0.3"))  # by which the web server sees who left

@@ -310,7 +310,7 @@ def whole(backend: Told) -> str:
     return "".join(step.text for step in backend.steps if isinstance(step, TextDelta))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     one=backends("a"),
     two=backends("b"),
