@@ -90,6 +90,10 @@ class Identity(msgspec.Struct, frozen=True):
         return self.url.replace("{model}", model)
 
 
+MOST_VOCABULARIES = 256
+"""Of how many models a backend remembers what they take."""
+
+
 class HttpBackend(ABC):
     """An upstream that answers a POST in a stream of events, or whole."""
 
@@ -105,6 +109,7 @@ class HttpBackend(ABC):
         quirks: ConversationQuirks | None = None,
     ) -> None:
         self._quirks = quirks
+        self._vocabularies: dict[str, Vocabulary] = {}  # by model: each is asked for twice a request
         self.name = name
         self._list = ModelList(name, resources.transport, self._list_request, every_s=discover_every_s)
         self._resources = resources
@@ -202,8 +207,14 @@ class HttpBackend(ABC):
 
     def vocabulary(self, model: str) -> Vocabulary:
         """What `model` takes in a request: what is known of it, and what the row says of it."""
-        known = self._vocabulary(model)
-        return known if self._quirks is None else self._quirks.over(known)
+        found = self._vocabularies.get(model)
+        if found is None:
+            known = self._vocabulary(model)
+            found = known if self._quirks is None else self._quirks.over(known)
+            if len(self._vocabularies) >= MOST_VOCABULARIES:  # clients may name any model
+                self._vocabularies.clear()
+            self._vocabularies[model] = found
+        return found
 
     def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - kinds may look at it
         """What is known of `model`."""

@@ -56,11 +56,10 @@ class Handler:
         check_framing(context.http)
         if context.head.method == "OPTIONS":
             return context.preflight()
-        operation = find_operation(self._app.operations, context.path)
-        if operation is not None:
+        match = context.match
+        if match is None and (operation := find_operation(self._app.operations, context.path)) is not None:
             return await _operate(context, operation)
         context.identify()
-        match = context.match
         if match is None and context.path.startswith(STREAMS):
             return await streams.answer(context)
         if match is None:
