@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.models import ServerSettings
-from tests.support.need import cannot_run
+from tests.support import debian
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "systemd" / "chat-proxy.service"
 
@@ -19,7 +19,7 @@ UNIT = Path(__file__).resolve().parents[2] / "deploy" / "systemd" / "chat-proxy.
 def unit(tmp_path: Path) -> Path:
     """The unit, with a program that is there."""
     if shutil.which("systemd-analyze") is None:
-        cannot_run("needs systemd-analyze")
+        debian.require("systemd")
     path = tmp_path / UNIT.name
     path.write_text(UNIT.read_text().replace("/opt/chat-proxy/bin/chat-proxy", "/bin/true"))
     return path

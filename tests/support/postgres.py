@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.need import cannot_run
+from tests.support import debian
 
 
 class PostgresServer:
@@ -64,11 +64,10 @@ class PostgresServer:
 @contextlib.contextmanager
 def running() -> Iterator[PostgresServer]:
     """Start a server; skips the test, and says why, where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     on_path = shutil.which("postgres")
-    if on_path is None and not found:
-        cannot_run("Postgres is not installed: apt install postgresql")
-    programs = Path(on_path).parent if on_path else found[-1].parent
+    if on_path is None:  # Debian has the server's programs aside
+        debian.require("postgresql")
+    programs = Path(on_path or max(Path("/usr/lib/postgresql").glob("*/bin/postgres"))).parent
     with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:  # short, as sockets need it
         server = PostgresServer(programs, Path(folder))
         server.start()

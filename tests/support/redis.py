@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.need import cannot_run
+from tests.support import debian
 
 SERVERS = ("redis-server", "valkey-server")
 
@@ -92,7 +92,7 @@ def running(program: str = "redis-server", port: int = 0, restored: Path | None 
     if shutil.which(program) is None:
         if program == "valkey-server":  # Debian has it from trixie on
             pytest.skip("valkey-server is not installed, so limits are not tested with Valkey here: apt install valkey")
-        cannot_run("redis-server is not installed: apt install redis-server")
+        debian.require("redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as folder:  # a short path: those of sockets are limited
         server = RedisServer(program, Path(folder), port)
         if restored is not None:
