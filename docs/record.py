@@ -115,7 +115,7 @@ def _free_port() -> int:
 
 def _environment() -> dict[str, str]:
     """Of a machine without keys, where this tree's `chat-proxy` is the first on the path, with colours."""
-    dropped = ("_API_KEY", "_BASE_URL", "NO_COLOR")
+    dropped = ("_API_KEY", "_BASE_URL", "NO_COLOR", "COLUMNS", "LINES")  # the terminal's own size counts
     kept = {name: value for name, value in os.environ.items() if not name.endswith(dropped)}
     path = f"{Path(sys.executable).parent}:{kept.get('PATH', '')}"
     return kept | {"PATH": path, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "TZ": "UTC"}

@@ -73,7 +73,8 @@ def blocks(*languages: str) -> list[object]:
                 line = content[: match.start("language")].count("\n") + 1
                 name = str(page.relative_to(ROOT))
                 block = Block(name, line, match["language"], match["text"], match["prints"], config)
-                found.append(pytest.param(block, id=f"{name}:{line}"))
+                in_order = pytest.mark.xdist_group(name)  # a command may need what one above it wrote
+                found.append(pytest.param(block, id=f"{name}:{line}", marks=in_order))
     assert found
     return found
 
