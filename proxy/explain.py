@@ -172,8 +172,8 @@ class Judge:
                 yield str(target), f"refuses it: {error.message}"
             elif plan and isinstance(backend, HttpBackend):
                 try:
-                    left_out = self._issuers.left_out(request, target)
-                    for notice in (*left_out, *backend.written(prepared(request, plan, target), target)[1]):
+                    foreign = self._issuers.foreign_state(request, target)
+                    for notice in (*foreign, *backend.written(prepared(request, plan, target), target)[1]):
                         yield str(target), notice.message
                 except Unsupported as unsupported:
                     yield str(target), f"refuses it: {unsupported.message}"

@@ -44,7 +44,7 @@ class Issuers:
             return backend
         return IssuedBackend(backend, self._issuer(target), tags=tags)
 
-    def left_out(self, request: ChatRequest, target: Target) -> Sequence[Notice]:
+    def foreign_state(self, request: ChatRequest, target: Target) -> Sequence[Notice]:
         """What `target` is not sent of a conversation."""
         return [FOREIGN_STATE] if own_state(request, self._issuer(target))[1] else []
 
