@@ -121,8 +121,11 @@ RESUME = "server: {log: {level: error}, resume: {grace_s: 20}, heartbeat_s: 0.05
 async def cutting(port: int, dice: random.Random, most: int = 400) -> AsyncIterator[str]:
     """A way to the proxy on which each connection is cut after a few hundred bytes; gives its address."""
 
+    carrying: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        carrying[asyncio.current_task()] = up_writer
         asking = asyncio.create_task(_carried(reader, up_writer, 1 << 30))
         await _carried(up_reader, writer, 700 + dice.randint(1, most))  # the head alone has some 600
         asking.cancel()
@@ -132,6 +135,11 @@ async def cutting(port: int, dice: random.Random, most: int = 400) -> AsyncItera
     server = await asyncio.start_server(carry, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        under_way = [task for task in carrying if task is not None and not task.done()]
+        for up_writer in carrying.values():  # of clients that are gone, and whose connection the proxy keeps
+            up_writer.transport.abort()
+        if under_way:
+            await asyncio.wait(under_way)
 
 
 async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int) -> None:
