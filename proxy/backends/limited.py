@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 
 from proxy.backends.base import Backend, Relay
 from proxy.backends.streaming import announcing
+from proxy.backends.wrapping import WrappedBackend
 from proxy.config.limits import TargetLimits
 from proxy.errors import TargetLimited
 from proxy.events import Batch, Finish, Notice, Start
@@ -24,7 +24,7 @@ SOON_S = 0.25
 """How often is tried again where nobody knows when there is room."""
 
 
-class Limited:
+class Limited(WrappedBackend):
     """Takes room in the limits of its row before `backend` is asked.
 
     Where there is none within `wait_s` it fails with `TargetLimited`: the next target is tried, and this one is held
@@ -32,25 +32,13 @@ class Limited:
     """
 
     def __init__(self, backend: Backend, limits: TargetLimits, counting: Counting) -> None:
-        self._backend, self._limits = backend, limits
+        super().__init__(backend)
+        self._limits = limits
         self._store, self._outputs, self._watcher = counting
-        self.name, self.dialect = backend.name, backend.dialect
         self._own = tuple(meters(limits, "target", self.name))
         per_model = limits.per_model
         caps = (limits.max_output_tokens, per_model.max_output_tokens if per_model else None)
         self._most_output = min([cap for cap in caps if cap is not None], default=None)
-
-    def __getattr__(self, name: str) -> Any:
-        """What a backend may have besides, such as `models`."""
-        return getattr(self._backend, name)
-
-    async def open(self) -> None:
-        """See `Backend.open`."""
-        await self._backend.open()
-
-    async def aclose(self) -> None:
-        """See `Backend.aclose`."""
-        await self._backend.aclose()
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from pydantic import BaseModel
 
 from proxy.backends.base import Backend, Relay, Resources, kind, kinds
 from proxy.backends.limited import Limited
+from proxy.backends.wrapping import WrappedBackend
 from proxy.events import Batch, Fault, OrderError, check_order
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.store.rules import Counting
 
 
-class OrderChecked:
+class OrderChecked(WrappedBackend):
     """A backend whose events are checked. One in a wrong place ends the answer in an `OrderError`."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.name, self.dialect = backend.name, backend.dialect
-
-    def __getattr__(self, name: str) -> Any:
-        """What a backend may have besides: `omissions`."""
-        return getattr(self._backend, name)
-
-    async def open(self) -> None:
-        """See `Backend.open`."""
-        await self._backend.open()
-
-    async def aclose(self) -> None:
-        """See `Backend.aclose`."""
-        await self._backend.aclose()
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,11 +61,11 @@ def usage(  # noqa: PLR0917 - click passes them by name
         store.close()
 
 
-def _report(store: object, by: str, since: str | None, format: Format) -> str:
+def _report(store: Any, by: str, since: str | None, format: Format) -> str:
     from proxy.ledger import report  # noqa: PLC0415
 
     groups, start = report.read_by(by), report.read_since(since) if since else None
-    return report.written(report.report(store, groups, start), format)  # type: ignore[arg-type]
+    return report.written(report.report(store, groups, start), format)
 
 
 def _check(settings: UsageSettings, urls: tuple[str, ...], api_key: str | None) -> None:

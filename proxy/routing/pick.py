@@ -92,7 +92,7 @@ class Picker:
 
     def order(self, usable: Usable, facts: Facts, states: States) -> tuple[Target, ...]:
         """All of `usable`, which is not empty, in the order they are tried."""
-        raise NotImplementedError
+        raise NotImplementedError  # each picker has its own
 
     def shares(self, usable: Usable) -> Sequence[float]:
         """For each of `usable`, the share of requests that try it first, as far as the config says; all: it depends."""

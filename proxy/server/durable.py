@@ -109,14 +109,15 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
             await client.send(Batch([], whole=data))
             if closed:
                 break
-            await reader.until(lambda at=position: log.length > at or log.closed)  # type: ignore[misc]
+            await reader.until(lambda at=position: log.length > at or log.closed)  # type: ignore[misc]  # mypy infers no type for a default
         await client.end()
-    except ClientGone as gone:
+    except ClientGone:
         client.abort()
-        raise ConnectionResetError(gone) from None
+    else:
+        return client.response
     finally:
         context.begun = client.begun
-    return client.response
+    raise ConnectionResetError  # not while `ClientGone` is handled, whose timer's error keeps this task
 
 
 def _event(name: str, text: str) -> bytes:
