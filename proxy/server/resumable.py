@@ -263,12 +263,11 @@ async def join(context: RequestContext, body: bytes) -> Resumed | None:
 
     Raises `Conflict` if that key came with another request, `NotFound` if it is another API key's.
     """
-    streams = context.app.streams
-    named = [await streams.named(name) for name in _names_by_key(context, body)]
-    if not named or (log := named[0]) is None:
+    streams, name = context.app.streams, _name_by_key(context)
+    if name is None or (log := await streams.named(name)) is None:
         return None
     await streams.find(log.id, _owner(context))
-    if named[1] is not log:
+    if log.asked != _asked(context, body):
         raise Conflict("This Idempotency-Key came with another request. Use a new key for a new request.")
     return Resumed(log)
 
@@ -278,14 +277,15 @@ async def begin(context: RequestContext, exchange: Exchange, encoder: Encoder, b
     resume, binding, streams, who = exchange.plan.resume, context.binding, context.app.streams, _owner(context)
     assert resume is not None
     assert binding is not None
-    unique = _names_by_key(context, body)
-    names = unique[1:]
+    names = []
     if isinstance(binding.frontend, Resumes) and (name := binding.frontend.stream_name(exchange.request)):
         names.append((f"{binding.frontend.name} of {who}", name))
     running = await join(context, body)  # it may have begun while the limits of this request were checked
     if running is None:
         record = context.record
-        log = await streams.open(who, names, unique=unique[:1], most_bytes=resume.bytes, record=record)
+        unique = _name_by_key(context)
+        asked = _asked(context, body) if unique else ""
+        log = await streams.open(who, names, unique=unique, asked=asked, most_bytes=resume.bytes, record=record)
         if log.record is record:
             context.begin_answer(encoder)
             Generation(streams, log, resume, exchange).start(context, encoder)
@@ -296,13 +296,15 @@ async def begin(context: RequestContext, exchange: Exchange, encoder: Encoder, b
     return running
 
 
-def _names_by_key(context: RequestContext, body: bytes) -> list[Name]:
-    """The names that an `Idempotency-Key` gives an answer: one for the key, one for the key with this very request."""
+def _name_by_key(context: RequestContext) -> Name | None:
+    """The name that an `Idempotency-Key` gives an answer."""
     key = context.head.headers.get("idempotency-key")
-    if not key:
-        return []
-    digest = hashlib.sha256(context.path.encode() + b"\0" + body).hexdigest()
-    return [("idempotency-key", key), (f"idempotency-key {digest}", key)]
+    return ("idempotency-key", key) if key else None
+
+
+def _asked(context: RequestContext, body: bytes) -> str:
+    """A digest of this very request."""
+    return hashlib.sha256(context.path.encode() + b"\0" + body).hexdigest()
 
 
 async def by_name(context: RequestContext, binding: Binding, name: str) -> Resumed | Reply | None:

@@ -57,12 +57,12 @@ class Copier(Protocol):
 class StreamLog:
     """The frames of one answer.
 
-    `owner` is the name of the key that asked. It holds up to `most_bytes`; beyond that its beginning is dropped, and
+    `owner` is the name of the key that asked, and `asked` a digest of what it asked. It holds up to `most_bytes`; beyond that its beginning is dropped, and
     nobody can resume it any more, but those who read it already go on.
     """
 
-    def __init__(self, id: str, owner: str, *, most_bytes: int, record: StreamRecord) -> None:
-        self.id, self.owner, self.record = id, owner, record
+    def __init__(self, id: str, owner: str, *, most_bytes: int, record: StreamRecord, asked: str = "") -> None:
+        self.id, self.owner, self.record, self.asked = id, owner, record, asked
         self.headers: Mapping[str, str] = {}
         self.separator = EVENTS
         self.begun = False

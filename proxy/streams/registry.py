@@ -21,7 +21,7 @@ Name = tuple[str, str]
 class Shared(Protocol):
     """Where replicas find each other's answers. Raises `StreamsUnknown` while it is away, except from `claim`."""
 
-    async def claim(self, log: StreamLog, names: Sequence[Name], unique: Sequence[Name]) -> str | None: ...
+    async def claim(self, log: StreamLog, names: Sequence[Name], unique: Name | None) -> str | None: ...
     async def named(self, name: Name) -> str | None: ...
     async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None: ...
     def over(self, log: StreamLog, keep_s: float) -> None: ...
@@ -40,15 +40,22 @@ class Streams:
         self._kept: dict[StreamLog, asyncio.TimerHandle] = {}  # those that ended, the oldest first
 
     async def open(
-        self, owner: str, names: Sequence[Name], *, unique: Sequence[Name] = (), most_bytes: int, record: StreamRecord
+        self,
+        owner: str,
+        names: Sequence[Name],
+        *,
+        unique: Name | None = None,
+        asked: str = "",
+        most_bytes: int,
+        record: StreamRecord,
     ) -> StreamLog:
-        """A log for a new answer, whose `names` are its from now on.
+        """A log for a new answer to the request with the digest `asked`, whose `names` are its from now on.
 
-        If another replica's answer has one of the `unique` names already, a log that follows that.
+        If another replica's answer has the name `unique` already, a log that follows that.
         """
-        log = StreamLog(secrets.token_hex(16), owner, most_bytes=most_bytes, record=record)
+        log = StreamLog(secrets.token_hex(16), owner, most_bytes=most_bytes, record=record, asked=asked)
         self._logs[log.id] = log
-        for name in (*unique, *names):
+        for name in names if unique is None else (unique, *names):
             self._names[name] = log
         if self.shared is not None and (other := await self.shared.claim(log, names, unique)) is not None:
             self.forget(log)

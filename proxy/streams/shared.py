@@ -8,7 +8,7 @@ entry is there to be read whenever somebody looks, so no end can be missed.
 | key | holds |
 |---|---|
 | `chat-proxy:stream:ID` | entries `n` (number of the first frame) and `d` (frames), at last `c` (1: it ends with a cut) |
-| `chat-proxy:stream:ID:meta` | whose it is, its runner, its headers once it began |
+| `chat-proxy:stream:ID:meta` | whose it is, its runner, a digest of the request |
 | `chat-proxy:stream-name:KIND:NAME` | an id |
 | `chat-proxy:runner:RUNNER` | there as long as that process is |
 | `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each an id |
@@ -70,8 +70,8 @@ class SharedStreams:
         self._tasks: set[asyncio.Task[None]] = set()
         self._control: asyncio.Task[None] | None = None
 
-    async def claim(self, log: StreamLog, names: Sequence[Name], unique: Sequence[Name]) -> str | None:
-        """Begin to copy a log, unless one of the `unique` names is another's: then that one's id.
+    async def claim(self, log: StreamLog, names: Sequence[Name], unique: Name | None) -> str | None:
+        """Begin to copy a log, unless the name `unique` is another's: then that one's id.
 
         While Redis is away the log is this replica's alone.
         """
@@ -81,17 +81,16 @@ class SharedStreams:
             warnings.warning("streams_away", error=type(error).__name__)
             return None
 
-    async def _claim(self, log: StreamLog, names: Sequence[Name], unique: Sequence[Name]) -> str | None:
+    async def _claim(self, log: StreamLog, names: Sequence[Name], unique: Name | None) -> str | None:
         redis = self._redis
-        for name in unique:
-            if not await redis.set(_name(name), log.id, nx=True, ex=LONGEST_S):
-                if (found := await self._named(name)) is not None:
-                    return found
-                await redis.set(_name(name), log.id, ex=LONGEST_S)
+        if unique is not None and not await redis.set(_name(unique), log.id, nx=True, ex=LONGEST_S):
+            if (found := await self._named(unique)) is not None:
+                return found
+            await redis.set(_name(unique), log.id, ex=LONGEST_S)
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.set(_name(name), log.id, ex=LONGEST_S)
-        pipeline.hset(_meta(log.id), mapping={"owner": log.owner, "runner": self._runner})
+        pipeline.hset(_meta(log.id), mapping={"owner": log.owner, "runner": self._runner, "asked": log.asked})
         pipeline.expire(_meta(log.id), LONGEST_S)
         pipeline.set(f"{PREFIX}:runner:{self._runner}", 1, ex=ALIVE_S)
         await pipeline.execute()
@@ -125,7 +124,7 @@ class SharedStreams:
         if not meta:
             return None
         record = StreamRecord(request_id=id, started_at=asyncio.get_running_loop().time())
-        log = StreamLog(id, meta["owner"], most_bytes=MOST_FOLLOWED_BYTES, record=record)
+        log = StreamLog(id, meta["owner"], most_bytes=MOST_FOLLOWED_BYTES, record=record, asked=meta.get("asked", ""))
         log.follows, last = True, b"0"
         with _known():
             while entries := await self._entries(f"{PREFIX}:stream:{id}", last, None):
