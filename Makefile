@@ -29,7 +29,7 @@ DEPLOY_VENV := .make/deploy
 NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV) $(DEPLOY_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
-# `run` installs the extras, of which litellm is the large one, only for a config that needs them. All else has them.
+# `run` installs the extras, and litellm, which is the large one, only for a config that needs them. All else has them.
 LOCK := requirements.lock
 ifneq ($(filter run,$(MAKECMDGOALS)),)
 LOCK := $(or $(shell "$(PYTHON)" deploy/needs.py "$(CONFIG)" 2>/dev/null),$(LOCK))

@@ -1,7 +1,8 @@
-"""Print the lock that a config needs: `requirements-core.lock`, or `requirements.lock`, which also has the extras.
+"""Print the lock that a config needs.
 
-`make run` asks before anything is installed, so this uses nothing but the standard library of any Python since 3.7. It does not
-read YAML. Where it cannot tell, the answer is the larger lock, which always works.
+`requirements-core.lock` has no extra, `requirements-image.lock` all but litellm, `requirements.lock` all of them. `make run`
+asks before anything is installed, so this uses nothing but the standard library of any Python since 3.7. It does not read
+YAML. Where it cannot tell, the answer is the larger lock, which always works.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 EXTRAS = re.compile(
     r"""(?<![\w-]) (?:
-        kind["']?\s*:\s*["']?litellm          # the package litellm
+        kind["']?\s*:\s*["']?(?P<litellm>litellm)
       | store["']?\s*:\s*["']?(?!memory)\S    # redis
       | rediss?:// | postgres | otlp | otel
     )""",
@@ -26,16 +27,20 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")
 OPTIONAL = re.compile(r"""(?<![\w-])optional["']?\s*:\s*true\b""")
 
 
+LOCKS = ("requirements-core.lock", "requirements-image.lock", "requirements.lock")
+
+
 def lock(text: str, environment: Mapping[str, str]) -> str:
     """The name of the lock for the config `text`."""
     lines = [VARIABLE.sub(r"$\1$", COMMENT.sub("", line).rstrip()) for line in text.splitlines()]
+    size = 0
     for index, line in enumerate(lines):
         for found in EXTRAS.finditer(line):
             if not is_off(row(lines, index, found.start()), environment):
-                return "requirements.lock"
+                size = max(size, 2 if found["litellm"] else 1)
         if CONTENT.search(line) and "match" in parent(lines, index) + line:
-            return "requirements.lock"
-    return "requirements-core.lock"
+            size = max(size, 1)
+    return LOCKS[size]
 
 
 def row(lines: Sequence[str], index: int, at: int) -> str:
@@ -70,5 +75,5 @@ if __name__ == "__main__":
     try:
         needed = lock(Path(sys.argv[1]).read_text(encoding="utf-8"), os.environ)
     except (OSError, ValueError):  # whoever serves it says what is wrong
-        needed = "requirements-core.lock"
+        needed = LOCKS[0]
     sys.stdout.write(needed + "\n")

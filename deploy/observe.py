@@ -1,4 +1,4 @@
-"""Write deploy/grafana/dashboard.json and deploy/prometheus/alerts.yaml: `make docs`.
+"""Write deploy/grafana/dashboard.json, deploy/prometheus/alerts.yaml and the chart's copy of it: `make docs`.
 
 The dashboard has a panel for every metric of the registry, by its type and labels, and a first row of what to look at
 first. The alerts are the list below. Tests hold both to a live scrape.
@@ -170,8 +170,9 @@ def _of(family: Family) -> Json:
     unit = "s" if name.endswith("_seconds") else "bytes" if name.endswith("_bytes") else "short"
     match family.kind:
         case "counter":
-            queries = [(legend, f"sum by ({by or 'instance'}) (rate({name}{selected}[$__rate_interval]))")]
-            unit = "cps"
+            dollars = name.endswith("_usd_total")
+            hour, unit = ("3600 * ", "currencyUSD") if dollars else ("", "cps")
+            queries = [(legend, f"{hour}sum by ({by or 'instance'}) (rate({name}{selected}[$__rate_interval]))")]
         case "histogram":
             rate = f"sum by (le, backend) (rate({name}_bucket{selected}[$__rate_interval]))"
             queries = [(f"{{{{backend}}}} {q:.0%}", f"histogram_quantile({q}, {rate})") for q in (0.5, 0.95, 0.99)]
@@ -179,6 +180,7 @@ def _of(family: Family) -> Json:
             combine = "max" if name in NOT_SUMMED else "sum"
             queries = [(legend, f"{combine} by ({by or 'instance'}) ({name}{selected})")]
     title = name.removeprefix("chat_proxy_").removesuffix("_total").replace("_", " ").capitalize()
+    title = title.replace(" usd", ", US dollars per hour")
     return _panel(title, family.what, unit, queries)
 
 
@@ -369,7 +371,11 @@ def alerts() -> str:
     return head + yaml.safe_dump({"groups": [{"name": "chat-proxy", "rules": rules}]}, sort_keys=False, width=1000)
 
 
-MADE = {"grafana/dashboard.json": dashboard, "prometheus/alerts.yaml": alerts}
+MADE = {
+    "grafana/dashboard.json": dashboard,
+    "prometheus/alerts.yaml": alerts,
+    "helm/chat-proxy/alerts.yaml": alerts,  # a chart reads no file outside itself
+}
 
 
 def written() -> Iterator[tuple[Path, str]]:

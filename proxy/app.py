@@ -253,7 +253,8 @@ class App:
         address = config.settings.store
         url = address.get_secret_value() if address else None
         if url not in self._stores:
-            self._stores[url] = open_store(url)
+            self._stores[url] = store = open_store(url)
+            store.on_back = lambda: self._in_background(remember_spending(self.snapshot, store))
         return Counting(self._stores[url], self._outputs, self.metrics.limits)
 
     def _shared_streams(self, settings: Settings) -> SharedStreams | None:
@@ -331,16 +332,16 @@ class App:
             return
         if old is not None:
             self.sinks.remove(old)
-            self._close_in_background(old.aclose())
+            self._in_background(old.aclose())
         self.tracer = otlp.start(wanted, self.metrics, places) if wanted else None
         if self.tracer is not None:
             self.sinks.insert(0, self.tracer)  # so that the log has the trace of requests that were refused at once
 
     def _close_later(self, snapshot: ConfigSnapshot) -> None:
         """Close a snapshot that is no longer in force as soon as no request uses it."""
-        self._close_in_background(snapshot.close())
+        self._in_background(snapshot.close())
 
-    def _close_in_background(self, closing: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

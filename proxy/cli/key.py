@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -15,6 +16,7 @@ import click
 from proxy.cli.common import CONFIG, load, stop
 
 if TYPE_CHECKING:
+    from proxy.config.base import Model
     from proxy.config.load import Config
     from proxy.store.keys import KeyShelf
 
@@ -44,10 +46,11 @@ class _Expiry(click.ParamType[int]):
         return at
 
 
-class _Limits(click.ParamType[dict[str, Any]]):
-    """Limits as `requests_per_minute=60,parallel=4`."""
+class _Pairs(click.ParamType[dict[str, Any]]):
+    """What a key of a row says, as `requests_per_minute=60,parallel=4`."""
 
-    name = "limits"
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def convert(
         self, value: str | dict[str, Any], param: click.Parameter | None, ctx: click.Context | None
@@ -56,17 +59,26 @@ class _Limits(click.ParamType[dict[str, Any]]):
             return value
         from pydantic import ValidationError  # noqa: PLC0415
 
+        from proxy.config.budgets import BudgetSettings  # noqa: PLC0415
         from proxy.config.limits import KeyLimits  # noqa: PLC0415
 
+        model: type[Model] = KeyLimits if self.name == "limits" else BudgetSettings
         pairs = [pair.partition("=") for pair in value.split(",")]
-        limits = {name.strip(): int(number) if number.strip().isdecimal() else number for name, _, number in pairs}
+        found = {name.strip(): _number(text.strip()) for name, _, text in pairs}
         try:
-            KeyLimits.model_validate(limits)
+            model.model_validate(found)
         except ValidationError as error:
-            names = ", ".join(name for name in KeyLimits.model_fields if name != "per_user")
+            names = ", ".join(name for name in model.model_fields if name != "per_user")
             wrong = error.errors()[0]
-            self.fail(f"{wrong['loc'][0]}: {wrong['msg']}; write NAME=NUMBER,… with {names}", param, ctx)
-        return limits
+            self.fail(f"{wrong['loc'][0]}: {wrong['msg']}; write NAME=VALUE,… with {names}", param, ctx)
+        return found
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 @click.group()
@@ -80,9 +92,12 @@ def key() -> None:
 @click.option("--route", "routes", metavar="NAME", multiple=True, help="A route it may use; repeat. All by default.")
 @click.option(
     "--limits",
-    type=_Limits(),
+    type=_Pairs("limits"),
     metavar="NAME=N,…",
     help="How much it may use, such as requests_per_minute=60,parallel=4.",
+)
+@click.option(
+    "--budget", type=_Pairs("budget"), metavar="NAME=VALUE,…", help="How much it may spend, such as usd=5,per=month."
 )
 @click.option(
     "--store", "stored", is_flag=True, help="Keep it in the config's store: it works at once, on all replicas."
@@ -94,6 +109,7 @@ def key_new(  # noqa: PLR0917 - click passes them by name
     models: tuple[str, ...],
     routes: tuple[str, ...],
     limits: dict[str, Any] | None,
+    budget: dict[str, Any] | None,
     stored: bool,
     expires: int | None,
     path: str,
@@ -105,7 +121,7 @@ def key_new(  # noqa: PLR0917 - click passes them by name
 
     \b
     chat-proxy key new --name web
-    chat-proxy key new --name ann --limits requests_per_minute=60 --expires 30d --store
+    chat-proxy key new --name ann --limits requests_per_minute=60 --budget usd=5,per=month --expires 30d --store
     """  # noqa: D301
     from proxy.config.models import NAME  # noqa: PLC0415
     from proxy.policy.keys import new_key  # noqa: PLC0415
@@ -117,7 +133,7 @@ def key_new(  # noqa: PLR0917 - click passes them by name
             "only a key in the store expires by itself; add --store, or remove the row when it is time"
         )
     secret, digest = new_key()
-    more = {"routes": list(routes), "models": list(models), "limits": limits}
+    more = {"routes": list(routes), "models": list(models), "limits": limits, "budget": budget}
     row = {"name": name, "sha256": digest} | {key: value for key, value in more.items() if value}
     if stored:
         _keep(load(path, exit_code=1), row, secret, expires)
@@ -185,6 +201,10 @@ def _keep(config: Config, row: dict[str, Any], secret: str, expires: int | None)
     for route in row.get("routes", ()):
         if route not in known:
             stop(f"no route `{route}`{nearest(route, known)}", exit_code=1)
+
+    backend = row.get("budget", {}).get("downgrade_to", "").partition("/")[0]
+    if backend and backend not in config.backends and backend not in config.off:
+        stop(f"no backend `{backend}`{nearest(backend, list(config.backends))}", exit_code=1)
 
     async def add(shelf: KeyShelf) -> bool:
         from proxy.store.keys import StoredKey  # noqa: PLC0415

@@ -238,10 +238,10 @@ class KeySettings(Model):
         default_factory=list, description="Globs of models it may reach, as `model` or `backend/model`; empty is all."
     )
     limits: KeyLimits | None = Field(
-        default=None, description="How much it may use; what is left out comes from `auth.limits`."
+        default=None, description="How much it may use; what is left out comes from `auth.limits`. `null` is no limit."
     )
     budget: BudgetSettings | None = Field(
-        default=None, description="How much it may spend; left out, what `auth.budget` says."
+        default=None, description="How much it may spend; left out, what `auth.budget` says. `null` is no budget."
     )
 
     _name = field_validator("name")(check_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -75,15 +76,16 @@ def spent(settings: UsageSettings, whose: Sequence[tuple[str, str, float]]) -> l
     store = LedgerStore(settings)
     try:
         waiting = _missing(store, list(rows_in(settings.spool_folder)))
-        sums = []
-        for scope, name, since in whose:
-            query = f'SELECT coalesce(sum(cost_usd), 0) FROM {TABLE} WHERE "{scope}" = ? AND ended_at >= ?'  # noqa: S608
-            ((in_store,),) = store.select(query, (name, since))
-            new = [row for row in waiting if getattr(row, scope) == name and row.ended_at >= since]
-            sums.append(float(in_store) + sum([row.cost_usd or 0.0 for row in new]))
+        sums: dict[tuple[str, str, float], float] = defaultdict(float)
+        for scope, since in {(scope, since) for scope, _, since in whose}:
+            query = f'SELECT "{scope}", coalesce(sum(cost_usd), 0) FROM {TABLE} WHERE ended_at >= ? GROUP BY "{scope}"'  # noqa: S608
+            sums.update({(scope, name, since): float(usd) for name, usd in store.select(query, (since,))})
+            for row in waiting:
+                if row.ended_at >= since:
+                    sums[scope, getattr(row, scope), since] += row.cost_usd or 0.0
     finally:
         store.close()
-    return sums
+    return [sums[one] for one in whose]
 
 
 def _missing(store: LedgerStore, rows: Sequence[Row]) -> list[Row]:

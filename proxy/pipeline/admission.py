@@ -72,9 +72,9 @@ class Admitted(msgspec.Struct, frozen=True):
 
     def _tokens(self, record: StreamRecord) -> int:
         """What was used: as counted; of an answer that broke off, what was seen; of one that never was, nothing."""
-        if record.usage is not None:
-            others = [one.usage for one in record.attempts if one.usage is not None and one.usage is not record.usage]
-            return record.usage.total_tokens + sum([usage.total_tokens for usage in others])
+        counts = [one.usage.total_tokens for one in record.attempts if one.usage is not None]
+        if counts:
+            return sum(counts)
         return self._tokens_in if record.end == "client_gone" and record.tries else 0
 
 
@@ -85,12 +85,10 @@ def _room_for_another(wants: Sequence[Want], rooms: Sequence[Room]) -> bool:
 
 
 def limits_clients(settings: Settings) -> bool:
-    """Whether there is anything to ask for a request. Keys of a store may bring limits at any time."""
+    """Whether there is anything to ask for a request."""
     auth = settings.auth
     rows = [route.limits for route in settings.routes]
     if auth is not None and not auth.off:
-        if settings.store is not None:
-            return True
         rows += [auth.limits, *(key.limits for key in auth.keys)]
     return any(rows) or has_budgets(settings)
 
@@ -114,9 +112,8 @@ class Admission:
             return await self._admitted(request, principal, self.budgets.priced(plan, found), found)
         except SpentElsewhere as spent:
             plan, notice = downgraded(plan, spent.budgets)
-            admitted = await self._admitted(
-                request, principal, plan, [one for one in found if one not in spent.budgets]
-            )
+            left = [one for one in found if one not in spent.budgets]
+            admitted = await self._admitted(request, principal, self.budgets.priced(plan, left), left)
             return msgspec.structs.replace(admitted, notices=[*admitted.notices, notice])
 
     async def _admitted(
@@ -167,7 +164,8 @@ class Admission:
         return found
 
     def _key(self, principal: Principal) -> _Key:
-        limits = principal.limits.over(self._of_keys) if principal.limits else self._of_keys
+        limits = self._of_keys if principal.limits is msgspec.UNSET else principal.limits
+        limits = limits.over(self._of_keys) if limits is not None else None
         return _Key(principal, _Limited.of(limits, "key", principal.name), limits.per_user if limits else None)
 
     def _refusal(self, wants: Sequence[Want], rooms: Sequence[Room], headers: dict[str, str]) -> RateLimited:

@@ -7,7 +7,7 @@ the worst case, and settles with what it cost. See `proxy.store.base`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -95,10 +95,11 @@ def period(settings: BudgetSettings, now: float) -> tuple[float, float | None]:
 
 
 def has_budgets(settings: Settings) -> bool:
-    """Whether any key or route has one."""
+    """Whether any key or route has one, or may have: keys of a store may bring limits and budgets at any time."""
     auth = settings.auth
     of_keys = [auth.budget, *(key.budget for key in auth.keys)] if auth is not None else []
-    return any(of_keys) or any(route.budget for route in settings.routes)
+    may_come = auth is not None and not auth.off and settings.store is not None
+    return may_come or any(of_keys) or any(route.budget for route in settings.routes)
 
 
 class Budgets:
@@ -109,9 +110,7 @@ class Budgets:
         auth = settings.auth
         self._of_keys = auth.budget if auth else None
         self._routes = {route.name: route.budget for route in settings.routes}
-        keys = [(key.budget or auth.budget, "key", key.name) for key in auth.keys] if auth else []
-        routes = [(route.budget, "route", route.name) for route in settings.routes]
-        self._rows = [(budget, scope, name) for budget, scope, name in (*keys, *routes) if budget is not None]
+        self._rows = list(self._settings(map(Principal.of, auth.keys if auth else ())))
         self._periods: dict[tuple[str, str], Budget] = {}
         self._warned: set[str] = set()
 
@@ -120,15 +119,23 @@ class Budgets:
         return [
             self._current(settings, scope, owner)
             for settings, scope, owner in (
-                (principal.budget or self._of_keys, "key", principal.name),
+                (self._of_key(principal), "key", principal.name),
                 (self._routes[route], "route", route),
             )
             if settings is not None
         ]
 
-    def all(self) -> list[Budget]:
-        """Those of the keys and routes that the config names."""
-        return [*(self._current(*one) for one in self._rows)]
+    def all(self, principals: Iterable[Principal]) -> list[Budget]:
+        """Those of these keys and of all routes."""
+        return [self._current(*one) for one in self._settings(principals)]
+
+    def _of_key(self, principal: Principal) -> BudgetSettings | None:
+        return self._of_keys if principal.budget is msgspec.UNSET else principal.budget
+
+    def _settings(self, principals: Iterable[Principal]) -> Iterator[tuple[BudgetSettings, str, str]]:
+        keys = [(self._of_key(one), "key", one.name) for one in principals]
+        routes = [(budget, "route", name) for name, budget in self._routes.items()]
+        yield from [(budget, scope, name) for budget, scope, name in (*keys, *routes) if budget is not None]
 
     def _current(self, settings: BudgetSettings, scope: str, owner: str) -> Budget:
         found, now = self._periods.get((scope, owner)), time.time()

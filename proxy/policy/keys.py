@@ -26,6 +26,10 @@ class OtherKeys(Protocol):
     def find(self, digest: bytes) -> tuple[bytes, Principal] | None:
         """The digest and the principal of a key that may be used now."""
 
+    @property
+    def principals(self) -> list[Principal]:
+        """Those of all keys."""
+
 
 class KeyRing:
     """The keys of one config. Each reload makes a new ring; `failed` is kept."""
@@ -41,6 +45,11 @@ class KeyRing:
             self._known[digest] = (digest, Principal.of(key))
         self._stored = stored
         self._names = {principal.name for _, principal in self._known.values()}
+
+    @property
+    def principals(self) -> list[Principal]:
+        """Those of all keys, in the file and elsewhere."""
+        return [*(one for _, one in self._known.values()), *(self._stored.principals if self._stored else ())]
 
     def identify(self, headers: Mapping[str, str], peer: str) -> Principal:
         """Who sent these headers. Raises `Unauthorized`, or `RateLimited` for a peer that keeps failing.

@@ -34,7 +34,7 @@ class StoredKeys:
         self._shelf, self._named = shelf, named
         self._known: dict[bytes, _Known] = {}
         self._used: dict[str, int] = {}
-        self._version: int | None = None
+        self._version: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -58,6 +58,11 @@ class StoredKeys:
             return None
         self._used[known.principal.name] = int(time.time())
         return known.digest, known.principal
+
+    @property
+    def principals(self) -> list[Principal]:
+        """See `OtherKeys`."""
+        return [one.principal for one in self._known.values()]
 
     async def aclose(self) -> None:
         """Stop following."""
@@ -90,4 +95,4 @@ class StoredKeys:
             digest = bytes.fromhex(settings.digest)
             known[digest] = _Known(digest, Principal.of(settings), key.expires_at or float("inf"))
         self._known, self._version = known, version
-        self._named([one.principal.name for one in known.values()])
+        self._named([one.name for one in self.principals])

@@ -23,13 +23,14 @@ class Principal(msgspec.Struct, frozen=True):
     name: str
     routes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    limits: KeyLimits | None = None
-    budget: BudgetSettings | None = None
+    limits: KeyLimits | msgspec.UnsetType | None = msgspec.UNSET  # left out: those of `auth`; `None`: no limits
+    budget: BudgetSettings | msgspec.UnsetType | None = msgspec.UNSET  # the same
 
     @classmethod
     def of(cls, key: KeySettings) -> Self:
         """Whoever presents this key."""
-        return cls(key.name, tuple(key.routes), tuple(key.models), key.limits, key.budget)
+        given = {name: getattr(key, name) for name in ("limits", "budget") if name in key.model_fields_set}
+        return cls(key.name, tuple(key.routes), tuple(key.models), **given)
 
     @property
     def restricted(self) -> bool:

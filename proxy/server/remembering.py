@@ -9,19 +9,18 @@ import structlog
 from proxy.pipeline.spending import BILLION
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.store.base import Store
-from proxy.store.memory import MemoryStore
 
 log = structlog.get_logger("proxy.budgets")
 
 
 async def remember_spending(snapshot: ConfigSnapshot, store: Store) -> None:
-    """Budgets that are counted in memory, and that are new there, begin with what was spent in their period."""
+    """Count in budgets at least what was spent in their period, whatever a store has forgotten."""
     usage, budgets = snapshot.config.settings.usage, snapshot.admission and snapshot.admission.budgets
-    if usage is None or not budgets or not isinstance(store, MemoryStore):
+    found = budgets.all(snapshot.keys.principals) if budgets else []
+    if usage is None or not found:
         return
     from proxy.ledger.check import spent  # noqa: PLC0415 - not loaded where it is off
 
-    found = budgets.all()
     whose = [(one.meter.scope, one.meter.owner, one.began) for one in found]
     try:
         sums = await asyncio.to_thread(spent, usage, whose)

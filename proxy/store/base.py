@@ -77,7 +77,7 @@ class Room(NamedTuple):
 
 
 class Store(Protocol):
-    """Counts. `settle` and `forget` never wait and never fail."""
+    """Counts. `settle` and `remember` never wait and never fail."""
 
     kind: str
 
@@ -90,6 +90,9 @@ class Store(Protocol):
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:
         """End the lease: for each of its wants, what was used. Only the first call counts."""
+
+    def remember(self, meter: Meter, used: int) -> None:
+        """At least so much was used, whatever was counted."""
 
     def state(self) -> dict[str, object]:
         """For `/status`."""

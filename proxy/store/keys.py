@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,7 +42,7 @@ class KeyShelf:
         """Keep a key. False if there is one of that name."""
         if not await self._client.hsetnx(KEYS, name, msgspec.json.encode(key)):
             return False
-        await self._client.incr(VERSION)
+        await self._changed()
         return True
 
     async def remove(self, name: str) -> bool:
@@ -49,8 +50,12 @@ class KeyShelf:
         if not await self._client.hdel(KEYS, name):
             return False
         await self._client.hdel(USED, name)
-        await self._client.incr(VERSION)
+        await self._changed()
         return True
+
+    async def _changed(self) -> None:
+        """No number that counts up: a server that lost its last write would give the same one twice."""
+        await self._client.set(VERSION, secrets.token_hex(8))
 
     async def all(self) -> dict[str, StoredKey]:
         """Every key by its name."""
@@ -66,13 +71,13 @@ class KeyShelf:
         """When each key was last used, to about a second."""
         return {_text(name): int(at) for name, at in (await self._client.hgetall(USED)).items()}
 
-    async def version(self, used: Mapping[str, int]) -> int:
-        """A number that changes with the keys. Notes on the way when some were used."""
+    async def version(self, used: Mapping[str, int]) -> str:
+        """A text that changes with the keys. Notes on the way when some were used."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.get(VERSION)  # type: ignore[unused-awaitable]  # sent by `execute`
         for name, at in used.items():
             pipeline.hset(USED, name, str(at))  # type: ignore[unused-awaitable]
-        return int((await pipeline.execute())[0] or 0)
+        return _text((await pipeline.execute())[0] or b"")
 
 
 def _text(name: bytes | str) -> str:

@@ -24,10 +24,9 @@ class _Bucket:
     def advance(self, meter: Meter, now: float) -> None:
         """Drain, and end the leases whose time is over."""
         self.meter = meter
-        if now > self.at:
-            if meter.period_s:
-                self.level = max(0.0, self.level - (now - self.at) * meter.limit / meter.period_s)
-            self.at = now
+        if now > self.at and meter.period_s:
+            self.level = max(0.0, self.level - (now - self.at) * meter.limit / meter.period_s)
+        self.at = now  # also after a clock was put back: it drains from there on
         if self.soonest > now:
             return
         for id, (ends, hold) in list(self.leases.items()):
@@ -66,6 +65,7 @@ class MemoryStore:
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self._new = 0
+        self.on_back: Callable[[], None] = lambda: None  # it is never away
 
     async def take(self, lease: Lease) -> tuple[bool, Sequence[Room]]:
         """See `Store`. Never waits."""
@@ -88,9 +88,13 @@ class MemoryStore:
         return taken, [bucket.room(want, lack) for bucket, want, lack in zip(buckets, wants, lacks, strict=True)]
 
     def remember(self, meter: Meter, used: int) -> None:
-        """What was used before this process began; nothing where that is known."""
-        if meter.name not in self._buckets:
-            self._bucket(meter, self._clock()).level = used
+        """See `Store`."""
+        bucket = self._bucket(meter, self._clock())
+        bucket.level = max(bucket.level, used)
+
+    def correct(self, meter: Meter, used: float) -> None:
+        """So much was used, as one says who knows."""
+        self._bucket(meter, self._clock()).level = used
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:
         """See `Store`."""
@@ -108,7 +112,8 @@ class MemoryStore:
             bucket.held -= want.hold
             more: float = amount - want.charge
             if more < 0:  # what has drained since then is not given back: it may have been used by others
-                drained = (now - lease.taken_at) * meter.limit / meter.period_s if meter.period_s else 0.0
+                time = max(0.0, now - lease.taken_at)
+                drained = time * meter.limit / meter.period_s if meter.period_s else 0.0
                 more = -max(0.0, -more - drained)
             bucket.level = max(0.0, bucket.level + more)
 

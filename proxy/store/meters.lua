@@ -2,10 +2,10 @@
 --
 -- KEYS: for each meter a hash (level, at, held) and a sorted set of leases, scored by when they end by themselves;
 --       then the mark of the lease: "it was given up".
--- ARGV: `take` or `settle`, the time in seconds ('' is this server's), the lease's id, then
+-- ARGV: `take`, `settle` or `remember`, the time in seconds ('' is this server's), the lease's id, then
 --       take:   how long the lease lasts
 --       settle: '1' if nobody knows whether it was taken at all
---       and for each meter: limit, period, seconds to keep, settles, forfeits, charge, hold, and to settle: used, taken at.
+--       and for each meter: limit, period, seconds to keep, settles, forfeits, charge, hold, and but for `take`: used, taken at.
 -- Returns whether it was taken, the time, and for each meter what is left and how long to wait. Numbers are text,
 -- because Redis cuts the fractions of numbers off.
 
@@ -37,12 +37,10 @@ local function load(index)
   meter.level = tonumber(row[1] or '0')
   meter.at = tonumber(row[2] or text(now))
   meter.held = tonumber(row[3] or '0')
-  if now > meter.at then
-    if meter.period > 0 then
-      meter.level = math.max(0, meter.level - (now - meter.at) * meter.limit / meter.period)
-    end
-    meter.at = now
+  if now > meter.at and meter.period > 0 then
+    meter.level = math.max(0, meter.level - (now - meter.at) * meter.limit / meter.period)
   end
+  meter.at = now -- also after a clock was put back: it drains from there on
   if meter.settles then
     local over = redis.call('ZRANGEBYSCORE', meter.leases, '-inf', text(now))
     for _, lease in ipairs(over) do
@@ -95,6 +93,15 @@ if doing == 'take' then
   return answer
 end
 
+if doing == 'remember' then
+  for index = 1, meters do
+    local meter = load(index)
+    meter.level = math.max(meter.level, meter.used)
+    save(meter, 0)
+  end
+  return answer
+end
+
 local found = false
 for index = 1, meters do
   local meter = load(index)
@@ -103,7 +110,8 @@ for index = 1, meters do
     meter.held = meter.held - meter.hold
     local more = meter.used - meter.charge
     if more < 0 then
-      local drained = meter.period > 0 and (now - meter.taken_at) * meter.limit / meter.period or 0
+      local time = math.max(0, now - meter.taken_at)
+      local drained = meter.period > 0 and time * meter.limit / meter.period or 0
       more = -math.max(0, -more - drained)
     end
     meter.level = math.max(0, meter.level + more)

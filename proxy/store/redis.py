@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from proxy.errors import LimitsUnknown
-from proxy.store.base import Lease, Room, Want
+from proxy.store.base import Lease, Meter, Room, Want
 from proxy.store.memory import MemoryStore
 
 SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
@@ -64,6 +64,7 @@ class RedisStore:
             client_name="chat-proxy",
         )
         self.now = now
+        self.on_back: Callable[[], None] = lambda: None  # it may have forgotten what it counted
         self.outages = 0
         self.address = _address(url)
         self._local = MemoryStore(time.monotonic)
@@ -98,7 +99,11 @@ class RedisStore:
         taken, at, *numbers = [float(number) for number in answer]
         if taken:
             lease.store, lease.taken_at = self, at
-        return bool(taken), [Room(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        rooms = [Room(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        for want, room in zip(lease.wants, rooms, strict=False):
+            if want.meter.unit == "usd":  # while the server is away, this process goes on from here
+                self._local.correct(want.meter, want.meter.limit - room.left)
+        return bool(taken), rooms
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:
         """See `Store`. Sent with whatever else is to be sent, and kept while the server is away."""
@@ -111,6 +116,12 @@ class RedisStore:
     def _forget(self, lease: Lease) -> None:
         """End a lease of which nobody knows whether it was taken."""
         self._send(self._unsent, _Call(*self._arguments("settle", lease, 1, [0] * len(lease.wants)), None))
+
+    def remember(self, meter: Meter, used: int) -> None:
+        """See `Store`. Sent as `settle` is."""
+        self._local.remember(meter, used)
+        lease = Lease(0.0, (Want(meter, 0, 0),))
+        self._send(self._unsent, _Call(*self._arguments("remember", lease, 0, [used]), None))
 
     def state(self) -> dict[str, object]:
         """See `Store`."""
@@ -240,6 +251,7 @@ class RedisStore:
                 continue
             log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))
             self._away_since, self._sha = None, ""
+            self.on_back()
             return
 
 

@@ -15,7 +15,7 @@ PLAIN = ROOT / "deploy" / "kubernetes"
 TOOLS = ROOT / ".make" / "deploy" / "bin"  # of tests/deploy/requirements.lock
 PYTHON = TOOLS / "python"
 
-ALL = {"autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True}}
+ALL = {"autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}}
 HEAD = "# {}\n# Made by `make manifests` from deploy/helm/chat-proxy, with the values it comes with.\n"
 FILES = {
     "chat-proxy.yaml": (
@@ -23,7 +23,7 @@ FILES = {
         ["configmap", "deployment", "service", "poddisruptionbudget", "networkpolicy"],
     ),
     "autoscaling.yaml": ("Take `replicas` out of chat-proxy.yaml beside this", ["horizontalpodautoscaler"]),
-    "servicemonitor.yaml": ("For the Prometheus operator", ["servicemonitor"]),
+    "servicemonitor.yaml": ("For the Prometheus operator", ["servicemonitor", "prometheusrule"]),
 }
 
 

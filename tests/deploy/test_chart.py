@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.deploy.chart import ALL, PLAIN, TOOLS, helm, manifests, rendered
+from tests.deploy.chart import ALL, PLAIN, ROOT, TOOLS, helm, manifests, rendered
 from tests.project.test_kubernetes import config_of, load, one_drain
 
 pytestmark = pytest.mark.deploy
@@ -38,7 +39,7 @@ def test_the_plain_manifests_are_up_to_date(name):
 @pytest.mark.parametrize("values", [{}, ALL], ids=["as it comes", "all on"])
 def test_kubernetes_knows_every_field(values, tmp_path):
     for name, text in rendered(values).items():
-        if name in {"NOTES", "servicemonitor"}:  # the latter is the Prometheus operator's, whose schema is not at hand
+        if name in {"NOTES", "servicemonitor", "prometheusrule"}:  # the operator's schemas are not at hand
             continue
         path = tmp_path / f"{name}.yaml"
         path.write_text(text)
@@ -66,6 +67,12 @@ def test_your_config_takes_the_place_of_the_whole(tmp_path):
     config = config_of(objects, tmp_path)
     assert list(config.backends) == ["far"]
     assert config.settings.server.reload == "off"
+
+
+def test_the_operator_is_given_the_alerts_that_promtool_checked():
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())
+    assert load(rendered(ALL)["prometheusrule"])["PrometheusRule"]["spec"] == alerts
+    assert "prometheusrule" not in rendered({})
 
 
 def test_the_autoscaler_alone_says_how_many():

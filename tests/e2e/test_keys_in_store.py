@@ -39,6 +39,7 @@ def config(store: str) -> str:
           limits: {{requests_per_minute: 100}}
           keys: [{{name: file, sha256: "{hashlib.sha256(FILE_KEY.encode()).hexdigest()}"}}]
         backends: {{near: {{kind: echo}}}}
+        prices: {{echo: {{input_per_million: 1, output_per_million: 1}}}}
         routes: [{{name: default, to: near/echo}}]
     """
 
@@ -71,14 +72,15 @@ async def test_a_key_works_on_all_replicas_until_it_is_revoked(start_proxy: Star
         replicas.append(await start_proxy(config(server.url)))
         assert (await asked(replicas[-1], FILE_KEY))[0] == 200
     path = replicas[0].config
-    made = await asyncio.to_thread(
-        key, path, "new", "--name", "ann", "--model", "echo", "--limits", "requests_per_minute=7", "--store"
-    )
+    words = ["--model", "echo", "--limits", "requests_per_minute=7", "--budget", "usd=0.000007,per=day", "--store"]
+    made = await asyncio.to_thread(key, path, "new", "--name", "ann", *words)
     assert made.returncode == 0, made.stderr
     secret = re.search(r"^key     (cp-\S+)$", made.stdout, re.MULTILINE)[1]
     for replica in replicas:
         await until(replica, secret, 200)
-        assert await asked(replica, secret) == (200, "7")
+    assert await asked(replicas[0], secret) == (200, "7")
+    assert (await asked(replicas[1], secret))[0] == 402, "its budget is three answers long"
+    assert (await asked(replicas[1], FILE_KEY))[0] == 200, "and others have none"
     async with asyncio.timeout(WITHIN_S):
         while "never" in (listed := (await asyncio.to_thread(key, path, "list")).stdout).split("ann", 1)[1][:50]:
             await asyncio.sleep(0.2)
@@ -140,6 +142,10 @@ def test_what_cannot_be_is_said(tmp_path: Path, server: redis.RedisServer):
     assert "the store has no key `ann`" in said("revoke", "ann")
     assert "no route `defualt`; did you mean `default`?" in said("new", "--store", "--route", "defualt")
     assert "requests_per_minute" in said("new", "--limits", "requests=3")
+    assert "usd" in said("new", "--budget", "per=day")
+    assert "no backend `naer`; did you mean `near`?" in said(
+        "new", "--store", "--budget", "usd=1.5,downgrade_to=naer/echo,reset=00:00 Europe/Oslo"
+    )
     assert "is over" in said("new", "--store", "--expires", "2001-01-01")
     assert "add --store" in said("new", "--expires", "3d")
     assert not said("new", "--name", "ann", "--store")

@@ -8,13 +8,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given, settings
+from structlog.testing import capture_logs
 
 from proxy.config.budgets import BudgetSettings
-from proxy.pipeline.spending import BILLION, Budget, period
+from proxy.config.models import KeySettings, Settings
+from proxy.pipeline.spending import BILLION, Budget, Budgets, period
 from proxy.policy.prices import Prices
-from proxy.store.base import Lease, Want
+from proxy.routing.principal import Principal
+from proxy.store.base import Lease, Room, Want
 from proxy.store.memory import MemoryStore
 
 
@@ -103,6 +107,44 @@ def test_no_more_is_spent_than_there_is_and_all_that_is_spent_is_counted(request
     assert spent <= meter.limit
     _, (room,) = store.take_now(Lease(60.0, (Want(meter, 0, 0),)))
     assert room.left == pytest.approx(meter.limit - spent)
+
+
+def test_a_budget_that_is_nearly_used_is_warned_of_once_in_a_period():
+    auth = {"budget": {"usd": 5.0, "warn_at": 0.5}, "keys": [{"name": "web", "sha256": "0" * 64}]}
+    given = Settings.model_validate(
+        {"auth": auth, "backends": {"a": {"kind": "echo"}}, "routes": [{"name": "r", "to": ["a/m"]}]}
+    )
+    budgets = Budgets(given, Prices({}, {}))
+    (one,) = budgets.all([Principal("web")])
+
+    def used(usd: float) -> None:
+        budgets.watch([one], [Want(one.meter, 0, 0)], [Room((5 - usd) * BILLION, 0.0)])
+
+    with capture_logs() as logged:
+        used(2.49)
+        assert logged == []
+        for usd in (2.5, 4.0, 5.0):
+            used(usd)
+        (said,) = logged
+        assert said == {
+            "event": "budget_nearly_used", "log_level": "warning", "scope": "key", "name": "web", "usd": 5.0, "left": 2.5
+        }  # fmt: skip
+        one = msgspec.structs.replace(one, meter=msgspec.structs.replace(one.meter, name="the next period's"))
+        used(2.5)
+        assert len(logged) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "usd"), [({}, 5.0), ({"budget": {"usd": 1.0}}, 1.0), ({"budget": None}, None)], ids=["none", "own", "null"]
+)
+def test_a_keys_own_budget_takes_the_place_of_the_common_one_and_null_is_no_budget(row: dict[str, Any], usd: float):
+    key = {"name": "web", "sha256": "0" * 64, **row}
+    auth = {"budget": {"usd": 5.0}, "keys": [key]}
+    given = Settings.model_validate(
+        {"auth": auth, "backends": {"a": {"kind": "echo"}}, "routes": [{"name": "r", "to": ["a/m"]}]}
+    )
+    found = Budgets(given, Prices({}, {})).of(Principal.of(KeySettings.model_validate(key)), "r")
+    assert [one.settings.usd for one in found] == ([] if usd is None else [usd])
 
 
 def test_what_a_process_knew_before_it_began_is_not_counted_twice():

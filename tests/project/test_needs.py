@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "needs.py"
-CORE, ALL = "requirements-core.lock", "requirements.lock"
+CORE, EXTRAS, ALL = "requirements-core.lock", "requirements-image.lock", "requirements.lock"
 
 specification = importlib.util.spec_from_file_location("needs", SCRIPT)
 needs = importlib.util.module_from_spec(specification)
@@ -34,11 +34,13 @@ specification.loader.exec_module(needs)
         ("backends: {a: {kind: litellm, api_key: '${UNSET}', optional: true}, b: {kind: litellm}}", ALL),
         ("backends:\n  a:\n    kind: litellm\n\n    api_key: ${UNSET}\n    optional: true\n  b: {kind: echo}", CORE),
         ("backends:\n  a:\n    kind: litellm\n  b:\n    kind: openai\n    api_key: ${UNSET}\n    optional: true", ALL),
-        ("server:\n  store: redis://h/0", ALL),
-        ("server:\n  store: ${STORE}", ALL),
+        ("server:\n  store: redis://h/0", EXTRAS),
+        ("server:\n  store: ${STORE}", EXTRAS),
         ("server:\n  store: memory", CORE),
-        ("routes:\n  - match: {content: 'a+'}\n    to: a", ALL),
-        ("routes:\n  - name: x\n    match:\n      content: a+\n    to: a", ALL),
+        ("usage: {store: 'postgresql://h/usage'}\nbackends: {a: {kind: echo}}", EXTRAS),
+        ("store: redis://h/0\nbackends: {a: {kind: litellm}}", ALL),
+        ("routes:\n  - match: {content: 'a+'}\n    to: a", EXTRAS),
+        ("routes:\n  - name: x\n    match:\n      content: a+\n    to: a", EXTRAS),
         ("frontends:\n  mine:\n    response:\n      token: {content: $text}", CORE),
         ("\tnot: [yaml", CORE),
     ],
@@ -51,6 +53,11 @@ def test_the_shipped_config_needs_the_core_only_until_its_key_is_set():
     text = (ROOT / "config.yaml").read_text()
     assert needs.lock(text, {}) == CORE
     assert needs.lock(text, {"ANTHROPIC_API_KEY": "x"}) == ALL
+
+
+def test_the_config_of_a_team_does_not_need_litellm():
+    text = (ROOT / "deploy" / "team" / "etc" / "config.yaml").read_text()
+    assert needs.lock(text, {"OPENAI_API_KEY": "x"}) == EXTRAS
 
 
 def test_a_file_that_cannot_be_read_is_left_to_whoever_serves_it(tmp_path):

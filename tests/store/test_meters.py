@@ -43,7 +43,7 @@ class Model:
     def advance(self, now: float) -> None:
         time = Fraction(now)
         if self.meter.period_s:
-            self.level = max(Fraction(0), self.level - (time - self.at) * self.rate)
+            self.level = max(Fraction(0), self.level - max(Fraction(0), time - self.at) * self.rate)
         self.at = time
         for id in [id for id, (ends, _, _) in self.leases.items() if ends <= time]:
             _, want, _ = self.leases.pop(id)
@@ -71,7 +71,7 @@ class Model:
             _, want, taken_at = self.leases.pop(lease.id)
             more = Fraction(used - want.charge)
             if more < 0:
-                more = -max(Fraction(0), -more - (self.at - taken_at) * self.rate)
+                more = -max(Fraction(0), -more - max(Fraction(0), self.at - taken_at) * self.rate)
             self.level = max(Fraction(0), self.level + more)
 
 
@@ -101,6 +101,22 @@ class Meters(RuleBasedStateMachine):
     def time_passes(self, quarters: int) -> None:
         self.clock.now += quarters / 4
         self.stores[1].now = self.clock.now
+
+    @rule(quarters=st.integers(1, 400))
+    def the_clock_is_put_back(self, quarters: int) -> None:
+        self.time_passes(-quarters)
+
+    @rule(used=st.integers(0, 300))
+    def the_ledger_says_what_was_spent(self, used: int) -> None:
+        model = self.model["b"]
+        model.advance(self.clock.now)
+        model.level = max(model.level, Fraction(used))
+
+        async def remember() -> None:
+            for store in self.stores:
+                store.remember(BUDGET, used)
+
+        self.loop.run_until_complete(remember())
 
     @rule(
         tokens=st.tuples(st.integers(0, 100), st.integers(0, 60)),
@@ -147,9 +163,10 @@ class Meters(RuleBasedStateMachine):
         wants = leases[0].wants
         amounts = [used if want.meter.unit == "tokens" else want.charge for want in wants]
         for want, amount in zip(wants, amounts, strict=True):
-            model = self.model[want.meter.name]
-            model.advance(self.clock.now)
-            model.settle(leases[0], amount)
+            if want.meter.settles:  # else nothing is asked, and a clock that is put back was not seen before
+                model = self.model[want.meter.name]
+                model.advance(self.clock.now)
+                model.settle(leases[0], amount)
         for store, lease in zip(self.stores, leases, strict=True):
             store.settle(lease, amounts)
             store.settle(lease, amounts)  # only the first counts
@@ -255,11 +272,24 @@ async def test_meters_that_hold_nothing_are_forgotten():
 
 
 async def test_a_clock_that_goes_back_gives_nothing_away(store: Store):
-    want = Want(REQUESTS, 1, 0)
+    want, tokens = Want(REQUESTS, 1, 0), Want(TOKENS, 50, 0)
     for _ in range(5):
         assert (await store.take(Lease(1.0, (want,))))[0]
-    if isinstance(store, RedisStore):
-        store.now = START - 3600
-    else:
-        store._clock.now = START - 3600
+    reserved = Lease(600.0, (tokens,))
+    assert (await store.take(Lease(600.0, (tokens,))))[0]
+    assert (await store.take(reserved))[0]
+
+    def at(now: float) -> None:
+        if isinstance(store, RedisStore):
+            store.now = now
+        else:
+            store._clock.now = now
+
+    at(START - 3600)
+    assert not (await store.take(Lease(1.0, (want,))))[0]
+    store.settle(reserved, [40])
+    _, (room,) = await store.take(Lease(1.0, (Want(TOKENS, 0, 0),)))
+    assert room.left == 10, "what was not used is given back, and no more"
+    at(START - 3600 + 12)
+    assert (await store.take(Lease(1.0, (want,))))[0], "it drains by the new clock, and not an hour later"
     assert not (await store.take(Lease(1.0, (want,))))[0]

@@ -121,6 +121,26 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(store: RedisStor
     assert store.outages == 0
 
 
+async def test_a_budget_goes_on_from_what_was_left_while_redis_is_away_and_is_told_what_the_ledger_knows(
+    server: redis.RedisServer, store: RedisStore
+):
+    budget = msgspec.structs.replace(TOKENS, name="budget", unit="usd", keeps_s=86_400.0)
+    one = await taken(store, budget, hold=700)
+    assert one
+    store.settle(one, [700])
+    assert await taken(store, budget, hold=1)
+    asked: list[str] = []
+    store.on_back = lambda: (asked.append("the ledger"), store.remember(budget, 900))
+    server.stop()
+    assert not await taken(store, budget, hold=400), "and not the whole budget anew"
+    assert await taken(store, budget, hold=200)
+    server.start()
+    await redis.reachable(store)
+    assert asked == ["the ledger"]
+    assert not await taken(store, budget, hold=101), "Redis had forgotten all of it"
+    assert await taken(store, budget, hold=100)
+
+
 async def test_closing_sends_what_ended(server: redis.RedisServer, store: RedisStore):
     first = RedisStore(server.url)
     running = [await taken(first, PARALLEL) for _ in range(4)]

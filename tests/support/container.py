@@ -57,6 +57,13 @@ def buildah(*arguments: str | Path, **options: Any) -> str:
     return run("buildah", *store, *arguments, **options)
 
 
+def make_root(tree: Path, packages: str) -> None:
+    """Make a small Debian in a folder (a minute)."""
+    require("debootstrap")
+    shutil.rmtree(tree, ignore_errors=True)
+    run("debootstrap", "--variant=minbase", f"--include={packages}", _DEBIAN, tree)
+
+
 @functools.cache
 def stand_in_base() -> str:
     """Make the base image once (a minute) and keep it under `.make/image`."""
@@ -65,8 +72,7 @@ def stand_in_base() -> str:
     if STAND_IN in buildah("images", "--format", "{{.Name}}").split():
         return STAND_IN
     tree = WORK / "debian"
-    shutil.rmtree(tree, ignore_errors=True)
-    run("debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", _DEBIAN, tree)
+    make_root(tree, "python3,python3-venv,ca-certificates")
     container = buildah("from", "scratch").strip()
     target = buildah("mount", container).strip()
     run("sh", "-c", f"tar -C {shlex.quote(str(tree))} -c . | tar -C {shlex.quote(target)} -x")

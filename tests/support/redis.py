@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,20 @@ import pytest
 from tests.support import debian
 
 SERVERS = ("redis-server", "valkey-server")
+USUAL = os.environ.get("REDIS_SERVER", "redis-server")
+TRIXIE = Path(__file__).resolve().parents[2] / ".make" / "valkey"
+"""A root of the first Debian that has Valkey. tests/image/test_valkey.py makes it."""
+
+
+def command(program: str) -> list[str]:
+    """What runs `program`; empty if this machine has none."""
+    if (found := shutil.which(program)) is not None:
+        return [found]
+    inside = TRIXIE / "usr" / "bin" / program
+    if not inside.exists():
+        return []
+    (loader,), (libraries,) = TRIXIE.glob("usr/lib*/ld-linux-*.so.*"), TRIXIE.glob("usr/lib/*-linux-gnu")
+    return [str(loader), "--library-path", str(libraries), str(inside)]
 
 
 class RedisServer:
@@ -29,9 +44,9 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [self.program, "--port", str(self.port), "--unixsocket", str(self.socket), "--save", "", "--dir", "."]
-        command += ["--appendonly", "no", "--enable-debug-command", "yes"]
-        self.process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL)
+        whole = [*command(self.program), "--port", str(self.port), "--unixsocket", str(self.socket), "--save", ""]
+        whole += ["--dir", ".", "--appendonly", "no", "--enable-debug-command", "yes"]
+        self.process = subprocess.Popen(whole, cwd=self.folder, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while not self.answers():
             assert self.process.poll() is None, "the server ended"
@@ -87,11 +102,11 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running(program: str = "redis-server", port: int = 0, restored: Path | None = None) -> Iterator[RedisServer]:
+def running(program: str = USUAL, port: int = 0, restored: Path | None = None) -> Iterator[RedisServer]:
     """Start a server, with what a copy of `dump.rdb` holds; skips the test, and says why, where there is none."""
-    if shutil.which(program) is None:
-        if program == "valkey-server":  # Debian has it from trixie on
-            pytest.skip("valkey-server is not installed, so limits are not tested with Valkey here: apt install valkey")
+    if not command(program):
+        if program == "valkey-server":
+            pytest.skip("valkey-server is not installed; `make test-image` fetches it and tests with it")
         debian.require("redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as folder:  # a short path: those of sockets are limited
         server = RedisServer(program, Path(folder), port)
