@@ -370,11 +370,8 @@ class PortTaken(ConfigError):
     """A second port that cannot be listened on, told by the key that names it."""
 
     def __init__(self, key: str, port: int, error: OSError, *, file: str = "") -> None:
-        why = error.strerror or error
-        super().__init__(
-            f"cannot listen on port {port} as `{key}` says: {why}; stop what listens there, or choose another port",
-            file=file,
-        )
+        why = f"cannot listen on port {port} as `{key}` says: {error.strerror or error}"
+        super().__init__(f"{why}; stop what listens there, or choose another port", file=file)
 
 
 class ConfigErrors(Exception):
