@@ -85,7 +85,7 @@ def read_error(value: Any) -> Detail | None:
     Known forms: OpenAI's `{"error": {…}}`, a bare string there (Ollama, llama.cpp), a list around it (Gemini's
     compatible endpoint), the flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's
     `{"detail": …}`, MiniMax's `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways) and
-    `{"errors": […]}` (Cloudflare). A keep-alive with a `message` is none.
+    `{"errors": […]}` (Cloudflare). A keep-alive with a `message` is none, nor is what says that it is a success.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -95,13 +95,15 @@ def read_error(value: Any) -> Detail | None:
         return _detail(value["error"])
     if base := _base_resp(value.get("base_resp")):
         return base
-    if value.get("choices") or value.get("type") in _NO_ERRORS:
+    if value.get("choices") or value.get("type") in _NO_ERRORS or value.get("success") is True:
+        return None
+    if value.get("code") in _SUCCESS and value.get("type") != "error":
         return None
     if value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str):
         return _detail(value)
     if isinstance(value.get("error_msg"), str) or (isinstance(value.get("msg"), str) and "code" in value):
         return _detail({**value, "message": value.get("error_msg") or value.get("msg")})
-    if (errors := value.get("errors")) and not value.get("success"):
+    if errors := value.get("errors"):
         return _detail(errors[0] if isinstance(errors, list) else errors)
     if "detail" in value:
         detail = value["detail"]
@@ -119,6 +121,9 @@ _NO_ERRORS = frozenset(
     {"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued"}
 )
 """Types of objects whose `message` is no error."""
+
+_SUCCESS = (0, 200, "0", "200", "success")
+"""Codes that gateways send with `"msg": "ok"` beside a healthy answer."""
 
 _MINIMAX = {
     # https://platform.minimax.io/docs/api-reference/errorcode

@@ -108,3 +108,23 @@ def test_N4_another_mistake_in_a_request_is_not_the_models(status, body):
     detail = parse_error(msgspec.json.encode(body))
     assert detail is not None
     assert type(upstream_error(detail, clean=one_line_of, status=status)) is UpstreamRefused
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 0, "msg": "ok"},
+        {"code": 200, "msg": "success", "data": None},
+        {"code": "0", "message": "ok"},
+        {"success": True, "message": "queued", "errors": []},
+    ],
+)
+def test_U6_what_says_that_it_is_a_success_is_no_error(body):
+    assert parse_error(msgspec.json.encode(body)) is None
+
+
+@pytest.mark.parametrize("body", [{"code": 1302, "msg": "busy"}, {"code": "", "message": "busy"}, {"message": "busy"}])
+def test_U8_what_does_not_say_so_is_one(body):
+    detail = parse_error(msgspec.json.encode(body))
+    assert detail is not None
+    assert detail.message == "busy"
