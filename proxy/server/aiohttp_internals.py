@@ -111,8 +111,10 @@ class DirectResponse:
     def write(self, batch: Batch) -> bool:
         """Write a batch of an answer that has begun and goes on; true if the client is behind: see `caught_up`."""
         data = self._encoder.feed(batch)
-        if not data:
-            return False
+        return self.write_encoded(data) if data else False
+
+    def write_encoded(self, data: bytes) -> bool:
+        """The same, with bytes, of which there have to be some: a chunk of none ends the body."""
         size = len(data)
         self.bytes_out += size
         protocol = self._protocol

@@ -58,6 +58,7 @@ async def answer(context: RequestContext, log: StreamLog) -> web.StreamResponse:
         log.check(position)
         await reader.until(lambda: log.length >= position or log.closed)
         log.check(position)
+        reader.position = position
         if context.head.method == "HEAD":
             return _reply(context, log, b"", log.length, {})
         if live == "sse":
@@ -96,6 +97,8 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
     try:
         while True:
             data, position = log.read(position)
+            reader.position = position
+            log.reader_moved()
             up_to_date = position >= log.length
             closed = up_to_date and log.closed
             client.faulted = closed and log.aborted
@@ -158,7 +161,7 @@ class _Reader:
         self.log.readers.discard(self)
         self.log.reader_left()
 
-    def push(self, data: bytes, after: int) -> None:  # noqa: ARG002 - see `Reader`
+    def push(self, data: bytes) -> None:  # noqa: ARG002 - see `Reader`
         self.wake()
 
     def wake(self) -> None:

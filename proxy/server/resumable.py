@@ -118,15 +118,16 @@ class LoggedAnswer:
         data = self._encoder.feed(batch)
         if not self._log.begun:
             self.begin()
-        self._append(data)
+        if data:
+            self._append(data)
         if end is not None:
             self._log.close(aborted=self._faulted and self._encoder.abort_on_fault)
         elif self._log.full:
             await self.caught_up()
 
     def write(self, batch: Batch) -> bool:
-        self._append(self._encoder.feed(batch))
-        return self._log.full
+        data = self._encoder.feed(batch)
+        return self._append(data) if data else False
 
     async def caught_up(self) -> None:
         await self._log.room()
@@ -137,16 +138,17 @@ class LoggedAnswer:
         if not log.begun:
             return
         ping = self._encoder.ping()
+        if not ping:
+            return
         if ping.startswith(b":") or log.separator != EVENTS:
-            for reader in tuple(log.readers):
-                reader.push(ping, reader.position)
+            for reader in log.readers:
+                reader.push(ping)
         else:
             self._append(ping)
 
-    def _append(self, data: bytes) -> None:
-        if data:
-            self.bytes_out += len(data)
-            self._log.append(data)
+    def _append(self, data: bytes) -> bool:
+        self.bytes_out += len(data)
+        return self._log.append(data)
 
 
 class LogReader:
@@ -157,29 +159,32 @@ class LogReader:
     """
 
     def __init__(self, log: StreamLog, position: int, *, numbers: bool = False) -> None:
-        self.position = position
         self._log, self._numbers = log, numbers
+        self._position = position  # while frames are pushed without numbers, it is the end of the log
         self._client: StreamingClient | None = None  # there is one when the answer begins
         self._pushing = False
         self._woken: asyncio.Future[None] | None = None
 
-    def push(self, data: bytes, after: int) -> None:
+    @property
+    def position(self) -> int:
+        return self._log.length if self._pushing else self._position
+
+    def push(self, data: bytes) -> None:
         if not self._pushing:
             self.wake()  # it may wait for frames that it has already
             return
-        if not data:
-            return
         assert self._client is not None
-        data, self.position = self._framed(data, after), after
+        if self._numbers:
+            data, self._position = numbered(data, self._position), self._log.length
         try:
-            behind = self._client.write(Batch([], whole=data))
+            behind = self._client.write_encoded(data)
         except ClientGone:
             behind = True  # `caught_up` raises it again where it is handled
         if behind:
             self.wake()
 
     def wake(self) -> None:
-        self._pushing = False
+        self._position, self._pushing = self.position, False
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
@@ -216,16 +221,16 @@ class LogReader:
     async def _send_all(self, client: StreamingClient) -> None:
         log = self._log
         while True:
-            data, after = log.read(self.position)
+            data, after = log.read(self._position)
             if data:
-                data, self.position = self._framed(data, after), after
+                if self._numbers:
+                    data = numbered(data, self._position)
+                self._position = after
                 log.reader_moved()
                 await client.send(Batch([], whole=data))
             elif log.closed:
                 break
-            elif (
-                self.position > log.length
-            ):  # another replica's: the client has frames that are still on their way here
+            elif self._position > log.length:  # another replica's: the client has frames that are on their way here
                 await self._wait()
             elif not client.begun:
                 await client.begin(flush=True)
@@ -235,13 +240,10 @@ class LogReader:
                 await client.caught_up()
         if not client.begun:
             if not log.aborted:
-                log.check(self.position)
+                log.check(self._position)
             await client.begin(flush=False)
         client.faulted = log.aborted
         await client.end()
-
-    def _framed(self, data: bytes, after: int) -> bytes:
-        return numbered(data, self.position) if self._numbers and after > self.position else data
 
     async def _wait(self) -> None:
         self._woken = asyncio.get_running_loop().create_future()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from proxy.errors import Gone, ProxyError
@@ -24,11 +24,12 @@ READ_BYTES = 64 * 1024
 class Reader(Protocol):
     """Somebody who reads a log as it grows."""
 
-    position: int
-    """The number of the frame it needs next."""
+    @property
+    def position(self) -> int:
+        """The number of the frame it needs next."""
 
-    def push(self, data: bytes, after: int) -> None:
-        """Frames came; `after` is the number of the next one. Called on the event loop, so it never waits."""
+    def push(self, data: bytes) -> None:
+        """Frames came, and are in the log. Called on the event loop, so it never waits."""
 
     def wake(self) -> None:
         """The log is closed, or has begun."""
@@ -58,18 +59,19 @@ class StreamLog:
     """The frames of one answer.
 
     `owner` is the name of the key that asked, and `asked` a digest of what it asked. It holds up to `most_bytes`; beyond that its beginning is dropped, and
-    nobody can resume it any more, but those who read it already go on.
+    nobody can resume it any more, but those who read it already go on. Frames are counted when somebody asks for a
+    position, so an answer that nobody resumes is never looked at.
     """
 
     def __init__(self, id: str, owner: str, *, most_bytes: int, record: StreamRecord, asked: str = "") -> None:
         self.id, self.owner, self.record, self.asked = id, owner, record, asked
+        self.names: Sequence[tuple[str, str]] = ()  # that contracts know it by
         self.headers: Mapping[str, str] = {}
         self.separator = EVENTS
         self.begun = False
         self.closed = False
         self.aborted = False  # it ends with a cut connection
         self.failure: ProxyError | None = None  # why it did not begin
-        self.length = 0  # the number of the next frame
         self.size = 0  # bytes that it holds
         self.headless = False  # its first frames are gone
         self.follows = False  # another replica's answer, whose newest frames may still be on their way here
@@ -79,7 +81,8 @@ class StreamLog:
         self.on_left: Callable[[], None] = _nothing
         self._most_bytes = most_bytes
         self._pieces: list[bytes] = []
-        self._starts: list[int] = []  # the number of each piece's first frame
+        self._starts: list[int] = []  # the number of each piece's first frame, as far as they are counted
+        self._counted = 0
         self._room: asyncio.Future[None] | None = None
 
     @property
@@ -88,9 +91,18 @@ class StreamLog:
         return self.size > self._most_bytes
 
     @property
+    def length(self) -> int:
+        """The number of the next frame."""
+        for piece in self._pieces[len(self._starts) :]:
+            self._starts.append(self._counted)
+            self._counted += self._count(piece)
+        return self._counted
+
+    @property
     def first(self) -> int:
         """The number of the first frame that it still holds."""
-        return self._starts[0] if self._starts else self.length if self.headless else 0
+        length = self.length
+        return self._starts[0] if self._starts else length if self.headless else 0
 
     @property
     def read_elsewhere_s(self) -> float:
@@ -104,18 +116,18 @@ class StreamLog:
         self.headers, self.separator, self.begun = headers, separator(headers), True
         self._wake()
 
-    def append(self, data: bytes) -> None:
-        """Add whole frames, and push them to all readers."""
+    def append(self, data: bytes) -> bool:
+        """Add whole frames, and push them to all readers; true if it is `full`."""
         self._pieces.append(data)
-        self._starts.append(self.length)
         self.size += len(data)
-        self.length += self._count(data)
-        for reader in tuple(self.readers):
-            reader.push(data, self.length)
+        for reader in self.readers:
+            reader.push(data)
         if self.copier is not None:
             self.copier.wake()
         if self.size > self._most_bytes:
             self._drop_read()
+            return self.full
+        return False
 
     def close(self, *, aborted: bool = False) -> None:
         """Nothing follows."""
@@ -146,7 +158,8 @@ class StreamLog:
 
     def read(self, position: int) -> tuple[bytes, int]:
         """The frames from `position` on, about `READ_BYTES` of them, and the number of the next one."""
-        if position >= self.length:
+        length = self.length
+        if position >= length:
             return b"", position
         first = bisect_right(self._starts, position) - 1
         found, size, at = [], 0, first
@@ -157,7 +170,7 @@ class StreamLog:
             found.append(piece)
             size += len(piece)
             at += 1
-        return b"".join(found), self._starts[at] if at < len(self._starts) else self.length
+        return b"".join(found), self._starts[at] if at < len(self._starts) else length
 
     def stop(self) -> None:
         """The client said stop. All readers get the same end; an answer that is over stays as it is."""
@@ -173,7 +186,7 @@ class StreamLog:
         self.on_left()
 
     def _wake(self) -> None:
-        for reader in tuple(self.readers):
+        for reader in self.readers:
             reader.wake()
         if self.copier is not None:
             self.copier.wake()
@@ -203,8 +216,9 @@ class StreamLog:
         """Drop what all readers have, as the log is too long to be kept from its beginning."""
         if self.size <= self._most_bytes:
             return
-        needed = min((reader.position for reader in self.readers), default=self.length)
-        gone = bisect_right(self._starts, needed) - 1 if needed < self.length else len(self._pieces)
+        length = self.length
+        needed = min((reader.position for reader in self.readers), default=length)
+        gone = bisect_right(self._starts, needed) - 1 if needed < length else len(self._pieces)
         if gone > 0:
             self.headless = True
             self.size -= sum(map(len, self._pieces[:gone]))

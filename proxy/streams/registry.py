@@ -37,7 +37,8 @@ class Streams:
         self.shared: Shared | None = None
         self._logs: dict[str, StreamLog] = {}
         self._names: dict[Name, StreamLog] = {}
-        self._kept: dict[StreamLog, asyncio.TimerHandle] = {}  # those that ended, the oldest first
+        self._kept: dict[StreamLog, tuple[asyncio.TimerHandle, int]] = {}  # those that ended, the oldest first
+        self._kept_bytes = 0
 
     async def open(
         self,
@@ -55,8 +56,8 @@ class Streams:
         """
         log = StreamLog(secrets.token_hex(16), owner, most_bytes=most_bytes, record=record, asked=asked)
         self._logs[log.id] = log
-        for name in names if unique is None else (unique, *names):
-            self._names[name] = log
+        log.names = tuple(names) if unique is None else (unique, *names)
+        self._names |= dict.fromkeys(log.names, log)
         if self.shared is not None and (other := await self.shared.claim(log, names, unique)) is not None:
             self.forget(log)
             if (found := await self._followed(other)) is not None:
@@ -89,15 +90,20 @@ class Streams:
         if self.shared is not None:
             self.shared.over(log, seconds)
         if log.id in self._logs:
-            self._kept[log] = asyncio.get_running_loop().call_later(seconds, self.forget, log)
-            while sum(one.size for one in self._kept) > MOST_KEPT_BYTES:
+            self._kept[log] = asyncio.get_running_loop().call_later(seconds, self.forget, log), log.size
+            self._kept_bytes += log.size
+            while self._kept_bytes > MOST_KEPT_BYTES:
                 self.forget(next(iter(self._kept)))
 
     def forget(self, log: StreamLog) -> None:
         self._logs.pop(log.id, None)
-        self._names = {name: one for name, one in self._names.items() if one is not log}
-        if timer := self._kept.pop(log, None):
+        for name in log.names:
+            if self._names.get(name) is log:  # else a newer answer has it
+                del self._names[name]
+        if kept := self._kept.pop(log, None):
+            timer, size = kept
             timer.cancel()
+            self._kept_bytes -= size
 
     def forget_all(self) -> None:
         for log in tuple(self._logs.values()):

@@ -8,7 +8,7 @@ import json
 import aiohttp
 import pytest
 
-from proxy.testing.script import Fin, Sleep, openai_stream
+from proxy.testing.script import Fin, Sleep, Wait, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
 from tests.e2e.test_resume import TOKENS, ask, config, frames, halves, http, until
 from tests.support.app import StartProxy
@@ -84,6 +84,23 @@ async def test_an_answer_is_read_as_events(
     again = await http.get(address, params={"offset": str(told[0]["streamNextOffset"]), "live": "sse"})
     rest, _ = controls(await again.read())
     assert controls(begun)[0] + rest == text
+
+
+async def test_an_answer_longer_than_its_log_is_read_as_events_to_its_end(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, http: aiohttp.ClientSession
+) -> None:
+    gate = asyncio.Event()
+    events = openai_stream([f"{number:04}" * 1000 for number in range(100)])
+    upstream.play(events[:4], Wait(gate), events[4:])
+    proxy = await start_proxy(config(upstream, "{grace_s: 20, bytes: 20000}"))
+    first = await ask(http, proxy, "/chat?dialect=json")
+    address = f"{proxy.url}/streams/{first.headers['X-Stream-Id']}"
+    live = await http.get(address, params={"offset": "-1", "live": "sse"})
+    begun = await until(live, b"upToDate")
+    gate.set()
+    async with asyncio.timeout(20):
+        whole, (text, _) = await first.read(), controls(begun + await live.read())
+    assert text.encode() == whole
 
 
 async def test_an_answer_that_was_cut_is_never_closed(

@@ -31,10 +31,10 @@ class Pushed:
         self.data = b""
         log.readers.add(self)
 
-    def push(self, data: bytes, after: int) -> None:
+    def push(self, data: bytes) -> None:
         if self.keeps_up:
             self.data += data
-            self.position = after
+            self.position = self.log.length
 
     def wake(self) -> None:
         pass
