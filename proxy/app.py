@@ -69,6 +69,9 @@ def settings_for(name: str) -> type[BaseModel]:
 class App:
     """The running proxy: the config in force, the requests being answered, and what all configs share."""
 
+    pages: type[OperatorPages] = OperatorPages
+    processes = 1  # that serve together
+
     def __init__(
         self,
         path: str,
@@ -86,7 +89,8 @@ class App:
         self._file = FileReader(path)
         self.frontends = built_in_frontends()
         self.recent = RecentRequests()
-        self.operations: Mapping[str, Operation] = self._pages(OperatorPages(self))
+        pages = self.pages(self).by_path()
+        self.operations: Mapping[str, Operation] = {**pages, **WebPages(self, pages["/status"], self.look).by_path()}
         self.metrics = Metrics()
         self.sinks: list[RecordSink] = [self.metrics, RequestLog(), self.recent]
         self.tracer: Telemetry | None = None  # of the config in force
@@ -130,10 +134,6 @@ class App:
     def connection_limits(self) -> LimitSettings:
         """The limits for a client that connects now."""
         return self.snapshot.limits
-
-    def _pages(self, pages: OperatorPages) -> Mapping[str, Operation]:
-        operations = pages.by_path()
-        return {**operations, **WebPages(self, operations["/status"], self.look).by_path()}
 
     async def look(self, query: Query) -> list[Seen]:
         """What every process that serves knows of its requests: here it is one."""
@@ -230,6 +230,7 @@ class App:
             counting=counting,
             stored_keys=await self._stored_keys(config, counting.store),
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
+            processes=self.processes,
         )
         await remember_spending(snapshot, counting.store)
         return snapshot
@@ -359,9 +360,7 @@ class App:
         log.error("config_rejected", file=self.path, serving_generation=self._number, errors=self.rejected)
 
     def _log_warnings(self, snapshot: ConfigSnapshot) -> None:
-        budgets = snapshot.admission and snapshot.admission.budgets
-        doubts = budgets.unpriced(snapshot.config.settings.routes) if budgets else ()
-        for warning in (*snapshot.config.warnings, *doubts):
+        for warning in snapshot.warnings():
             log.warning("config_warning", message=str(warning))
 
     async def aclose(self) -> None:

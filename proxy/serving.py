@@ -19,11 +19,11 @@ from proxy.app import App
 from proxy.banner import Served, banner, terminal
 from proxy.config.models import LogSettings, ServerSettings
 from proxy.config.reload import watch
-from proxy.errors import Draining, PortTaken
+from proxy.errors import Draining
 from proxy.printing import print_banner
 from proxy.server.handler import Handler
 from proxy.server.listener import Server
-from proxy.server.sockets import bind
+from proxy.server.sockets import bind, bind_each
 from proxy.telemetry import log as logs
 
 log = structlog.get_logger("proxy.serving")
@@ -113,14 +113,9 @@ class Process:
 
     async def _listen(self, server: Server, settings: ServerSettings) -> None:
         """Begin to accept connections. A worker waits for its parent's order first."""
-        for port, prefix, key in settings.listen:
-            try:
-                for sock in bind(settings.host, port):
-                    server.listen(sock, prefix)
-            except OSError as error:
-                if not prefix:
-                    raise
-                raise PortTaken(key, port, error, file=self._app.path) from None
+        for prefix, sockets in bind_each(bind, settings.host, settings.listen, file=self._app.path):
+            for sock in sockets:
+                server.listen(sock, prefix)
 
     def _announce(self, served: str) -> None:
         print_banner(served)

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from proxy.backends.base import Backend, ChecksHealth, ListsModels, own_models
 from proxy.backends.issuers import Issuers
 from proxy.config.load import Config
-from proxy.config.models import LimitSettings
 from proxy.contracts.base import Frontend
 from proxy.contracts.declared.frontend import declared
 from proxy.pipeline.admission import Admission, limits_clients
@@ -34,6 +33,7 @@ class ConfigSnapshot:
 
     `number` counts the configs that were in force; `loaded_at` is a Unix time. `built_in` are the contracts that
     every config has. `states`, `failed_logins` and `counting` are shared with the snapshots before and after.
+    `processes` is how many serve it together.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class ConfigSnapshot:
         counting: Counting,
         stored_keys: OtherKeys | None = None,
         loaded_at: int,
+        processes: int = 1,
     ) -> None:
         settings = config.settings
         self.number = number
@@ -71,15 +72,28 @@ class ConfigSnapshot:
         self.admission = Admission(settings, counting, prices) if limits_clients(settings) else None
         issuers = Issuers(config.backends, settings.routes)
         self.pipeline = Pipeline(backends, int(settings.server.limits.answer_mb * 1_000_000), states, issuers)
+        # A process's share. The limit per client is not divided: the kernel may give all its connections to one.
+        limits = settings.server.limits
+        self.limits = limits.model_copy(update={"connections": -(-limits.connections // processes)})
+        self._processes = processes
         self._states = states
         self._checks: list[asyncio.Task[None]] = []
         self._requests = 0
         self._retired = False
         self._unused = asyncio.Event()
 
-    @property
-    def limits(self) -> LimitSettings:
-        return self.config.settings.server.limits
+    def warnings(self) -> Iterable[object]:
+        """What may not be meant in the config, and in how it is served."""
+        settings, rows = self.config.settings, self.config.backends.values()
+        yield from self.config.warnings
+        if self.admission is not None and self.admission.budgets:
+            yield from self.admission.budgets.unpriced(settings.routes)
+        limited = self.admission is not None or any(getattr(row, "limits", None) for row in rows)
+        if self._processes > 1 and limited and settings.store is None:
+            yield (
+                f"limits are counted by each process alone: {self._processes} workers together admit up to "
+                f"{self._processes} times as much; name a `store: redis://…` that counts for all of them"
+            )
 
     def listed_models(self, backend: str) -> Sequence[str]:
         """The models that a backend's own upstream lists, as far as they are known."""

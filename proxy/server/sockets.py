@@ -10,10 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from proxy.errors import PortTaken
+
 Address = tuple[int, list[Any]]
-"""Family and socket address, in a form that JSON carries."""
+"""Family and socket address, as plain values."""
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
@@ -26,8 +29,23 @@ def reserve(host: str, port: int) -> list[socket.socket]:
     return _bind_all(host, port, shared=True)
 
 
+def bind_each(
+    bind: Callable[[str, int], list[socket.socket]], host: str, listen: Iterable[tuple[int, str, str]], *, file: str
+) -> list[tuple[str, list[socket.socket]]]:
+    """Bind each port that the config `file` names: pairs of what is served there and its sockets. Raises `PortTaken`, `OSError`."""
+    bound = []
+    for port, prefix, key in listen:
+        try:
+            bound.append((prefix, bind(host, port)))
+        except OSError as error:
+            if not prefix:
+                raise
+            raise PortTaken(key, port, error, file=file) from None
+    return bound
+
+
 def addresses(sockets: list[socket.socket]) -> list[Address]:
-    return [(sock.family, list(sock.getsockname())) for sock in sockets]
+    return [(int(sock.family), list(sock.getsockname())) for sock in sockets]
 
 
 def join(address: Address) -> socket.socket:

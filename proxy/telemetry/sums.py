@@ -40,6 +40,17 @@ def bury(dead: list[Family], snapshot: list[Family]) -> list[Family]:
     return total([[family for family in snapshot if family[1] in SUMMED_OF_THE_DEAD]], dead)
 
 
+def of_targets(parts: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """What several processes know of each target: counts are added, and of times the longest is kept."""
+    found: dict[str, dict[str, float]] = {}
+    for target, numbers in [item for part in parts for item in part.items()]:
+        row = found.setdefault(target, {})
+        for name, number in numbers.items():
+            before = row.get(name, 0)
+            row[name] = max(before, number) if name.endswith("_s") else before + number
+    return found
+
+
 def _add(families: dict[str, Family], family: Family) -> None:
     name, kind, text, samples = family
     known = families.setdefault(name, [name, kind, text, {}])[3]

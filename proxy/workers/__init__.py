@@ -6,19 +6,14 @@
 
 The parent serves nothing. It starts the workers (`python -m proxy.workers`), replaces those that die or hang,
 passes a changed config to all of them, adds up their metrics, and stops them together. The modules of the parent
-(`parent`, `handle`, `reload`, `gather`) import the standard library and little else, so it stays small.
+(`parent`, `handle`, `reload`) import the standard library and little else, so it stays small.
 
-| the parent says | the worker answers or says |
+| the parent says | the worker says |
 |---|---|
-| `start`: build this config | its address and `drain_s`, or the errors of the config |
-| `listen` on these addresses | the banner, or why it cannot |
-| `prepare` this config | `drain_s`, or the errors |
-| `commit` it · `reject` it | |
-| `collect` your metrics | the metrics |
-| `ping` | an empty answer |
-| `say` this in the log · `drain` · `now` | |
-| rows and metrics of all workers | `gather`: a client asks for `/metrics` or `/status` |
-| | `changed`: the config file differs · `counts`: the last metrics before the end |
+| `spec`: build this config | `refused`: its errors · `built`: it has, and asks for the addresses |
+| `prepare` this config · `commit` it · `reject` it | `serving` · `failed`: it cannot listen |
+| `counts`, `look`, `ping`: answer | `everybody`: ask all workers one of these |
+| `say` this in the log · `drain` · `now` | `changed`: the config file differs · `counted`: the last counts |
 """
 
 from __future__ import annotations

@@ -2,57 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any
 
 import msgspec
-import structlog
 
 from proxy.app import App
 from proxy.config.load import Config
-from proxy.config.models import LimitSettings
 from proxy.contracts.base import Reply
 from proxy.server.operator_pages import JSON, TEXT, OperatorPages
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.web.look import Query, Seen, look
+from proxy.workers.channel import Channel
 from proxy.workers.spec import SharedState, WorkerSpec
-
-log = structlog.get_logger("proxy.app")
 
 UNAVAILABLE = b"The parent process, which adds up the metrics of all workers, is gone or does not answer.\n"
 
+COUNTS_S, LOOK_S = 1.0, 10.0
+"""How long a worker may take to bring its counts, or what it knows of its requests: it may have to check a config."""
 
-class Gathered(NamedTuple):
-    """What all workers reported: a row of `/status` each, and their metrics."""
+PARENT_S = 2.0
+"""How much longer the parent may take to bring the answers of all."""
 
-    rows: list[dict[str, Any]]
-    metrics: list[list[sums.Family]]
-    dead: list[sums.Family]
-    restarts: int
+
+class WorkerPages(OperatorPages):
+    """The pages of a worker, with the sums of all."""
+
+    _app: WorkerApp
+
+    async def metrics(self) -> Reply:
+        try:
+            gathered = await self._app.everybody("counts", COUNTS_S)
+        except OSError:  # this worker's own counts alone would look as if counters had gone back
+            return Reply(503, UNAVAILABLE, TEXT)
+        serving, died = sum(row["state"] == "serving" for row in gathered["rows"]), "chat_proxy_worker_restarts"
+        restarts = [[died + "_total", [], gathered["restarts"]]]
+        counts = [row["answer"]["metrics"] for row in gathered["rows"] if row["answer"]]
+        families = [
+            *sums.total(counts, gathered["dead"]),
+            ["chat_proxy_workers", "gauge", "Worker processes that serve.", [["chat_proxy_workers", [], serving]]],
+            [died, "counter", "Workers started again because one had died.", restarts],
+        ]
+        body, content_type = exposition(families)
+        return Reply(200, body, {"Content-Type": content_type})
+
+    async def status(self) -> Reply:
+        told = self.state()
+        try:
+            gathered = await self._app.everybody("counts", COUNTS_S)
+        except OSError:
+            return Reply(200, msgspec.json.encode(told | {"workers": None}), JSON)
+        counts = [row.pop("answer") or {} for row in gathered["rows"]]
+        told["active"] = sum(one.get("active", 0) for one in counts)
+        circuits = [item for one in counts for item in one.get("circuits_open", {}).items()]
+        told["circuits_open"] = dict(sorted(circuits, key=itemgetter(1)))  # of a target, the longest is kept
+        for name in ("targets", "concurrency"):
+            told[name] = sums.of_targets(one.get(name, {}) for one in counts)
+        rows = [
+            row | {name: one[name] for name in ("active", "generation") if one}
+            for row, one in zip(gathered["rows"], counts, strict=True)
+        ]
+        told |= {"workers": rows, "worker_restarts": gathered["restarts"]}
+        return Reply(200, msgspec.json.encode(told), JSON)
 
 
 class WorkerApp(App):
     """Takes up a config when all workers have it, has a share of the connection limit, and shows the sums of all."""
 
-    def __init__(
-        self,
-        spec: WorkerSpec,
-        state: SharedState,
-        gather: Callable[[], Awaitable[Gathered]],
-        ask_all: Callable[[bytes], Awaitable[list[Any]]],
-    ) -> None:
-        self._state, self._ask_all = state, ask_all
+    pages = WorkerPages
+
+    def __init__(self, spec: WorkerSpec, state: SharedState, channel: Channel) -> None:
+        self._spec, self._state, self._channel = spec, state, channel
+        self.processes = spec.workers
         # The content is that of the config in force, whatever the file holds by now.
         super().__init__(
             spec.path, host=spec.host, port=spec.port, content=spec.content, without_file=spec.without_file
         )
-        self._spec = spec
-        self.operations = self._pages(WorkerPages(self, gather))
         self._prepared: ConfigSnapshot | None = None
         self._preparing: object = None
-        self._limits: tuple[int, LimitSettings] | None = None
 
     # -- configs -----------------------------------------------------------------------------------------------
 
@@ -96,53 +125,16 @@ class WorkerApp(App):
         if log:
             self._report_rejected()
 
-    def recall(self, rejected: list[str]) -> None:
-        """Show the errors of a file that was rejected before this worker started."""
-        self.rejected = rejected
-
     async def aclose(self) -> None:
         self._discard_prepared()
         await super().aclose()
-
-    def _log_warnings(self, snapshot: ConfigSnapshot) -> None:
-        super()._log_warnings(snapshot)
-        config = snapshot.config
-        limited = snapshot.admission is not None or any(
-            getattr(row, "limits", None) for row in config.backends.values()
-        )
-        if limited and config.settings.store is None:
-            message = (
-                f"limits are counted by each process alone: {self._spec.workers} workers together admit up to "
-                f"{self._spec.workers} times as much; name a `store: redis://…` that counts for all of them"
-            )
-            log.warning("config_warning", message=message)
 
     def _discard_prepared(self) -> None:
         snapshot, self._prepared = self._prepared, None
         if snapshot is not None:
             self._close_later(snapshot)
 
-    def connection_limits(self) -> LimitSettings:
-        """This worker's share. The limit per client is not divided: the kernel may give all its connections to one."""
-        snapshot = self.snapshot
-        if self._limits is None or self._limits[0] != snapshot.number:
-            limits = snapshot.limits
-            share = -(-limits.connections // self._spec.workers)
-            self._limits = snapshot.number, limits.model_copy(update={"connections": share})
-        return self._limits[1]
-
-    async def look(self, query: Query) -> list[Seen]:
-        """What all workers know of their requests; without the parent, what this one knows."""
-        try:
-            return msgspec.convert(await self._ask_all(msgspec.json.encode(query)), list[Seen])
-        except OSError:
-            return await super().look(query)
-
-    async def looked(self, query: bytes) -> bytes:
-        """This worker's part of what `look` brings."""
-        return msgspec.json.encode(await look(self, msgspec.json.decode(query, type=Query)), enc_hook=str)
-
-    # -- pages for operators -----------------------------------------------------------------------------------
+    # -- what all workers know ---------------------------------------------------------------------------------
 
     @property
     def draining(self) -> bool:
@@ -153,63 +145,27 @@ class WorkerApp(App):
     def draining(self, draining: bool) -> None:
         self._draining = draining
 
-    def counts(self) -> bytes:
+    async def everybody(self, word: str, within: float, **values: Any) -> dict[str, Any]:
+        """A row for each worker with its answer to `word`. Raises `OSError` when the parent does not bring them."""
+        answers: dict[str, Any] = await self._channel.ask(
+            "everybody", word=word, each=within, within=within + PARENT_S, **values
+        )
+        return answers
+
+    async def look(self, query: Query) -> list[Seen]:
+        """What all workers know of their requests; without the parent, what this one knows."""
+        try:
+            gathered = await self.everybody("look", LOOK_S, query=msgspec.json.encode(query))
+        except OSError:
+            return await super().look(query)
+        return [msgspec.json.decode(row["answer"], type=Seen) for row in gathered["rows"] if row["answer"]]
+
+    async def looked(self, query: bytes) -> bytes:
+        """This worker's part of what `look` brings."""
+        return msgspec.json.encode(await look(self, msgspec.json.decode(query, type=Query)), enc_hook=str)
+
+    def counts(self) -> dict[str, Any]:
         """What this worker adds to the sums of all."""
         told = OperatorPages(self).state()
-        row = {name: told[name] for name in ("active", "circuits_open", "targets", "concurrency")} | {
-            "generation": told["config"]["generation"]
-        }
-        return msgspec.json.encode({"row": row, "metrics": self.metrics.snapshot()})
-
-
-class WorkerPages(OperatorPages):
-    """The pages of a worker, with the sums of all."""
-
-    def __init__(self, app: WorkerApp, gather: Callable[[], Awaitable[Gathered]]) -> None:
-        super().__init__(app)
-        self._gather = gather
-
-    async def metrics(self) -> Reply:
-        try:
-            gathered = await self._gather()
-        except OSError:  # this worker's own counts alone would look as if counters had gone back
-            return Reply(503, UNAVAILABLE, TEXT)
-        serving = sum(row["state"] == "serving" for row in gathered.rows)
-        families = [*sums.total(gathered.metrics, gathered.dead), *_of_workers(serving, gathered.restarts)]
-        body, content_type = exposition(families)
-        return Reply(200, body, {"Content-Type": content_type})
-
-    async def status(self) -> Reply:
-        told = self.state()
-        try:
-            gathered = await self._gather()
-        except OSError:
-            return Reply(200, msgspec.json.encode(told | {"workers": None}), JSON)
-        circuits: dict[str, float] = {}
-        for row in gathered.rows:
-            for name, left in row.pop("circuits_open", {}).items():
-                circuits[name] = max(left, circuits.get(name, 0.0))
-        told["active"] = sum(row.get("active", 0) for row in gathered.rows)
-        for name in ("targets", "concurrency"):
-            told[name] = _added([row.pop(name, {}) for row in gathered.rows])
-        told |= {"circuits_open": circuits, "workers": gathered.rows, "worker_restarts": gathered.restarts}
-        return Reply(200, msgspec.json.encode(told), JSON)
-
-
-def _added(parts: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """What several processes know of each target: counts are added, and of times the longest is kept."""
-    found: dict[str, dict[str, float]] = {}
-    for target, numbers in [item for part in parts for item in part.items()]:
-        row = found.setdefault(target, {})
-        for name, number in numbers.items():
-            before = row.get(name, 0)
-            row[name] = max(before, number) if name.endswith("_s") else before + number
-    return found
-
-
-def _of_workers(serving: int, restarts: int) -> list[sums.Family]:
-    died = "chat_proxy_worker_restarts"
-    return [
-        ["chat_proxy_workers", "gauge", "Worker processes that serve.", [["chat_proxy_workers", [], serving]]],
-        [died, "counter", "Workers started again because one had died.", [[died + "_total", [], restarts]]],
-    ]
+        row = {name: told[name] for name in ("active", "circuits_open", "targets", "concurrency")}
+        return row | {"generation": told["config"]["generation"], "metrics": self.metrics.snapshot()}

@@ -1,34 +1,25 @@
-"""Messages and questions between the parent and one worker, over a socket pair."""
+"""Messages and questions between the parent and one worker, over a socket pair.
+
+marshal takes bytes as they are and builds nothing but plain values; both ends run the same Python.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import marshal
 import socket
-import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
-_LENGTHS = struct.Struct("!II")
-_ANSWER = "answer"
+LENGTH_BYTES = 4
 
-
-class Message(NamedTuple):
-    """A word, a few values, and bytes that are passed on unread: a config file, a worker's metrics."""
-
-    word: str
-    values: dict[str, Any]
-    load: bytes = b""
-    question: int = 0  # its number, if the sender waits for an answer
+Hears = Mapping[str, Callable[..., Any]]
+"""What acts on each word. What it returns answers a question; a coroutine runs while later messages are heard."""
 
 
 class ChannelClosed(ConnectionError):
     """The other process closed its end, or is gone."""
-
-
-Hear = Callable[[Message], Coroutine[Any, Any, None] | None]
-"""Acts on a message. If that takes time, it returns a coroutine, which runs while later messages are heard."""
 
 
 class Channel:
@@ -37,7 +28,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._numbers = count(1)
-        self._asked: dict[int, asyncio.Future[Message]] = {}
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self.closed = True
 
@@ -45,47 +36,47 @@ class Channel:
         self._reader, self._writer = await asyncio.open_unix_connection(sock=self._socket)
         self.closed = False
 
-    def tell(self, word: str, load: bytes = b"", /, **values: Any) -> None:
+    def tell(self, word: str, /, **values: Any) -> None:
         """Send a message. Never waits; a message to a process that is gone is dropped."""
-        self._send(Message(word, values, load))
+        self._send(0, word, values)
 
-    def answer(self, question: Message, load: bytes = b"", /, **values: Any) -> None:
-        self._send(Message(_ANSWER, values, load, question.question))
-
-    async def ask(self, word: str, load: bytes = b"", /, *, within: float, **values: Any) -> Message:
+    async def ask(self, word: str, /, *, within: float | None, **values: Any) -> Any:
         """The answer. Raises `TimeoutError` after `within` seconds, `ChannelClosed`."""
         if self.closed:
             raise ChannelClosed
         number = next(self._numbers)
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
         try:
-            self._send(Message(word, values, load, number))
+            self._send(number, word, values)
             async with asyncio.timeout(within):
                 return await answer
         finally:
             del self._asked[number]
 
-    async def receive(self) -> Message:
-        """The next message. Raises `ChannelClosed`."""
+    async def receive(self) -> tuple[int, str, Any]:
+        """The next message: the number of its question, its word, and its values. Raises `ChannelClosed`."""
         try:
-            head, load = _LENGTHS.unpack(await self._reader.readexactly(_LENGTHS.size))
-            word, values, question = json.loads(await self._reader.readexactly(head))
-            return Message(word, values, await self._reader.readexactly(load), question)
+            length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "big")
+            message: tuple[int, str, Any] = marshal.loads(await self._reader.readexactly(length))  # noqa: S302
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChannelClosed from error
+        return message
 
-    async def run(self, hear: Hear) -> None:
-        """Give each message to `hear`, and each answer to its question, until the other end closes."""
+    async def run(self, hears: Hears) -> None:
+        """Act on each message, and give each answer to its question, until the other end closes."""
         try:
             while True:
-                message = await self.receive()
-                if message.word == _ANSWER:
-                    self._answered(message)
-                elif (work := hear(message)) is not None:
-                    task = asyncio.create_task(work)
+                number, word, values = await self.receive()
+                if not word:
+                    answer = self._asked.get(number)
+                    if answer is not None and not answer.done():  # otherwise it came too late
+                        answer.set_result(values)
+                elif asyncio.iscoroutine(result := hears[word](**values)):
+                    task = asyncio.create_task(self._answer(number, result))
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
+                elif number:
+                    self._send(number, "", result)
         except ChannelClosed:
             pass
         finally:
@@ -106,16 +97,14 @@ class Channel:
         except OSError:  # the other end was closed first
             pass
 
-    def _answered(self, message: Message) -> None:
-        answer = self._asked.get(message.question)
-        if answer is not None and not answer.done():  # otherwise it came too late
-            answer.set_result(message)
+    async def _answer(self, number: int, result: Any) -> None:
+        self._send(number, "", await result)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, *message: Any) -> None:
         if not self.closed and not self._writer.is_closing():
-            self._writer.write(encode(message))
+            self._writer.write(encode(*message))
 
 
-def encode(message: Message) -> bytes:
-    head = json.dumps([message.word, message.values, message.question]).encode()
-    return _LENGTHS.pack(len(head), len(message.load)) + head + message.load
+def encode(*message: Any) -> bytes:
+    data = marshal.dumps(message)
+    return len(data).to_bytes(LENGTH_BYTES, "big") + data

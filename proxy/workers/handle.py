@@ -8,18 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-from typing import Literal
+from typing import Any, Literal
 
-from proxy.workers.channel import Channel, Hear
+from proxy.workers.channel import Channel
 from proxy.workers.spec import SharedState
-
-State = Literal["starting", "serving"]  # "serving" from the moment it is told to listen
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
-LAST_WORDS_S = 1.0
-"""How long to read what a worker sent before its end. All of it has arrived by then, but if a process that the worker
-forked holds the socket open, its end cannot be seen."""
+PINGS = 5
 
 
 class WorkerHandle(Channel):
@@ -43,48 +39,37 @@ class WorkerHandle(Channel):
             theirs.close()
         super().__init__(ours)
         self.number, self.pid = number, self._process.pid
-        self.state: State = "starting"
-        self.generation = 0  # of the newest config that it has built
-        self.serving_since: float | None = None
-        self.counts = b""  # its last known metrics
+        self.state: Literal["starting", "serving"] = "starting"  # "serving" from the moment it is told to listen
+        self.serving = asyncio.Event()
+        self.serving_since = 0.0
+        self.counts: dict[str, Any] | None = None  # the last that are known
         self.why = ""  # why it ends, if more is known than its exit code
-        self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def live(self, hear: Hear) -> int:
-        """Read the worker's messages until its process ends; returns the exit code when all are read."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                hearing = group.create_task(self.run(hear))
-                code = await self._exited
-                await asyncio.wait([hearing], timeout=LAST_WORDS_S)
-                hearing.cancel()
-        finally:
-            self.kill()
-        return code
-
-    async def ping(self, every_s: float, unanswered: int) -> None:
-        """Ping the worker for ever. Raises `TimeoutError` after so many pings in a row have no answer, `ChannelClosed`.
+    async def ping(self, every_s: float) -> None:
+        """Ping the worker until it leaves `PINGS` in a row unanswered, then kill it.
 
         It counts pings, not seconds, so that a pause of the whole machine is not taken for a worker that hangs.
         """
-        left = unanswered
+        left = PINGS
         while left:
             await asyncio.sleep(every_s)
             try:
                 await self.ask("ping", within=every_s)
-                left = unanswered
-            except TimeoutError:
+                left = PINGS
+            except OSError:  # no answer in time, or its process is ending
                 left -= 1
-        raise TimeoutError
+        self.kill("did not answer: stopped or stuck")
 
-    def kill(self) -> None:
-        if not self._exited.done():
+    def kill(self, why: str = "") -> None:
+        self.why = self.why or why
+        if not self.exit_code.done():
             os.kill(self.pid, signal.SIGKILL)
 
     def ended(self, exit_code: int) -> None:
         """The process was reaped."""
         self._process.returncode = exit_code  # keeps `subprocess` from waiting for it, too
-        self._exited.set_result(exit_code)
+        self.exit_code.set_result(exit_code)
 
 
 def described(exit_code: int) -> str:

@@ -10,39 +10,42 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine
 from typing import Any
 
 from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.printing import print_banner
-from proxy.server.sockets import addresses, reserve
-from proxy.workers.channel import ChannelClosed, Message
-from proxy.workers.gather import MetricsGather, ask_all
+from proxy.server.sockets import addresses, bind_each, reserve
+from proxy.telemetry import sums
+from proxy.workers.channel import ChannelClosed, Hears
 from proxy.workers.handle import WorkerHandle, described
-from proxy.workers.reload import Rejected, Reload
-from proxy.workers.spec import INTERVALS, Intervals, SharedState, WorkerSpec
+from proxy.workers.reload import BUILD_S, Reload, refusal
+from proxy.workers.spec import SharedState
 
 MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER = 5, 10
 """How often in a row a worker may die before it serves: at the start of the proxy, and later. Later there is more time,
 because other workers serve: ten starts take half a minute, and a reason such as too little memory may pass."""
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S, GOOD_LIFE_S = 0.1, 10.0, 10.0
+"""The pause before a worker is replaced is doubled each time it served for less than a good life."""
 
-class _Place:
-    """One of the N places for a worker."""
+PING_S = 1.0
+"""Before each ping, and for its answer. Tests pass a shorter one."""
 
-    def __init__(self, number: int, pause_s: float) -> None:
-        self.number, self.pause_s = number, pause_s
-        self.worker: WorkerHandle | None = None
-        self.starts = self.failed_starts = 0
+STUCK_S, STUCK_NOW_S = 5.0, 2.0
+"""After the end of the drain, until a worker that is still there is killed; the same after a second signal, when
+stopping takes a second at most."""
+
+LAST_WORDS_S = 1.0
+"""How long to read what a worker sent before its end. All of it has arrived by then, but if a process that the worker
+forked holds the socket open, its end cannot be seen."""
 
 
 class Parent:
-    """Keeps each place filled: one task per place."""
+    """Keeps each of N places filled with a worker: one task per place."""
 
     def __init__(
         self,
@@ -52,19 +55,20 @@ class Parent:
         port: int | None,
         workers: int,
         content: bytes | None = None,
-        intervals: Intervals = INTERVALS,
+        ping_s: float = PING_S,
     ) -> None:
         """Read the config file `path`, or take `content` for it, if it is not there yet. Raises `ConfigErrors`."""
-        self._without_file = content is not None
-        self._path, self._host, self._port, self._intervals = path, host, port, intervals
-        self._places = [_Place(number, intervals.first_pause) for number in range(1, workers + 1)]
-        self._state = SharedState()
-        self._reload = Reload(path, self._state, self._serving, content=content, within=intervals.build)
-        self._metrics = MetricsGather(self._workers, within=intervals.counts)
+        self._path, self._ping_s = path, ping_s
+        self._spec = {"path": path, "host": host, "port": port, "workers": workers, "without_file": content is not None}
+        self._places: dict[int, WorkerHandle | None] = dict.fromkeys(range(1, workers + 1))
+        self._state = SharedState.at()
+        self._reload = Reload(path, self._state, self._serving, content)
         self._reserved: list[tuple[str, list[socket.socket]]] = []  # by the prefix of what is served there
         self._announced = False
         self._stop = asyncio.Event()
         self._failure: Exception | None = None
+        self._restarts = 0
+        self._dead: list[sums.Family] = []  # the counts of workers that died
         self._unsaid: list[dict[str, Any]] = []
 
     async def run(self) -> None:
@@ -76,115 +80,113 @@ class Parent:
         loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
         async with asyncio.TaskGroup() as group:
             reloading = group.create_task(self._reload.run())
-            await asyncio.wait([group.create_task(self._keep_filled(place)) for place in self._places])
+            await asyncio.wait([group.create_task(self._keep_filled(number)) for number in self._places])
             reloading.cancel()
         if self._failure is not None:
             raise self._failure
 
     def _workers(self) -> list[WorkerHandle]:
-        return [place.worker for place in self._places if place.worker is not None]
+        return [worker for worker in self._places.values() if worker is not None]
 
     def _serving(self) -> list[WorkerHandle]:
         return [worker for worker in self._workers() if worker.state == "serving" and not worker.closed]
 
     # -- one place ---------------------------------------------------------------------------------------------
 
-    async def _keep_filled(self, place: _Place) -> None:
+    async def _keep_filled(self, number: int) -> None:
+        pause_s, failed, first = FIRST_PAUSE_S, 0, True
         while not self._stop.is_set():
+            failed += 1
             try:
-                worker = WorkerHandle(place.number, self._state)
+                worker = WorkerHandle(number, self._state)
             except OSError as error:  # too many processes, too little memory: it may pass
-                place.failed_starts += 1
-                self._died(place, f"cannot be started: {error.strerror}", pid=None)
+                pid, how = None, f"cannot be started: {error.strerror}"
             else:
-                await self._accompany(place, worker)
+                pid, how = worker.pid, await self._accompany(worker, first=first)
+                first = False
+                if worker.serving_since:
+                    failed = 0
+                    if time.monotonic() - worker.serving_since >= GOOD_LIFE_S:
+                        pause_s = FIRST_PAUSE_S
+            if self._stop.is_set():
+                break
+            if failed >= (MOST_FAILED_STARTS_LATER if self._announced else MOST_FAILED_STARTS):
+                self._give_up(WorkersFailed(f"worker {number} died {failed} times in a row before it served: {how}"))
+                break
+            self._restarts += 1
+            self._say("worker_died", worker=number, pid=pid, how=how, again_in_s=pause_s)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(place.pause_s):
+                async with asyncio.timeout(pause_s):
                     await self._stop.wait()
-            place.pause_s = min(2 * place.pause_s, self._intervals.longest_pause)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _accompany(self, place: _Place, worker: WorkerHandle) -> None:
-        """Watch over a worker from its start to its end."""
-        place.worker = worker
-        place.starts += 1
+    async def _accompany(self, worker: WorkerHandle, *, first: bool) -> str:
+        """Watch over a worker from its start to its end; returns how it ended."""
+        self._places[worker.number] = worker
         await worker.open()
-        async with asyncio.TaskGroup() as group:
-            tending = group.create_task(self._tend(place, worker))
-            exit_code = await worker.live(lambda message: self._hear(worker, message))
-            tending.cancel()
-        place.worker = None
-        self._metrics.lost(worker)
-        if worker.serving_since is None:
-            place.failed_starts += 1
-        elif time.monotonic() - worker.serving_since >= self._intervals.good_life:
-            place.pause_s = self._intervals.first_pause
-        how = worker.why or described(exit_code)
-        if not self._stop.is_set():
-            self._died(place, how, worker.pid)
-        elif exit_code and worker.state == "serving" and self._failure is None:
-            self._failure = WorkersFailed(f"worker {place.number} did not stop as it should have: {how}")
-
-    async def _tend(self, place: _Place, worker: WorkerHandle) -> None:
-        """Have a worker serve, ping it, and kill it when it cannot serve or does not answer."""
+        worker.tell("spec", number=worker.number, first=first, **self._spec, **self._reload.in_force)
+        hears: Hears = {
+            "refused": lambda errors: self._refused(worker, refusal(errors)),
+            "built": lambda **built: self._admit(worker, **built),
+            "failed": worker.kill,
+            "serving": lambda banner: self._serves(worker, banner),
+            "changed": self._reload.look,
+            "everybody": self._ask_everybody,
+            "counted": lambda counts: setattr(worker, "counts", counts),
+        }
         try:
-            await self._admit(place, worker)
-            await worker.ping(self._intervals.ping, self._intervals.pings)
-        except TimeoutError:
-            worker.why = "did not answer: stopped or stuck"
-        except Rejected as rejected:
-            if not self._announced and not self._stop.is_set():
-                self._give_up(ConfigErrors([_placed(error, self._path) for error in rejected.errors]))
-            worker.why = "; ".join(rejected.errors)  # of a config that other workers have built
-        except ChannelClosed:
-            await asyncio.sleep(self._intervals.stuck)  # its process is ending
-        worker.kill()
+            async with asyncio.TaskGroup() as group:
+                hearing = group.create_task(worker.run(hears))
+                tending = group.create_task(self._tend(worker))
+                exit_code = await worker.exit_code
+                tending.cancel()
+                await asyncio.wait([hearing], timeout=LAST_WORDS_S)
+                hearing.cancel()
+        finally:
+            worker.kill()
+        self._places[worker.number] = None
+        if worker.counts:
+            self._dead = sums.bury(self._dead, worker.counts["metrics"])
+        how = worker.why or described(exit_code)
+        if self._stop.is_set() and exit_code and worker.state == "serving" and self._failure is None:
+            self._failure = WorkersFailed(f"worker {worker.number} did not stop as it should have: {how}")
+        return how
 
-    async def _admit(self, place: _Place, worker: WorkerHandle) -> None:
-        """Have a worker build the config in force, then listen. Raises `Rejected`, `ChannelClosed`."""
+    async def _tend(self, worker: WorkerHandle) -> None:
+        """Ping a worker once it serves, and kill it when it does not get so far or does not answer."""
+        try:
+            async with asyncio.timeout(BUILD_S):
+                await worker.serving.wait()
+        except TimeoutError:
+            self._refused(worker, self._reload.late(worker))
+        await worker.ping(self._ping_s)
+
+    def _refused(self, worker: WorkerHandle, errors: ConfigErrors) -> None:
+        """A worker did not build the config. Once others have, it is the worker's fault."""
+        if not self._announced and not self._stop.is_set():
+            self._give_up(errors)
+        worker.kill("; ".join(map(str, errors.errors)))
+
+    def _admit(self, worker: WorkerHandle, *, generation: int, drain_s: float, **address: Any) -> dict[str, Any]:
+        """A worker has built a config. Returns the one in force, if that is another by now, or where to listen."""
         reload = self._reload
-        spec = WorkerSpec(
-            number=place.number,
-            workers=len(self._places),
-            first=place.starts == 1,
-            path=self._path,
-            host=self._host,
-            port=self._port,
-            generation=reload.number,
-            loaded_at=reload.loaded_at,
-            content=reload.content,
-            without_file=self._without_file,
-        )
-        built = await reload.build(worker, "start", spec.content, **spec.values())
+        reload.drain_s = max(reload.drain_s, drain_s)
+        if generation != self._state.generation:
+            return {"prepare": reload.in_force}
         if not self._reserved:  # the first worker tells the address: the parent reads no YAML
             try:
-                self._reserve(built["host"], built["listen"])
+                self._reserved = bind_each(reserve, **address, file=self._path)
             except (OSError, PortTaken) as error:
                 self._give_up(error)
-                return
-        async with reload.lock:
-            await reload.catch_up(worker)
-            worker.state = "serving"
+        worker.state = "serving"
         places = [(prefix, address) for prefix, sockets in self._reserved for address in addresses(sockets)]
-        listening = await worker.ask("listen", places=places, rejected=reload.rejected, within=self._intervals.build)
-        if "why" in listening.values:
-            worker.why = listening.values["why"]
-        else:
-            self._serves(place, worker, listening.values["banner"])
+        return {"places": places, "rejected": reload.rejected}
 
-    def _reserve(self, host: str, listen: list[tuple[int, str, str]]) -> None:
-        for port, prefix, key in listen:
-            try:
-                self._reserved.append((prefix, reserve(host, port)))
-            except OSError as error:
-                if not prefix:
-                    raise
-                raise PortTaken(key, port, error, file=self._path) from None
-
-    def _serves(self, place: _Place, worker: WorkerHandle, banner: str) -> None:
-        place.failed_starts = 0
+    def _serves(self, worker: WorkerHandle, banner: str) -> None:
         worker.serving_since = time.monotonic()
+        worker.serving.set()
         self._reload.staffed.set()
-        if not self._announced and all(one.worker and one.worker.serving_since for one in self._places):
+        if not self._announced and all(one and one.serving_since for one in self._places.values()):
             self._announced = True
             try:
                 print_banner(banner)
@@ -194,26 +196,39 @@ class Parent:
             worker.tell("say", **line)
         self._unsaid.clear()
 
-    def _hear(self, worker: WorkerHandle, message: Message) -> Coroutine[Any, Any, None] | None:
-        match message.word:
-            case "changed":
-                self._reload.look(forced=False)
-            case "counts":
-                worker.counts = message.load
-            case "gather":
-                return self._gather(worker, message)
-            case "look":
-                return self._look(worker, message)
-            case word:
-                raise ValueError(word)
-        return None
+    # -- all workers -------------------------------------------------------------------------------------------
 
-    async def _gather(self, worker: WorkerHandle, question: Message) -> None:
-        rows, metrics = await self._metrics.gather()
-        worker.answer(question, metrics, rows=rows, restarts=self._metrics.restarts)
+    async def _ask_everybody(self, word: str, each: float, **values: Any) -> dict[str, Any]:
+        """A row for each worker with its answer, for the one that is asked for `/metrics`, `/status` or `/`.
 
-    async def _look(self, worker: WorkerHandle, question: Message) -> None:
-        worker.answer(question, await ask_all(self._serving(), "look", question.load, within=self._intervals.look))
+        The last known counts stand for those of a worker that does not answer: they are old, but no counter goes back.
+        What a worker that died counted after it was last asked is lost, as all counts of a single process are.
+        """
+
+        async def ask(worker: WorkerHandle) -> dict[str, Any]:
+            state: str = worker.state
+            answer = None
+            with contextlib.suppress(ChannelClosed):
+                try:
+                    if worker.state == "serving":
+                        answer = await worker.ask(word, within=each, **values)
+                except TimeoutError:
+                    state = "silent"
+            if word == "counts":
+                answer = worker.counts = answer or worker.counts
+            return {"worker": worker.number, "pid": worker.pid, "state": state, "answer": answer}
+
+        rows = await asyncio.gather(*map(ask, self._workers()))
+        return {"rows": rows, "dead": self._dead, "restarts": self._restarts}
+
+    def _say(self, event: str, **fields: Any) -> None:
+        """Have a worker write an error in the log: the parent has no log, and must not wait for whoever reads it."""
+        line = {"event": event, "fields": fields}
+        speaker = next((worker for worker in self._serving() if worker.serving_since), None)
+        if speaker is None:
+            self._unsaid.append(line)
+        else:
+            speaker.tell("say", **line)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
@@ -225,21 +240,6 @@ class Parent:
                 if worker := workers.get(ended[0]):
                     worker.ended(os.waitstatus_to_exitcode(ended[1]))
 
-    def _died(self, place: _Place, how: str, pid: int | None) -> None:
-        if place.failed_starts >= (MOST_FAILED_STARTS_LATER if self._announced else MOST_FAILED_STARTS):
-            times = f"{place.failed_starts} times in a row"
-            self._give_up(WorkersFailed(f"worker {place.number} died {times} before it served: {how}"))
-            return
-        self._metrics.restarts += 1
-        fields = {"worker": place.number, "pid": pid, "how": how, "again_in_s": place.pause_s}
-        line = {"level": "error", "event": "worker_died", "fields": fields}
-        # A worker writes it: the parent has no log, and must not wait for whoever reads the log.
-        speaker = next((worker for worker in self._serving() if worker.serving_since), None)
-        if speaker is None:
-            self._unsaid.append(line)
-        else:
-            speaker.tell("say", **line)
-
     def _hung_up(self) -> None:
         if self._announced and not self._stop.is_set():
             self._reload.look(forced=True)
@@ -250,7 +250,7 @@ class Parent:
         else:
             for worker in self._workers():
                 worker.tell("now")
-            self._kill_stuck_after(self._intervals.stuck_now)
+            self._kill_stuck_after(STUCK_NOW_S)
 
     def _give_up(self, why: Exception) -> None:
         self._failure = self._failure or why
@@ -264,7 +264,7 @@ class Parent:
                 worker.tell("drain")
             else:
                 worker.kill()  # it has no requests to finish
-        self._kill_stuck_after(self._reload.drain_s + self._intervals.stuck)
+        self._kill_stuck_after(self._reload.drain_s + STUCK_S)
 
     def _kill_stuck_after(self, seconds: float) -> None:
         def kill() -> None:
@@ -273,11 +273,3 @@ class Parent:
                 worker.kill()
 
         asyncio.get_running_loop().call_later(seconds, kill)
-
-
-def _placed(said: str, file: str) -> ConfigError:
-    """The error of a config that a worker sent as text, with its place, so that the command can show the line."""
-    place = re.match(rf"{re.escape(file)}:(\d+):(\d+): ", said)
-    if place is None:
-        return ConfigError(said)
-    return ConfigError(said[place.end() :], file=file, line=int(place[1]), column=int(place[2]))

@@ -20,8 +20,7 @@ from tests.support.workers import ask, logged, pids, until_gone
 PARENT = """
 import asyncio, sys
 from proxy.workers.parent import Parent
-from proxy.workers.spec import Intervals
-asyncio.run(Parent(sys.argv[1], host=None, port=0, workers=2, intervals=Intervals(ping=0.4)).run())
+asyncio.run(Parent(sys.argv[1], host=None, port=0, workers=2, ping_s=0.4).run())
 """
 
 

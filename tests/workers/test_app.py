@@ -12,7 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.routing.plan import Limit, Target
-from proxy.workers.app import Gathered, WorkerApp, WorkerPages
+from proxy.workers.app import WorkerApp
+from proxy.workers.channel import Channel
 from proxy.workers.spec import SharedState, WorkerSpec
 
 
@@ -23,22 +24,17 @@ def config(number: int, connections: int = 10) -> bytes:
     ).encode()
 
 
-async def nobody(_: object = None) -> Any:
-    raise ConnectionResetError
-
-
 class Pair:
     """Two workers' apps and the state that they share."""
 
     def __init__(self, folder: Path) -> None:
-        self.state = SharedState()
+        self.state = SharedState.at()
         self.state.generation = 1
         self.apps = [
             WorkerApp(
                 WorkerSpec(number, 3, True, str(folder / "config.yaml"), None, None, 1, 1000, config(1)),
                 self.state,
-                nobody,
-                nobody,
+                Channel(None),  # to nobody
             )
             for number in (1, 2)
         ]
@@ -129,10 +125,11 @@ async def test_status_adds_up_what_all_know_of_their_targets(pair: Pair) -> None
             app.states.first_token(Target("echo", "m1"), number / 4)
         await app.states.slots(Limit("echo/m1", 2, 2)).take()
 
-    async def gathered() -> Gathered:
-        return Gathered([json.loads(app.counts())["row"] for app in pair.apps], [], [], 0)
+    async def gathered(word: str, within: float) -> dict[str, Any]:
+        return {"rows": [{"answer": app.counts()} for app in pair.apps], "dead": [], "restarts": 0}
 
-    told = json.loads((await WorkerPages(pair.apps[0], gathered).status()).body)
+    pair.apps[0].everybody = gathered
+    told = json.loads((await pair.apps[0].operations["/status"].answer()).body)
     assert told["targets"] == {"echo/m1": {"open": 3, "first_token_s": 0.5}}
     assert told["concurrency"] == {"echo/m1": {"slots": 4, "taken": 2, "waiting": 0}}
     assert all("targets" not in row for row in told["workers"])

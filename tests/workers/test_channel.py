@@ -5,31 +5,42 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.workers.channel import Channel, ChannelClosed, Message, encode
+from proxy.workers.channel import Channel, ChannelClosed, encode
 
-MESSAGES = st.lists(
-    st.builds(
-        Message,
-        st.text(),
-        st.dictionaries(st.text(min_size=1), st.integers() | st.text() | st.booleans() | st.lists(st.text())),
-        st.binary(max_size=50),
-    ),
-    max_size=5,
-)
+VALUES = st.integers() | st.text() | st.booleans() | st.lists(st.text()) | st.binary(max_size=50)
+
+
+class Message(NamedTuple):
+    word: str
+    values: dict[str, Any]
+
+
+class Heard(list):
+    """Notes each message, whatever its word is, and never answers."""
+
+    def __getitem__(self, word: Any) -> Any:
+        return super().__getitem__(word) if isinstance(word, int) else self.hear(word)
+
+    def hear(self, word: str) -> Callable[..., Any]:
+        return lambda **values: self.append(Message(word, values))
+
+
+MESSAGES = st.lists(st.builds(Message, st.text(min_size=1), st.dictionaries(st.text(min_size=1), VALUES)), max_size=5)
 
 
 async def heard_over_a_socket(pieces: list[bytes]) -> list[Message]:
     ours, theirs = socket.socketpair()
     channel = Channel(theirs)
     await channel.open()
-    heard: list[Message] = []
-    hearing = asyncio.create_task(channel.run(heard.append))
+    heard = Heard()
+    hearing = asyncio.create_task(channel.run(heard))
     for piece in pieces:
         ours.sendall(piece)
         await asyncio.sleep(0)
@@ -41,23 +52,29 @@ async def heard_over_a_socket(pieces: list[bytes]) -> list[Message]:
 
 @given(messages=MESSAGES, cuts=st.lists(st.integers(0, 400)))
 def test_messages_arrive_however_the_bytes_fall(messages: list[Message], cuts: list[int]) -> None:
-    wire = b"".join(map(encode, messages))
+    wire = b"".join(encode(0, *message) for message in messages)
     edges = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
     assert asyncio.run(heard_over_a_socket([wire[a:b] for a, b in itertools.pairwise(edges)])) == messages
 
 
 async def test_byte_by_byte() -> None:
-    messages = [Message("prepare", {"generation": 7}, b"routes: []\n"), Message("drain", {})]
-    wire = b"".join(map(encode, messages))
+    messages = [Message("prepare", {"generation": 7, "content": b"routes: []\n"}), Message("drain", {})]
+    wire = b"".join(encode(0, *message) for message in messages)
     assert await heard_over_a_socket([bytes([byte]) for byte in wire]) == messages
 
 
 class Ends:
-    """Two ends of a channel. The far one answers what `answers` says, in the order of its list."""
+    """Two ends of a channel. The far one answers a question when the test sets its answer."""
 
     def __init__(self) -> None:
         self.near, self.far = map(Channel, socket.socketpair())
-        self.asked: list[Message] = []
+        self.asked: list[asyncio.Future[Any]] = []
+        self.numbers: list[int] = []
+
+    async def think(self, number: int = 0) -> Any:
+        self.numbers.append(number)
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return await self.asked[-1]
 
 
 @pytest.fixture
@@ -65,7 +82,8 @@ async def ends() -> AsyncIterator[Ends]:
     ends = Ends()
     await ends.near.open()
     await ends.far.open()
-    tasks = [asyncio.create_task(ends.near.run(print)), asyncio.create_task(ends.far.run(ends.asked.append))]
+    hears = {"counts": ends.think, "ping": ends.think, "twice": lambda number: 2 * number}
+    tasks = [asyncio.create_task(ends.near.run({})), asyncio.create_task(ends.far.run(hears))]
     yield ends
     await ends.near.aclose()
     await ends.far.aclose()
@@ -79,22 +97,23 @@ async def until_asked(ends: Ends, count: int) -> None:
 
 
 async def test_each_question_gets_its_own_answer(ends: Ends) -> None:
-    questions = [asyncio.create_task(ends.near.ask("collect", within=60, number=number)) for number in range(3)]
+    questions = [asyncio.create_task(ends.near.ask("counts", within=60, number=number)) for number in range(3)]
     await until_asked(ends, 3)
-    for question in reversed(ends.asked):
-        ends.far.answer(question, b"counts", number=question.values["number"])
-    assert [(await question).values for question in questions] == [{"number": number} for number in range(3)]
+    for number, answer in reversed([*zip(ends.numbers, ends.asked, strict=True)]):
+        answer.set_result({"number": number, "metrics": b"counts"})
+    assert [await question for question in questions] == [{"number": n, "metrics": b"counts"} for n in range(3)]
+    assert await ends.near.ask("twice", within=60, number=4) == 8, "of what answers at once"
 
 
 async def test_an_answer_that_comes_too_late_is_dropped(ends: Ends) -> None:
     with pytest.raises(TimeoutError):
         await ends.near.ask("ping", within=0.001)
     await until_asked(ends, 1)
-    ends.far.answer(ends.asked[0], number=1)
+    ends.asked[0].set_result(1)
     question = asyncio.create_task(ends.near.ask("ping", within=60))
     await until_asked(ends, 2)
-    ends.far.answer(ends.asked[1], number=2)
-    assert (await question).values == {"number": 2}
+    ends.asked[1].set_result(2)
+    assert await question == 2
 
 
 async def test_a_question_ends_when_the_other_end_closes_and_later_ones_fail_at_once(ends: Ends) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 
-import pytest
-
 from proxy.workers.channel import ChannelClosed
 from proxy.workers.handle import WorkerHandle, described
 
@@ -15,23 +13,29 @@ class Scripted:
 
     def __init__(self, *script: type[Exception] | None) -> None:
         self.script = list(script)
+        self.killed = ""
 
     async def ask(self, word: str, *, within: float) -> None:
         assert (word, within) == ("ping", 0)
         if error := self.script.pop(0):
             raise error
 
+    def kill(self, why: str) -> None:
+        self.killed = why
+
 
 async def test_A4_so_many_silences_in_a_row_are_too_many_and_an_answer_starts_the_count_anew() -> None:
     worker = Scripted(*[TimeoutError] * 4, None, *[TimeoutError] * 5, None)
-    with pytest.raises(TimeoutError):
-        await WorkerHandle.ping(worker, 0, 5)
+    await WorkerHandle.ping(worker, 0)
     assert worker.script == [None]
+    assert worker.killed == "did not answer: stopped or stuck"
 
 
-async def test_a_worker_that_leaves_is_not_silent() -> None:
-    with pytest.raises(ChannelClosed):
-        await WorkerHandle.ping(Scripted(None, ChannelClosed), 0, 5)
+async def test_a_worker_that_leaves_has_as_long_to_end() -> None:
+    worker = Scripted(None, *[ChannelClosed] * 5)
+    await WorkerHandle.ping(worker, 0)
+    assert worker.script == []
+    assert worker.killed
 
 
 def test_an_end_is_described_as_shells_do() -> None:

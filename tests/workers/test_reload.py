@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import ConfigErrors
-from proxy.workers.channel import ChannelClosed, Message
-from proxy.workers.reload import Rejected, Reload
+from proxy.errors import ConfigError, ConfigErrors
+from proxy.workers.channel import ChannelClosed
+from proxy.workers.reload import Reload
 from proxy.workers.spec import SharedState
 
 
@@ -19,31 +19,31 @@ class Worker:
     """In place of a process: remembers what it was told, and answers when the test says so."""
 
     def __init__(self, number: int) -> None:
-        self.number, self.generation = number, 1
-        self.told: list[tuple[str, bytes, dict[str, Any]]] = []
-        self.asked: asyncio.Future[Message] | None = None
+        self.number = number
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.asked: asyncio.Future[dict[str, Any]] | None = None
 
-    def tell(self, word: str, load: bytes = b"", /, **values: Any) -> None:
-        self.told.append((word, load, values))
+    def tell(self, word: str, /, **values: Any) -> None:
+        self.told.append((word, values))
 
-    async def ask(self, word: str, load: bytes = b"", /, *, within: float, **values: Any) -> Message:
+    async def ask(self, word: str, /, *, within: float, **values: Any) -> dict[str, Any]:
         assert within == 60
-        self.told.append((word, load, values))
+        self.told.append((word, values))
         self.asked = asyncio.get_running_loop().create_future()
         return await self.asked
 
     @property
     def heard(self) -> list[str]:
-        return [word for word, _, _ in self.told]
+        return [word for word, _ in self.told]
 
 
 class Stage:
     def __init__(self, file: Path, count: int = 3) -> None:
         self.file = file
         file.write_text("one")
-        self.state = SharedState()
+        self.state = SharedState.at()
         self.workers = [Worker(number) for number in range(1, count + 1)]
-        self.reload = Reload(str(file), self.state, lambda: list(self.workers), within=60)
+        self.reload = Reload(str(file), self.state, lambda: list(self.workers))
         self.reload.staffed.set()
 
     async def change(self, text: str, *, forced: bool = False) -> None:
@@ -60,13 +60,19 @@ class Stage:
             if raised:
                 worker.asked.set_exception(raised)
             else:
-                worker.asked.set_result(Message("answer", {"errors": errors, "drain_s": 30.0}))
+                placed = [vars(ConfigError(error, file="config.yaml", line=1, column=1)) for error in errors or []]
+                worker.asked.set_result({"errors": placed, "drain_s": 30.0})
         await self.settle()
 
     async def die(self, worker: Worker) -> None:
         self.workers.remove(worker)
         if worker.asked is not None and not worker.asked.done():
             await self.answer(worker, raised=ChannelClosed())
+
+    @property
+    def in_force(self) -> tuple[int, bytes]:
+        assert self.state.generation == self.reload.in_force["generation"]
+        return self.state.generation, self.reload.in_force["content"]
 
     async def settle(self) -> None:
         """Until nothing happens any more; the file is read in a thread."""
@@ -91,25 +97,24 @@ async def test_one_is_asked_first_then_all_others_and_when_all_have_it_it_is_in_
     a, b, c = stage.workers
     await stage.change("two")
     assert [one.heard for one in (a, b, c)] == [["prepare"], [], []]
-    assert a.told[0][1] == b"two"
+    assert a.told[0][1]["content"] == b"two"
     await stage.answer(a)
     assert [one.heard for one in (a, b, c)] == [["prepare"]] * 3
     await stage.answer(c)
-    assert (stage.state.generation, stage.reload.content) == (1, b"one")
+    assert stage.in_force == (1, b"one")
     await stage.answer(b)
-    assert (stage.state.generation, stage.reload.number, stage.reload.content) == (2, 2, b"two")
+    assert stage.in_force == (2, b"two")
     assert [one.heard for one in (a, b, c)] == [["prepare", "commit"]] * 3
-    assert [one.told[-1][2]["log"] for one in (a, b, c)] == [True, False, False], "one of them says so in the log"
-    assert not stage.reload.lock.locked()
+    assert [one.told[-1][1]["log"] for one in (a, b, c)] == [True, False, False], "one of them says so in the log"
 
 
 async def test_a_bad_file_troubles_one_worker_and_all_are_reported_why(stage: Stage) -> None:
     a, b, c = stage.workers
     await stage.change("bad")
-    await stage.answer(a, errors=["config.yaml:1:1: bad"])
+    await stage.answer(a, errors=["bad"])
     assert [one.heard for one in (a, b, c)] == [["prepare", "reject"], ["reject"], ["reject"]]
     assert stage.reload.rejected == ["config.yaml:1:1: bad"]
-    assert (stage.state.generation, stage.reload.content) == (1, b"one")
+    assert stage.in_force == (1, b"one")
     await stage.change("two")
     await stage.answer(a)
     await stage.answer(b, c)
@@ -152,7 +157,7 @@ async def test_changes_that_come_meanwhile_are_looked_at_afterwards_and_once(sta
     await stage.change("four")
     await stage.answer(a)
     await stage.answer(b, c)
-    assert [load for word, load, _ in a.told if word == "prepare"] == [b"two", b"three", b"four"]
+    assert [values["content"] for word, values in a.told if word == "prepare"] == [b"two", b"three", b"four"]
     assert stage.state.generation == 3
 
 
@@ -183,13 +188,11 @@ async def test_a_file_that_two_have_died_of_is_rejected(stage: Stage) -> None:
     await stage.die(b)
     assert c.heard == ["reject"]
     assert "2 workers died while they loaded this file" in stage.reload.rejected[0]
-    assert not stage.reload.lock.locked()
 
 
 async def test_with_nobody_there_it_waits_for_somebody(stage: Stage) -> None:
     workers, stage.workers = stage.workers, []
     await stage.change("two", forced=True)
-    assert not stage.reload.lock.locked()
     stage.workers = workers[:1]
     stage.reload.staffed.set()
     await stage.settle()
@@ -207,7 +210,7 @@ async def test_one_that_never_answers_keeps_it_from_all_and_is_named(stage: Stag
     await stage.change("three")
     await stage.answer(a)
     await stage.answer(b, c)
-    assert (stage.state.generation, stage.reload.content) == (2, b"three")
+    assert stage.in_force == (2, b"three")
 
 
 async def test_A5_a_file_that_cannot_be_read_is_reported_once_and_a_good_one_taken_up_afterwards(stage: Stage) -> None:
@@ -225,31 +228,19 @@ async def test_A5_a_file_that_cannot_be_read_is_reported_once_and_a_good_one_tak
     assert (stage.state.generation, stage.reload.rejected) == (2, []), "also where it is the one in force"
 
 
-async def test_one_that_starts_during_a_reload_builds_what_is_in_force_afterwards(stage: Stage) -> None:
+async def test_one_that_begins_to_serve_during_a_reload_is_asked_before_it_comes_into_force(stage: Stage) -> None:
     a, b, c = stage.workers
     await stage.change("two")
     await stage.answer(a)
+    late = Worker(4)
+    stage.workers.append(late)
     await stage.answer(b, c)
-    late = Worker(2)
-    catching_up = asyncio.create_task(stage.reload.catch_up(late))
-    await stage.settle()
-    assert late.told[0][:2] == ("prepare", b"two")
+    assert (stage.state.generation, late.heard) == (1, ["prepare"])
     await stage.answer(late)
-    await catching_up
-    assert late.generation == 2
-    await stage.reload.catch_up(late)
-    assert late.heard == ["prepare"]
-
-
-async def test_what_a_worker_cannot_build_is_told_to_whoever_asked(stage: Stage) -> None:
-    late = Worker(2)
-    starting = asyncio.create_task(stage.reload.build(late, "start", b"bad", generation=1))
-    await stage.settle()
-    await stage.answer(late, errors=["bad"])
-    with pytest.raises(Rejected):
-        await starting
+    assert stage.in_force == (2, b"two")
+    assert late.heard == ["prepare", "commit"]
 
 
 def test_without_a_file_there_is_nothing_to_start_with(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors):
-        Reload(str(tmp_path / "none"), SharedState(), list, within=60)
+        Reload(str(tmp_path / "none"), SharedState.at(), list)

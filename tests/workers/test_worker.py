@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
+
+from proxy.errors import ConfigErrors
 from proxy.workers.channel import Channel
 from proxy.workers.spec import SharedState, WorkerSpec
-from proxy.workers.worker import work
+from proxy.workers.worker import Worker, work
 
 
 async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
@@ -15,12 +18,50 @@ async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
     ours, theirs = map(Channel, socket.socketpair())
     await ours.open()
     spec = WorkerSpec(1, 1, True, "config.yaml", None, None, 1, 0, b"backends: {}\n")
-    told = []
+    told: list[dict[str, object]] = []
+
+    def refused(errors: list[dict[str, object]]) -> None:
+        told.extend(errors)
+
     async with asyncio.TaskGroup() as group:
-        worker = group.create_task(work(theirs, SharedState()))
-        hearing = group.create_task(ours.run(told.append))
-        answer = await ours.ask("start", spec.content, within=60, **spec.values())
-        await hearing
+        worker = group.create_task(work(theirs, SharedState.at()))
+        ours.tell("spec", **spec._asdict())
+        await ours.run({"refused": refused})
     assert worker.result() == 1
-    assert any("routes" in error for error in answer.values["errors"])
-    assert told == []
+    assert any("routes" in error["message"] for error in told)
+
+
+@pytest.mark.parametrize("newer", ["routes: [{name: default, to: echo/m2}]", "routes: 1"])
+async def test_a_worker_that_starts_during_a_reload_builds_what_is_in_force_afterwards(newer: str) -> None:
+    ours, theirs = map(Channel, socket.socketpair())
+    state, content = SharedState.at(), "backends: {echo: {kind: echo}}\n"
+    spec = WorkerSpec(
+        1, 1, True, "config.yaml", None, None, 1, 0, f"{content}routes: [{{name: default, to: echo}}]".encode()
+    )
+    worker = Worker(theirs, spec, state)
+    await worker._app.start()
+    built = []
+
+    def answer(*, generation: int, **_: object) -> object:
+        built.append(generation)
+        if generation == 2:
+            return {"places": [], "rejected": ["bad"]}
+        state.generation = 2
+        return {"prepare": {"content": (content + newer).encode(), "generation": 2, "loaded_at": 0}}
+
+    for channel in (ours, theirs):
+        await channel.open()
+    running = [asyncio.create_task(ours.run({"built": answer})), asyncio.create_task(theirs.run({}))]
+    settings = worker._app.snapshot.config.settings.server
+    if newer == "routes: 1":
+        with pytest.raises(ConfigErrors, match="routes"):
+            await worker._listen(None, settings)
+        assert built == [1]
+    else:
+        await worker._listen(None, settings)
+        assert built == [1, 2]
+        assert worker._app.snapshot.config.settings.routes[0].to[0].target == "echo/m2"
+        assert worker._app.rejected == ["bad"]
+    await ours.aclose()
+    await asyncio.wait(running)
+    await worker._app.aclose()
