@@ -8,7 +8,7 @@ dialect untouched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -140,6 +140,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     headers: Mapping[str, str] = NO_HEADERS  # names in lower case
     trace: Mapping[str, str] = NO_HEADERS  # headers that have an upstream join the request's trace
+    connected: Callable[[], None] | None = None  # called when there is a connection to the upstream
     raw_body: Mapping[str, Any] | None = None
 
     @property

@@ -262,6 +262,7 @@ class HttpBackend(ABC):
             body=msgspec.json.encode(fields),
             connect_s=target.connect_s,
             tick_s=target.tick_s if request.stream else 0,
+            connected=request.connected,
         )
 
     async def _sniff(self, response: Response) -> tuple[bool, bytes]:

@@ -112,9 +112,11 @@ class Attempt:
         # callback that reads the socket.
         self._context = copy_context() if streaming and not backend.dialect else None
         self.tried = AttemptRecord(backend=target.backend, model=target.model, role=role)
+        trace = request.trace
         if record.trace is not None:
             self.tried.span_id = new_span_id()
-            request = msgspec.structs.replace(request, trace=record.trace.headers(self.tried.span_id))
+            trace = record.trace.headers(self.tried.span_id)
+        request = msgspec.structs.replace(request, trace=trace, connected=self.tried.connected)
         self._stream = begin(backend, request, target, self._relayed if streaming else None)
 
     async def lead(self) -> None:

@@ -44,6 +44,7 @@ class AttemptRecord(msgspec.Struct):
     backend: str
     model: str = ""  # as the target is asked for it
     started_at: float = 0.0
+    connected_at: float | None = None  # a connection was had, new or kept from before
     committed_at: float | None = None  # its first content, of an unstreamed answer the whole of it
     ended_at: float | None = None
     status: int = 0  # HTTP status that its error alone would be answered with; 200 for a whole answer
@@ -56,6 +57,10 @@ class AttemptRecord(msgspec.Struct):
     queued_s: float = 0.0  # how long it waited for a slot, before it started
     span_id: str = ""  # where requests are traced
     finish_reason: str = ""  # of a whole answer
+
+    def connected(self) -> None:
+        """There is a connection to the target."""
+        self.connected_at = asyncio.get_running_loop().time()
 
     def end(self, now: float, error: ProxyError | None) -> None:
         """The attempt is over: with an error, or with a whole answer."""

@@ -30,6 +30,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     connect_s: float = 5.0  # name look-up, TCP, proxy and TLS together
     head_limit: int = 64 * 1024  # bytes of the answer's status line and headers
+    connected: Callable[[], None] | None = None  # called when there is a connection, and again for one that replaces it
     tick_s: float | None = 0.0  # shortest time between two reads once paced; 0: unpaced, `None`: by load
 
     def __repr__(self) -> str:

@@ -110,6 +110,8 @@ class HttpTransport:
         raise InternalError("the upstream transport is closed")
 
     def _send(self, connection: Connection, request: Request, head: bytes) -> ResponseReader:
+        if request.connected is not None:
+            request.connected()
         reader = ResponseReader(
             connection,
             method=request.method,

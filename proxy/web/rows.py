@@ -61,6 +61,7 @@ def _attempt(one: AttemptRecord, after: Any, redactor: Redactor) -> dict[str, An
     return {
         "target": redactor.clean_name(f"{one.backend}/{one.model}" if one.model else one.backend),
         "start": after(one.started_at),
+        "connected": after(one.connected_at),
         "first": after(one.committed_at),
         "ended": after(one.ended_at),
         "role": one.role,

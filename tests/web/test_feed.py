@@ -67,7 +67,16 @@ async def test_a_request_is_explained_by_what_was_kept_of_it(
     assert (first["target"], first["status"], first["first"]) == ("far/first", 503, None)
     assert "busy" in first["words"]
     assert (second["target"], second["status"]) == ("other/second", 200)
-    assert 0 <= first["start"] <= first["ended"] <= second["start"] <= second["first"] <= second["ended"]
+    assert (
+        0
+        <= first["start"]
+        <= first["connected"]
+        <= first["ended"]
+        <= second["start"]
+        <= second["connected"]
+        <= second["first"]
+        <= second["ended"]
+    )
     assert "nobody keeps" not in json.dumps(told)
     assert (await ask(proxy, "/status/requests?last=1"))[1] == told
     assert (await ask(proxy, "/status/requests/unknown"))[0].status == 404

@@ -124,6 +124,7 @@ class LiteLLMBackend:
             secrets=resources.secrets,
             clean=self._clean,
             trace=request.trace,
+            connected=request.connected,
         )
 
     async def _chat(self, given: Mapping[str, Any]) -> Any:

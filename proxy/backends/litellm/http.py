@@ -8,7 +8,7 @@ litellm closes those, and decides about their redirects.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from time import time
 from typing import Any
@@ -73,6 +73,7 @@ class UpstreamCall:
         secrets: Secrets | None = None,
         clean: Clean = one_line_of,
         trace: Mapping[str, str] = NO_HEADERS,
+        connected: Callable[[], None] | None = None,
     ) -> None:
         """`by_lines`: the provider streams lines of JSON, also under another content type."""
         self.transport = transport
@@ -81,7 +82,7 @@ class UpstreamCall:
         self.by_lines = by_lines
         self.secrets = Secrets() if secrets is None else secrets
         self.clean = clean
-        self.trace = trace
+        self.trace, self.connected = trace, connected
         self.sent = False
         self.abandoned = False  # the client has left, so it must not even connect
         self.origin = ""
@@ -230,6 +231,7 @@ async def _outgoing(request: httpx.Request, call: UpstreamCall) -> Request:
         body=await request.aread(),
         connect_s=call.connect_s,
         tick_s=call.tick_s,
+        connected=call.connected,
     )
 
 

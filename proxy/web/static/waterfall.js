@@ -33,9 +33,12 @@ function pieces(attempt, row, all) {
   const ended = attempt.ended ?? all;
   const live = attempt.ended === null && row.ms === null ? " live" : "";
   const failed = hasFailed(attempt);
-  if (attempt.first === null) return [piece(failed ? "fail" : `wait${live}`, attempt.start, ended, all)];
+  const connected = attempt.connected ?? (attempt.code && attempt.first === null ? ended : attempt.start); // some backends have no connection
+  const connecting = piece("join", attempt.start, connected, all);
+  if (attempt.first === null) return [connecting, piece(failed ? "fail" : `wait${live}`, failed ? Math.min(connected, ended - all / 60) : connected, ended, all)];
   return [
-    piece("wait", attempt.start, attempt.first, all),
+    connecting,
+    piece("wait", connected, attempt.first, all),
     piece(`flow${live}`, attempt.first, ended, all),
     ...(failed ? [piece("fail", ended - all / 60, ended, all)] : []),
   ];
@@ -64,7 +67,7 @@ export function waterfall(row) {
     { class: "waterfall" },
     h("ol", { class: "fall" }, attempts),
     h("p", { class: "axis", "aria-hidden": "true" }, [0, 0.25, 0.5, 0.75, 1].map((part) => h("span", {}, part ? duration(all * part) : "0"))),
-    h("p", { class: "legend", "aria-hidden": "true" }, h("span", {}, "waiting for the first token"), h("span", { class: "f" }, "streaming"), h("span", { class: "x" }, "failed")),
+    h("p", { class: "legend", "aria-hidden": "true" }, h("span", { class: "j" }, "connecting"), h("span", {}, "waiting for the first token"), h("span", { class: "f" }, "streaming"), h("span", { class: "x" }, "failed")),
   );
 }
 
@@ -82,12 +85,13 @@ function verdict(attempt, row) {
 function story(attempt, row) {
   if (attempt.start === null) return "not asked, as others could be";
   const told = [`asked at ${duration(attempt.start)}`];
+  if (attempt.connected !== null) told.push(`connected after ${duration(attempt.connected - attempt.start)}`);
   if (attempt.first !== null) {
-    told.push(`first token ${duration(attempt.first - attempt.start)} later`);
+    told.push(`first token after ${duration(attempt.first - attempt.start)}`);
     if (attempt.ended !== null) told.push(`streamed for ${duration(attempt.ended - attempt.first)}`);
     if (row.gap > 0 && attempt === row.attempts.at(-1)) told.push(`longest pause ${duration(row.gap)}`);
   } else if (attempt.ended !== null) {
-    told.push(`over ${duration(attempt.ended - attempt.start)} later, without a token`);
+    told.push(`over after ${duration(attempt.ended - attempt.start)}, without a ${attempt.connected === null ? "connection" : "token"}`);
   }
   return told.join(" · ");
 }
