@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import json
 import random
+import re
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -296,6 +297,35 @@ def test_the_package_is_small_and_holds_what_it_should() -> None:
     ).stdout  # fmt: skip
     assert len(gzip.compress(minified, 9)) <= 2048
     assert json.loads((built / "package.json").read_text()).get("dependencies") is None
+
+
+async def test_its_page_is_true_once_it_is_installed(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """What npm would publish is installed, and the programs of README.md run as they are."""
+    upstream.play(*openai_stream(["It", " works"]))
+    upstream.play(openai_stream(["Half"])[:3], Fin())
+    proxy = await start_proxy(config(upstream))
+    use, errors, *_ = re.findall(r"```js\n(.*?)```", (js_client.client() / "README.md").read_text(), re.DOTALL)
+    use = use.replace("http://127.0.0.1:8080", proxy.url)
+    errors = errors.replace('"/chat"', f'"{proxy.url}/chat"')
+    heard = "const messages = [{ role: 'user', content: 'hi' }], show = () => {}, report = (...told) => console.log(...told);\n"
+    (tmp_path / "use.mjs").write_text(use)
+    (tmp_path / "errors.mjs").write_text(heard + errors)
+
+    async def ran(*command: str) -> str:
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    await ran("npm", "pack", "--ignore-scripts", str(js_client.client()))
+    (package,) = tmp_path.glob("chat-proxy-client-*.tgz")
+    await ran("npm", "install", "--offline", "--ignore-scripts", "--no-audit", "--no-fund", f"./{package.name}")
+    assert await ran(node.node(), "use.mjs") == "It works"
+    told = await ran(node.node(), "errors.mjs")
+    assert told.endswith(f" true {proxy.records[1].request_id}\n"), told
 
 
 @pytest.mark.clients
