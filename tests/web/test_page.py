@@ -10,9 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 from proxy.testing.script import Sleep, Stall, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
@@ -20,6 +18,7 @@ from tests.clients.browser import chromium
 from tests.clients.pages import serving_pages
 from tests.support import node
 from tests.support.app import Running, StartProxy
+from tests.web.front import in_front_of
 from tests.web.tab import Tab
 
 STATIC = node.ROOT / "proxy" / "web" / "static"
@@ -108,8 +107,8 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     await page.until("document.querySelector('.turn.assistant')?.innerText.includes('A long')")
     await page.run("document.getElementById('send').click()")
     assert (await answered(page)).startswith("stopped")
-    stopped = await proxy.ended(7)
-    assert stopped[-1].end == "client_gone"
+    stopped = (await proxy.ended(7))[-1]
+    assert stopped.end == "client_gone"
 
     # one target fails and the next answers: the waterfall and the reason
     await page.run("[...document.querySelectorAll('form button')].find(one => one.textContent === 'Clear').click()")
@@ -127,6 +126,7 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     assert "503 upstream_error" in shown
     assert "the model is being loaded" in shown
     assert "answered" in shown
+    assert re.search(r"connected after [\d<]+ ?[\d.]* ms · first token after 2\d\d ms", shown), shown
     assert "code: takes it" in await page.text("#why")
     assert "How does a stream end?" in await page.text(), "contents of what this page sent, and of nothing else"
     await looked_at(page, axe, "request", pictures)
@@ -155,17 +155,30 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     assert "routes.default.to changed" in await page.text("#config")
     await looked_at(page, axe, "now", pictures)
 
-    # and again, by the new config
-    await page.view("#/try")
-    upstream.play(*openai_stream(["Truthfully."]))
-    await page.run("document.getElementById('again').click()")
+    # the one that was stopped is sent again, by the new config
+    await page.view(f"#/requests/{stopped.request_id}")
+    await page.until("document.getElementById('replay')")
+    assert "stopped by the client" in await page.text("#waterfall")
+    upstream.play(*openai_stream(["A long answer, whole."]))
+    await page.run("document.getElementById('replay').click()")
     assert (await answered(page)).startswith("done")
+    assert await last_answer(page) == "A long answer, whole."
+    assert upstream.requests[-1].json()["messages"] == [{"role": "user", "content": "Tell me everything"}]
+    again = (await proxy.ended(9))[-1]
+    assert (again.contract, again.model, again.end) == ("responses", "code-1", "done")
 
-    # why, and what if
-    await page.view("#/explain")
-    await page.until("document.getElementById('config-text').value.includes('echo/parrot')")
+    # and it is explained
+    await page.run("document.querySelector('.outcome a').click()")
+    await page.until("document.getElementById('ask-why')")
+    assert "A long answer, whole." in await page.text()
+    await page.run("document.getElementById('ask-why').click()")
+    await page.until("document.querySelector('form button')?.textContent === 'Explain'")
     await page.run("document.querySelector('form button').click()")
     await page.until("document.querySelector('#trace .yes')")
+    assert "code: takes it" in await page.text("#trace")
+
+    # what if
+    await page.until("document.getElementById('config-text').value.includes('echo/parrot')")
     assert "research: wants header x-team research, got nothing" in await page.text("#trace")
     edit = "const field = document.getElementById('config-text'); field.value = field.value.replace"
     await page.run(f"(() => {{ {edit}('cloud/gpt-5-mini', 'echo/echo'); field.form.requestSubmit(); }})()")
@@ -182,38 +195,11 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     assert not large
 
 
-BEHIND = web.AppKey("behind", str)
-
-
-async def front_proxy(request: web.Request) -> web.StreamResponse:
-    """A front proxy that serves ours under `/llm/`."""
-    target = f"{request.app[BEHIND]}/{request.match_info['path']}"
-    headers = {name: value for name, value in request.headers.items() if name.lower() not in {"host", "connection"}}
-    async with (
-        aiohttp.ClientSession(auto_decompress=False) as http,
-        http.request(
-            request.method, target, params=request.query, headers=headers, data=await request.read()
-        ) as answer,
-    ):
-        hop = {"transfer-encoding", "connection", "content-length"}
-        response = web.StreamResponse(
-            status=answer.status,
-            headers={name: value for name, value in answer.headers.items() if name.lower() not in hop},
-        )
-        await response.prepare(request)
-        async for chunk in answer.content.iter_any():
-            await response.write(chunk)
-        return response
-
-
 async def test_behind_a_front_proxy_under_a_path_with_a_key(
     start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(config(upstream.url, f'auth: {{keys: [{{name: page, key: "{KEY}"}}]}}'))
-    application = web.Application()
-    application[BEHIND] = proxy.url
-    application.router.add_route("*", "/llm/{path:.*}", front_proxy)
-    async with serving_pages(application) as origin, chromium() as page:
+    async with serving_pages(in_front_of(proxy.url)) as origin, chromium() as page:
         tab = await Tab.open(page, f"{origin}/llm/")
         await tab.until("document.getElementById('key')")
         await tab.fill("key", "a wrong one")

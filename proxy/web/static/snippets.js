@@ -11,15 +11,15 @@ const key = ({ needsKey }) => (needsKey ? "$CHAT_PROXY_KEY" : "none");
 /** @param {unknown} value */
 const quoted = (value) => JSON.stringify(value);
 /** @param {string} text */
-const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const shell = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 /** @type {Record<string, (ask: Ask) => string>} */
 export const SNIPPETS = {
   curl: ({ base, path, body, needsKey }) =>
-    `curl -N ${base}/${path} \\\n  -H 'content-type: application/json' \\\n${needsKey ? '  -H "authorization: Bearer $CHAT_PROXY_KEY" \\\n' : ""}  -d ${shell(JSON.stringify(body))}`,
+    `curl -N ${shell(`${base}/${path}`)} \\\n  -H 'content-type: application/json' \\\n${needsKey ? '  -H "authorization: Bearer $CHAT_PROXY_KEY" \\\n' : ""}  -d ${shell(JSON.stringify(body))}`,
   fetch: ({ base, path, body, needsKey }) => `const response = await fetch(${quoted(`${base}/${path}`)}, {
   method: "POST",
-  headers: { "content-type": "application/json"${needsKey ? ", authorization: `Bearer ${key}`" : ""} },
+  headers: { "content-type": "application/json"${needsKey ? ", authorization: `Bearer ${process.env.CHAT_PROXY_KEY}`" : ""} },
   body: JSON.stringify(${JSON.stringify(body, null, 2).replaceAll("\n", "\n  ")}),
 });
 for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
@@ -72,23 +72,42 @@ await stream.finalMessage();`,
   useChat: (ask) => `import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
 
-const { messages, sendMessage, stop, status } = useChat({
-  transport: new DefaultChatTransport({ api: "${ask.base}/ai-sdk/chat"${ask.needsKey ? ", headers: { authorization: `Bearer ${key}` }" : ""} }),
+// From a page of another origin: name that origin under server.cors.origins.
+const transport = new DefaultChatTransport({
+  api: "${ask.base}/ai-sdk/chat",${"model" in ask.body ? `\n  body: { model: ${quoted(ask.model)} },` : ""}${
+    ask.needsKey ? "\n  headers: { authorization: `Bearer ${process.env.CHAT_PROXY_KEY}` }, // whoever loads the page can read it" : ""
+  }
 });
-// sendMessage({ text: ${quoted(ask.text)} })
-// Another origin than the page's: name the page's under server.cors.origins.`,
-  "the chat hook": (ask) => `// The hook calls /api/chat of its own origin. Send that path on, with Vite for one:
-export default {
-  server: { proxy: { "/api/chat": ${quoted(ask.base)} } },
-};
-// The hook itself stays as it is:
-// fetch("/api/chat", { method: "POST", body: JSON.stringify({ messages }) })`,
-  "Open WebUI": (ask) => `# Admin Settings → Connections → OpenAI API → Add Connection
-URL   ${ask.base}/v1
-Key   ${key(ask)}
 
-# or from the environment
-OPENAI_API_BASE_URL=${ask.base}/v1 OPENAI_API_KEY=${key(ask)} open-webui serve`,
+export function Chat() {
+  const { messages, sendMessage, stop, status, error } = useChat({ transport });
+  return (
+    <>
+      {messages.map(({ id, role, parts }) => (
+        <p key={id} className={role}>{parts.map((part) => (part.type === "text" ? part.text : ""))}</p>
+      ))}
+      {error && <p role="alert">{error.message}</p>}
+      <button onClick={() => sendMessage({ text: ${quoted(ask.text)} })}>Send</button>
+      <button onClick={stop} disabled={status === "ready"}>Stop</button>
+    </>
+  );
+}`,
+  "the chat hook": (ask) => `// vite.config.js: the hook calls /api/chat of its own origin, and stays as it is.
+export default {
+  server: {
+    proxy: {
+      "/api/chat": {
+        target: ${quoted(ask.base)},
+        changeOrigin: true,${ask.needsKey ? "\n        headers: { authorization: `Bearer ${process.env.CHAT_PROXY_KEY}` }," : ""}
+      },
+    },
+  },
+};`,
+  "Open WebUI": (ask) => `OPENAI_API_BASE_URL=${shell(`${ask.base}/v1`)} OPENAI_API_KEY=${key(ask)} open-webui serve
+
+# or under Admin Settings → Connections → OpenAI API → Add Connection:
+# URL  ${ask.base}/v1
+# Key  ${key(ask)}`,
   Codex: (ask) => `# ~/.codex/config.toml
 model = ${quoted(ask.model)}
 model_provider = "chat-proxy"
@@ -97,8 +116,8 @@ model_provider = "chat-proxy"
 name = "chat-proxy"
 base_url = "${ask.base}/v1"
 wire_api = "responses"${ask.needsKey ? '\nenv_key = "CHAT_PROXY_KEY"' : ""}`,
-  "Claude Code": (ask) => `export ANTHROPIC_BASE_URL=${ask.base}
+  "Claude Code": (ask) => `export ANTHROPIC_BASE_URL=${shell(ask.base)}
 export ANTHROPIC_AUTH_TOKEN=${key(ask)}
-export ANTHROPIC_MODEL=${ask.model}
+export ANTHROPIC_MODEL=${shell(ask.model)}
 claude`,
 };
