@@ -10,6 +10,9 @@ from typing import Any
 
 from tests.clients.browser import Page, ScriptFailed
 
+_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "End": 35, "Home": 36,
+          "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}  # fmt: skip
+
 
 class Tab:
     """One tab with the page."""
@@ -59,6 +62,31 @@ class Tab:
             field.dispatchEvent(new Event("input", {{ bubbles: true }}));
             field.dispatchEvent(new Event("change", {{ bubbles: true }}));
         }})()""")
+
+    async def press(self, key: str, *, shift: bool = False) -> None:
+        """A key, as the keyboard sends it to what has the focus."""
+        text = {"Enter": "\r", "Space": " "}.get(key, key if len(key) == 1 else "")
+        code = _CODES.get(key, ord(key[0]))
+        told = {
+            "key": " " if key == "Space" else key,
+            "code": key,
+            "windowsVirtualKeyCode": code,
+            "modifiers": 8 if shift else 0,
+        }
+        await self.page.command("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **told)
+        await self.page.command("Input.dispatchKeyEvent", type="keyUp", **told)
+
+    async def type(self, text: str) -> None:
+        await self.page.command("Input.insertText", text=text)
+
+    async def focus(self) -> str:
+        """What has the focus: its id, or its name and what it says."""
+        return str(
+            await self.run("""(() => {
+            const it = document.activeElement;
+            return it.id || `${it.localName} ${(it.getAttribute("aria-label") ?? it.innerText).trim()}`;
+        })()""")
+        )
 
     async def text(self, selector: str = "main") -> str:
         return str(await self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))

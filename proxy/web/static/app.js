@@ -14,9 +14,11 @@ const VIEWS = { try: tryView, requests: requestsView, now: nowView, usage: usage
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 const pulse = /** @type {HTMLElement} */ (document.getElementById("pulse"));
+const heard = /** @type {HTMLElement} */ (document.getElementById("heard"));
 const alert = /** @type {HTMLElement} */ (document.getElementById("alert"));
 let leave = () => {};
 let shown = "";
+let warned = "";
 
 function route() {
   const [, wanted = "", id = ""] = location.hash.split("/");
@@ -42,13 +44,19 @@ function beat() {
   const generation = status ? ` · generation ${status.config.generation}` : "";
   const words = { connecting: "connecting", live: `${counted(store.active, "active stream")}${generation}`, lost: "the proxy does not answer", key: "asks for a key", refused: "this key is not enough" };
   if (pulse.textContent !== words[state]) pulse.textContent = words[state];
+  const aloud = state === "live" ? "connected" : words[state]; // counts change too often to be read out
+  if (heard.textContent !== aloud) heard.textContent = aloud;
 }
 
 function warn() {
   const { state, status, words } = store;
   if (state === "key" || state === "refused") return document.getElementById("key") ? undefined : askForKey(words);
-  const rejected = shown !== "now" && status?.config.rejected; // that view has all of it
-  put(alert, rejected && h("p", { class: "fault" }, h("b", {}, `${status.config.file} has ${counted(rejected.length, "error")}. `), "The config before it goes on serving. ", h("a", { href: "#/now" }, "See where.")));
+  const rejected = status?.config.rejected;
+  const there = shown === "now"; // that view shows all of it, and this only says so
+  const mark = rejected ? `${there} ${rejected.join("\n")}` : "";
+  if (mark === warned && !document.getElementById("key")) return; // the focus may be on its link
+  warned = mark;
+  put(alert, rejected && h("p", { class: there ? "hidden" : "fault" }, h("b", {}, `${status.config.file} has ${counted(rejected.length, "error")}. `), "The config before it goes on serving. ", !there && h("a", { href: "#/now" }, "See where.")));
 }
 
 /** @param {string} words */
@@ -70,6 +78,10 @@ function askForKey(words) {
   put(alert, form);
 }
 
+/** @type {HTMLElement} */ (document.querySelector(".skip")).addEventListener("click", (event) => {
+  event.preventDefault(); // what follows # is the view
+  main.focus();
+});
 addEventListener("hashchange", route);
 for (const name of ["state", "now", "status"]) store.addEventListener(name, beat);
 for (const name of ["state", "status"]) store.addEventListener(name, warn);

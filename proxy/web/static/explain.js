@@ -3,10 +3,16 @@
 
 import { CONTRACTS } from "./contracts.js";
 import { counted, h, labelled, put } from "./dom.js";
-import { reason } from "./requests.js";
+import { reason } from "./reason.js";
 import { json } from "./store.js";
 
 const kept = { path: "/v1/chat/completions", headers: "", body: "", config: "" };
+
+/** Go there with a request. @param {string} path @param {any} body */
+export function fill(path, body) {
+  Object.assign(kept, { path: `/${path}`, headers: "", body: JSON.stringify(body, null, 2) });
+  location.hash = "#/explain";
+}
 
 /** @typedef {{id: string, path: string, model: string, before: string, after: string, why: string}} Difference */
 /** @typedef {{line: number, column: number, message: string}} Fault */

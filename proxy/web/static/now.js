@@ -116,15 +116,20 @@ export function nowView(main) {
     put(workers, serving ? counted(serving, "worker") : "");
   }
 
+  /** Drawn when there is something new in it, as the focus may be inside. */
   function configured() {
     const status = store.status;
     if (!status) return;
+    const mark = JSON.stringify([status.config.generation, status.config.rejected]);
+    if (mark === shown) return;
+    shown = mark;
+    draw(status);
+    void learn();
+  }
+
+  /** @param {import("./store.js").Status} status */
+  function draw(status) {
     const { file, generation, digest, loaded_at, rejected, changed } = status.config;
-    const mark = JSON.stringify([generation, rejected]);
-    if (mark !== shown) {
-      shown = mark;
-      void learn();
-    }
     put(
       config,
       rejected && refused(file, rejected),
@@ -169,7 +174,7 @@ export function nowView(main) {
     if (found.status === "fulfilled") models = found.value.data.map((/** @type {{id: string}} */ one) => one.id);
     lines = text.status === "fulfilled" && text.value.config ? text.value.config.split("\n") : [];
     put(/** @type {Element} */ (main.querySelector("#models-now")), models.join("  ·  ") || "none by name");
-    configured();
+    if (store.status) draw(store.status);
   }
 
   const second = () => (numbers(), backends());

@@ -2,7 +2,10 @@
 /** Requests: the last ones as they come, and one of them in full. */
 
 import { amount, clock, duration, h, labelled, put } from "./dom.js";
-import { json, own, store } from "./store.js";
+import { fill } from "./explain.js";
+import { reason } from "./reason.js";
+import { json, sent, store } from "./store.js";
+import { replay } from "./try.js";
 import { mini, span, waterfall } from "./waterfall.js";
 
 /** @typedef {import("./store.js").Row} Row */
@@ -43,9 +46,10 @@ export function requestsView(main, id) {
   const title = h("h1", {}, id ? "One request" : "Requests");
   const detail = h("div", { class: "open-request" });
   const body = h("tbody", { id: "rows" });
-  const count = h("p", { class: "soft small num", role: "status" });
+  const count = h("p", { class: "soft small num" });
+  const found = h("p", { class: "hidden", role: "status" }); // read out when a filter is chosen, not at each request
   /** @type {(keyof typeof kept)[]} */ const names = ["route", "key", "end", "slow"];
-  const filters = names.map((name) => h("select", { id: `filter-${name}`, onchange: (/** @type {Event} */ event) => ((kept[name] = /** @type {HTMLSelectElement} */ (event.target).value), list()) }));
+  const filters = names.map((name) => h("select", { id: `filter-${name}`, onchange: (/** @type {Event} */ event) => ((kept[name] = /** @type {HTMLSelectElement} */ (event.target).value), list(), (found.textContent = count.textContent)) }));
   let pending = 0;
   let told = "";
 
@@ -70,6 +74,7 @@ export function requestsView(main, id) {
         ),
       ),
       count,
+      found,
     ),
   );
 
@@ -154,7 +159,7 @@ export function requestsView(main, id) {
 
 /** @param {Told} row */
 function full(row) {
-  const contents = own.get(row.id);
+  const said = sent(row.id);
   const tokens = row.tokens;
   /** @type {[string, any][]} */
   const facts = [
@@ -174,17 +179,11 @@ function full(row) {
   return [
     h("p", { class: "lead told" }, ending(/** @type {any} */ ({ ...row, error: row.error?.code })), h("span", { class: "num" }, row.ms === null ? "" : duration(row.ms)), h("span", { class: "mono" }, row.id)),
     row.error && h("p", { class: "fault", id: "words" }, row.error.message || row.error.code),
+    said && h("p", { class: "row" }, h("button", { id: "replay", type: "button", onclick: () => replay(said) }, "Send again"), h("button", { id: "ask-why", type: "button", class: "quiet", onclick: () => fill(said.path, said.body) }, "Explain it")),
     h("section", { class: "card", id: "waterfall" }, h("div", { class: "head" }, h("h2", {}, "How it went")), row.attempts.length ? waterfall(/** @type {Row} */ (/** @type {unknown} */ (row))) : h("p", { class: "soft" }, "No target was asked.")),
     h("section", {}, h("div", { class: "head" }, h("h2", {}, "Why this route")), h("ol", { class: "why", id: "why" }, row.why.length ? row.why.map(reason) : h("li", {}, "It was refused before the routes were asked."))),
     row.notices.length > 0 && h("section", {}, h("div", { class: "head" }, h("h2", {}, "Notices")), h("ul", { class: "changes" }, row.notices.map((notice) => h("li", {}, notice)))),
-    contents && h("section", {}, h("div", { class: "head" }, h("h2", {}, "What this page said"), h("span", { class: "soft small" }, "kept in this tab only")), h("div", { class: "talk" }, h("p", { class: "turn user" }, contents.asked), h("p", { class: "turn assistant" }, contents.answered || "…"))),
+    said && h("section", {}, h("div", { class: "head" }, h("h2", {}, "What this page said"), h("span", { class: "soft small" }, "kept in this tab only")), h("div", { class: "talk" }, [...said.messages, { role: "assistant", content: said.answered || "…" }].map(({ role, content }) => h("p", { class: `turn ${role}` }, content)))),
     h("section", {}, h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))),
   ].filter(Boolean);
-}
-
-/** A line of the trace. @param {string} line */
-export function reason(line) {
-  const colon = line.indexOf(": ");
-  const taken = line.endsWith(": takes it");
-  return h("li", { class: taken ? "yes" : line.startsWith("refused") ? "no" : "" }, h("span", {}, h("b", {}, line.slice(0, colon)), line.slice(colon)));
 }

@@ -3,7 +3,7 @@
 
 import { frames } from "./sse.js";
 
-/** @typedef {{target: string, start: number | null, first: number | null, ended: number | null, role: string, status: number, code: string, words: string}} Attempt */
+/** @typedef {{target: string, start: number | null, connected: number | null, first: number | null, ended: number | null, role: string, status: number, code: string, words: string}} Attempt */
 /** @typedef {{in: number, out: number, cached: number, reasoning: number, estimated: boolean}} Tokens */
 /**
  * @typedef {{id: string, began: number, contract: string, path: string, key: string, route: string, target: string, model: string,
@@ -20,8 +20,19 @@ import { frames } from "./sse.js";
 const MOST = 500;
 const SAMPLES = 120;
 
-/** What was sent and received by this page itself, by request id: only that has contents. @type {Map<string, {asked: string, answered: string}>} */
-export const own = new Map();
+/** @typedef {{contract: string, model: string, messages: {role: string, content: string}[], path: string, body: any, answered: string}} Sent */
+
+/** What was sent and received by this page itself, by request id: only that has contents. @type {Map<string, Sent>} */
+const own = new Map();
+
+/** @param {string} id */
+export const sent = (id) => own.get(id);
+
+/** @param {string} id @param {Sent} what */
+export function keep(id, what) {
+  own.set(id, what);
+  if (own.size > MOST) own.delete(/** @type {string} */ (own.keys().next().value));
+}
 
 class Store extends EventTarget {
   /** @type {Map<string, Row>} */ rows = new Map();

@@ -5,7 +5,7 @@ import { CONTRACTS, declaredContract } from "./contracts.js";
 import { amount, duration, h, labelled, put } from "./dom.js";
 import { SNIPPETS } from "./snippets.js";
 import { frames } from "./sse.js";
-import { json, keyHeaders, own, problem, store } from "./store.js";
+import { json, keep, keyHeaders, problem, store } from "./store.js";
 
 /** @typedef {import("./contracts.js").Message} Message */
 /** @typedef {import("./contracts.js").Contract} Contract */
@@ -21,7 +21,14 @@ const kept = {
   /** @type {Message[]} */ messages: [],
   /** @type {string[]} */ models: [],
   /** @type {Record<string, {path: string, body: any, token: any}>} */ declared: {},
+  replays: false,
 };
+
+/** Go there, and send a request again. @param {import("./store.js").Sent} sent */
+export function replay({ contract, model, messages }) {
+  Object.assign(kept, { contract, model, messages: [...messages], replays: true });
+  location.hash = "#/try";
+}
 
 /** @param {HTMLElement} main */
 export function tryView(main) {
@@ -32,13 +39,14 @@ export function tryView(main) {
   const contract = h("select", { id: "contract", onchange: () => ((kept.contract = contract.value), snippets()) });
   const names = h("datalist", { id: "models" });
   const model = h("input", { id: "model", list: "models", autocomplete: "off", spellcheck: "false", placeholder: "the route decides", oninput: () => ((kept.model = model.value.trim()), snippets()) });
-  const text = h("textarea", { id: "text", rows: "3", placeholder: "Say something. Enter sends it, Shift + Enter is a new line.", oninput: () => ((kept.text = text.value), snippets()) });
+  const text = h("textarea", { id: "text", rows: "3", placeholder: "Say something. Enter sends it, Shift + Enter is a new line, Escape stops the answer.", oninput: () => ((kept.text = text.value), snippets()) });
   const send = h("button", { id: "send", type: "submit" }, "Send");
-  const again = h("button", { id: "again", type: "button", class: "quiet", onclick: () => void repeat() }, "Again");
-  const clear = h("button", { type: "button", class: "quiet", onclick: () => ((kept.messages = []), show()) }, "Clear");
-  const picks = h("div", { class: "pick", role: "group", "aria-label": "For" });
-  const code = h("pre", { tabindex: "0", "aria-label": "To copy" });
-  const copy = h("button", { type: "button", class: "quiet", onclick: () => void copied() }, "Copy");
+  const again = h("button", { id: "again", type: "button", class: "quiet", onclick: repeat }, "Again");
+  const clear = h("button", { type: "button", class: "quiet", onclick: () => ((kept.messages = []), show(), text.focus()) }, "Clear");
+  const code = h("pre", { id: "snippet", tabindex: "0", role: "tabpanel" });
+  const tabs = Object.keys(SNIPPETS).map((name, index) => h("button", { id: `for-${index}`, type: "button", role: "tab", "aria-controls": "snippet", onclick: () => pick(index) }, name));
+  const picks = h("div", { class: "pick", role: "tablist", "aria-label": "The same request for", onkeydown: turn }, tabs);
+  const copy = h("button", { type: "button", class: "quiet", "aria-live": "polite", onclick: () => void copied() }, "Copy");
   const form = h("form", { class: "flow", onsubmit: submit }, labelled("Message", text, ""), h("p", { class: "row" }, send, again, clear), outcome);
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -52,13 +60,15 @@ export function tryView(main) {
     h("h1", {}, "Try it"),
     h("p", { class: "lead" }, "Speak any contract to any model. Beside the text is what really comes over the wire, with the time since you asked."),
     h("div", { class: "row" }, labelled("Contract", contract), labelled("Model", model), names),
-    h("div", { class: "split", id: "talk-and-wire" }, h("section", { "aria-label": "Chat" }, talk, form), h("section", { "aria-label": "Wire" }, wire)),
+    h("div", { class: "split", id: "talk-and-wire", onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && running?.abort() }, h("section", { "aria-label": "Chat" }, talk, form), h("section", { "aria-label": "Wire" }, wire)),
     h("section", {}, h("div", { class: "head" }, h("h2", {}, "Take it home")), h("div", { class: "snippets" }, picks, h("div", { class: "code" }, code, copy))),
   );
   text.value = kept.text;
   model.value = kept.model;
   show();
   contracts();
+  if (kept.replays) void answer();
+  kept.replays = false;
   void learn();
   const update = () => contracts();
   store.addEventListener("status", update);
@@ -110,14 +120,16 @@ export function tryView(main) {
     void answer();
   }
 
-  async function repeat() {
+  function repeat() {
     if (kept.messages.at(-1)?.role === "assistant") kept.messages.pop();
-    if (kept.messages.length) await answer();
+    send.focus(); // where it stops: the one that was pressed is hidden now
+    if (kept.messages.length) void answer();
   }
 
   async function answer() {
     const spoken = offered()[kept.contract];
-    const body = spoken.body(kept.messages, kept.model);
+    const messages = [...kept.messages];
+    const sent = { contract: kept.contract, model: kept.model, messages, path: spoken.path, body: spoken.body(messages, kept.model) };
     const stopping = (running = new AbortController());
     const began = performance.now();
     const since = () => performance.now() - began;
@@ -146,7 +158,7 @@ export function tryView(main) {
       const response = await fetch(spoken.path, {
         method: "POST",
         headers: { "content-type": "application/json", ...keyHeaders() },
-        body: JSON.stringify(body),
+        body: JSON.stringify(sent.body),
         signal: stopping.signal,
       });
       id = response.headers.get("x-request-id") ?? "";
@@ -179,7 +191,7 @@ export function tryView(main) {
     running = null;
     send.textContent = "Send";
     if (said) kept.messages.push({ role: "assistant", content: said });
-    if (id) own.set(id, { asked: kept.messages.findLast((one) => one.role === "user")?.content ?? "", answered: said });
+    if (id) keep(id, { ...sent, answered: said });
     if (!wire.isConnected) return;
     talk.removeAttribute("aria-busy");
     show();
@@ -203,16 +215,29 @@ export function tryView(main) {
       text: said,
       needsKey: sessionStorage.getItem("key") !== null,
     };
-    put(
-      picks,
-      Object.keys(SNIPPETS).map((name) => h("button", { type: "button", "aria-pressed": String(name === kept.snippet), "data-snippet": name, onclick: () => ((kept.snippet = name), snippets(), picked(name)) }, name)),
-    );
+    for (const tab of tabs) {
+      const chosen = tab.textContent === kept.snippet;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+      if (chosen) code.setAttribute("aria-labelledby", tab.id);
+    }
     code.textContent = SNIPPETS[kept.snippet](ask);
   }
 
-  /** @param {string} name */
-  function picked(name) {
-    /** @type {HTMLElement | null} */ (picks.querySelector(`[data-snippet="${name}"]`))?.focus();
+  /** @param {number} index */
+  function pick(index) {
+    kept.snippet = tabs[index].textContent ?? "";
+    snippets();
+    tabs[index].focus();
+  }
+
+  /** The arrow keys go from tab to tab, around the end. @param {KeyboardEvent} event */
+  function turn(event) {
+    const at = tabs.findIndex((tab) => tab.textContent === kept.snippet);
+    const wanted = { ArrowDown: at + 1, ArrowRight: at + 1, ArrowUp: at - 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
+    if (wanted === undefined) return;
+    event.preventDefault();
+    pick((wanted + tabs.length) % tabs.length);
   }
 
   async function copied() {
