@@ -28,6 +28,7 @@ from proxy.backends.streaming import (
     NamesRestored,
     announcing,
     content_type,
+    in_pieces,
     is_json,
     read_json,
     read_stream,
@@ -176,7 +177,8 @@ class HttpBackend(ABC):
                     first = await read_json(response, first, self._resources.answer_bytes)
             except UpstreamError as error:
                 raise self._reported(error) from error.__cause__
-            if not is_stream and (content_type(response) != "text/event-stream" or is_json(first)):
+            labelled = content_type(response) == "text/event-stream"
+            if not is_stream and not in_pieces(first) and (not labelled or is_json(first)):
                 yield announcing(notices, restored(self._whole(request, first), names))
                 return
             decoder = NamesRestored(self._decoder(request), names) if names else self._decoder(request)

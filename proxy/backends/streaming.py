@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -76,7 +76,8 @@ async def sniff(response: Response) -> tuple[bool | None, bytes]:
 async def read_json(response: Response, first: bytes, limit: int) -> bytes:
     """A JSON body that begins with `first`, or all bytes up to the body's end.
 
-    Where the content type says something else, the body may go on after a whole JSON text, or never end.
+    Where the content type says something else, the body may go on after a whole JSON text, or never end. A body in
+    pieces, one on each line, is read no further than it has come.
     """
     body = first
     if content_type(response) != "application/json":
@@ -85,6 +86,8 @@ async def read_json(response: Response, first: bytes, limit: int) -> bytes:
             if not data:
                 return body
             body += data
+        if in_pieces(body):
+            return body
         if len(body) <= _PARSE_UP_TO:
             await read_last_bytes(response)
             return body
@@ -92,6 +95,24 @@ async def read_json(response: Response, first: bytes, limit: int) -> bytes:
     if len(body) > limit:
         raise FrameTooLarge(f"the upstream's answer is larger than {limit} bytes")
     return body
+
+
+def in_pieces(body: bytes) -> bool:
+    """Whether JSON is a stream all the same: its first line is a chunk or an event, and not a whole answer."""
+    if b'"delta"' not in body and b'"message_start"' not in body:
+        return False
+    try:
+        first = msgspec.json.decode(body.removeprefix(_BOM).lstrip().partition(b"\n")[0], type=_Piece)
+    except (ValueError, RecursionError):
+        return False
+    return first.type == "message_start" or any(
+        isinstance(choice, dict) and "delta" in choice and "message" not in choice for choice in first.choices or ()
+    )
+
+
+class _Piece(msgspec.Struct):
+    type: Any = None
+    choices: list[Any] | None = None
 
 
 def content_type(response: Response) -> str:

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from proxy.errors import UpstreamMalformed, UpstreamTruncated
 from proxy.transport.base import Response, Sink, read_all
 
+_UNREADABLE = frozenset({"br", "zstd", "compress", "lz4", "lzma", "xz", "snappy", "dcb", "dcz", "aes128gcm", "exi"})
+"""Codings that cannot be undone here. Other words, such as `utf-8` and `none`, are no codings: the body is as it stands."""
+
 STEP = 64 * 1024  # most bytes one read() unpacks
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
@@ -113,13 +116,14 @@ class Decoded:
 
 
 def decoded(response: Response, origin: str) -> Response:
-    """`response` itself, or wrapped if its body is compressed. Raises `UpstreamMalformed` for an unknown coding."""
-    coding = response.headers.get("content-encoding", "").strip().lower()
-    if coding in {"", "identity"}:
+    """`response` itself, or wrapped if its body is compressed. Raises `UpstreamMalformed` if that cannot be undone."""
+    label = response.headers.get("content-encoding", "").strip().lower()
+    if label in {"", "identity"}:
         return response
-    coding = coding.removeprefix("x-")
-    if coding not in {"gzip", "deflate"}:
+    named = [coding.strip().removeprefix("x-") for coding in label.split(",")]
+    codings = [coding for coding in named if coding in {"gzip", "deflate"} or coding in _UNREADABLE]
+    if len(codings) > 1 or not _UNREADABLE.isdisjoint(codings):
         raise UpstreamMalformed(
-            f"{origin} sent an answer compressed as {coding[:40]!r}: not asked for, and neither gzip nor deflate"
+            f"{origin} sent an answer compressed as {label[:40]!r}: not asked for, and neither gzip nor deflate"
         )
-    return Decoded(response, coding, origin)
+    return Decoded(response, codings[0], origin) if codings else response

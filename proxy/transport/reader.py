@@ -14,6 +14,7 @@ import httptools
 
 from proxy.errors import InternalError, ProxyError, UpstreamMalformed, UpstreamTruncated
 from proxy.transport.base import Sink, read_all
+from proxy.transport.parser import response_parser
 
 if TYPE_CHECKING:
     from proxy.transport.connection import Connection
@@ -108,7 +109,7 @@ class ResponseReader:
         self.headers = {}
         self._keep_alive_for = ""  # the header `Keep-Alive`
         self.on_body = self._pieces.append
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = response_parser(self)
         self.origin = str(connection.destination.origin)  # for messages
         connection.reader = self
 

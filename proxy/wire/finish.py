@@ -8,6 +8,7 @@ is unknown passes on as unknown, and is an error where the answer shows that som
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -162,6 +163,17 @@ def is_reason(reason: Any) -> bool:
     return reason is not None and meaning(reason) != "none"
 
 
+def later(before: Any, reason: Any) -> Any:
+    """Which of two reasons counts when nothing came between them: a mere `stop` takes none back."""
+    return before if is_reason(before) and meaning(reason) == "stop" else reason
+
+
+@lru_cache(maxsize=64)
+def names_failure(event: bytes) -> bool:
+    """Whether the name of an event says that it tells a failure: `error`, `Exception`, `response.failed`."""
+    return meaning(event.decode("latin-1")) == "error"
+
+
 def shown(reason: Any) -> str:
     """A finish reason as it may be shown: a short plain word, or nothing."""
     text = reason if isinstance(reason, str) else ""
@@ -188,6 +200,7 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
     | none                          | anything else  | `stop`: the end mark says that it is complete (R3)             |
     | error                         | any            | an error: the upstream says that it gave up                    |
     | unknown                       | empty          | an error: nothing was said and nobody knows why                |
+    | `tool_calls`                  | empty          | an error: the calls that it speaks of are missing              |
     | unknown                       | anything else  | complete, with the upstream's own word                         |
     | `stop`, `tool_calls`, `length`, `content_filter` | any | as it says                                             |
     """
@@ -196,9 +209,9 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
         return Verdict("tool_calls" if has_calls else "stop")
     if means == "error":
         raise gave_up(reason)
+    if means in ("unknown", "tool_calls") and not has_content and not has_calls:
+        raise gave_up(reason)
     if means == "unknown":
-        if not has_content:
-            raise gave_up(reason)
         return Verdict("tool_calls" if has_calls else "stop", shown(reason))
     return Verdict(means)
 
@@ -221,6 +234,7 @@ class Ending:
     | the same reason with content once more           | neither: in this stream it means nothing                    |
     | usage alone, after every choice has its reason   | `final`: it is what comes last                              |
     | a choice without a reason                        | neither                                                     |
+    | `stop` after another reason, with nothing between| no news: the answer is cut, filtered or waits all the same  |
     | an error                                         | an error, whatever came before (the reader raises it)       |
 
     `complete`: if the body ends now, however it ends, the answer is whole (R3).
@@ -242,6 +256,7 @@ class Ending:
                 self._disproved.add(last.reason)
             last = None
         if is_reason(reason):
+            reason = later(last.reason if last else None, reason)
             last = _Said(reason, plain, counts=not (content and reason in self._disproved))
         self._said[choice] = last or _GOES_ON
         self._judge()

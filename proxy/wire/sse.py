@@ -118,6 +118,9 @@ def _parse(block: bytes) -> tuple[bytes, bytes] | None:
             data.append(value.removeprefix(b" "))
         elif field == b"event":
             name = value.removeprefix(b" ")
+        elif field == b"error":  # llama.cpp's, which the standard ignores: its words count
+            name = b"error"
+            data.append(value.removeprefix(b" "))
     return (name, b"\n".join(data)) if data else None
 
 

@@ -82,33 +82,49 @@ class Detail(msgspec.Struct, frozen=True):
 def read_error(value: Any) -> Detail | None:
     """The error in a parsed body or event; `None` if it holds none.
 
-    Known forms: OpenAI's `{"error": {…}}`, a bare string there (Ollama, llama.cpp), a list around it (Gemini's
-    compatible endpoint), the flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's
-    `{"detail": …}`, MiniMax's `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways) and
-    `{"errors": […]}` (Cloudflare). A keep-alive with a `message` is none, nor is what says that it is a success.
+    Known forms: OpenAI's `{"error": {…}}`, a bare string there (Ollama, llama.cpp), a flag or a title there with the
+    words beside it (Spring, OAuth), a list around it (Gemini's compatible endpoint), one in a choice (OpenRouter), the
+    flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's `{"detail": …}`, MiniMax's
+    `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways), `{"errors": […]}` (Cloudflare),
+    `{"fault": {…}}` (Apigee), `{"header": {…}}` (Spark) and `{"Message": …}` (AWS). A keep-alive with a `message` is
+    none, nor is what says that it is a success.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):
         return None
-    if is_error(value.get("error")):
-        return _detail(value["error"])
+    if is_error(error := value.get("error")):
+        return _detail(error if isinstance(error, (dict, list)) or not _words(value) else value)
     if base := _base_resp(value.get("base_resp")):
         return base
     if value.get("choices") or value.get("type") in _NO_ERRORS or value.get("success") is True:
-        return None
+        return _inside(value)
     if value.get("code") in _SUCCESS and value.get("type") != "error":
         return None
-    if value.get("object") == "error" or value.get("type") == "error" or isinstance(value.get("message"), str):
+    if "error" in (value.get("object"), value.get("type"), value.get("status")):
         return _detail(value)
-    if isinstance(value.get("error_msg"), str) or (isinstance(value.get("msg"), str) and "code" in value):
-        return _detail({**value, "message": value.get("error_msg") or value.get("msg")})
+    if any(isinstance(value.get(name), str) for name in ("message", "Message", "error_msg")):
+        return _detail(value)
+    if isinstance(value.get("msg"), str) and "code" in value:
+        return _detail(value)
+    for name in ("fault", "header"):
+        if isinstance(inner := value.get(name), dict) and inner.get("code") not in _SUCCESS and _words(inner):
+            return _detail(inner)
     if errors := value.get("errors"):
         return _detail(errors[0] if isinstance(errors, list) else errors)
     if "detail" in value:
         detail = value["detail"]
         text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
         return Detail(message=text, status=_status(value.get("status_code"), value.get("status")))
+    return None
+
+
+def _inside(chunk: dict[str, Any]) -> Detail | None:
+    """The error in one of a chunk's choices, or where Groq has it."""
+    choices, groq = chunk.get("choices"), chunk.get("x_groq")
+    for part in [*(choices if isinstance(choices, list) else ()), groq]:
+        if isinstance(part, dict) and is_error(part.get("error")):
+            return _detail(part["error"])
     return None
 
 
@@ -161,18 +177,29 @@ def _detail(error: Any) -> Detail | None:
         return None
     if not isinstance(error, dict):
         return _inner(error) or Detail(message=error if isinstance(error, str) else "")
-    message, type_, code, param = (error.get(name) for name in ("message", "type", "code", "param"))
-    if isinstance(message, dict):
-        message = message.get("message", "")
+    message = _words(error)
     if inner := _inner(message):
         return inner
+    type_, code, title = error.get("type"), error.get("code"), error.get("error")
     return Detail(
-        message=message if isinstance(message, str) else "",
-        type=_word(type_) or _word(error.get("status")),
+        message=message,
+        type=_word(type_) or _word(error.get("status")) or _word(title),
         code=_word(code),
-        param=_word(param) or None,
-        status=_status(error.get("status_code"), error.get("status"), code),
+        param=_word(error.get("param")) or None,
+        status=_status(error.get("status_code"), error.get("status"), error.get("http_status_code"), code, title),
     )
+
+
+_WORDS = ("message", "error_description", "detail", "error_msg", "msg", "reason", "Message", "faultstring", "error")
+"""Where an error's words are, the likeliest first."""
+
+
+def _words(error: dict[str, Any]) -> str:
+    message = error.get("message")
+    if isinstance(message, dict):
+        error = {**error, "message": message.get("message")}
+    found = (error[name] for name in _WORDS if isinstance(error.get(name), str))
+    return next((text for text in found if text), "")
 
 
 def _inner(text: Any) -> Detail | None:

@@ -53,18 +53,20 @@ DIFFERENCES: dict[str, tuple[str, ...]] = {
 """Where an official SDK, asked directly, reads a recording otherwise than it is meant: `"NAME, streamed"` or `whole`."""
 
 SIBLINGS = {
-    "U1": "an error after the finish reason, words beside an error, errors inside Gemini's and Ollama's own streams",
+    "U1": "an error after the finish reason, in a choice, in Groq's own field, in an event with a name like `exception`; "
+    "`stop` after another reason; words beside an error; errors inside Gemini's and Ollama's own streams",
     "U2": "a reason in every chunk and then a cut, `None` as text, a call after a reason without one of its own",
     "U3": "messages that grow without deltas, a last message that completes a call, a call repeated with its id",
     "U4": "words nobody listed (`engine_failure`), stop reasons of Anthropic's wire, Gemini's through litellm",
-    "U5": "booleans, halves of a character in arguments, arguments as an object, numbers in reasoning",
+    "U5": "calls without `function`, text where completions have it, a label that is no coding, a bare LF in the head; "
+    "booleans, halves of a character in arguments, arguments as an object, numbers in reasoning",
     "U6": "`null`, a list, a number or a date as data; nothing but keep-alives is a cut",
-    "U7": "a whole answer or an error labelled as a stream, no label at all, Ollama's lines through litellm",
-    "U8": "the error inside `message_start`, OpenAI's error object on Anthropic's wire, an error as bare text",
+    "U7": "chunks on lines of their own, events without blank lines, events in events; a whole answer or an error labelled as a stream, no label at all, Ollama's lines through litellm",
+    "U8": "an error with its words beside it (Spring, OAuth), Apigee's, AWS's, Spark's, as an `error:` line; the error inside `message_start`, OpenAI's error object on Anthropic's wire, an error as bare text",
     "U9": "details beside the same reasoning as a text, summaries, signatures; the same through litellm",
     "U10": "sources of the last chunk, of a chunk without choices, of a delta; each address told once",
     "U11": "every choice needs its reason; calls outweigh a `stop`",
-    "U12": "clients of the same dialect get indexes that tell the calls apart",
+    "U12": "names in pieces, one id for all calls, arguments repeated from their beginning; clients of the same dialect get indexes that tell the calls apart",
     "U13": "a piece that is the object itself, two calls whose deltas all have index 0, an empty text and then deltas",
     "U14": "`mcp_tool_use`; the input of such a tool at its start or under a wrong index",
     "U15": "whole answers without a count, fewer output tokens than reasoning tokens, overloaded inside a stream",

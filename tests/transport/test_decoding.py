@@ -40,6 +40,9 @@ PACKED = {
     "deflate": zlib.compress(TEXT),
     "Deflate": raw_deflate(TEXT),
     "identity": TEXT,
+    "utf-8": TEXT,  # no coding: the body is as it stands
+    "none": TEXT,
+    "identity, gzip": gzip.compress(TEXT),
     "": TEXT,
 }
 

@@ -163,6 +163,18 @@ async def test_a_body_larger_than_the_limit_is_refused_by_read_all(upstream, ask
         await response.read_all(999)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi",
+        b"HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\n\r\n00002  \r\nhi\r\n0\r\n\r\n",
+    ],
+)
+async def test_U5_an_answer_in_an_odd_form_of_http_is_read(upstream, ask, answer):
+    upstream.play(answer)
+    assert await (await ask()).read_all(9) == b"hi"
+
+
 MALFORMED = {
     "html": b"<html>nope</html>",
     "no version": b"200 OK\r\n\r\n",

@@ -25,6 +25,10 @@ _INFERRED = (("text", "text_delta"), ("thinking", "thinking_delta"), ("partial_j
 """The type of a delta that names none, by the field that it fills."""
 
 
+_NAMED_AS_BLOCKS = {"text": "text_delta", "thinking": "thinking_delta"}
+"""Types of deltas as some upstreams write them: those of their blocks."""
+
+
 class OpenBlock(msgspec.Struct):
     """A block that has begun and not ended.
 
@@ -49,6 +53,7 @@ class BlockReader:
     def __init__(self) -> None:
         self.open: dict[int, OpenBlock] = {}
         self._calls = 0
+        self._ids: set[str] = set()
         self._cited: set[str] = set()
 
     @property
@@ -61,7 +66,13 @@ class BlockReader:
             was_text = isinstance(block.input, str)
             call = self.open[index] = OpenBlock("call", self._calls, arguments_text(block.input), was_text)
             self._calls += 1
-            events.append(ToolCallStart(call.call, text_of(block.id) or f"toolu_{call.call}", block.name or ""))
+            if not block.name:
+                raise UpstreamMalformed("the upstream called a tool without naming it")
+            id_ = text_of(block.id) or f"toolu_{call.call}"
+            while id_ in self._ids:  # clients find a call by its id
+                id_ += f"_{call.call}"
+            self._ids.add(id_)
+            events.append(ToolCallStart(call.call, id_, block.name))
             return
         self.open[index] = OpenBlock("text" if block.type in ("text", "thinking", "") else "other")
         if block.thinking:
@@ -75,7 +86,8 @@ class BlockReader:
 
     def delta(self, index: int, delta: Delta, events: list[StreamEvent]) -> int:
         """A piece of a block. Returns the index of the block that it belongs to, which some upstreams get wrong."""
-        match delta.type or next((type_ for name, type_ in _INFERRED if getattr(delta, name)), ""):
+        type_ = _NAMED_AS_BLOCKS.get(delta.type or "", delta.type)
+        match type_ or next((inferred for name, inferred in _INFERRED if getattr(delta, name)), ""):
             case "text_delta":
                 if delta.text:
                     events.append(TextDelta(delta.text))

@@ -69,6 +69,7 @@ class Event(msgspec.Struct, gc=False):
     message: MessageObject | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    stop_reason: str | None = None  # beside the delta that it belongs into
 
 
 decode_event = msgspec.json.Decoder(Event).decode

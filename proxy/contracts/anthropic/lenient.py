@@ -18,14 +18,14 @@ _DELTA_TYPES = frozenset({"text_delta", "thinking_delta", "input_json_delta", "s
 _BLOCK_TYPES = frozenset({"text", "thinking", "tool_use", ""})
 
 
-def lenient_event(data: bytes) -> Event | None:
-    """The event; None for one that says nothing, or is of an unknown type."""
+def lenient_event(data: bytes, name: str = "") -> Event | None:
+    """The event; None for one that says nothing, or is of an unknown type. `name` is its type where it has none."""
     value = loads(data)
     if value is None or value == []:
         return None
     if not isinstance(value, dict) or value.get("error") or "choices" in value:
         raise ValueError("not an event")  # an error, or a chunk of OpenAI's dialect, which would be lost silently
-    type_ = string_in(value.get("type")) or ""
+    type_ = string_in(value.get("type")) or name
     if type_ not in KNOWN_EVENTS:
         return None
     event = Event(type_, index_in(value.get("index")), usage=object_in(value.get("usage")))

@@ -29,7 +29,7 @@ from proxy.contracts.anthropic.mending import with_empty_input, with_index, with
 from proxy.errors import UpstreamError, UpstreamFailed, UpstreamMalformed
 from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
 from proxy.request import Usage
-from proxy.wire.finish import is_reason, verdict
+from proxy.wire.finish import is_reason, later, names_failure, verdict
 from proxy.wire.lenient_json import SurrogateJoiner
 from proxy.wire.sse import SSEDecoder
 from proxy.wire.stream_end import StreamEnd, error_in, text_of
@@ -110,6 +110,8 @@ class StreamDecoder(StreamEnd):
             if self._keep:
                 batch.payloads.append(_framed(_DELTA, data))
             return
+        if names_failure(name):
+            raise self._not_an_event(b"error", data)
         event = self._decoded(name, data)
         payloads: list[bytes] = []
         if event is not None:
@@ -128,15 +130,15 @@ class StreamDecoder(StreamEnd):
             event: Event | None = decode_event(data)
         except (ValueError, RecursionError):  # msgspec's errors, bad UTF-8, absurd nesting
             event = self._lenient(name, data)
-        if name == b"error" or (event is not None and (event.type == "error" or event.error)):
+        if event is not None and (event.type == "error" or event.error):
             raise self._not_an_event(name, data)
         return event
 
     def _lenient(self, name: bytes, data: bytes) -> Event | None:
         """The same for data that the typed decoder refuses."""
-        unknown = name and name != b"error" and name.decode("latin-1") not in KNOWN_EVENTS
+        unknown = name and name.decode("latin-1") not in KNOWN_EVENTS
         try:
-            event = lenient_event(data)
+            event = lenient_event(data, name.decode("latin-1"))
         except (ValueError, RecursionError):
             if unknown and not error_in(data, self._clean):
                 return None  # the official clients skip such events by their name, whatever is in them
@@ -176,8 +178,7 @@ class StreamDecoder(StreamEnd):
             case "message_delta":
                 self._flush(events)
                 self._count(event.usage)
-                if event.delta is not None:
-                    self._stop(event.delta.stop_reason)
+                self._stop((event.delta and event.delta.stop_reason) or event.stop_reason)
             case "message_stop":
                 self._begin(events)
                 self._flush(events)
@@ -204,7 +205,7 @@ class StreamDecoder(StreamEnd):
     def _stop(self, reason: str | None) -> None:
         if reason is None or not is_reason(reason):
             return
-        self._reason = reason
+        self._reason = later(self._reason, reason) if self.complete else reason
         self.complete = True
         self.finished = not self._stops_early
         self._text_head = self._event_head = _NO_HEAD  # content after it has to be noticed

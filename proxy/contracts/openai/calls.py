@@ -11,8 +11,11 @@ id and name with each piece, and some send id and name in different pieces. So t
 | another id, and a name                                  | a new call                                           |
 | another id alone, after arguments that are complete     | a new call, whose name follows                       |
 | another id alone, before that                           | more of this call: the id changes with each piece    |
+| another name with the same id, before any arguments     | the rest of the name                                 |
+| another name alone, before any, where the call has an id| the rest of the name                                 |
 | another name and no id, or the same after complete ones | a new call                                           |
 | arguments alone, after arguments that are complete      | an error: nobody knows whose they are                |
+| arguments that begin with all that came before          | an error: it repeats what a client has been given    |
 | the same id and the same arguments once more            | nothing new                                          |
 """
 
@@ -22,7 +25,7 @@ import json
 
 import msgspec
 
-from proxy.contracts.openai.chunks import Function, ToolCallPiece
+from proxy.contracts.openai.chunks import ToolCallPiece
 from proxy.errors import UpstreamMalformed
 from proxy.events import StreamEvent, ToolCallDelta, ToolCallStart
 from proxy.wire.lenient_json import SurrogateJoiner
@@ -76,16 +79,20 @@ class CallReader:
 
     def read(self, choice: int, piece: ToolCallPiece, events: list[StreamEvent]) -> None:
         """One piece of a call. Raises `UpstreamMalformed` where it cannot be told whose it is."""
-        function = piece.function or piece.custom or Function()
+        function = piece.function or piece.custom or piece
         id_, name, arguments = piece.id or "", function.name or "", function.text
         call = self._found(choice, piece.index, id_, name)
         if call is None or _opens(call, id_, name):
+            self._tell_last(choice, events)
             call = self._open(choice, piece.index)
-        elif arguments.lstrip()[:1] == "{" and call.complete():
-            if id_ and id_ == call.id and arguments == call.arguments:
-                self.indexes.append(call.index)
-                return
-            raise UpstreamMalformed("the upstream sent arguments of several tool calls that cannot be told apart")
+        elif arguments.lstrip()[:1] == "{" and call.pieces:
+            if call.complete():
+                if id_ and id_ == call.id and arguments == call.arguments:
+                    self.indexes.append(call.index)
+                    return
+                raise UpstreamMalformed("the upstream sent arguments of several tool calls that cannot be told apart")
+            if arguments.startswith(told := call.arguments) and told.strip():
+                raise UpstreamMalformed("the upstream repeats a tool call's arguments from their beginning in each piece")
         self._last[choice] = call
         self.indexes.append(self._told if call.index < 0 else call.index)
         self._add(call, id_, name, arguments, events)
@@ -94,7 +101,7 @@ class CallReader:
         """The calls of a whole message, after their pieces came: only what is missing is told."""
         calls = [call for (of, _), call in self._calls.items() if of == choice]
         for position, piece in enumerate(pieces):
-            function = piece.function or piece.custom or Function()
+            function = piece.function or piece.custom or piece
             call = next((call for call in calls if piece.id and call.id == piece.id), None)
             if call is None and position < len(calls) and calls[position].name in ("", function.name):
                 call = calls[position]
@@ -106,6 +113,8 @@ class CallReader:
 
     def finish(self, events: list[StreamEvent]) -> None:
         """The answer is complete. Raises `UpstreamMalformed` for a call that nobody could make."""
+        for choice in self._last:
+            self._tell_last(choice, events)
         for call in self._calls.values():
             if call.index < 0 and call.arguments.strip():
                 raise UpstreamMalformed("the upstream called a tool without naming it")
@@ -134,28 +143,40 @@ class CallReader:
         return call
 
     def _add(self, call: Call, id_: str, name: str, arguments: str, events: list[StreamEvent]) -> None:
-        call.id = call.id or id_
-        call.name = call.name or name
+        if name != call.name and call.index < 0 and not call.pieces:
+            call.name = name if name.startswith(call.name) else call.name + name
+        call.id, call.name = call.id or id_, call.name or name
         arguments = call.joiner.join(arguments) if arguments else ""
         if arguments:
             call.pieces.append(arguments)
         if call.index < 0:
-            if not call.name:
-                return  # its arguments wait for the name
-            call.index = self._told
-            self._told += 1
-            id_ = call.id or f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"
-            events.append(ToolCallStart(call.index, id_, call.name))
+            if not call.name or not call.pieces:
+                return  # arguments wait for the name, and a name for the rest of it
+            self._start(call, events)
             arguments = call.arguments
         if arguments:
             events.append(ToolCallDelta(call.index, arguments))
+
+    def _tell_last(self, choice: int, events: list[StreamEvent]) -> None:
+        """Tell the last call if it has a name and, as it turns out, no arguments."""
+        call = self._last.get(choice)
+        if call is not None and call.index < 0 and call.name:
+            self._start(call, events)
+
+    def _start(self, call: Call, events: list[StreamEvent]) -> None:
+        call.index = self._told
+        self._told += 1
+        id_ = call.id
+        if not id_ or any(other.id == id_ and other is not call for other in self._calls.values()):
+            id_ = f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"  # clients find a call by its id
+        events.append(ToolCallStart(call.index, id_, call.name))
 
 
 def _opens(call: Call, id_: str, name: str) -> bool:
     """Whether a piece that bears the index of `call` begins another one."""
     if id_ and call.id and id_ != call.id:
         return (bool(name) and bool(call.name)) or call.complete()
-    if not name or not call.name or (id_ and id_ == call.id):
+    if not name or not call.name or (id_ and id_ == call.id) or (not id_ and call.id and not call.pieces):
         return False
     return name != call.name or call.complete()
 

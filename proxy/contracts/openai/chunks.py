@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from proxy.request import Usage
+from proxy.wire.upstream_errors import is_error
 
 
 class Function(msgspec.Struct, gc=False):
@@ -26,7 +27,9 @@ class Function(msgspec.Struct, gc=False):
         return self.arguments or self.input or ""
 
 
-class ToolCallPiece(msgspec.Struct, gc=False):
+class ToolCallPiece(Function, gc=False):
+    """A piece of a call. Some gateways leave the object `function` out, so that it has a function's own fields."""
+
     index: int | None = None
     id: str | None = None
     function: Function | None = None
@@ -63,6 +66,7 @@ class Choice(msgspec.Struct, gc=False):
     text: str | None = None  # what a completion without messages has in place of a delta or message
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None  # Moonshot's place for it
+    error: Any = None  # OpenRouter: this choice failed
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -77,7 +81,18 @@ class Chunk(msgspec.Struct, gc=False):
     citations: Any = None  # Perplexity, xAI: addresses of pages
     search_results: Any = None  # Perplexity: the same pages with their titles
     web_search: Any = None  # Zhipu: pages with a `link`
-    x_groq: Any = None  # Groq: has the usage in it
+    x_groq: Any = None  # Groq: has the usage in it, or an error
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error in it, wherever that stands; `wire.upstream_errors` reads its words."""
+        base, groq = self.base_resp, self.x_groq
+        return (
+            is_error(self.error)
+            or (isinstance(base, dict) and bool(base.get("status_code")))
+            or (isinstance(groq, dict) and bool(groq.get("error")))
+            or any(is_error(choice.error) for choice in self.choices or ())
+        )
 
     @property
     def names_pages(self) -> bool:

@@ -48,8 +48,12 @@ class DeltaReader:
     def read(self, choice: Choice, events: list[StreamEvent], *, streamed: bool = True) -> None:
         """One chunk of a choice. Raises `UpstreamMalformed` for a tool call that cannot be told from another."""
         index, delta, message = choice.index or 0, choice.delta, choice.message
+        if delta is None and message is None and choice.text:
+            delta = Delta(content=choice.text)
         if not streamed:
             delta, message = message or delta, None
+            for position, piece in enumerate((delta and delta.tool_calls) or ()):
+                piece.index = position  # each is whole, whatever its id
         if delta is not None:
             for kind, text in _texts(delta):
                 self._by_delta.add(kind)

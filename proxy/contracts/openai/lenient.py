@@ -63,6 +63,7 @@ def _choice(value: Any, *, skip_broken: bool) -> Choice:
         index=index_in(value.get("index")),
         finish_reason=_reason(value.get("finish_reason")),
         usage=object_in(value.get("usage")),
+        error=value.get("error"),
     )
     try:
         text = value.get("text")  # of a completion without messages
@@ -158,7 +159,11 @@ def _tool_call(value: Any) -> ToolCallPiece:
     if not isinstance(value, dict):
         raise BrokenField("a tool call must be an object")
     function, custom = value.get("function"), value.get("custom")
+    flat = _function(value) if not function and not custom else Function()
     return ToolCallPiece(
+        name=flat.name,
+        arguments=flat.arguments,
+        input=flat.input,
         index=index_in(value.get("index")),
         id=_optional_text(value.get("id")),
         function=_function(function) if function else None,

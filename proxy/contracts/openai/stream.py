@@ -16,16 +16,17 @@ import msgspec
 from proxy.contracts.openai.chunks import Choice, Chunk, Delta, decode_chunk, read_usage, usage_in
 from proxy.contracts.openai.deltas import DeltaReader
 from proxy.contracts.openai.lenient import decode_leniently
+from proxy.contracts.openai.payloads import renumbered, without_error
 from proxy.contracts.openai.template import ChunkTemplate, only_text
 from proxy.errors import UpstreamError, UpstreamMalformed, UpstreamTruncated
 from proxy.events import CONTENT, Batch, Finish, ReasoningDelta, Start, StreamEvent, TextDelta
 from proxy.request import Usage
 from proxy.wire import sse
-from proxy.wire.finish import Ending, gave_up, meaning, verdict
+from proxy.wire.finish import Ending, gave_up, meaning, names_failure, verdict
 from proxy.wire.sse import SSEDecoder
 from proxy.wire.stream_end import StreamEnd, error_event, error_in, text_of
 from proxy.wire.text import one_line_of
-from proxy.wire.upstream_errors import Clean, is_error
+from proxy.wire.upstream_errors import Clean
 
 DIALECT = "openai-chat"
 DONE = b"[DONE]"
@@ -195,10 +196,11 @@ class StreamDecoder(StreamEnd):
         """One event. Its payload is kept unless it is an error, a keep-alive, or the usage nobody asked for."""
         if not data:
             return  # a keep-alive of some gateways
-        if name == b"error":
-            raise error_event(data, self._clean)
-        if name.lower() in _KEEP_ALIVES:
-            return
+        if name:
+            if names_failure(name):
+                raise error_event(data, self._clean)
+            if name.lower() in _KEEP_ALIVES:
+                return
         chunk: Chunk | None
         try:
             chunk = self._decode(data)
@@ -226,7 +228,7 @@ class StreamDecoder(StreamEnd):
             self._deltas.cited(chunk, batch.events)
         if self._keep:
             calls = self._deltas.calls
-            batch.payloads.append(_renumbered(data, calls.indexes) if calls.renumbers else sse.encode(data))
+            batch.payloads.append(renumbered(data, calls.indexes) if calls.renumbers else sse.encode(data))
         if not name and not self._deltas.holds:
             self._goes_on = self._ending.goes_on(0)
             if (text := only_text(chunk)) is not None:
@@ -241,11 +243,11 @@ class StreamDecoder(StreamEnd):
             self._choices_in(choices, batch.events)
         except UpstreamError as error:
             failure = error
-        if is_error(chunk.error):
-            failure = self._not_a_chunk(data)
+        if chunk.failed:
+            failure = error_in(data, self._clean) or failure
         if failure is not None:
             if self._keep and len(batch.events) > before:  # the words beside an error are not lost
-                batch.payloads.append(_without_error(data))
+                batch.payloads.append(without_error(data))
             raise failure
 
     def _texts_of(self, chunk: Chunk, texts: list[StreamEvent], data: bytes, batch: Batch) -> None:
@@ -267,12 +269,16 @@ class StreamDecoder(StreamEnd):
             pass
         if b"\n" in data and error_in(data, self._clean) is None:
             lines = [line for line in data.split(b"\n") if line.strip()]
-            if all(_is_json(line) for line in lines):
+            if all(line == DONE or _is_json(line) for line in lines):
                 for line in lines:
-                    self._take(name, line, batch)
+                    if not self.done:
+                        self._take(name, line, batch)
                 return None
-        if data.strip(b' "').upper() == DONE:
+        if data.strip(b' \t"').upper() == DONE:
             self._finish(batch)
+            return None
+        if data.startswith(b"data:"):  # an event in an event
+            self._take(name, data[5:].strip(), batch)
             return None
         if name not in (b"", b"message") or data.strip().lower() in _KEEP_ALIVES:
             return None  # an event of a name that nobody knows
@@ -356,20 +362,10 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def _without_error(data: bytes) -> bytes:
-    """A chunk that has content beside an error, without the error: its words go on cleaned, or not at all."""
-    try:
-        chunk = msgspec.json.decode(data)
-    except (ValueError, RecursionError):
-        return b""
-    chunk.pop("error", None)
-    return sse.encode(msgspec.json.encode(chunk))
-
-
 def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
     """The text and the reasoning of a chunk that tells nothing else, as nearly all do; None for any other chunk."""
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.usage or chunk.error or chunk.names_pages:
+    if choices is None or len(choices) != 1 or chunk.usage or chunk.failed or chunk.names_pages:
         return None
     choice = choices[0]
     delta = choice.delta
@@ -380,15 +376,3 @@ def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
         return None
     events: list[StreamEvent] = [ReasoningDelta(reasoning)] if reasoning else []
     return [*events, TextDelta(text)] if text else events
-
-
-def _renumbered(data: bytes, indexes: list[int]) -> bytes:
-    """A chunk with these indexes for its tool calls, in order: clients tell calls apart by nothing else."""
-    try:
-        chunk = msgspec.json.decode(data)
-        pieces = [piece for choice in chunk["choices"] for piece in choice["delta"].get("tool_calls") or ()]
-        for piece, index in zip(pieces, indexes, strict=True):
-            piece["index"] = index
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return sse.encode(data)  # no calls, or in another form
-    return sse.encode(msgspec.json.encode(chunk))

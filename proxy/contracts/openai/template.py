@@ -121,7 +121,7 @@ def _parsed(strings: list[bytes]) -> list[str]:
 def only_text(chunk: Chunk) -> str | None:
     """The text of a chunk that tells only text, of the first choice; None for any other chunk."""
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.usage or chunk.error:
+    if choices is None or len(choices) != 1 or chunk.usage or chunk.failed:
         return None
     choice = choices[0]
     delta = choice.delta

@@ -13,7 +13,7 @@ from proxy.events import CONTENT, Batch, Finish, FinishReason, Start, StreamEven
 from proxy.wire.finish import Ending, gave_up, is_reason, meaning, verdict
 from proxy.wire.stream_end import error_in, text_of
 from proxy.wire.text import one_line_of
-from proxy.wire.upstream_errors import Clean, is_error
+from proxy.wire.upstream_errors import Clean
 
 _PLAIN_ENDS: tuple[FinishReason, ...] = ("stop", "length")
 
@@ -43,7 +43,7 @@ def decode_whole(
     if (plain := _plain(chunk)) is not None:
         return Batch(plain, dialect, whole=body) if keep else Batch(plain)
     found = sorted(chunk.choices or (), key=lambda choice: choice.index or 0)
-    if is_error(chunk.error) or not found:
+    if chunk.failed or not found:
         raise error_in(body, clean) or UpstreamMalformed("the upstream's answer is no chat completion")
     events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
     deltas, ending = DeltaReader(text_of(chunk.id)), Ending()
@@ -68,7 +68,7 @@ def _plain(chunk: Chunk) -> list[StreamEvent] | None:
     Reading it as one that may be anything costs 100 µs more.
     """
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.names_pages or is_error(chunk.error):
+    if choices is None or len(choices) != 1 or chunk.names_pages or chunk.failed:
         return None
     choice = choices[0]
     message, reason = choice.message, choice.finish_reason

@@ -347,6 +347,20 @@ async def test_U7_a_whole_answer_or_error_is_known_whatever_its_label_says(upstr
     assert (failed.status, failed.message) == (503, "queue full")
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json", "application/x-ndjson"])
+async def test_U7_chunks_on_lines_of_their_own_are_a_stream_whatever_its_label_says(upstream, kind, stream):
+    lines = [step.data.partition(b"data: ")[2][:-3] for step in openai_stream(["a", "b"], done=False)[2:-1]]
+    fields = {"content-type": kind, "transfer-encoding": "chunked"}
+    for some in (lines, lines[:1]):
+        upstream.play(head(200, fields), [(chunked(line), Sleep(0.02)) for line in some], LAST_CHUNK)
+    async with backend(row(upstream)) as far:
+        assert (await events(far, chat(stream=stream)))[1:] == [TextDelta("a"), TextDelta("b"), Finish()]
+        cut = await events(far, chat(stream=stream))
+    assert cut[1] == TextDelta("a")
+    assert isinstance(cut[-1].error, UpstreamTruncated)
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [(b"<html>secret page</html>", "text/html"), (b"<html>secret page</html>", "application/json"), (b"", "text/html")],

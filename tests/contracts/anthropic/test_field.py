@@ -127,6 +127,20 @@ U2 = {
         start() + HI + reason() + data(OVERLOADED, "error"), UpstreamFailed, 529, "Overloaded", "Hi there"
     ),
     "an error, then the end": fails(start() + data(OVERLOADED, "error") + DONE, UpstreamFailed, 529, "Overloaded"),
+    **{
+        f"an error in an event {name}, then the end": fails(
+            start() + HI + data(words, name) + DONE, UpstreamFailed, 502, "gone", "Hi there"
+        )
+        for name, words in (
+            ("Error", "gone"),
+            ("exception", '{"message":"gone"}'),
+            ("modelStreamErrorException", '{"message":"gone","code":5}'),
+        )
+    },
+    "a limit, then an end": means(start() + HI + reason("max_tokens") + DONE, "Hi there", end="length", sdk=False),
+    "a reason beside the delta": means(
+        start() + HI + event("message_delta", stop_reason="max_tokens") + END, "Hi there", end="length", sdk=False
+    ),
 }
 
 U5 = {
@@ -309,6 +323,9 @@ U8 = {
     ),
     "an error without its name": fails(start() + data(OVERLOADED), UpstreamFailed, 529, "Overloaded"),
     "an error as text": fails(start() + data("The lamp is out", "error"), UpstreamFailed, 502, "The lamp is out"),
+    "an error as a field of its own": fails(
+        start() + HI + b'error: {"message":"no slot","code":503}\n\n', UpstreamFailed, 503, "no slot", "Hi there"
+    ),
     "OpenAI's error object": fails(
         start() + data('{"error":{"message":"Too long","type":"invalid_request_error","code":"invalid_value"}}'),
         UpstreamRefused,

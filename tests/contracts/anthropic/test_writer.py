@@ -312,7 +312,7 @@ def cut_objects(draw):
 
 
 THOUGHTS = st.lists(st.tuples(st.lists(TEXTS, min_size=1, max_size=3), st.none() | TEXTS), max_size=3)
-CALLS = st.lists(st.tuples(TEXTS, TEXTS, cut_objects()), max_size=3)
+CALLS = st.lists(st.tuples(TEXTS, TEXTS, cut_objects()), max_size=3, unique_by=lambda call: call[0])
 USAGE = st.none() | st.builds(Usage, st.integers(1000, 10**9), st.integers(1, 10**9), st.integers(0, 1000), st.just(0))
 REASONS = st.sampled_from(["stop", "length", "tool_calls", "content_filter"])
 

@@ -21,6 +21,7 @@ from proxy.events import (
     Collector,
     Fault,
     Finish,
+    ToolCallStart,
     check_order,
 )
 from proxy.request import Usage
@@ -90,6 +91,8 @@ def read(stream, pieces, **options):
     batches = [decoder.feed(piece) for piece in pieces] + [decoder.finish()]
     events = [event for batch in batches for event in batch.events]
     check_order(events)
+    ids = [event.id for event in events if isinstance(event, ToolCallStart)]
+    assert len(set(ids)) == len(ids)
     return events, batches
 
 
@@ -178,7 +181,18 @@ U1 = [
          stream=text("Half") + chunk(finish="stop") + event({"error": {"message": "slow down", "code": 429}}) + DONE),
     Case(id="words-beside-an-error", text="Half more", error=(502, "gone"), oracle=False,
          stream=text("Half") + event({"choices": [{"delta": {"content": " more"}, "finish_reason": "error"}], "error": {"message": "gone"}}) + DONE),
-    Case(id="error-first", stream=event({"error": "overloaded"}) + STOP, error=(502, "overloaded")),
+    Case(id="error-first", stream=event({"error": "overloaded"}) + STOP, error=(503, "overloaded")),
+    Case(id="error-in-the-choice", text="Half ", error=(504, "idle"), oracle=False,
+         stream=text("Half ") + chunk({"content": ""}, choice={"error": {"code": 504, "message": "idle"}}) + STOP,
+         whole=whole({"content": "Half"}).replace(b'"finish_reason"', b'"error":{"code":504,"message":"idle"},"finish_reason"')),
+    Case(id="error-of-groq", text="Half ", error=(502, "gone"), oracle=False,
+         stream=text("Half ") + chunk(finish="stop", x_groq={"id": "x", "error": "gone"}) + DONE),
+    Case(id="base_resp-beside-a-finish-reason", text="Half ", error=(400, "sensitive"), oracle=False,
+         stream=text("Half ") + chunk(finish="stop", base_resp={"status_code": 1027, "status_msg": "sensitive"}) + DONE),
+    *[Case(id=f"event-{name}", stream=text("Half ") + event(b"gone", name) + STOP, text="Half ", error=(502, "gone"), oracle=False)
+      for name in ("Error", "exception", "failed", "internal_error", "response.failed")],
+    Case(id="cut-at-a-limit-then-stop", stream=text("Half") + chunk(finish="length") + STOP, text="Half", reason="length"),
+    Case(id="filtered-then-stop", stream=text("Half") + chunk(finish="content_filter") + STOP, text="Half", reason="content_filter"),
 ]  # fmt: skip
 
 # U2: one field is not trusted against the stream
@@ -281,6 +295,9 @@ U5 = [
          stream=chunk({"content": "a", "refusal": {}, "audio": 5, "reasoning": {"effort": "low"}, "reasoning_details": "", "thinking_blocks": 0,
                        "provider_specific_fields": [], "annotations": {}, "images": {}, "tool_calls": [], "function_call": {}}, logprobs=7) + STOP),
     Case(id="needed-field-broken", stream=text("a") + chunk({"content": {"x": {}}}) + STOP, text="a", error=(502, "neither a chunk"), oracle=False),
+    Case(id="call-without-a-function", calls=[("get_weather", '{"city":"Oslo"}')], reason="tool_calls", oracle=False,
+         stream=chunk({"tool_calls": [{"index": 0, "id": "a", "name": "get_weather", "arguments": '{"city":'}]}) + chunk({"tool_calls": [{"index": 0, "arguments": '"Oslo"}'}]}) + CALLS,
+         whole=whole({"tool_calls": [{"id": "a", "type": "tool_use", "name": "get_weather", "input": {"city": "Oslo"}}]}, "tool_calls")),
 ]  # fmt: skip
 
 # U6: what has no choices, usage or error is skipped
@@ -294,6 +311,8 @@ U6 = [
           (b"data: null\n\n", False), (b"data: []\n\n", False), (b"data: ping\n\n", False), (b": ping\n\n", True),
           (b'event: ping\ndata: {"message":"still here"}\n\n', False), (b'data: {"type":"ping","message":"still here"}\n\n', False),
           (b'data: {"choices":[],"usage":null}\n\n', False)]],
+    *[Case(id=f"end-mark-{mark!r}", stream=text("Hi") + b"data:" + mark + b"\n\n", text="Hi", oracle=False)
+      for mark in (b"\t[DONE]", b" [DONE] ", b'"[DONE]"', b" data: [DONE]")],
     Case(id="keep-alives-then-cut", stream=text("Hi") + b"data: {}\n\n" * 3, text="Hi", error=(502, "cut off"), oracle=False),
 ]  # fmt: skip
 
@@ -304,6 +323,11 @@ U7 = [
     Case(id="completion-without-a-frame", stream=whole({"content": "Hi"}) + b"\n", text="Hi", oracle=False),
     Case(id="chunks-as-json-lines", text="Hi there", oracle=False,
          stream=b"".join(part[6:].replace(b"\n\n", b"\n") for part in (chunk({"content": "Hi "}), chunk({"content": "there"}), chunk(finish="stop")))),
+    Case(id="events-without-blank-lines", text="Hi there", oracle=False,
+         stream=b"".join(part[:-1] for part in (chunk({"content": "Hi "}), chunk({"content": "there"}), chunk(finish="stop"))) + DONE),
+    Case(id="events-in-events", text="Hi there", oracle=False,
+         stream=b"".join(b"data:" + part for part in (chunk({"content": "Hi "}), chunk({"content": "there"}), chunk(finish="stop"), DONE))),
+    Case(id="texts-of-completions", stream=b"".join(event({"choices": [{"index": 0, "text": piece}]}) for piece in ("Hi ", "there")) + STOP, text="Hi there", oracle=False),
 ]  # fmt: skip
 
 # U8: the status and the words of an error
@@ -317,6 +341,8 @@ U8 = [
     Case(id="error-cut-before-its-blank-line", stream=text("Half ") + event({"error": {"message": "gone", "code": 500}})[:-2],
          text="Half ", error=(500, "gone"), oracle=False),
     Case(id="named-error-in-words", stream=text("Half ") + b"event: error\ndata: out of memory\n\n", text="Half ", error=(502, "out of memory"), oracle=False),
+    *[Case(id=f"error-field-{end!r}", text="Half ", error=(503, "no slot"), oracle=False,
+           stream=text("Half ") + b'error: {"code":503,"message":"no slot","type":"server_error"}' + end) for end in (b"\n\n", b"\n")],
     *[Case(id=f"base_resp-{code}", stream=event({"id": "1", "choices": None, "usage": {"total_tokens": 0}, "base_resp": base}), error=error, oracle=False,
            whole=msgspec.json.encode({"id": "1", "choices": None, "base_resp": base}))
       for code, error in [(1008, (502, "credentials")), (1004, (502, "credentials")), (1002, (429, "m")), (1039, (429, "m")), (2013, (400, "m")),
@@ -329,6 +355,15 @@ U8 = [
         ({"code": 500, "msg": "down", "success": False}, (500, "down")),
         ({"success": False, "errors": [{"code": 429, "message": "slow"}], "result": None}, (429, "slow")),
         ({"status_code": 503, "detail": "busy"}, (503, "busy")),
+        ({"error": 503, "message": "busy"}, (503, "busy")),
+        ({"error": True, "reason": "busy"}, (502, "busy")),
+        ({"status": 503, "error": "Service Unavailable", "message": "no replica", "path": "/v1"}, (503, "no replica")),
+        ({"error": "invalid_request", "error_description": "no such grant"}, (400, "no such grant")),
+        ({"error": {"message": "", "detail": "busy"}}, (502, "busy")),
+        ({"fault": {"faultstring": "over quota", "detail": {"errorcode": "policies.ratelimit.QuotaViolation"}}}, (502, "over quota")),
+        ({"Message": "no such role"}, (502, "no such role")),
+        ({"status": "error", "msg": "down"}, (502, "down")),
+        ({"header": {"code": 10013, "message": "not allowed", "sid": "x"}}, (502, "not allowed")),
     ])],
 ]  # fmt: skip
 
@@ -408,6 +443,14 @@ U12 = [
     Case(id="two-in-one-piece", stream=call("f", '{"q":"a"}{"q":"b"}', "a") + CALLS, error=(502, "as those of one"), oracle=False,
          whole=whole({"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": '{"q":"a"} {"q":"b"}'}}]}, "tool_calls")),
     Case(id="without-a-name", stream=call(None, '{"q":"a"}', "a") + CALLS, error=(502, "without naming it"), oracle=False),
+    *[Case(id=f"name-in-pieces-{id}-{rest!r}", calls=TWO[:1], reason="tool_calls",
+           stream=call("get_wea", "", "a") + call(rest, "", id) + call(arguments='{"city":"Oslo"}') + CALLS)
+      for id in (None, "a") for rest in ("ther", "get_weather")],
+    Case(id="calls-without-arguments", calls=[("f", ""), ("g", "")], reason="tool_calls", stream=call("f", "", "a") + call("g", "", "b") + CALLS),
+    Case(id="arguments-so-far-in-every-piece", stream=call("f", '{"q"', "a") + call(arguments='{"q":"a"}') + CALLS, calls=[], error=(502, "repeats"), oracle=False),
+    Case(id="one-id-for-all", calls=SAME, reason="tool_calls", stream=call(*SAME[0], id="a") + call(*SAME[1], id="a", index=1) + CALLS,
+         whole=whole({"tool_calls": [{"id": "a", "function": {"name": n, "arguments": a}} for n, a in SAME]}, "tool_calls")),
+    Case(id="calls-announced-and-none-made", stream=CALLS, error=(502, "gave the answer up"), oracle=False, whole=whole({"content": None}, "tool_calls")),
 ]  # fmt: skip
 
 # U15: usage
@@ -510,7 +553,9 @@ def test_U12_a_client_of_this_dialect_gets_indexes_that_tell_the_calls_apart(cas
         for piece in msgspec.json.decode(frame[6:])["choices"][0]["delta"].get("tool_calls") or ():
             name, arguments = calls.get(piece["index"], ("", ""))
             function = piece.get("function") or {}
-            calls[piece["index"]] = (name or function.get("name", ""), arguments + function.get("arguments", ""))
+            more = function.get("name", "")
+            name = name if name.startswith(more) else more if more.startswith(name) else name + more
+            calls[piece["index"]] = (name, arguments + function.get("arguments", ""))
     assert list(calls.values()) == case.calls
 
 
