@@ -92,7 +92,9 @@ class CallReader:
                     return
                 raise UpstreamMalformed("the upstream sent arguments of several tool calls that cannot be told apart")
             if arguments.startswith(told := call.arguments) and told.strip():
-                raise UpstreamMalformed("the upstream repeats a tool call's arguments from their beginning in each piece")
+                raise UpstreamMalformed(
+                    "the upstream repeats a tool call's arguments from their beginning in each piece"
+                )
         self._last[choice] = call
         self.indexes.append(self._told if call.index < 0 else call.index)
         self._add(call, id_, name, arguments, events)
