@@ -1,4 +1,6 @@
-"""Fixtures for all tests, and how long hypothesis may look."""
+"""Fixtures for all tests, how long hypothesis may look, and how many processes run tests."""
+
+import os
 
 import hypothesis
 import structlog
@@ -17,3 +19,11 @@ hypothesis.settings.load_profile("quick")
 structlog.configure(
     processors=[structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
 )
+
+# Processes that tests start find the package compiled: 0.68 s of a CPU to load it are 0.55 then, some hundred times.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are CPUs: many tests wait, for a process to start or for a timer."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -39,7 +39,7 @@ def run(*arguments, **options):
 
 def test_python_m_proxy_is_the_command():
     result = subprocess.run(
-        [sys.executable, "-m", "proxy", "--version"], capture_output=True, text=True, check=True, timeout=20
+        [sys.executable, "-m", "proxy", "--version"], capture_output=True, text=True, check=True, timeout=120
     )
     assert result.stdout == f"chat-proxy {__version__}\n"
 
@@ -57,7 +57,7 @@ def test_help_shows_how_to_use_it(command):
 @pytest.mark.parametrize("module", ["aiohttp", "openai", "litellm", "uvloop", "prometheus_client"])
 def test_check_imports_nothing_heavy(module):
     code = f"import sys; from proxy.cli import main; main(['check'], standalone_mode=False); assert {module!r} not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=20, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True)
 
 
 # -- check -----------------------------------------------------------------------------------------------------
@@ -123,18 +123,24 @@ def test_e01_serve_and_check_give_the_same_verdict_and_no_port_is_opened(bad):
     Path("config.yaml").write_bytes(BAD_FILES[bad])
     with socket.create_server(("127.0.0.1", 0)) as taken:  # whoever tried to listen here would say so
         port = taken.getsockname()[1]
-        started = time.perf_counter()
+        used = cpu_s()
         served = subprocess.run(
             [sys.executable, "-m", "proxy", "serve", "--port", str(port)],
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-        took = time.perf_counter() - started
+        used = cpu_s() - used
     checked = run("check")
     assert served.returncode == checked.exit_code == 1
     assert served.stderr == checked.stderr
     assert re.match(r"config\.yaml:\d+:\d+: ", served.stderr)
     assert ("NO_SUCH_VARIABLE" in served.stderr) == (bad == "missing variable")
-    assert took < 2 * 3  # 2 s, on a machine that runs other tests at the same time
+    assert used < 2 * 3  # 2 s; of its own time, as the machine may be busy, and three times, as it may be slow
+
+
+def cpu_s() -> float:
+    """What all processes took that this one started and that have ended."""
+    taken = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return taken.ru_utime + taken.ru_stime
 
 
 def test_serve_on_a_port_in_use_says_so():
@@ -142,7 +148,7 @@ def test_serve_on_a_port_in_use_says_so():
         port = taken.getsockname()[1]
         served = subprocess.run(
             [sys.executable, "-m", "proxy", "serve", "--port", str(port)],
-            capture_output=True, text=True, timeout=20, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert served.returncode == 1
     cure = "stop what listens there, or choose another port with --port"
@@ -153,7 +159,11 @@ def test_ctrl_c_during_the_start_prints_no_traceback(tmp_path):
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     command = "import sys; sys.path.insert(0, sys.argv.pop(1)); from proxy.__main__ import run; run()"
     ended = subprocess.run(
-        [sys.executable, "-c", command, str(tmp_path), "serve"], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", command, str(tmp_path), "serve"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
 

@@ -67,7 +67,7 @@ def was_there(top: str, found: set[str]) -> bool:
 
 def of_any_process() -> set[str]:
     code = "import sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 

@@ -139,12 +139,12 @@ class ScriptedUpstream:
         return self.requests
 
     async def stuck(self, *, still_s: float = 0.1, within: float = PATIENCE_S) -> int:
-        """Wait until a write has made no progress for `still_s`; returns the bytes written until then."""
+        """Wait until a write has made no progress for `still_s`, or all have left; returns the bytes written until then."""
         async with asyncio.timeout(within):
             while True:
                 before = self.bytes_written
                 await asyncio.sleep(still_s)
-                if self.blocked and self.bytes_written == before:
+                if (self.blocked and self.bytes_written == before) or (self.closed and not self.open_connections):
                     return before
 
     async def __aenter__(self) -> Self:

@@ -27,6 +27,7 @@ from proxy.testing.script import (
 from proxy.testing.upstream import ScriptedUpstream, eventually
 from proxy.transport import Request
 from tests.support.connections import connections
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -87,9 +88,9 @@ async def test_an_answer_that_is_left_closes_its_connection(transport: AiohttpTr
     await eventually(lambda: connections(transport).open == 0)
 
 
-async def test_a_refused_connection_is_named(transport: AiohttpTransport, unused_tcp_port: int):
+async def test_a_refused_connection_is_named(transport: AiohttpTransport):
     with pytest.raises(UpstreamConnect, match="failed"):
-        await transport.open(Request(method="POST", url=f"http://127.0.0.1:{unused_tcp_port}/", headers={}))
+        await transport.open(Request(method="POST", url=f"http://127.0.0.1:{free_port()}/", headers={}))
 
 
 async def test_a_paced_answer_is_read_when_the_tick_comes(transport: AiohttpTransport, upstream: ScriptedUpstream):

@@ -47,7 +47,7 @@ def upstream(*options: str) -> Iterator[int]:
 def generate(port: int, folder: Path, *options: str, body: str = STREAM) -> dict[str, Any]:
     (folder / "body").write_text(body)
     command = [tools.WORK / "loadgen", "-p", str(port), "-b", folder / "body", "-t", "10", *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
 
 
 @pytest.mark.parametrize("body", [STREAM, '{"stream":true,"stream_options":{"include_usage":true}}', "{}"])
@@ -147,7 +147,7 @@ def test_children_are_stopped_with_their_parent_and_counted_in_its_tree():
         assert processes.memory_kb(process.pid) > 0
         assert processes.cpu_s(process.pid) >= 0
     assert process.poll() is not None
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in tree):  # they were told; the kernel takes its time
         assert time.monotonic() < deadline
 

@@ -81,7 +81,9 @@ def assert_heard(answers: list[dict[str, Any]], asked: list[dict[str, str]], hea
         for ask, answer in zip(asked, answers, strict=True)
         if answer["text"] != (wanted := heard("".join(token_lists()[int(ask["question"])])))
     ]
-    assert not wrong, f"{len(wrong)} of {len(answers)} differ; the first (number, got, wanted): {wrong[0]}"
+    assert not wrong, (
+        f"{asked[0]['reader']}: {len(wrong)} of {len(answers)} differ; the first (number, got, wanted): {wrong[0]}"
+    )
 
 
 def heard_by_the_hook(text: str) -> str:

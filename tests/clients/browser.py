@@ -54,7 +54,7 @@ class Page:
 
     async def titled(self, title: str) -> None:
         """Wait until the page has that title."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await self._title() != title:
                 await asyncio.sleep(0.02)
 
@@ -110,7 +110,7 @@ async def chromium() -> AsyncIterator[Page]:
                 page = Page(socket)
                 yield page
                 await page.close_browser()
-            await asyncio.wait_for(process.wait(), 10)
+            await asyncio.wait_for(process.wait(), 60)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -119,7 +119,7 @@ async def chromium() -> AsyncIterator[Page]:
 
 async def _address(written_here: Path) -> str:
     """Where Chromium listens: it writes port and path into its profile once it does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not written_here.exists() or written_here.read_text().count("\n") < 1:
             await asyncio.sleep(0.02)
     port, path = written_here.read_text().split("\n")[:2]

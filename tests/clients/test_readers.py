@@ -23,30 +23,25 @@ from tests.support.app import Process, openai_config
 QUIET = "{log: {level: error}}"
 
 
+READERS = [
+    ("chat hook", "", heard_by_the_hook),
+    ("chat hook", "?dialect=both", heard_by_the_hook),
+    ("eventsource-parser", "", heard_by_events),
+    ("eventsource-parser", "?dialect=both", heard_by_events),
+    ("eventsource-parser, JSON", "?dialect=json", heard_in_json),
+    ("fetch-event-source", "", heard_by_fetch_event_source),
+    ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source),
+    ("fetch-event-source, JSON", "?dialect=json", heard_in_json),
+]
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize(
-    ("reader", "query", "heard"),
-    [
-        ("chat hook", "", heard_by_the_hook),
-        ("chat hook", "?dialect=both", heard_by_the_hook),
-        ("eventsource-parser", "", heard_by_events),
-        ("eventsource-parser", "?dialect=both", heard_by_events),
-        ("eventsource-parser, JSON", "?dialect=json", heard_in_json),
-        ("fetch-event-source", "", heard_by_fetch_event_source),
-        ("fetch-event-source", "?dialect=both", heard_by_fetch_event_source),
-        ("fetch-event-source, JSON", "?dialect=json", heard_in_json),
-    ],
-)
 @HOW_MANY
 async def test_every_answer_arrives_exactly(
-    serve: Callable[..., Awaitable[Process]],
-    upstream: ScriptedUpstream,
-    reader: str,
-    query: str,
-    heard: Callable[[str], str],
-    every: int,
+    serve: Callable[..., Awaitable[Process]], upstream: ScriptedUpstream, every: int
 ) -> None:
     answer_by_number(upstream)
     proxy = await serve(openai_config(upstream.url, server=QUIET))
-    asked = asks(reader, f"{proxy.url}/api/chat{query}", every)
-    assert_heard(await ask_in_node(asked), asked, heard)
+    for reader, query, heard in READERS:
+        asked = asks(reader, f"{proxy.url}/api/chat{query}", every)
+        assert_heard(await ask_in_node(asked), asked, heard)

@@ -39,16 +39,16 @@ def broken(upstream: ScriptedUpstream) -> None:
 
 
 async def end_of(url_port: int, contract: str) -> tuple[str, float]:
-    """How the body of an answer that broke off ended, and how long after its error."""
+    """How the body of an answer that broke off ended, and how long after the request."""
     path, body, error = PATHS[contract]
+    asked = time.monotonic()
     async with await RawClient.connect(url_port) as client:
         await client.post(path, body)
         assert (await client.read_head()).status == 200
         answer = await client.read_until(error)
-        told = time.monotonic()
         rest = await client.read_body()
         assert b"One" in answer + rest
-        return client.end, time.monotonic() - told
+        return client.end, time.monotonic() - asked
 
 
 @pytest.mark.parametrize("contract", PATHS)
@@ -63,7 +63,7 @@ async def test_C7_a_route_decides_how_an_answer_that_broke_off_ends(
     cut = errors == "frame+abort" or (errors is None and contract in CUT_BY_DEFAULT)
     assert end == ("cut" if cut else "final chunk")
     if cut:
-        assert later >= READ_ERROR_S / 2, "the client had time to read the error"
+        assert later >= READ_ERROR_S, "the client had time to read the error"
 
 
 @pytest.mark.parametrize("contract", PATHS)

@@ -82,7 +82,7 @@ async def test_F01_a_stopping_process_serves_what_it_began_and_what_still_comes(
             assert time.monotonic() - signalled < 30, ready
         running.append(await streaming(proxy, "/chat"))  # a balancer that has not looked yet
         assert (await get(proxy, "/healthz"))[0] == 200, "it is alive: nobody should kill it"
-    except ConnectionRefusedError:  # a machine that was too busy to ask within the second
+    except ConnectionError:  # a machine that was too busy to ask within the second
         assert time.monotonic() - signalled > 0.9, "it stopped listening too soon"
 
     await refused(proxy.port)

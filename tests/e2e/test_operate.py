@@ -213,7 +213,7 @@ async def test_the_log_has_one_json_line_per_request_and_no_client_writes_it(
 
 async def logged(proxy: Process, count: int, event: str = "request_end") -> list[dict[str, Any]]:
     """The log so far, once it has that many of these events."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while sum(f'"event":"{event}"' in line for line in proxy.logged) < count:
             await asyncio.sleep(0.01)
     return [json.loads(line) for line in proxy.logged]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import json
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from proxy.testing.script import Steps, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.app import Process, StartProxy
+from tests.support.ports import free_port
 from tests.support.workers import logged
 
 ASK = {"messages": [{"role": "user", "content": "hi"}]}
@@ -107,13 +108,15 @@ async def test_E03_running_streams_finish_on_their_own_generation(
     finished: list[bytes] = []
 
     async def client(http: aiohttp.ClientSession) -> None:
-        for _ in range(6):
+        for number in itertools.count():
+            if number >= 6 and generation > 8:  # on a busy machine a reload takes as long as several answers
+                break
             async with http.post("/chat", json=ASK) as streamed:
                 finished.append(await streamed.read())
 
     async def reloads() -> None:
         nonlocal generation
-        while len(finished) < 180:
+        while len(finished) < 180 or generation <= 8:
             generation += 1
             proxy.rewrite(config(upstream.url, generation))
             assert await proxy.app.reload()
@@ -122,12 +125,10 @@ async def test_E03_running_streams_finish_on_their_own_generation(
         for _ in range(30):
             group.create_task(client(http))
         group.create_task(reloads())
-    assert generation > 5
-    assert len(finished) == 180
     assert all(body.endswith(DONE) for body in finished)
     assert torn(upstream.requests) == []
     assert len({one.json()["seed"] for one in upstream.requests}) > 5, "requests ran on several generations"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(proxy.app._closing):
             await asyncio.sleep(0.01)
     assert upstream.connections <= 60, "connections are kept over reloads"
@@ -142,7 +143,7 @@ async def test_E02_the_file_is_watched_however_it_is_replaced(
     async with aiohttp.ClientSession(process.url) as http:
 
         async def serves(number: int) -> None:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while True:
                     async with http.post("/chat", json=ASK) as streamed:
                         assert (await streamed.read()).endswith(DONE)
@@ -176,7 +177,7 @@ def _swap_link(path: Path, text: str) -> None:
 
 
 async def _logged(process: Process, event: str) -> dict[str, Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             for line in process.logged:
                 if event in line:
@@ -239,8 +240,7 @@ async def test_N7_a_setting_that_is_read_at_the_start_only_is_named_when_it_chan
     def text(server: str) -> str:
         return f"server: {{{server}}}\nbackends: {{echo: {{kind: echo}}}}\nroutes: [{{name: default, to: echo}}]\n"
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     proxy = await serve(text(f"port: {port}"), "--workers", workers)
     proxy.rewrite(text(f"port: {port + 1}, log: {{level: warning}}, heartbeat_s: 20"))
     (line,) = await logged(proxy, "config_needs_restart")

@@ -78,7 +78,7 @@ async def ask(
 async def until(response: aiohttp.ClientResponse, what: bytes) -> bytes:
     """Read until something has come; returns all."""
     seen = b""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while what not in seen:
             assert not response.content.at_eof(), seen
             seen += await response.content.readany()
@@ -151,7 +151,7 @@ async def test_leaving_is_not_stopping(
     await response.content.readany()
     response.close()
     assert await proxy.end_reason() == "client_gone"
-    await upstream.peer_gone(1, within=10)
+    await upstream.peer_gone(1)
     gone = await http.get(f"{proxy.url}/streams/{response.headers['X-Stream-Id']}")
     assert gone.status == 404
 
@@ -203,7 +203,7 @@ async def test_stop_ends_the_answer_for_all_readers(
     assert (record.end, record.error_code) == ("stopped", "stopped")
     assert record.usage is not None
     assert record.usage.output_tokens > 0
-    await upstream.peer_gone(1, within=10)
+    await upstream.peer_gone(1)
     assert (await http.delete(address)).status == 204, "it is over already"
     assert (await (await http.get(address)).read()).count(b"stopped") >= 1
 
@@ -271,7 +271,7 @@ async def test_a_slow_reader_holds_no_more_than_the_log(start_proxy: StartProxy,
     writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
     writer.write(b"Content-Length: %d\r\n\r\n" % len(content) + content)
     await reader.readline()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while proxy.app.streams.state()["bytes"] < 100_000:
             await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)

@@ -438,7 +438,7 @@ async def test_A11_a_backend_that_fails_its_health_checks_is_tried_last_until_it
     proxy = await start_proxy(text)
 
     async def until(expected: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await ask(proxy))[2] != expected:
                 await asyncio.sleep(0.02)
 

@@ -22,6 +22,7 @@ from proxy.testing.script import (
 from proxy.testing.upstream import ScriptedUpstream, Seen
 from tests.support.app import Process, StartProxy
 from tests.support.clients import RawClient
+from tests.support.ports import free_port
 
 Serve = Callable[..., Awaitable[Process]]
 
@@ -105,25 +106,24 @@ def assert_no_canary(where: str, text: bytes | str) -> None:
         assert canary.encode() not in data, f"{canary} in {where}"
 
 
-async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
-    serve: Serve, upstream: ScriptedUpstream, unused_tcp_port: int
-) -> None:
+async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(serve: Serve, upstream: ScriptedUpstream) -> None:
     def answer(seen: Seen) -> list[Steps]:
         assert UPSTREAM_KEY in seen.headers["authorization"], "the upstream itself is to have its key"
         return FAULTS[seen.json()["model"]]
 
     upstream.decide(answer)
-    proxy = await serve(config(upstream, unused_tcp_port))
+    closed = free_port()
+    proxy = await serve(config(upstream, closed))
     for model in (*FAULTS, "closed", "plain", "nowhere"):
         said = await everything_said(proxy.port, model)
         assert_no_canary(f"what clients are told of {model!r}", said)
-        for where in (f":{upstream.port}", f":{unused_tcp_port}", "canary.invalid"):
+        for where in (f":{upstream.port}", f":{closed}", "canary.invalid"):
             assert where.encode() not in said, f"where the upstream is, in what clients are told of {model!r}"
     assert_no_canary("refusals", await everything_said(proxy.port, "m", key=CLIENT_KEY + "x"))
     for path in ("/metrics", "/status"):
         assert_no_canary(path, await page(proxy.port, path))
-    proxy.rewrite(config(upstream, unused_tcp_port).replace("kind: openai-compatible", "kind: openai-compatibel"))
-    async with asyncio.timeout(30):
+    proxy.rewrite(config(upstream, closed).replace("kind: openai-compatible", "kind: openai-compatibel"))
+    async with asyncio.timeout(60):
         while not json.loads(await page(proxy.port, "/status"))["config"]["rejected"]:
             await asyncio.sleep(0.05)
     assert_no_canary("/status of a rejected config", await page(proxy.port, "/status"))
@@ -133,15 +133,15 @@ async def test_I01_I02_no_failure_tells_a_key_or_a_prompt_to_anyone(
     lines = "".join(proxy.logged)
     assert lines.count('"request_end"') >= 10 * len(FAULTS)
     assert_no_canary("the log", lines)
-    assert f"connection refused by http://127.0.0.1:{unused_tcp_port}" in lines  # who runs it has to know
+    assert f"connection refused by http://127.0.0.1:{closed}" in lines  # who runs it has to know
     assert_no_canary("what is printed", proxy.printed)
     assert "Traceback" not in lines
 
 
 async def test_I01_nothing_in_the_house_shows_a_key_when_it_is_printed(
-    start_proxy: StartProxy, upstream: ScriptedUpstream, unused_tcp_port: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    app: App = (await start_proxy(config(upstream, unused_tcp_port))).app
+    app: App = (await start_proxy(config(upstream, free_port()))).app
     snapshot = app.snapshot
     seen = [app, snapshot, snapshot.config, snapshot.config.settings, snapshot.config.backends]
     seen += [snapshot.keys, snapshot.router, snapshot.pipeline, app.redactor, app.transport]

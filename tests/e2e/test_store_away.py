@@ -43,7 +43,7 @@ async def test_each_limit_does_what_it_says_until_the_store_is_back(start_proxy:
             assert '"reachable":false' in await page("/status")
             assert "chat_proxy_store_reachable 0.0" in await page("/metrics")
             server.start()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (await ask("deny"))[0] != 200:
                     await asyncio.sleep(0.05)
             assert '"reachable":true' in await page("/status")

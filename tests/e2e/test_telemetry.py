@@ -20,6 +20,7 @@ from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Process, Running, StartProxy
 from tests.support.clients import RawClient
 from tests.support.collector import CLIENT, SERVER, Collector, Span, collector, number
+from tests.support.ports import free_port
 
 __all__ = ["collector"]
 
@@ -212,9 +213,7 @@ async def test_D08_a_collector_that_does_not_take_spans_slows_nobody(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     collector.answer = 503
     silent = socket.create_server(("127.0.0.1", 0))  # connects, and never answers
-    port = silent.getsockname()[1]
-    if kind == "is gone":
-        silent.close()
+    port = free_port() if kind == "is gone" else silent.getsockname()[1]
     request.addfinalizer(silent.close)
     url = collector.url if kind == "fails" else f"http://127.0.0.1:{port}"
     proxy = await start_proxy(ECHO[:-1] + f', telemetry: {{otlp: {{endpoint: "{url}"}}}}}}')

@@ -119,7 +119,7 @@ async def test_no_color_is_heeded(tmp_path: Path) -> None:
 async def test_a_log_that_goes_elsewhere_is_json(tmp_path: Path) -> None:
     async with terminal(tmp_path, 80, log="log") as screen:
         await ask(screen)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "request_end" not in (text := (tmp_path / "log").read_text()):
                 await asyncio.sleep(0.05)
     assert [json.loads(line)["event"] for line in text.splitlines()] == ["listening", "request_end"]

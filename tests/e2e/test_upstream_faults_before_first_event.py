@@ -32,6 +32,7 @@ from proxy.testing.script import (
 from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
+from tests.support.ports import free_port
 
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 HELLO = openai_stream(["Hel", "lo"])
@@ -79,9 +80,9 @@ async def test_an_answer_in_one_piece_may_take_as_long_as_one_does(
 
 
 async def test_A01_connection_refused_falls_back_and_else_is_a_502(
-    start_proxy: StartProxy, upstream: ScriptedUpstream, unused_tcp_port: int
+    start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    refused = f"http://127.0.0.1:{unused_tcp_port}/v1"
+    refused = f"http://127.0.0.1:{free_port()}/v1"
     proxy = await start_proxy(config(refused, upstream.url))
     upstream.play(*HELLO)
     status, _, body = await ask(proxy)
@@ -352,13 +353,15 @@ async def test_A05_A11_in_an_outage_every_target_is_still_tried(
 
 async def test_A11_one_request_probes_a_target_that_failed(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     async with ScriptedUpstream() as other:
-        proxy = await start_proxy(config(upstream.url, other.url) + "server: {breaker: {failures: 2, open_s: 0.3}}\n")
+        proxy = await start_proxy(config(upstream.url, other.url) + "server: {breaker: {failures: 2, open_s: 30}}\n")
+        now = 0.0
+        proxy.app.states.now = lambda: now
         upstream.play(*json_reply(503, {"error": {"message": "down"}}), times=2)
         other.always(*HELLO)
         for _ in range(3):
             await ask(proxy)
         assert len(upstream.requests) == 2
-        await asyncio.sleep(0.35)
+        now = 31
         go = asyncio.Event()
         upstream.play(Wait(go), *HELLO)
         probe = asyncio.create_task(ask(proxy))

@@ -97,8 +97,11 @@ async def test_operators_see_all_and_limited_keys_their_own(start_proxy: StartPr
 async def test_a_client_that_leaves_is_in_the_ledger(start_proxy: StartProxy, tmp_path: Path):
     config = config_in(tmp_path).replace("kind: echo", "kind: echo, first_token_ms: 60000")
     proxy = await start_proxy(config)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(say(proxy.url), 0.5)
+    leaving = asyncio.create_task(say(proxy.url))
+    async with asyncio.timeout(60):
+        while not proxy.app.active:
+            await asyncio.sleep(0.005)
+    leaving.cancel()
     left = await groups(proxy.url, "?by=end,outcome", 1)
     assert [(one["end"], one["outcome"]) for one in left["groups"]] == [("client_gone", "client_gone")]
 

@@ -91,7 +91,7 @@ async def test_what_the_machine_has_is_served_until_a_file_appears(tmp_path: Pat
         async with http.get("/status") as answer:
             assert not (await answer.json())["config"].get("rejected"), "that there is no file is no mistake"
         (tmp_path / "config.yaml").write_text(WRITTEN)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await said(http, model="llama3.2") != "hi":
                 await asyncio.sleep(0.1)
 

@@ -189,7 +189,7 @@ async def test_F06_a_worker_that_hangs_delays_the_counts_and_does_not_undo_them(
 async def answered(proxy: Process, path: str) -> bytes:
     """Of many that ask over connections of their own, the first answer."""
     async with contextlib.AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(await RawClient.connect(proxy.port)) for _ in range(12)]
+        clients = [await stack.enter_async_context(await RawClient.connect(proxy.port)) for _ in range(24)]
         for client in clients:
             await client.get(path)
 
@@ -198,7 +198,7 @@ async def answered(proxy: Process, path: str) -> bytes:
             return await client.read_body()
 
         tasks = [asyncio.create_task(read(client)) for client in clients]
-        done, waiting = await asyncio.wait(tasks, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        done, waiting = await asyncio.wait(tasks, timeout=60, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -219,13 +219,12 @@ async def test_F01_one_signal_drains_all_and_no_worker_says_ready_after_another_
     proxy.signal(signal.SIGTERM)
     said_no = False
     try:
-        while time.monotonic() - began < 0.7:
+        while not said_no or time.monotonic() - began < 0.7:
             code = (await ask(proxy, "/readyz", None))[0]
             assert code == 503 or not said_no
             said_no = code == 503
-        assert said_no
         running.append(await streaming(proxy))  # a balancer that has not looked yet
-    except ConnectionRefusedError:  # a machine that was too busy to ask within the second
+    except ConnectionError:  # a machine that was too busy to ask within the second
         assert time.monotonic() - began > 0.9, "it stopped listening too soon"
     await refused(proxy.port)
     go_on.set()
@@ -328,7 +327,7 @@ async def test_F07_workers_whose_parent_was_killed_drain_and_go(serve: Serve, up
     running = await streaming_in_all(proxy, 2)
     workers = (await pids(proxy)).values()
     proxy.signal(signal.SIGKILL)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await ask(proxy, "/readyz", None))[0] != 503:
             pass
     assert (await ask(proxy, "/metrics", None))[0] == 503, "a part of the counts would look as if the rest was undone"
@@ -396,12 +395,17 @@ async def test_F06_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
         for _ in range(6):
             group.create_task(load())
         group.create_task(scrape())
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(60):
+            while len(history) < 5:
+                await asyncio.sleep(0.02)
         victims = await pids(proxy)
         os.kill(victims[2], signal.SIGKILL)
         died = await logged(proxy, "worker_died")
         await logged(proxy, "listening", 4)
-        await asyncio.sleep(0.3)
+        seen = len(history)
+        async with asyncio.timeout(60):
+            while len(history) < seen + 5:
+                await asyncio.sleep(0.02)
         stop.set()
     assert [(line["worker"], line["pid"], line["how"], line["level"]) for line in died] == [
         (2, victims[2], "killed by SIGKILL", "error")
@@ -421,7 +425,6 @@ async def test_F06_a_worker_that_is_killed_is_replaced_and_nobody_else_notices(
         assert back == {}
     assert requests_in(history[-1]) > requests_in(history[0])
     assert (await status(proxy))["worker_restarts"] == 1
-    assert len(history) > 10
 
 
 async def test_F06_a_worker_that_dies_at_every_start_ends_it_all_with_a_message(
@@ -526,7 +529,7 @@ async def test_F05_as_pid_1_it_reaps_what_others_leave_behind_and_drains(
     leave_one = ["nsenter", "--target", str(parent), "--pid", "sh", "-c", "sleep 0.3 & exit"]
     await (await asyncio.create_subprocess_exec(*leave_one)).wait()
     assert len(children(parent)) == 3, "an orphan, adopted"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(children(parent)) > 2:  # a zombie would be one of them
             await asyncio.sleep(0.02)
 
@@ -563,14 +566,13 @@ async def test_log_lines_are_whole_however_long_they_are_and_however_slowly_they
             said.append(piece)
             time.sleep(0.0005)
 
-    reading = asyncio.create_task(asyncio.to_thread(read_slowly))
+    proxy.keeping = asyncio.create_task(asyncio.to_thread(read_slowly))
     await proxy.wait_until_listening()
     odd = {**ASK, "model": "\N{SNOWMAN}" * 2000}
     for _ in range(20):
         await asyncio.gather(*(ask(proxy, body=odd) for _ in range(8)))
     proxy.signal(signal.SIGTERM)
     assert await proxy.exit_code() == 0
-    await reading
     os.close(read)
     await process.stdout.read()
     process._transport.close()

@@ -112,7 +112,7 @@ async def test_E03_fifty_reloads_and_no_request_sees_the_old_config_after_anothe
             told = await until(proxy, generation=generation, rejected=step % 10 == 0)
             assert {row["generation"] for row in told["workers"]} == {generation}, "whoever is asked, all have it"
             seen = len(watched.asked)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while len(watched.asked) < seen + 3:
                     await asyncio.sleep(0.002)
     assert watched.stale() == []
@@ -170,7 +170,7 @@ async def test_E03_F06_reloads_while_workers_die(serve: Serve, upstream: Scripte
     upstream.decide(answer)
     proxy = await serve(config(upstream.url, 1), *WORKERS, "3")
     await logged(proxy, "listening", 3)  # one that is killed before its line is written is not counted below
-    for number in range(2, 12):
+    for number in range(2, 8):
         proxy.rewrite(config(upstream.url, number))
         victim = list((await pids(proxy)).values())[number % 3]
         proxy.signal(signal.SIGHUP)
@@ -179,7 +179,7 @@ async def test_E03_F06_reloads_while_workers_die(serve: Serve, upstream: Scripte
     for _ in range(12):
         told = await status(proxy)
         assert {row["generation"] for row in told["workers"]} == {told["config"]["generation"]}
-        assert b"<11>" in (await ask(proxy))[1]
+        assert b"<7>" in (await ask(proxy))[1]
 
 
 async def test_E03_a_key_that_is_taken_back_is_refused_by_all_from_one_moment_on(

@@ -41,6 +41,6 @@ async def test_a_stream_that_does_not_close_is_given_up_and_logged(
 
     one = stream()
     await anext(one)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await closing.close(one)
     assert "backend_slow_to_close" in capsys.readouterr().out + caplog.text

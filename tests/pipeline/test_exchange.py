@@ -105,7 +105,7 @@ async def test_a_long_preamble_is_not_held_for_ever() -> None:
     preamble = Batch([], payloads=[b"x" * (HOLD_BYTES + 1)], dialect="d")
     stuck, client = asyncio.Event(), Taker()
     running = asyncio.create_task(exchange(Told(Start("1", "m"), preamble, stuck)).run(client))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await client.begun.wait()
     running.cancel()
     await asyncio.wait([running])

@@ -27,6 +27,7 @@ from proxy.config.models import ServerSettings
 from proxy.errors import ConfigErrors
 from tests.support.app import serving
 from tests.support.need import cannot_run
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -175,8 +176,7 @@ def test_the_health_check_believes_only_a_200(healthcheck, server, status, healt
 def test_the_health_check_says_no_to_silence_and_to_a_closed_port(healthcheck):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert not healthcheck.healthy(silent.getsockname()[1], timeout_s=0.2)
-        port = silent.getsockname()[1]
-    assert not healthcheck.healthy(port)
+    assert not healthcheck.healthy(free_port())
 
 
 def test_the_health_check_is_a_program_that_minds_no_proxy(server):

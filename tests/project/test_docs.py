@@ -135,7 +135,7 @@ def serving(folder: Path, *, python: str = sys.executable, env: Mapping[str, str
             proxy.kill()
 
 
-def listening(proxy: subprocess.Popen[str], log: Path, within_s: float = 20) -> str:
+def listening(proxy: subprocess.Popen[str], log: Path, within_s: float = 120) -> str:
     assert proxy.stdout is not None
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and select.select([proxy.stdout], [], [], within_s)[0]:
@@ -167,7 +167,7 @@ def test_what_is_shown_runs_and_prints_what_it_says(block: Block, site: Sites, t
             script.write_text(text)
             command = [node.node(), str(script)]
     ran = subprocess.run(
-        command, cwd=beside.folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=beside.folder, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
     assert ran.returncode == 0, ran.stderr
     if block.prints is not None:

@@ -7,7 +7,6 @@ import contextlib
 import importlib.util
 import json
 import re
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -23,6 +22,7 @@ from proxy.store.base import Meter, Room
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from tests.support.app import Running, StartProxy
 from tests.support.debian import require
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
@@ -277,9 +277,8 @@ def fill(proxy: Running) -> None:
 @contextlib.asynccontextmanager
 async def prometheus(folder: Path, target: str) -> AsyncIterator[str]:
     """A Prometheus that scrapes `target` and has our alerts; the address of its queries."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    often = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+    port = free_port()
+    often = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
     scrape = {"job_name": "chat-proxy", **often, "static_configs": [{"targets": [target]}]}
     config = folder / "prometheus.yaml"
     config.write_text(yaml.safe_dump({"scrape_configs": [scrape], "rule_files": [str(ALERTS)]}))
@@ -311,7 +310,7 @@ async def test_every_expression_has_an_answer_from_a_live_scrape(start_proxy: St
             await answer.read()
         fill(proxy)
         waiting = [re.sub(r" (==|>) [\d.]+$", "", one) for one in expressions() if "chat_proxy_worker" not in one]
-        async with prometheus(tmp_path, f"127.0.0.1:{proxy.port}") as url, asyncio.timeout(60):
+        async with prometheus(tmp_path, f"127.0.0.1:{proxy.port}") as url, asyncio.timeout(120):
             while waiting := [one for one in waiting if not await answered(client, url, one)]:
                 await asyncio.sleep(0.2)
 

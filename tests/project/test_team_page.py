@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import socket
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.project.test_docs import BLOCK, ROOT, environment
 from tests.support import postgres, redis
 from tests.support.front import fronted
+from tests.support.ports import free_port
 
 PAGE = (ROOT / "docs" / "team.md").read_text()
 CONFIG, *COMMANDS = BLOCK.finditer(PAGE)
@@ -21,20 +21,12 @@ REQUESTS = "SELECT key FROM chat_proxy_usage"
 NGINX = "cp deploy/front/nginx.conf /etc/nginx/conf.d/chat-proxy.conf\nnginx -s reload\n"
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 @pytest.mark.heavy
 def test_the_walk(tmp_path: Path):
     """Its servers are the test's: other addresses, and an nginx that has the file from the start."""
     assert CONFIG["language"] == "yaml"
     (tmp_path / "config.yaml").write_text(CONFIG["text"])
-    ports = free_ports(3)
+    ports = [free_port() for _ in range(3)]
     with redis.running() as server, postgres.running() as database, fronted("nginx", tmp_path, ports) as front:
         ours = {
             NGINX: ":\n",

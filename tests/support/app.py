@@ -37,14 +37,14 @@ class Running:
         self.ollama_port = 0  # where it listens as Ollama would, if it does
         self.records: list[StreamRecord] = []
 
-    async def ended(self, count: int = 1, within: float = 30.0) -> list[StreamRecord]:
+    async def ended(self, count: int = 1, within: float = 60.0) -> list[StreamRecord]:
         """Wait until `count` requests are over; returns what is known of them."""
         async with asyncio.timeout(within):
             while len(self.records) < count:
                 await asyncio.sleep(0.005)
         return self.records
 
-    async def end_reason(self, within: float = 30.0) -> EndReason | None:
+    async def end_reason(self, within: float = 60.0) -> EndReason | None:
         """The reason of the first request's end (R7)."""
         return (await self.ended(1, within))[0].end
 
@@ -65,7 +65,7 @@ def openai_config(upstream_url: str, *, server: str = "{}", **more: str) -> str:
     """
 
 
-async def at_rest(app: App, within: float = 30.0) -> None:
+async def at_rest(app: App, within: float = 60.0) -> None:
     """Nothing is under way, and what is connected to an upstream is only waiting for the next request (R6)."""
     try:
         async with asyncio.timeout(within):
@@ -159,8 +159,11 @@ class Process:
         self.process.send_signal(number)
 
     async def exit_code(self, within: float = 60.0) -> int:
+        """Wait for the end of the process, and for all that it logged: its end may be known before its last lines."""
         async with asyncio.timeout(within):
-            return await self.process.wait()
+            code = await self.process.wait()
+            await asyncio.wait([self.keeping])
+        return code
 
     def rewrite(self, config: str) -> None:
         """Replace the file as editors do: write beside it, rename over it."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support import debian
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONT = ROOT / "deploy" / "front"
@@ -38,9 +39,7 @@ http {{
 def fronted(program: str, folder: Path, replicas: Sequence[int]) -> Iterator[int]:
     """Run `program` as deploy/front has it, before replicas on these ports; yields its own port."""
     debian.require(program)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     path = folder / FILES[program]
     path.write_text(configuration(program, folder, port, replicas))
     command = {

@@ -21,7 +21,7 @@ Probe = Callable[[], int]
 
 
 @contextlib.asynccontextmanager
-async def quiescent(*, within: float = 30.0, spare_fds: int | Probe = 0, **probes: Probe) -> AsyncIterator[None]:
+async def quiescent(*, within: float = 60.0, spare_fds: int | Probe = 0, **probes: Probe) -> AsyncIterator[None]:
     """Fail unless tasks, file descriptors and `probes` are back at what they were, `within` seconds after the block.
 
     `spare_fds` is how many more descriptors may stay open, such as idle upstream connections (two each when

@@ -119,7 +119,7 @@ def running(program: str = USUAL, port: int = 0, restored: Path | None = None) -
             server.stop()
 
 
-async def reachable(store: object, *, within: float = 30.0) -> None:
+async def reachable(store: object, *, within: float = 60.0) -> None:
     """Wait until a store has found its server again."""
     async with asyncio.timeout(within):
         while store.away:  # type: ignore[attr-defined]

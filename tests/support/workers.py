@@ -90,7 +90,7 @@ async def logged(proxy: Process, event: str, count: int = 1, within: float = 60.
 
 
 async def until(proxy: Process, *, generation: int, rejected: bool = False) -> dict[str, Any]:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             told = await status(proxy)
             if told["config"]["generation"] == generation and (told["config"]["rejected"] is not None) == rejected:

@@ -312,7 +312,7 @@ for number in range(int(sys.argv[1])):
 
 
 def test_the_last_lines_are_written_at_exit():
-    done = subprocess.run([sys.executable, "-c", PROGRAM, "50"], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, "50"], capture_output=True, timeout=120, check=True)
     assert [json.loads(line)["number"] for line in done.stderr.splitlines()] == list(range(50))
 
 

@@ -17,6 +17,7 @@ from proxy.transport import HttpTransport, Request
 from tests.support.certificates import client_context, server_context
 from tests.support.connections import connections
 from tests.support.forward_proxy import HttpProxy
+from tests.support.ports import free_port
 
 KEY = "sk-canary"
 
@@ -46,13 +47,8 @@ async def trusting():
     await transport.aclose()
 
 
-def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
 async def test_refused_a01(transport):
-    port = closed_port()
+    port = free_port()
     with pytest.raises(UpstreamConnect) as caught:
         await transport.open(post(f"http://127.0.0.1:{port}/v1?key={KEY}"))
     assert str(caught.value) == f"connection refused by http://127.0.0.1:{port}: is the server running there?"
@@ -244,7 +240,7 @@ async def test_a_proxy_that_refuses_a_tunnel_is_named(refuse, said):
 
 
 async def test_a_proxy_that_is_down_is_named():
-    transport = HttpTransport(proxies={"https": f"http://127.0.0.1:{closed_port()}"})
+    transport = HttpTransport(proxies={"https": f"http://127.0.0.1:{free_port()}"})
     with pytest.raises(UpstreamConnect, match=r"https://far\.example .*http://127"):
         await transport.open(post("https://far.example/v1"))
     await transport.aclose()

@@ -30,7 +30,7 @@ class Sink:
         return len(self.pieces) < self._most
 
     async def has(self, body: bytes) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while b"".join(self.pieces) != body:
                 self.more.clear()
                 await self.more.wait()

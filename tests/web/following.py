@@ -21,7 +21,7 @@ class Events:
 
     async def next(self, name: str) -> Any:
         """The next event of that name; those before it are skipped."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 while self.waiting:
                     found, data = self.waiting.pop(0)

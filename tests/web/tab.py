@@ -34,7 +34,7 @@ class Tab:
     async def run(self, script: str) -> Any:
         return await self.page.run(script)
 
-    async def until(self, condition: str, within: float = 30) -> None:
+    async def until(self, condition: str, within: float = 60) -> None:
         """Wait until a condition holds."""
         try:
             async with asyncio.timeout(within):

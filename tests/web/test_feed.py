@@ -159,7 +159,7 @@ async def test_events_end_when_the_proxy_drains(start_proxy: StartProxy, upstrea
         events = await follow(page)
         await events.next("snapshot")
         proxy.app.draining = True
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await page.read_body()
 
 
@@ -172,7 +172,7 @@ async def test_a_page_that_does_not_read_is_cut_and_nothing_is_queued_for_it(
         big = "x" * 60_000
         for record_number in range(400):
             proxy.app.recent.ended(record(f"r{record_number}", big))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while proxy.server.open_connections:
                 await asyncio.sleep(0.02)
 

@@ -44,6 +44,6 @@ async def test_all_workers_are_shown_by_each(serve: Serve, upstream: ScriptedUps
         for _ in range(6):
             await ask(proxy)
         seen: set[str] = set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(seen) < 6:
                 seen |= {row["id"] for row in await events.next("requests")}

@@ -341,7 +341,7 @@ async def test_U7_a_whole_answer_or_error_is_known_whatever_its_label_says(upstr
     for body in (whole, error):
         half = len(body) // 2
         upstream.play(head(200, headers), chunked(body[:half]), Sleep(0.02), chunked(body[half:]), Stall())
-    async with backend(row(upstream)) as far, asyncio.timeout(30):  # the connection stays open
+    async with backend(row(upstream)) as far, asyncio.timeout(60):  # the connection stays open
         assert (await events(far, chat(stream=stream)))[1] == TextDelta("hi")
         failed = await failure(far, chat(stream=stream))
     assert (failed.status, failed.message) == (503, "queue full")
