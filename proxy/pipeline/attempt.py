@@ -319,6 +319,8 @@ class Attempt:
 
     async def write_end(self, batch: Batch, end: Finish | Fault, client: Client) -> Finish | Fault:
         """Write the end. No timer may interrupt it. Only a client that leaves can still change the reason."""
+        if end.usage is not None:
+            self.tried.usage = end.usage
         if self.withholds_fault and isinstance(end, Fault):
             if content := batch.events[:-1]:
                 await client.send(Batch(content))
@@ -326,7 +328,7 @@ class Attempt:
         self._clock.disarm()
         record = self._record
         if end.usage is not None:
-            record.usage = self.tried.usage = end.usage
+            record.usage = end.usage
         await client.send(batch)
         match end:
             case Finish():

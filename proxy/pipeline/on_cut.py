@@ -165,16 +165,19 @@ class Continue:
         winner.withholds_fault = True
         first = end = await winner.flow(joined)
         targets, asked = self._others(winner.target), winner
-        while isinstance(end, Fault) and isinstance(first, Fault):
-            again = await self._next(end, asked, joined, targets, clock)
-            if again is None:
-                winner.withholds_fault = False
-                await winner.write_end(Batch([first]), first, client)
-                return
-            asked, end = again, await again.flow(joined)
-        if asked is not winner:
-            self._account(end, asked)
-            self._record.usage = self._used()
+        try:
+            while isinstance(end, Fault) and isinstance(first, Fault):
+                again = await self._next(end, asked, joined, targets, clock)
+                if again is None:
+                    winner.withholds_fault = False
+                    await winner.write_end(Batch([first]), first, client)
+                    return
+                asked = again
+                end = await again.flow(joined)
+        finally:  # the client may have left
+            if asked is not winner:
+                self._account(asked)
+                self._record.usage = self._used()
 
     def _others(self, target: Target) -> Iterator[Target]:
         """Who may go on: the targets behind the one that was cut, then that one again."""
@@ -188,7 +191,7 @@ class Continue:
         """An attempt that goes on, with its beginning read; `None` if there is none."""
         if not isinstance(end.error, UpstreamError) or not joined.text_only or not joined.sent:
             return None
-        self._account(end, cut)
+        self._account(cut)
         for target in targets:
             exact = self._prefills(target)
             if self._wants_json() and not exact:
@@ -218,11 +221,11 @@ class Continue:
         wanted = self._request.params.get("response_format")
         return isinstance(wanted, dict) and wanted.get("type") in _JSON
 
-    def _account(self, end: Finish | Fault, attempt: Attempt) -> None:
+    def _account(self, attempt: Attempt) -> None:
         """Book what an attempt used. One that was cut rarely says it: then its content is counted."""
         counted, self._counted = self._record.content_events - self._counted, self._record.content_events
         if attempt.tried.usage is None:
-            attempt.tried.usage = end.usage or Usage(self._request.estimated_tokens(), counted, estimated=True)
+            attempt.tried.usage = Usage(self._request.estimated_tokens(), counted, estimated=True)
 
     def _used(self) -> Usage:
         used = [attempt.usage for attempt in self._record.attempts if attempt.usage and attempt.role != "hedge_loser"]

@@ -3,7 +3,7 @@
 One connection, and one task that sends: what comes while an answer is awaited goes together with the next. So a request
 costs one script and, under load, a part of a round trip; and what is sent first is done first.
 
-When the server does not answer, each limit's `on_outage` decides at once, until a ping is answered again. What is to be
+When the server does not answer, each limit's `on_outage` decides at once, until it counts again. What is to be
 settled waits, and is sent then. A take that nobody knows the fate of is given up by the same queue. So everything is
 counted once, or by this process alone.
 """
@@ -240,17 +240,18 @@ class RedisStore:
                 call.answer.set_exception(RedisError("the store is away"))
 
     async def _come_back(self) -> None:
-        """Ask the server until it answers."""
+        """Ask the server until it counts: one that is full, or that must not write, answers and is no store."""
         assert self._away_since is not None
         while not self._closed:
             await asyncio.sleep(PROBE_S)
             try:
-                await self.client.ping()
-                await self.client.script_load(SCRIPT)  # a replica that must not write, or one that loads, is no store
+                self._sha = await self.client.script_load(SCRIPT)
+                keys, arguments = self._arguments("settle", Lease(0.0, ()), 1, ())
+                await self.client.evalsha(self._sha, len(keys), *keys, *arguments)  # type: ignore[misc]
             except (RedisError, OSError):
                 continue
             log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))
-            self._away_since, self._sha = None, ""
+            self._away_since = None
             self.on_back()
             return
 

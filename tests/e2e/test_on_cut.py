@@ -12,7 +12,7 @@ import pytest
 from openai import APIError, AsyncOpenAI
 
 from proxy.pipeline.budget import ExtraWork
-from proxy.testing.script import Fin, Rst, Send, Sleep, chunked, json_reply, openai_chunk, openai_stream, sse_head
+from proxy.testing.script import Fin, Rst, Send, Sleep, Stall, chunked, json_reply, openai_chunk, openai_stream, sse_head
 from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Running, StartProxy
 
@@ -60,6 +60,41 @@ async def answer(proxy: Running, **more: Any) -> tuple[str, str | None, Any]:
 
 def cut_after(upstream: ScriptedUpstream, words: int, *ending: Any) -> None:
     upstream.always(openai_stream(WORDS)[: words + 2], *(ending or (Fin(),)))
+
+
+async def test_what_both_attempts_used_counts_once_in_limits(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 12)
+    second.play(*openai_stream(WORDS[12:], usage={"prompt_tokens": 20, "completion_tokens": 300, "total_tokens": 320}))
+    proxy = await start_proxy(config(upstream, second, ", limits: {tokens_per_minute: 10000}"))
+    await answer(proxy)
+    (record,) = await proxy.ended()
+    assert record.usage is not None
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}
+    async with aiohttp.ClientSession() as http, http.post(f"{proxy.url}/v1/chat/completions", json=body) as again:
+        left = int(again.headers["x-ratelimit-remaining-tokens"])
+    assert left == pytest.approx(10_000 - record.usage.total_tokens, abs=60), "some drain meanwhile"
+
+
+async def test_what_was_seen_of_a_continuation_counts_once_when_its_client_leaves(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    cut_after(upstream, 12)
+    second.play(*openai_stream(WORDS[12:])[:9], Stall())
+    proxy = await start_proxy(config(upstream, second))
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "count"}]}
+    async with aiohttp.ClientSession() as http, http.post(f"{proxy.url}/v1/chat/completions", json=body) as one:
+        async for line in one.content:
+            if WORDS[18].strip().encode() in line:
+                break
+        one.close()
+    (record,) = await proxy.ended()
+    assert record.end == "client_gone"
+    outputs = [attempt.usage.output_tokens for attempt in record.attempts if attempt.usage]
+    assert outputs == [12, record.content_events - 12]
+    assert record.usage is not None
+    assert record.usage.output_tokens == record.content_events
 
 
 @pytest.mark.parametrize("ending", [Fin(), Rst()], ids=["fin", "reset"])

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.errors import LimitsUnknown
 from proxy.store.base import Lease, Meter, Want
-from proxy.store.redis import RedisStore
+from proxy.store.redis import PROBE_S, RedisStore
 from tests.support import redis
 
 REQUESTS = Meter("key:web:requests", "requests", "key", "web", 10, settles=False)
@@ -139,6 +139,31 @@ async def test_a_budget_goes_on_from_what_was_left_while_redis_is_away_and_is_to
     assert asked == ["the ledger"]
     assert not await taken(store, budget, hold=101), "Redis had forgotten all of it"
     assert await taken(store, budget, hold=100)
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+        (("ACL", "SETUSER", "default", "-evalsha"), ("ACL", "SETUSER", "default", "+@all")),
+    ],
+    ids=["full", "a replica", "forbidden"],
+)
+async def test_a_server_that_answers_and_does_not_count_is_away(
+    server: redis.RedisServer, store: RedisStore, broken: tuple[str, ...], mended: tuple[str, ...]
+):
+    assert await taken(store, REQUESTS)
+    await store.client.execute_command(*broken)
+    try:
+        await taken(store, REQUESTS)
+        for _ in range(3):  # longer than it takes to look whether it is back
+            await asyncio.sleep(PROBE_S)
+            assert store.away
+        assert store.outages == 1
+    finally:
+        await store.client.execute_command(*mended)
+    await redis.reachable(store)
 
 
 async def test_closing_sends_what_ended(server: redis.RedisServer, store: RedisStore):
