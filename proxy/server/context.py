@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Mapping
+from math import ceil
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -299,5 +300,5 @@ def _plain_failure(error: ProxyError, id: str) -> Reply:
     body = {"message": error.message, "type": error.type, "code": error.code, "request_id": id}
     headers = {"Content-Type": "application/json", **error.headers}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after)))
     return Reply(error.status, msgspec.json.encode({"error": body}), headers)

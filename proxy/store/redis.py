@@ -247,7 +247,7 @@ class RedisStore:
             try:
                 self._sha = await self.client.script_load(SCRIPT)
                 keys, arguments = self._arguments("settle", Lease(0.0, ()), 1, ())
-                await self.client.evalsha(self._sha, len(keys), *keys, *arguments)  # type: ignore[misc]
+                await self.client.evalsha(self._sha, len(keys), *keys, *arguments)
             except (RedisError, OSError):
                 continue
             log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))

@@ -158,7 +158,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
         """Take an estimate for an answer whose upstream counted nothing."""
         self.usage = usage
         for attempt in reversed(self.attempts):
-            if attempt.committed_at is not None and attempt.role != "hedge_loser":
+            if attempt.started_at and not attempt.free and attempt.role != "hedge_loser":
                 attempt.usage = attempt.usage or usage
                 return
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from proxy.request import Usage
 from proxy.testing.script import Rst, Stall, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Running, StartProxy
@@ -120,6 +121,21 @@ async def test_tokens_settle_with_what_an_answer_took(start_proxy: StartProxy, u
     status, headers, text = await ask(proxy)
     assert status == 429, "it used 180,000 of 100,000, so it waits for longer than a minute"
     assert int(headers["Retry-After"]) > 45, text
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_an_answer_that_broke_off_counts_with_what_was_seen(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool
+):
+    proxy = await start_proxy(config(upstream, key="{tokens_per_minute: 600}"))
+    upstream.always(*openai_stream(["word "] * 40)[:42], Rst())
+    question = [{"role": "user", "content": "x" * 400}]
+    await ask(proxy, messages=question, max_tokens=100, stream=stream)
+    (record,) = await proxy.ended()
+    (attempt,) = record.attempts
+    assert attempt.usage == record.usage == Usage(100, 40, estimated=True), "in the ledger as in the metrics"
+    _, headers, _ = await ask(proxy, max_tokens=1)
+    assert int(headers["x-ratelimit-remaining-tokens"]) == pytest.approx(600 - 140, abs=30)
 
 
 async def test_an_attempt_that_failed_used_no_tokens(start_proxy: StartProxy, upstream: ScriptedUpstream):

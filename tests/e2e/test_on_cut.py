@@ -12,7 +12,18 @@ import pytest
 from openai import APIError, AsyncOpenAI
 
 from proxy.pipeline.budget import ExtraWork
-from proxy.testing.script import Fin, Rst, Send, Sleep, Stall, chunked, json_reply, openai_chunk, openai_stream, sse_head
+from proxy.testing.script import (
+    Fin,
+    Rst,
+    Send,
+    Sleep,
+    Stall,
+    chunked,
+    json_reply,
+    openai_chunk,
+    openai_stream,
+    sse_head,
+)
 from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import Running, StartProxy
 
