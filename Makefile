@@ -94,7 +94,7 @@ test-heavy: venv $(DEV) ## the tests that take minutes or gigabytes, and fifteen
 	@$(BIN)/python -m pytest -m heavy $(ARGS)
 	@$(BIN)/python -m pytest -n auto -m "not heavy" --hypothesis-profile=thorough $(PROPERTIES) $(ARGS) || test $$? = 5
 
-chaos: venv $(DEV) ## 2,000 streams while upstreams fail, clients wander, configs change and a replica is killed (needs Redis)
+chaos: venv $(DEV) ## 2,000 streams while all around them fails; then Redis and Postgres fail under traffic
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of all contracts against the proxy (needs Node; installs the rest)

@@ -28,7 +28,7 @@ from proxy.policy.keys import OtherKeys, live_keys
 from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import listed
 from proxy.server.operator_pages import Operation, OperatorPages
-from proxy.server.remembering import remember_spending
+from proxy.server.remembering import keep_remembering, remember_spending
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.store import open_store
 from proxy.store.base import Store
@@ -120,6 +120,7 @@ class App:
         self._number = 0
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+        self._remembering: set[asyncio.Task[None]] = set()
 
     @property
     def started(self) -> bool:
@@ -232,8 +233,15 @@ class App:
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
             processes=self.processes,
         )
-        await remember_spending(snapshot, counting.store)
+        if not await remember_spending(snapshot, counting.store):
+            self._remember(counting.store)
         return snapshot
+
+    def _remember(self, store: Store) -> None:
+        """Ask the ledger what was spent, as soon as it can be read."""
+        task = asyncio.create_task(keep_remembering(lambda: self.snapshot, store))
+        self._remembering.add(task)
+        task.add_done_callback(self._remembering.discard)
 
     async def _open_ledger(self, settings: UsageSettings | None) -> None:
         """The ledger that a config asks for. Each is closed at the end: requests of the config before may be under way."""
@@ -255,7 +263,7 @@ class App:
         url = address.get_secret_value() if address else None
         if url not in self._stores:
             self._stores[url] = store = open_store(url)
-            store.on_back = lambda: self._in_background(remember_spending(self.snapshot, store))
+            store.on_back = lambda: self._remember(store)
         return Counting(self._stores[url], self._outputs, self.metrics.limits)
 
     def _shared_streams(self, settings: Settings) -> SharedStreams | None:
@@ -365,6 +373,8 @@ class App:
 
     async def aclose(self) -> None:
         """Close everything. All requests are over by now."""
+        for task in self._remembering:
+            task.cancel()
         for shared in self._streams_at.values():
             await shared.aclose()
         self.streams.forget_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -13,12 +14,24 @@ from proxy.store.base import Store
 log = structlog.get_logger("proxy.budgets")
 
 
-async def remember_spending(snapshot: ConfigSnapshot, store: Store) -> None:
-    """Count in budgets at least what was spent in their period, whatever a store has forgotten."""
+AGAIN_S = 10.0
+"""After how long a ledger that cannot be read is asked again."""
+
+
+async def keep_remembering(snapshot: Callable[[], ConfigSnapshot], store: Store) -> None:
+    """The same, until the ledger can be read."""
+    while True:
+        if await remember_spending(snapshot(), store):
+            return
+        await asyncio.sleep(AGAIN_S)
+
+
+async def remember_spending(snapshot: ConfigSnapshot, store: Store) -> bool:
+    """Count in budgets at least what was spent in their period, whatever a store has forgotten. False: nobody knows."""
     usage, budgets = snapshot.config.settings.usage, snapshot.admission and snapshot.admission.budgets
     found = budgets.all(snapshot.keys.principals) if budgets else []
     if usage is None or not found:
-        return
+        return True
     from proxy.ledger.check import spent  # noqa: PLC0415 - not loaded where it is off
 
     whose = [(one.meter.scope, one.meter.owner, one.began) for one in found]
@@ -26,6 +39,7 @@ async def remember_spending(snapshot: ConfigSnapshot, store: Store) -> None:
         sums = await asyncio.to_thread(spent, usage, whose)
     except Exception as error:  # of its driver, or of the disk: no reason not to serve
         log.warning("budgets_begin_empty", error=type(error).__name__, message="the ledger cannot be read")
-        return
+        return False
     for budget, usd in zip(found, sums, strict=True):
         store.remember(budget.meter, round(usd * BILLION))
+    return True

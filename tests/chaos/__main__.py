@@ -1,4 +1,4 @@
-"""`make chaos`: run it, print the table, and exit with 1 if a rule was broken."""
+"""`make chaos`: run both, print their tables, and exit with 1 if a rule was broken."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.run import Report, chaos
+from tests.chaos.stores import StoresReport, chaos_of_stores
 
 PAGE = Path(__file__).parents[2] / "docs/proofs/chaos.md"
 
@@ -36,6 +37,27 @@ The table of one run:
 
 """
 
+STORES = """
+## Stores that fail
+
+Then two replicas with a Redis and a Postgres are asked without a pause, while Redis is stopped and forgets all, sleeps, is
+full, must not write or forgets its scripts, and Postgres is stopped, locked or full: each in turn, now and then two at once.
+The rules:
+
+- Each request has one answer: it is whole, or refused before anything is asked upstream.
+- Each route does what its `on_outage` says. `allow` refuses nobody. `deny` answers 503 while Redis is in trouble, and only
+  then. `local` has six answers under way at once, counted together, or three in each replica; twice as many for the moment
+  in which one takes the place of the other.
+- `paid` spends its budget and no more, although Redis forgets what it counted: each time, it may spend as much again as was
+  under way.
+- Each attempt that the upstream saw has one row in Postgres, with the tokens that the upstream counted: none is lost, none
+  is there twice.
+- No request waits longer than eight seconds. In the end nothing is held in Redis, and no key stays there for ever.
+
+The table of one run:
+
+"""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
@@ -50,12 +72,16 @@ def main() -> None:
             chaos(asked.streams, asked.seed, Path(folder), at_once=asked.at_once, ports=tuple(asked.ports))
         )
     _tell(report)
-    if asked.publish and not report.broken:
-        PAGE.write_text(INTRODUCTION + report.table)
-    sys.exit(bool(report.broken))
+    with tempfile.TemporaryDirectory(prefix="chaos") as folder:
+        stores = asyncio.run(chaos_of_stores(asked.seed, Path(folder)))
+    _tell(stores)
+    broken = bool(report.broken or stores.broken)
+    if asked.publish and not broken:
+        PAGE.write_text(INTRODUCTION + report.table + STORES + stores.table)
+    sys.exit(broken)
 
 
-def _tell(report: Report) -> None:
+def _tell(report: Report | StoresReport) -> None:
     print(report.table)
     for what in report.broken[:50]:
         print(f"BROKEN: {what}")

@@ -9,6 +9,7 @@ import pytest
 from tests.chaos.clients import Client, Stream
 from tests.chaos.contracts import CONTRACTS
 from tests.chaos.run import chaos
+from tests.chaos.stores import chaos_of_stores
 from tests.chaos.upstreams import answer
 
 
@@ -18,6 +19,14 @@ async def test_a_hundred_streams_break_no_rule(tmp_path: Path) -> None:
     assert report.broken == []
     assert report.reloads
     assert sum(stream.resumed for stream in report.streams)
+
+
+@pytest.mark.heavy
+async def test_stores_that_fail_break_no_rule(tmp_path: Path) -> None:
+    report = await chaos_of_stores("small", tmp_path, rounds=1)
+    assert report.broken == []
+    assert report.outages
+    assert report.outcomes["paid"]["402"], "the budget was used up"
 
 
 def _judged(frames: list[bytes], outcome: str) -> Stream:
