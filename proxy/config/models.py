@@ -162,6 +162,10 @@ class ServerSettings(Model):
         "under `/ollama` is at the root there (`/api/chat`, `/api/tags`), all else where it always is. None by default.",
     )
     cors: CorsSettings | None = Field(default=None, description="Web pages that may call; none by default.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Public names under which the proxy answers although it has no `auth` and listens on this machine alone.",
+    )
     drain_s: float = Field(
         default=30.0, ge=0, le=86_400, allow_inf_nan=False, description="How long open streams may finish at a stop."
     )

@@ -181,7 +181,9 @@ class RequestContext:
     # -- who asks, and for what --------------------------------------------------------------------------------
 
     def identify(self) -> None:
-        """Find out whose key the request has. Raises `Unauthorized` or `RateLimited`."""
+        """Find out whose key the request has. Raises `Unauthorized`, `RateLimited`, or `Forbidden` for a page's own name."""
+        if self.snapshot.hosts is not None:
+            self.snapshot.hosts.check(self.http.headers.get("Host"))
         self.principal = self.snapshot.keys.identify(self.http.headers, self.peer)
         self.record.key = self.principal.name
         if self.app.tracer is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from proxy.backends.base import Backend, ChecksHealth, ListsModels, own_models
 from proxy.backends.issuers import Issuers
+from proxy.config.checks import is_loopback
 from proxy.config.load import Config
 from proxy.contracts.base import Frontend
 from proxy.contracts.declared.frontend import declared
@@ -20,6 +21,7 @@ from proxy.pipeline.exchange import Pipeline
 from proxy.pipeline.health import check_health
 from proxy.pipeline.targets import TargetStates
 from proxy.policy.cors import Cors
+from proxy.policy.hosts import Hosts
 from proxy.policy.keys import KeyRing, OtherKeys
 from proxy.policy.peers import FailedLogins
 from proxy.policy.prices import Prices
@@ -59,6 +61,8 @@ class ConfigSnapshot:
         self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
         self.table = EndpointTable(self.frontends)
         self.cors = Cors(settings.server.cors)
+        alone = settings.auth is None and is_loopback(settings.server.host)
+        self.hosts = Hosts(settings.server.allowed_hosts) if alone else None
         prices = Prices(config.backends, settings.prices)
         self.router = Router(
             settings.routes,

@@ -7,16 +7,14 @@ a page that reads slowly makes its own feed wait, so nothing is queued for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
-from proxy.config.checks import is_loopback
 from proxy.contracts.base import Reply, accepts
-from proxy.errors import BadRequest, Forbidden, NotFound
+from proxy.errors import BadRequest, NotFound
 from proxy.server.body import read_body
 from proxy.server.context import RequestContext
 from proxy.server.operator_pages import JSON, TEXT, Operation
@@ -39,7 +37,6 @@ FOLDER = "/web/"
 PREFIX = "/status/requests/"
 
 T = TypeVar("T")
-Handle = Callable[[RequestContext], Coroutine[Any, Any, web.StreamResponse]]
 
 
 class WebPages:
@@ -54,12 +51,12 @@ class WebPages:
         return {
             "/": Operation(handle=self.root, open=True),
             **{f"{FOLDER}{name}": Operation(handle=self.file, open=True) for name in FILES},
-            "/status/events": Operation(handle=_guarded(self.events)),
-            "/status/requests": Operation(handle=_guarded(self.requests)),
-            PREFIX: Operation(handle=_guarded(self.request)),
-            "/status/config": Operation(handle=_guarded(self.config)),
-            "/explain": Operation(handle=_guarded(self.explain), methods=("POST",)),
-            "/explain/diff": Operation(handle=_guarded(self.diff), methods=("POST",)),
+            "/status/events": Operation(handle=self.events),
+            "/status/requests": Operation(handle=self.requests),
+            PREFIX: Operation(handle=self.request),
+            "/status/config": Operation(handle=self.config),
+            "/explain": Operation(handle=self.explain, methods=("POST",)),
+            "/explain/diff": Operation(handle=self.diff, methods=("POST",)),
         }
 
     # -- files -------------------------------------------------------------------------------------------------
@@ -173,31 +170,6 @@ class WebPages:
             joined.differs += one.differs
             joined.unknown += one.unknown
         return _json(context, msgspec.to_builtins(joined))
-
-
-def _guarded(handle: Handle) -> Handle:
-    """`handle`, for requests under a name of this machine where no key guards it.
-
-    A web page elsewhere may let its own name point to this machine (DNS rebinding), and is then of the same origin.
-    """
-
-    async def guarded(context: RequestContext) -> web.StreamResponse:
-        settings = context.snapshot.config.settings
-        if settings.auth is None and is_loopback(settings.server.host) and not _is_local(context.http.host):
-            raise Forbidden(
-                "Without `auth` this is shown under a name of this machine only, such as http://127.0.0.1:8080/. "
-                "List keys under `auth` to use it under another name."
-            )
-        return await handle(context)
-
-    return guarded
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return is_loopback(urlsplit(f"//{host}").hostname or "")
-    except ValueError:
-        return False
 
 
 def _changed(all_seen: list[Seen], live: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from proxy.wire.sse import SSEDecoder
 from tests.support.clients import RawClient
 
-LOCAL = {"Host": "127.0.0.1"}  # without keys the data is shown under no other name
+LOCAL = {"Host": "127.0.0.1"}
 
 
 class Events:

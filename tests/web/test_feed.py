@@ -254,14 +254,18 @@ async def test_nothing_of_the_environment_is_shown_to_who_types_a_config(
 
 
 @pytest.mark.parametrize(
-    "path", ["/status/events", "/status/requests", "/status/requests/x", "/status/config", "/explain"]
+    "path",
+    [
+        *("/status/events", "/status/requests", "/status/requests/x", "/status/config", "/explain"),
+        *("/status", "/metrics", "/v1/models", "/api/tags", "/chat", "/nowhere"),
+    ],
 )
 async def test_without_keys_no_name_of_somebody_else_opens_it(
     start_proxy: StartProxy, upstream: ScriptedUpstream, path: str
 ) -> None:
     """DNS rebinding: a page of evil.example whose name points to 127.0.0.1 is of the same origin as ours."""
     proxy = await start_proxy(config(upstream.url))
-    body = {} if path == "/explain" else None
+    body = {} if path in {"/explain", "/chat"} else None
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::1", ""):
         head, told = await ask(proxy, path, body, {"Host": host}, method="POST" if body is not None else "GET")
         assert (head.status, b"names" in told if isinstance(told, bytes) else told["error"]["code"]) in {
