@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 
 from proxy.backends.openai.compatible import PRESETS
 from proxy.config.parameters import KIND_OF_PARAMETER
-from proxy.importing.source import Path, Source, mapping
+from proxy.importing.source import ENVIRON, Path, Source, mapping
 
 _PRESET_OF = {  # LiteLLM's provider: our preset
     "cerebras": "cerebras",
@@ -73,8 +74,12 @@ _WHY = {
     "merge_reasoning_content_in_choices": "a route's `reasoning_field` says where reasoning is told",
     "num_retries": "each target is asked once, then the next one",
     "output_cost_per_token": "prices do not choose targets here",
+}
+_CHANGES_ROUTES = {
+    "fallbacks": "a route has the fallbacks; list them in router_settings",
     "tags": "no route looks at a request's tags",
 }
+_SHARES = ("weight", "rpm", "tpm", "order")
 _CLOUD = ("aws_", "vertex_", "azure_", "watsonx_", "oci_", "sap_", "gigachat_")
 
 
@@ -92,6 +97,12 @@ class Deployment(msgspec.Struct):
 
 def read(source: Source, path: Path, params: Mapping[str, Any], *, drop_params: bool) -> Deployment:
     """Convert `litellm_params`. What is not carried over is noted in the source."""
+    numbers = {
+        name: source.number(params[name], (*path, name), routes=name in _SHARES)
+        for name in (*_SHARES, "timeout", "stream_timeout")
+        if name in params
+    }
+    params = {**params, **numbers}
     provider, model = _split(params)
     build = _BUILDERS.get(provider) or (
         _preset if provider in _PRESET_OF else _server if provider in _SERVERS else _any
@@ -106,7 +117,8 @@ def read(source: Source, path: Path, params: Mapping[str, Any], *, drop_params: 
     if made.row["kind"] == "litellm":
         made.row["drop_params"] = bool(params.get("drop_params", drop_params))
         named = provider and not str(params["model"]).startswith(f"{provider}/")
-        made.model = f"{provider}/{model}" if named else str(params["model"])
+        written = f"{provider}/{model}" if named else str(params["model"])
+        made.model = source.text(written, name="model", variable="MODEL")
     made.defaults, made.notes = {}, []
     _headers(source, made)
     _rest(source, made)
@@ -120,7 +132,7 @@ def _split(params: Mapping[str, Any]) -> tuple[str, str]:
     if custom := params.get("custom_llm_provider"):
         return str(custom), rest if head == custom and slash else name
     if slash:
-        return head, rest
+        return ("", name) if head == "os.environ" else (head, rest)
     return next((provider for form, provider in _GUESSED if form.match(name)), ""), name
 
 
@@ -198,6 +210,10 @@ def _any(source: Source, provider: str, params: Mapping[str, Any]) -> dict[str, 
         for name, value in params.items()
         if (name.startswith(_CLOUD) or name in _AZURE_LOGIN) and not isinstance(value, (dict, list))
     }
+    if isinstance(login := params.get("vertex_credentials"), dict):
+        options["vertex_credentials"] = source.text(
+            json.dumps(login), name="vertex_credentials", variable="VERTEX_CREDENTIALS", holds="key"
+        )
     return row | ({"options": options} if options else {})
 
 
@@ -241,12 +257,14 @@ def _rest(source: Source, made: Deployment) -> None:
     for name, value in made.params.items():
         if name in _OURS or name in options or value is None:
             continue
-        if name in KIND_OF_PARAMETER:
+        if isinstance(value, str) and value.startswith(ENVIRON):
+            made.notes.append(source.leave((*made.path, name), "a setting's value is written out here"))
+        elif name in KIND_OF_PARAMETER:
             made.defaults[name] = value
-            continue
-        mocked = name.startswith("mock_")
-        why = "answers are never made up" if mocked else _WHY.get(name, "this proxy has nothing like it")
-        made.notes.append(source.leave((*made.path, name), why, routes=mocked))
+        else:
+            mocked = "answers are never made up" if name.startswith("mock_") else _CHANGES_ROUTES.get(name)
+            why = mocked or _WHY.get(name, "this proxy has nothing like it")
+            made.notes.append(source.leave((*made.path, name), why, routes=mocked is not None))
 
 
 def _upper(name: str) -> str:

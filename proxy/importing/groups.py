@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.importing import deployments
 from proxy.importing.deployments import BARE_NAMES, Deployment
-from proxy.importing.source import Source, mapping
+from proxy.importing.source import ENVIRON, Path, Source, mapping
 from proxy.routing.pick import PICKERS
 
 _PICK_OF = {
@@ -19,6 +19,7 @@ _PICK_OF = {
     "least-busy": "least-busy",
     "simple-shuffle": "weighted",
 }
+_MODES = frozenset({"chat", "completion", "responses", "embedding"})
 _FALLBACK_DEPTH = 5  # LiteLLM's `max_fallbacks`
 
 
@@ -54,13 +55,43 @@ class Groups:
                     "an entry of model_list needs model_name and litellm_params.model", source.line(path)
                 )
             params = {**credentials.get(str(given.get("litellm_credential_name")), {}), **given}
+            name = source.text(name, name="model_name", variable="MODEL_NAME") if name.startswith(ENVIRON) else name
             made = deployments.read(source, (*path, "litellm_params"), params, drop_params=drop_params)
             made.notes += [
                 source.leave((*path, part), "it says nothing about where requests go")
                 for part in mapping(entry)
                 if part not in {"model_name", "litellm_params", "model_info"}
             ]
+            self._info((*path, "model_info"), mapping(mapping(entry).get("model_info")))
             self.by_name.setdefault(name, []).append((self._row(made), made))
+
+    def _info(self, path: Path, info: Mapping[str, Any]) -> None:
+        """Note what `model_info` says of who may ask, and of models that are asked at other addresses."""
+        for part in ("team_id", "access_groups"):
+            if info.get(part):
+                why = "`models` of a key, or `match: {key: …}` of a route, say who may ask for it"
+                self.source.leave((*path, part), why, routes=part == "team_id")
+        if (mode := info.get("mode")) and mode not in _MODES:
+            why = f"{mode}: chats, completions and embeddings are served, and nothing else"
+            self.source.leave((*path, "mode"), why, routes=True)
+
+    def find(self, name: str) -> bool:
+        """Whether there are deployments of a name. One that a wildcard takes gets an entry of its own."""
+        if name in self.by_name:
+            return True
+        bare = [
+            f"{provider}/{name}" for provider, names in BARE_NAMES.items() if any(_taken(one, name) for one in names)
+        ]
+        for asked in [name, *bare]:
+            for pattern in sorted(self.by_name, key=_specificity, reverse=True):
+                taken = _taken(pattern, asked) if "*" in pattern else None
+                if taken:
+                    self.by_name[name] = [
+                        (row, msgspec.structs.replace(made, model=_put(made.model, taken.groups())))
+                        for row, made in self.by_name[pattern]
+                    ]
+                    return True
+        return False
 
     def _row(self, made: Deployment) -> str:
         """The row's name; a row like one before is not written twice."""
@@ -97,8 +128,8 @@ class Router:
         for where, values in both:
             self._read(where, "fallbacks", values, self._fallbacks)
             self._read(where, "context_window_fallbacks", values, self._longer)
-            if values.get("default_fallbacks"):
-                self._fallbacks.setdefault("*", list(map(str, values["default_fallbacks"])))
+            if default := values.get("default_fallbacks"):
+                self._fallbacks.setdefault("*", self._known((where, "default_fallbacks"), "*", default))
             if values.get("content_policy_fallbacks"):
                 why = "an answer that a filter refused is told to the client; no other target is asked"
                 source.leave((where, "content_policy_fallbacks"), why, routes=True)
@@ -110,13 +141,25 @@ class Router:
             self.pick = "weighted"
 
     def _read(self, where: str, name: str, values: Mapping[str, Any], into: dict[str, list[str]]) -> None:
-        for number, entry in enumerate(values.get(name) or ()):
+        given = values.get(name) or []
+        for number, entry in enumerate(given if isinstance(given, list) else [given]):
+            if not isinstance(entry, dict):
+                why = f"{entry}: it does not say whose fallback it is"
+                self._source.leave((where, name, number), why, routes=True)
             for group, names in mapping(entry).items():
-                if all(isinstance(one, str) for one in names):
-                    into.setdefault(str(group), list(names))
-                else:
-                    why = "a fallback that changes the request is not to be had"
-                    self._source.leave((where, name, number), f"{group}: {why}", routes=True)
+                if found := self._known((where, name, number), str(group), names):
+                    into.setdefault(str(group), found)
+
+    def _known(self, path: Path, group: str, names: Any) -> list[str]:
+        """The fallbacks of `group` that there are; those that are not to be had are noted."""
+        found = [names] if isinstance(names, str) else list(names or ())
+        if not all(isinstance(one, str) for one in found):
+            self._source.leave(path, f"{group}: a fallback that changes the request is not to be had", routes=True)
+            return []
+        for one in [group, *found]:
+            if one != "*" and not self._groups.find(self.aliases.get(one, one)):
+                self._source.leave(path, f"{group}: no entry of model_list is named {one}", routes=True)
+        return found
 
     def after(self, asked: str) -> list[str]:
         """The names whose deployments follow those of `asked`, as LiteLLM walks them."""
@@ -163,6 +206,16 @@ def _specificity(pattern: str) -> tuple[int, int]:
     return len(expression), sum(expression.count(char) for char in "*+?\\^$|()")
 
 
+def _taken(pattern: str, name: str) -> re.Match[str] | None:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), name)
+
+
+def _put(pattern: str, values: Sequence[str]) -> str:
+    """`pattern` with `values` in place of its stars."""
+    left = iter(values)
+    return re.sub(r"\*", lambda star: next(left, star[0]), pattern)
+
+
 def _route(source: Source, groups: Groups, router: Router, asked: str, name: str) -> Route:
     members = groups.by_name[name]
     notes = [note for _, made in members for note in made.notes]
@@ -195,8 +248,7 @@ def _filled(source: Source, name: str, made: Deployment, notes: list[str]) -> st
         why = "the client's name alone would say which provider is asked; name the providers, such as openai/*"
         notes.append(source.leave((*made.path, "model"), why, routes=True))
         return made.model.replace("*", "any")
-    numbers = iter(range(1, stars + 1))
-    return re.sub(r"\*", lambda _: f"${next(numbers)}", made.model)
+    return _put(made.model, [f"${number}" for number in range(1, stars + 1)])
 
 
 def _picked(
@@ -207,7 +259,7 @@ def _picked(
     if len(set(targets)) == 1:
         return "", [targets[0], *follow]
     if any(order is not None for order in orders):
-        ranks = [float("inf") if order is None else float(order) for order in orders]
+        ranks = [float("inf") if order is None else order for order in orders]
         if len(set(ranks)) < len(ranks):
             why = "deployments of the same order are asked as they stand, not drawn"
             source.leave((*members[0][1].path, "order"), why, routes=True)
@@ -231,7 +283,7 @@ def _weights(members: Sequence[tuple[str, Deployment]]) -> list[float]:
     """The first of weight, rpm and tpm that any deployment has; those without it get nothing, as in LiteLLM."""
     for name in ("weight", "rpm", "tpm"):
         found = [made.params.get(name) for _, made in members]
-        weights = [float(one) if isinstance(one, (int, float)) else 0.0 for one in found]
+        weights = [float(one or 0) for one in found]
         if any(weights):
             return weights
     return [1.0] * len(members)
@@ -258,7 +310,7 @@ def _timeouts(members: Sequence[tuple[str, Deployment]], notes: list[str]) -> di
     found: dict[str, float] = {}
     for name in ("timeout", "stream_timeout"):
         values = [made.params.get(name) for _, made in members]
-        numbers = [float(one) for one in values if isinstance(one, (int, float)) and one > 0]
+        numbers = [float(one) for one in values if one and one > 0]
         if not numbers:
             continue
         if len(set(numbers)) > 1 or len(numbers) < len(values):

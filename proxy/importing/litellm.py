@@ -12,35 +12,47 @@ from proxy.importing.groups import Groups, Route, Router, routes, timeouts
 from proxy.importing.source import Left, Source, mapping
 
 _SETTINGS = "router_settings", "litellm_settings", "general_settings"
-_READ = frozenset(
-    {"fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "model_group_alias"}
-    | {"routing_strategy", "timeout", "stream_timeout", "request_timeout", "allowed_fails", "cooldown_time"}
-    | {"drop_params", "master_key", "json_logs"}
-)
+_FALLBACKS = {"fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks"}
+_READ = {
+    "router_settings": _FALLBACKS
+    | {"model_group_alias", "routing_strategy", "timeout", "stream_timeout", "allowed_fails", "cooldown_time"},
+    "litellm_settings": _FALLBACKS | {"request_timeout", "allowed_fails", "cooldown_time", "drop_params", "json_logs"},
+    "general_settings": {"master_key"},
+}
 _TOP = frozenset({*_SETTINGS, "model_list", "credential_list"})
 _CHANGES_ROUTES = {
     "completion_model": "each route says which model is asked",
     "disable_cooldowns": "`server.breaker.failures: 0` says the same",
     "enable_pre_call_checks": "a target that a request is too long for refuses it, and the next one is asked",
     "enable_tag_filtering": "no route looks at a request's tags; `match: {header: …}` or `match: {key: …}` do",
+    "include": "the files that it names are not read; put all parts into one file",
+    "optional_pre_call_checks": "`sticky` keeps a conversation at one target",
+    "pass_through_endpoints": "only the paths of the contracts are served",
+    "provider_budget_config": "`limits` bound what a key or a target may use",
     "routing_groups": "a route has one `pick`",
 }
 _WHY = {
     "alerting": "metrics are at /metrics, for Prometheus",
+    "allowed_fails_policy": "`server.breaker` counts failures of every kind",
     "allow_requests_on_db_unavailable": "there is no database",
     "cache": "answers are not cached",
     "cache_params": "answers are not cached",
     "callbacks": "one log line and the metrics tell of each request",
+    "custom_auth": "keys are listed in the file",
     "database_url": "keys are listed in the file; `chat-proxy key new` makes one, with a digest to list",
     "failure_callback": "one log line and the metrics tell of each request",
+    "guardrails": "`guards` of a route look at what is asked and answered",
     "max_fallbacks": "all targets of a route are asked, as long as its timers allow",
     "num_retries": "each target is asked once, then the next one",
+    "model_group_retry_policy": "each target is asked once, then the next one",
     "redis_host": "each process keeps its own state of targets",
     "redis_password": "each process keeps its own state of targets",
     "redis_port": "each process keeps its own state of targets",
+    "redis_url": "each process keeps its own state of targets",
     "retry_policy": "each target is asked once, then the next one",
     "salt_key": "there is no database",
     "set_verbose": "`server.log.level` says how much is logged",
+    "store_model_in_db": "models that stand in the database are not in this file: add them",
     "success_callback": "one log line and the metrics tell of each request",
 }
 _NOTHING_LIKE_IT = "this proxy has nothing like it"
@@ -71,7 +83,10 @@ def convert(text: str, file: str) -> Converted:
 
 def _converted(source: Source) -> tuple[Source, Converted]:
     if not source.data.get("model_list"):
-        raise source.error("this file has no model_list, so there is nothing to import", 1)
+        why = f"; {_CHANGES_ROUTES['include']}" if "include" in source.data else ""
+        raise source.error(
+            f"this file has no model_list, so there is nothing to import{why}", source.line(("include",))
+        )
     litellm = mapping(source.data.get("litellm_settings"))
     groups = Groups(source, drop_params=litellm.get("drop_params") is True)
     rules = list(routes(source, groups, Router(source, groups)))
@@ -105,9 +120,14 @@ def _head(source: Source, literals: tuple[str, ...]) -> Iterator[str]:
 def _server(source: Source) -> dict[str, Any]:
     router, litellm = (mapping(source.data.get(name)) for name in ("router_settings", "litellm_settings"))
     found: dict[str, Any] = {}
+
+    def number(section: str, name: str) -> float | None:
+        value = source.number(mapping(source.data.get(section)).get(name), (section, name))
+        return value if value and value > 0 else None
+
     timers = timeouts(
-        timeout=_seconds(router.get("timeout") or litellm.get("request_timeout")),
-        stream_timeout=_seconds(router.get("stream_timeout")),
+        timeout=number("router_settings", "timeout") or number("litellm_settings", "request_timeout"),
+        stream_timeout=number("router_settings", "stream_timeout"),
     )
     if timers:
         found["timeouts"] = timers
@@ -115,17 +135,13 @@ def _server(source: Source) -> dict[str, Any]:
     fails = router.get("allowed_fails", litellm.get("allowed_fails"))
     if isinstance(fails, int):
         breaker["failures"] = fails + 1  # LiteLLM says how many are still allowed
-    if cooldown := _seconds(router.get("cooldown_time", litellm.get("cooldown_time"))):
+    if cooldown := number("router_settings", "cooldown_time") or number("litellm_settings", "cooldown_time"):
         breaker |= {"open_s": cooldown, "longest_s": max(cooldown, 30)}
     if breaker:
         found["breaker"] = breaker
     if litellm.get("json_logs") is True:
         found["log"] = {"format": "json"}
     return found
-
-
-def _seconds(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and value > 0 else None
 
 
 def _auth(source: Source) -> list[str]:
@@ -142,13 +158,17 @@ def _rest(source: Source) -> None:
         if name == "environment_variables":
             source.leave((name,), "set them where chat-proxy is started")
         elif name not in _TOP:
-            source.leave((name,), _WHY.get(name, _NOTHING_LIKE_IT), routes=name == "include")
+            _leave(source, (name,))
     for section in _SETTINGS:
         for name, value in mapping(source.data.get(section)).items():
-            if name in _READ or value in (None, False):
-                continue
-            why = _CHANGES_ROUTES.get(name) or _WHY.get(name, _NOTHING_LIKE_IT)
-            source.leave((section, name), why, routes=name in _CHANGES_ROUTES)
+            if name not in _READ[section] and value not in (None, False):
+                _leave(source, (section, name))
+
+
+def _leave(source: Source, path: tuple[str, ...]) -> None:
+    name = path[-1]
+    why = _CHANGES_ROUTES.get(name) or _WHY.get(name, _NOTHING_LIKE_IT)
+    source.leave(path, why, routes=name in _CHANGES_ROUTES)
 
 
 def _named(rules: list[Route]) -> list[Route]:

@@ -14,7 +14,7 @@ from proxy.errors import ConfigError, ConfigErrors
 
 Path = tuple[str | int, ...]
 
-_ENVIRON = "os.environ/"
+ENVIRON = "os.environ/"
 _SECRET_TEXT = re.compile(r"(sk|pk|gsk|xai|hf|key)[-_][A-Za-z0-9_-]{8,}|Bearer |Basic ")
 _USER_IN_URL = re.compile(r"://[^/@\s]*@")
 
@@ -78,14 +78,25 @@ class Source:
         `name` is the setting's, `variable` the one for a secret that the file holds itself.
         """
         text = str(value)
-        if text.startswith(_ENVIRON):
-            variable = text.removeprefix(_ENVIRON)
+        if text.startswith(ENVIRON):
+            variable = text.removeprefix(ENVIRON)
             self.variables.setdefault(variable, holds)
             self.referred_to.add(variable)
             return f"${{{variable}}}"
         if looks_secret(name) or holds == "key" or _SECRET_TEXT.search(text) or _USER_IN_URL.search(text):
             return f"${{{self._variable(text, variable)}}}"
         return escaped(text)
+
+    def number(self, value: Any, path: Path, *, routes: bool = False) -> float | None:
+        """A number, which may be written as text. What is none, such as a variable's name, is noted."""
+        if value is None or isinstance(value, (bool, int, float)):
+            return None if isinstance(value, bool) else value
+        try:
+            found = float(value)
+        except (TypeError, ValueError):
+            self.leave(path, "a number is written out here", routes=routes)
+            return None
+        return int(found) if found.is_integer() else found
 
     def _variable(self, secret: str, wanted: str) -> str:
         """The variable for a secret that the file holds itself. Another secret gets another one."""

@@ -34,7 +34,7 @@ def _escaped(char: str) -> str:
 
 def comment(text: str, indent: int = 0) -> list[str]:
     """A comment of one or more lines."""
-    text = " ".join(text.split())
+    text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
     lead = " " * indent + "# "
     return textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=lead + "  ", break_long_words=False)
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli import main
+from proxy.errors import ConfigErrors
 from proxy.importing import writer
 from proxy.importing.litellm import Converted, convert
 
@@ -137,6 +138,15 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
         ("{model: gpt-4o}", "router_settings: {model_group_alias: {a: nobody}}"),
         ("{model: gpt-4o}", "general_settings: {completion_model: x}"),
         ("{model: gpt-4o}", "include: [more.yaml]"),
+        ("{model: gpt-4o}", "general_settings: {pass_through_endpoints: [{path: /v1/rerank, target: 'https://x'}]}"),
+        ("{model: gpt-4o}", "router_settings: {provider_budget_config: {openai: {budget_limit: 1}}}"),
+        ("{model: gpt-4o}", "litellm_settings: {fallbacks: [m]}"),
+        ("{model: gpt-4o}", "litellm_settings: {fallbacks: [{m: [nobody]}]}"),
+        ("{model: gpt-4o}", "litellm_settings: {default_fallbacks: [nobody]}"),
+        ("{model: gpt-4o}, model_info: {team_id: red}", ""),
+        ("{model: whisper-1}, model_info: {mode: audio_transcription}", ""),
+        ("{model: gpt-4o, rpm: os.environ/RPM}", ""),
+        ("{model: gpt-4o, fallbacks: [m]}", ""),
         ("{model: gpt-4o, mock_response: hi}", ""),
         ("{model: 'openai/*'}", ""),
     ],
@@ -148,6 +158,40 @@ def test_a_change_of_who_answers_stops_it_unless_forced(tmp_path: Path, params: 
     assert not (tmp_path / "config.yaml").exists()
     assert run(tmp_path, model(params, more), "--force").exit_code == 0
     assert "not carried over" in (tmp_path / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("given", ["[{m: [n]}]", "[{m: n}]", "{m: [n]}", "{m: n}"])
+def test_fallbacks_are_read_in_each_form(given: str) -> None:
+    models = "model_list: [{model_name: m, litellm_params: {model: gpt-4o}}, {model_name: n, litellm_params: {model: gpt-5}}]"
+    assert data(f"{models}\nlitellm_settings: {{fallbacks: {given}}}")["routes"][0]["to"] == [
+        "openai/gpt-4o",
+        "openai/gpt-5",
+    ]
+
+
+def test_variables_stand_wherever_a_text_does() -> None:
+    found = converted("""        model_list:
+          - model_name: os.environ/NAME
+            litellm_params: {model: os.environ/MODEL, api_key: os.environ/KEY, temperature: os.environ/WARMTH, timeout: os.environ/T}
+    """)
+    written = yaml.safe_load(found.text)
+    assert written["routes"] == [{"name": "NAME", "match": {"model": "${NAME}"}, "to": "litellm/${MODEL}"}]
+    assert set(found.variables) == {"NAME", "MODEL", "KEY"}
+    assert [left.name.rpartition(".")[2] for left in found.left] == ["timeout", "temperature"]
+
+
+def test_a_setting_is_read_where_litellm_reads_it() -> None:
+    """Elsewhere it does nothing there, and is said to be left out."""
+    found = converted(model("{model: gpt-4o}", "litellm_settings: {model_group_alias: {a: m}, master_key: sk-1}"))
+    assert [left.name for left in found.left] == ["litellm_settings.model_group_alias", "litellm_settings.master_key"]
+
+
+def test_a_login_that_is_a_mapping_becomes_a_variable() -> None:
+    login = "{type: service_account, private_key: very-secret-word}"
+    found = converted(model(f"{{model: vertex_ai/gemini-2.5-pro, vertex_credentials: {login}}}"))
+    (row,) = yaml.safe_load(found.text)["backends"].values()
+    assert row["options"] == {"vertex_credentials": "${VERTEX_CREDENTIALS}"}
+    assert "very-secret-word" not in found.text
 
 
 def test_a_config_that_is_there_is_not_written_over(tmp_path: Path) -> None:
@@ -188,6 +232,10 @@ def test_a_secret_of_the_file_gets_no_variable_that_holds_another() -> None:
         ("a: [", "this is no YAML"),
         ("- a", "must be a mapping"),
         ("model_list: []", "nothing to import"),
+        (
+            "litellm_settings: {}\ninclude: [a.yaml]",
+            ":2:1: this file has no model_list, so there is nothing to import; the files",
+        ),
         ("model_list:\n  - {model_name: a}", ":2:1: an entry of model_list needs"),
     ],
 )
@@ -221,3 +269,22 @@ VALUES = st.recursive(
 def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
     lines = writer.section("rows", [*writer.item(values, 2), *writer.item(values, 2)])
     assert yaml.safe_load("\n".join(lines)) == {"rows": [values, values]}
+
+
+SECTIONS = ["general_settings", "litellm_settings", "router_settings", "include", "credential_list", "guardrails"]
+NAMES = ["fallbacks", "default_fallbacks", "context_window_fallbacks", "model_group_alias", "routing_strategy", "timeout",
+         "allowed_fails", "cooldown_time", "master_key", "request_timeout", "callbacks"]  # fmt: skip
+PARAMS = ["weight", "rpm", "order", "timeout", "api_base", "api_key", "headers", "temperature", "tags", "api_version"]
+
+
+@given(st.sampled_from(SECTIONS), st.sampled_from(NAMES), VALUES, st.sampled_from(PARAMS), VALUES)
+def test_whatever_a_file_says_is_converted_or_refused(
+    section: str, name: str, value: Any, param: str, given_value: Any
+) -> None:
+    params = {"model": "openai/gpt-4o", param: given_value}
+    text = yaml.safe_dump({"model_list": [{"model_name": "m", "litellm_params": params}], section: {name: value}})
+    try:
+        written = convert(text, "litellm.yaml").text
+    except ConfigErrors:
+        return
+    assert yaml.safe_load(written)["routes"]
