@@ -150,7 +150,8 @@ class LeastBusy(ByWeight):
         return tuple([one.target for one in sorted(self.drawn(usable, facts), key=load)])
 
     def shares(self, usable: Usable) -> Sequence[float]:
-        return Picker.shares(self, usable)
+        drawn = sum(1 for one in usable if one.weight)
+        return [(1 / drawn if one.weight else 0.0) for one in usable] if drawn else Picker.shares(self, usable)
 
     def note(self, one: Weighted, facts: Facts, states: States) -> str:  # noqa: ARG002 - see `Picker`
         return f"{states.stats(one.target).open} open, weight {one.weight:g}"

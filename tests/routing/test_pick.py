@@ -160,6 +160,8 @@ def test_least_busy_takes_the_fewest_open_streams_for_their_weight() -> None:
     assert order(picker("least-busy"), usable(1, 1, 1), states=states) == "bac"
     assert order(picker("least-busy"), usable(1, 1, 10), states=states) == "cba"
     assert order(picker("least-busy"), usable(0, 1, 1), states=states) == "bca"
+    assert picker("least-busy").shares(usable(0, 1, 1)) == [0, 0.5, 0.5]
+    assert picker("least-busy").shares(usable(0, 0)) == [0.5, 0.5]
 
 
 def test_least_busy_draws_equals_by_weight() -> None:
