@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -387,3 +389,17 @@ def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):
     first, second = json.loads(explain("--json", body=chat(model="m")).stdout)["targets"]
     assert first["limit"] == {"target": "echo/a", "least": 2, "most": 2, "queue": 9, "wait_s": 3.0}
     assert second["limit"]["most"] == 8
+
+
+def test_the_examples_of_its_help_work(explain):
+    """Those that ask the config; the others need a proxy that runs."""
+    Path("request.json").write_text(json.dumps(chat(model="x")))
+    lines = [line.strip() for line in main.commands["explain"].help.splitlines() if "chat-proxy explain" in line]
+    examples = [line for line in lines if "--last" not in line and "--request" not in line]
+    assert len(examples) == 4
+    for example in examples:
+        given, _, command = example.rpartition(" | ")
+        arguments = shlex.split(command.removeprefix("chat-proxy explain"))
+        told = shlex.split(given)[1] if given else None
+        result = explain(*(one for one in arguments if one != "-"), body=told)
+        assert result.exit_code == 0, f"{example}: {result.output}"

@@ -70,7 +70,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"request {found['request_id']}: {found['path']}, contract {found['contract'] or '(none)'}"
+    yield f"request {found['request_id']}: {found['path'] or 'a path where nothing is served'}, contract {found['contract'] or '(none)'}"
     yield f"model {found['model'] or '(none)'}, key {found['key'] or '(none)'}"
     yield from ("", "routes:", *(f"  {line}" for line in found["why"] or ["no route was looked for"]))
     if found["attempts"]:

@@ -37,14 +37,16 @@ def excerpt(error: ConfigError, lines: Sequence[str]) -> str:
 
 def _blank(text: str) -> str:
     """As wide as `text` on a terminal."""
-    return "".join(" " * (2 if unicodedata.east_asian_width(character) in "WF" else 1) for character in text)
+    return "".join(
+        " " * (not unicodedata.combining(one)) * (1 + (unicodedata.east_asian_width(one) in "WF")) for one in text
+    )
 
 
 def _masked(lines: Sequence[str], index: int, message: str) -> str:
     """The line, a character for each of its own. A value of a key that looks like a secret's is stars, and so is
     every value on a line that holds something in the shape of a secret; but not what `message` quotes itself.
     """
-    line = lines[index].expandtabs(1)
+    line = "".join(one if one.isprintable() else "�" for one in lines[index].expandtabs(1))
     keys = _KEY.findall(line)
     for before in reversed(lines[:index]):  # a value may stand below its key
         if keys:

@@ -69,9 +69,9 @@ def explain(  # noqa: PLR0917 - click passes them by name
 
     \b
     chat-proxy explain --path /v1/chat/completions --model gpt-5
-    chat-proxy explain '{"model": "code-1", "messages": []}'
+    chat-proxy explain '{"messages": [{"role": "user", "content": "hi"}]}'
     chat-proxy explain --path /v1/chat/completions request.json
-    echo '{"model": "code-1", "messages": []}' | chat-proxy explain -H 'x-team: research' -
+    echo '{"messages": [{"role": "user", "content": "hi"}]}' | chat-proxy explain -H 'x-team: research' -
     chat-proxy explain --last
     chat-proxy explain --request 4f9c2a --url http://127.0.0.1:9000
     """  # noqa: D301

@@ -63,7 +63,7 @@ class Handler:
         if match is None and context.path.startswith(STREAMS):
             return await streams.answer(context)
         if match is None:
-            raise not_found(context.path, context.snapshot.table)
+            raise not_found(context.path, [*context.snapshot.table, *self._app.operations])
         context.allow_only(*match.by_method)
         if self._app.closed:
             raise Draining(STOPPING, retry_after=1)

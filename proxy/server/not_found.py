@@ -38,7 +38,7 @@ def not_found(path: str, served: Iterable[str]) -> NotFound:
                 "another base URL for it, such as the provider's own.",
                 code="not_served",
             )
-    paths = [one for one in served if "{" not in one]
+    paths = [one for one in served if "{" not in one and not one.startswith("/web/")]
     if near := closest(path, paths):
         return NotFound(f"There is nothing at {shown}. Did you mean {near}?")
     some = [one for one in COMMON if one in paths] or sorted(paths)[:4]

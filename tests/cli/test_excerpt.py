@@ -18,8 +18,13 @@ def test_the_caret_stands_under_the_column():
     assert shown("a: 1\nroutes: {to: x}", 2, 14) == ["     2 | routes: {to: x}", "       |              ^"]
 
 
-def test_wide_characters_take_two_columns():
+def test_wide_characters_take_two_columns_and_combining_ones_none():
     assert shown("名前: x", 1, 5)[1] == "       |       ^"
+    assert shown("cafe\u0301: x", 1, 8)[1] == "       |       ^"
+
+
+def test_nothing_of_a_line_acts_on_a_terminal():
+    assert shown("a: \x1b]0;title\x07x", 1, 4) == ["     1 | a: �]0;title�x", "       |    ^"]
 
 
 @pytest.mark.parametrize("place", [(0, 0), (3, 1)])

@@ -6,7 +6,16 @@ import pytest
 
 from proxy.server.not_found import not_found
 
-SERVED = ("/chat", "/v1/chat/completions", "/v1/messages", "/v1/models/{id}", "/v1/responses", "/v1/models")
+SERVED = (
+    "/chat",
+    "/healthz",
+    "/web/chat.js",
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/models/{id}",
+    "/v1/responses",
+    "/v1/models",
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +40,8 @@ def test_N10_other_services_of_the_same_base_url_are_named_with_what_to_do(path:
     ("path", "message"),
     [
         ("/v1/chat/completion", "Did you mean /v1/chat/completions?"),
+        ("/health", "Did you mean /healthz?"),
+        ("/web/chat", "Did you mean /chat?"),
         ("/v1/mesages", "Did you mean /v1/messages?"),
         (
             "/xyz",
