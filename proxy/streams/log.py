@@ -58,9 +58,9 @@ class Copier(Protocol):
 class StreamLog:
     """The frames of one answer.
 
-    `owner` is the name of the key that asked, and `asked` a digest of what it asked. It holds up to `most_bytes`; beyond that its beginning is dropped, and
-    nobody can resume it any more, but those who read it already go on. Frames are counted when somebody asks for a
-    position, so an answer that nobody resumes is never looked at.
+    `owner` is the name of the key that asked, and `asked` a digest of what it asked. The log holds up to `most_bytes`;
+    beyond that its beginning is dropped, and nobody can resume it any more, but those who read it already go on. Frames
+    are counted when somebody asks for a position, so an answer that nobody resumes is never looked at.
     """
 
     def __init__(self, id: str, owner: str, *, most_bytes: int, record: StreamRecord, asked: str = "") -> None:
