@@ -207,18 +207,35 @@ def translation() -> str:
     before, rest = page.split("by `make docs` -->\n", 1)
     _, after = rest.split("<!-- /vocabularies -->", 1)
     kinds_of = {
-        "kind `openai`": vocabularies.OPENAI,
+        "kind `openai`, also on Azure": vocabularies.OPENAI,
+        "its GPT-3 and GPT-4": vocabularies.OPENAI_PLAIN,
+        "its o-series": vocabularies.OPENAI_O,
+        "its GPT-5": vocabularies.OPENAI_5,
+        "its GPT-5.1 to 5.3": vocabularies.OPENAI_MAY_THINK,
+        "its models since GPT-5.4": vocabularies.OPENAI_THINKS_ALONE,
         "kind `anthropic`": vocabularies.ANTHROPIC,
         "its models since 4.6": vocabularies.ANTHROPIC_WITHOUT_PREFILL,
         "Opus since 4.8, all since 5": vocabularies.ANTHROPIC_WITH_SYSTEM,
     }
-    presets = {f"preset `{name}`": words for name, words in sorted(vocabularies.PRESETS.items()) if name != "anthropic"}
+    presets: dict[str, Vocabulary] = {}
+    for preset, known in sorted(vocabularies.PRESETS.items()):
+        if preset != "anthropic":
+            presets[f"preset `{preset}`"] = known
+            for pattern, differs in vocabularies.MODELS.get(preset, ()):
+                presets[f"`{preset}`, models `{pattern.pattern.replace('|', ' or ')}`"] = differs
     rows = [
         _vocabulary(name, words) for name, words in {**kinds_of, **presets, "all others": vocabularies.COMMON}.items()
     ]
-    head = "| target | call ids | names of tools | later system text | empty answers | answer at the end | cache marks | settings |"
-    head += "\n|---|---|---|---|---|---|---|---|"
+    head = "| target | call ids | names of tools | later system text | empty answers | answer at the end | cache marks | besides text | tools and schemas | settings |"
+    head += "\n|---|---|---|---|---|---|---|---|---|---|"
     return before + "by `make docs` -->\n\n" + "\n".join([head, *rows]) + "\n\n<!-- /vocabularies -->" + after
+
+
+CHOICES = {
+    "required": "no choice by name",
+    "unthinking": "a demanded call stops its thinking",
+    "auto": "always chooses itself",
+}
 
 
 def _vocabulary(name: str, words: Vocabulary) -> str:
@@ -226,8 +243,18 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
     length = str(ids.longest) if ids.shortest == ids.longest else f"up to {ids.longest}"
     settings = [f"`{ours}` as `{theirs}`" for ours, theirs in words.parameters.items()]
     settings += [f"without `{name}`" for name in sorted(words.refused)]
+    settings += [f"without `{name}` while it thinks" for name in sorted(words.refused_thinking)]
     settings += [f"up to {words.stops} stops"] if words.stops else []
+    settings += [f"temperature up to {words.hottest:g}"] if words.hottest is not None else []
     settings += [f"not to think: `{json.dumps(words.no_thinking)}`"] if words.no_thinking else []
+    settings += [f"to think: `{json.dumps(words.thinking)}`"] if words.thinking else []
+    settings += (
+        [f"efforts: {', '.join(words.efforts)}" if words.efforts else "no efforts"] if words.efforts is not None else []
+    )
+    settings += [] if words.effort_with_tools else ["no effort beside tools"]
+    tools = [CHOICES[words.choices]] if words.choices else []
+    tools += [f"schemas: {words.schemas}"] if words.schemas else []
+    tools += [] if len(words.formats) == 2 else [f"answers: {', '.join(sorted(words.formats))} alone"]
     cells = [
         name,
         f"{length} characters"
@@ -237,6 +264,8 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
         "kept" if words.empty_turns else "left out",
         {"": "", "none": "asked to continue", "trailing": "goes on"}.get(words.prefill, f"with `{words.prefill}`"),
         str(words.cache_marks or ""),
+        ", ".join(sorted(words.media)) + ("" if words.image_addresses else " (no addresses)"),
+        "; ".join(tools),
         "; ".join(settings),
     ]
     return f"| {' | '.join(cells)} |"

@@ -59,16 +59,35 @@ class ConversationQuirks(_Settings):
         "Default: what is known of the vendor.",
     )
     names: bool | None = Field(default=None, description="Whether messages may have the `name` of their speaker.")
+    media: list[Literal["audio", "file", "image"]] | None = Field(
+        default=None, description="What it takes besides text."
+    )
     images: list[str] | None = Field(default=None, description="The media types of images that it takes.")
+    image_addresses: bool | None = Field(default=None, description="Whether it fetches images by their address.")
     cache_marks: int | None = Field(default=None, ge=0, description="How many marks `cache_control` it takes.")
     stops: int | None = Field(default=None, ge=0, description="How many stop sequences it takes; 0: any number.")
+    hottest: float | None = Field(default=None, ge=0, description="The highest `temperature` that it takes.")
+    choices: Literal["", "required", "unthinking", "auto"] | None = Field(
+        default=None,
+        description="Which forms of `tool_choice` it takes: all (empty), no name of a tool (`required`), a demand for a "
+        "call only while the model does not think (`unthinking`), or none but `auto`.",
+    )
+    formats: list[Literal["json_object", "json_schema"]] | None = Field(
+        default=None, description="The types of `response_format` that it takes."
+    )
+    schemas: Literal["", "closed", "inline", "openapi"] | None = Field(
+        default=None,
+        description="Which JSON Schemas it takes: all (empty), `strict` ones only if they are `closed`, none with a `$ref` "
+        "(`inline`), or those of OpenAPI 3.0 (`openapi`).",
+    )
 
     def over(self, vocabulary: Vocabulary) -> Vocabulary:
         """The vocabulary with what the row says of it."""
         given: dict[str, Any] = {
             name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None
         }
-        forms = {"call_ids": IdForm, "tool_names": NameForm, "images": frozenset, "refused": frozenset}
+        forms = {"call_ids": IdForm, "tool_names": NameForm, "efforts": tuple}
+        forms |= dict.fromkeys(("images", "media", "formats", "refused"), frozenset)
         for name, form in forms.items():
             if name in given:
                 value = given[name]
@@ -84,6 +103,16 @@ class Quirks(ConversationQuirks):
     )
     parameters: dict[str, str] | None = Field(default=None, description="Its own names of settings, by OpenAI's.")
     refused: list[str] | None = Field(default=None, description="Fields that it answers with an error.")
+    efforts: list[Literal["minimal", "low", "medium", "high", "xhigh", "max"]] | None = Field(
+        default=None,
+        description="The words of `reasoning_effort` that it takes besides `none`. The nearest one is sent.",
+    )
+    thinking: dict[str, Any] | None = Field(
+        default=None, description="The fields that make a model think, for any `reasoning_effort` but `none`."
+    )
+    effort_with_tools: bool | None = Field(
+        default=None, description="Whether it takes `reasoning_effort` beside tools. Else such requests do not think."
+    )
     no_thinking: dict[str, Any] | None = Field(
         default=None, description="The fields that stop a model from thinking, for `reasoning_effort: none`."
     )

@@ -10,6 +10,8 @@ conversation the properties that all of them take, whatever contract it comes fr
   the calls. A result that is missing is made and says so. A result without a call becomes the user's text;
 - the ids of calls are unique in the conversation and have the target's form. They depend on nothing but what stands
   before them, so that a longer conversation begins with the same ids: prompt caches and replicas agree;
+- the arguments of a call are a JSON object;
+- what an answer or a result shows besides text stands in the user's turn behind it, where the target wants that;
 - parts stay apart, and no text is lost.
 
 A conversation that has all that is returned as it is. Readers of contracts only read, and writers only write.
@@ -17,24 +19,24 @@ A conversation that has all that is returned as it is. Readers of contracts only
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import blake2b
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.events import Notice
 from proxy.request import Message, Part, Text, ToolCall
-from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
+from proxy.wire.ids import id_for
+from proxy.wire.json_text import object_text
+from proxy.wire.vocabulary import IdForm, Vocabulary
 
 INTERRUPTED = "The tool call was interrupted. It has no result."
 UNDERSTOOD = "OK."
 CONTINUE = "Continue exactly where you stopped."
 ORPHAN = "The result of a tool call that is not part of this conversation:"
+SHOWN = "The result is in the user's next message."
+SILENT = "The tool gave no output."
 _SYSTEM_ROLES = frozenset({"system", "developer"})
-_BASE62 = WORD.rstrip("_-")
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 class Arranged(msgspec.Struct, frozen=True):
@@ -49,8 +51,7 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     notices: list[Notice] = []
     head, rest = _split(messages)
     found: Iterable[Message] = _paired(_one_message_an_answer(rest, vocabulary), notices)
-    if not vocabulary.result_media:
-        found = _text_in_results(found)
+    found = _media_behind(found, results=not vocabulary.result_media)
     if not vocabulary.empty_turns:
         found = [_without_blanks(message) for message in found if message.role == "tool" or not _is_empty(message)]
     found = _in_place(found, vocabulary)
@@ -163,28 +164,45 @@ def _is_empty(message: Message) -> bool:
 
 
 def _without_blanks(message: Message) -> Message:
-    """The message without texts of white space alone, where it has something else."""
+    """The message without texts of white space alone, where it has something else. A result always says something."""
+    if message.role == "tool" and _is_empty(message):
+        return replace(message, parts=(Text(SILENT),))
     if message.role == "tool" or not any(isinstance(part, Text) and not part.text.strip() for part in message.parts):
         return message
     kept = [part for part in message.parts if not isinstance(part, Text) or part.text.strip()]
     return replace(message, parts=tuple(kept))
 
 
-def _text_in_results(messages: Iterable[Message]) -> Iterator[Message]:
-    """Results of tools as text alone. What else they show follows the last result of its answer, as the user's."""
-    shown: list[Part] = []
+def _media_behind(messages: Iterable[Message], *, results: bool) -> Iterator[Message]:
+    """Answers, and `results` of tools, as text alone. What else they show follows the answer as the user's.
+
+    Where an answer has several results, a text says which of them shows it.
+    """
+    shown: list[tuple[int, tuple[Part, ...]]] = []
+    count = 0
     for message in messages:
-        if message.role == "tool":
-            media = [part for part in message.parts if not isinstance(part, Text)]
+        if message.role != "tool":
+            yield from _shown(shown, count)
+            shown, count = [], 0
+        count += message.role == "tool"
+        if message.role == "assistant" or (message.role == "tool" and results):
+            media = tuple(part for part in message.parts if not isinstance(part, Text))
             if media:
-                message = replace(message, parts=tuple(part for part in message.parts if isinstance(part, Text)))
-                shown += media
-        elif shown:
-            yield Message("user", tuple(shown))
-            shown = []
-        yield message
+                text = tuple(part for part in message.parts if isinstance(part, Text))
+                message = replace(message, parts=text or ((Text(SHOWN),) if count else ()))
+                shown.append((count, media))
+        if message.parts or message.tool_calls or not shown:
+            yield message
+    yield from _shown(shown, count)
+
+
+def _shown(shown: Sequence[tuple[int, tuple[Part, ...]]], count: int) -> Iterator[Message]:
     if shown:
-        yield Message("user", tuple(shown))
+        parts: list[Part] = []
+        for number, media in shown:
+            parts += [Text(f"Shown by result {number} of {count}:")] if number and count > 1 else []
+            parts += media
+        yield Message("user", tuple(parts))
 
 
 def _with_answers(messages: Iterable[Message]) -> Iterator[Message]:
@@ -230,6 +248,15 @@ def _joined(messages: Sequence[Message]) -> Message:
     )
 
 
+def _with_arguments(message: Message) -> Message:
+    """The message with arguments that are JSON objects: most servers read them, and some answer 400 to others."""
+    arguments = [object_text(call.arguments) for call in message.tool_calls]
+    if all(text is call.arguments for text, call in zip(arguments, message.tool_calls, strict=True)):
+        return message
+    calls = zip(arguments, message.tool_calls, strict=True)
+    return replace(message, tool_calls=tuple(replace(call, arguments=text) for text, call in calls))
+
+
 class _Call:
     """A call in the conversation, and the result that was found for it."""
 
@@ -248,21 +275,23 @@ def _paired(messages: Sequence[Message], notices: list[Notice]) -> list[Message]
     """Each call with its one result right behind it.
 
     A result belongs to the nearest call before it with its id that has none yet. A later answer that uses the id again
-    closes the call of the earlier one.
+    closes the call of the earlier one. A result without an id belongs to the first call of the last answer that has none,
+    of its tool where it names one.
     """
-    waiting: dict[str, deque[_Call]] = {}
+    waiting: dict[str, list[_Call]] = {}
     calls: dict[int, list[_Call]] = {}
     kept: list[Message] = []
     for message in messages:
         if message.role != "tool":
             kept.append(message)
             if message.tool_calls:
+                message = kept[-1] = _with_arguments(message)
                 made = calls[len(kept) - 1] = [_Call(call) for call in message.tool_calls]
-                waiting |= {one.call.id: deque() for one in made}
+                waiting |= {one.call.id: [] for one in made}
                 for one in made:
                     waiting[one.call.id].append(one)
-        elif queue := waiting.get(message.tool_call_id or ""):
-            queue.popleft().result = message
+        elif call := _called(message, waiting, [*calls.values()]):
+            call.result = message if message.tool_call_id else replace(message, name=None)
         else:
             kept.append(_orphan(message))
             notices.append(Notice("moved_result", "a tool's result without its call was sent as text", "messages"))
@@ -273,6 +302,15 @@ def _paired(messages: Sequence[Message], notices: list[Notice]) -> list[Message]
         for index, message in enumerate(kept)
         for placed in (message, *[one.answer() for one in calls.get(index, ())])
     ]
+
+
+def _called(message: Message, waiting: Mapping[str, list[_Call]], calls: Sequence[list[_Call]]) -> _Call | None:
+    """The call that a result belongs to."""
+    if message.tool_call_id:
+        found = waiting.get(message.tool_call_id, [])
+    else:
+        found = [one for made in reversed(calls) for one in made if message.name in (None, one.call.name)]
+    return next((one for one in found if one.result is None), None)
 
 
 def _orphan(message: Message) -> Message:
@@ -289,7 +327,7 @@ def _with_ids(messages: Iterable[Message], form: IdForm) -> Iterator[Message]:
     ids: Iterator[str] = iter(())
     for message in messages:
         if message.tool_calls:
-            fresh = [_id(call.id, form, used) for call in message.tool_calls]
+            fresh = [id_for(call.id, form, used) for call in message.tool_calls]
             ids = iter(fresh)
             if any(new != call.id for new, call in zip(fresh, message.tool_calls, strict=True)):
                 calls = zip(fresh, message.tool_calls, strict=True)
@@ -297,58 +335,3 @@ def _with_ids(messages: Iterable[Message], form: IdForm) -> Iterator[Message]:
         elif message.role == "tool" and (new := next(ids, None)) != message.tool_call_id:
             message = replace(message, tool_call_id=new)
         yield message
-
-
-def _id(id_: str, form: IdForm, used: set[str]) -> str:
-    """The id itself where it can stay, else one made from it."""
-    count = 0
-    found = id_
-    while found in used or not form.takes(found):
-        found = _made(f"{count}\0{id_}", form)
-        count += 1
-    used.add(found)
-    return found
-
-
-def fitted(ids: Iterable[str], form: IdForm) -> Mapping[str, str]:
-    """The ids that a target does not take, each with the one that is sent instead."""
-    known = list(ids)
-    used = {id_ for id_ in known if form.takes(id_)}
-    return {id_: _id(id_, form, used) for id_ in known if id_ not in used}
-
-
-def _made(seed: str, form: IdForm) -> str:
-    alphabet = "".join(one for one in _BASE62 if one in form.characters) or form.characters or _BASE62
-    return _drawn(seed, alphabet, min(form.longest, max(form.shortest, 24)))
-
-
-def _drawn(seed: str, alphabet: str, length: int) -> str:
-    """Characters of `alphabet` that depend on `seed` alone."""
-    digest = int.from_bytes(blake2b(seed.encode("utf-8", "surrogatepass"), digest_size=16).digest())
-    characters = ""
-    while len(characters) < length:
-        digest, index = divmod(digest, len(alphabet))
-        characters += alphabet[index]
-    return characters
-
-
-# -- names of tools --------------------------------------------------------------------------------------------
-
-
-def names_for(names: Iterable[str], form: NameForm) -> Mapping[str, str]:
-    """The names that a target does not take, each with the one that is sent instead.
-
-    The new name begins like the old one and ends in a digest of it, so it depends on no other name. Answers are told
-    with the old one.
-    """
-    return {name: _short(name, form) for name in names if not form.takes(name)}
-
-
-def _short(name: str, form: NameForm) -> str:
-    allowed = form.characters or WORD
-    fill = "_" if "_" in allowed else allowed[0]
-    digest = _drawn(name, "".join(one for one in _BASE32 if one in allowed) or allowed, 8)
-    cleaned = "".join(character if character in allowed else fill for character in name)
-    if form.starts and cleaned[:1] not in form.starts:
-        cleaned = f"{'t' if 't' in form.starts else form.starts[0]}{fill}{cleaned}"
-    return f"{cleaned[: form.longest - len(digest) - 1]}{fill}{digest}"

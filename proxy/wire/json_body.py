@@ -253,9 +253,12 @@ def _message(value: dict[str, Any], path: str) -> Message:
     if role not in ROLES:
         raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
     content, mark = value.get("content"), cache_mark(value)
+    thought = None
+    if role == "assistant" and type(content) is list:
+        content, thought = _without_thoughts(content)
     parts = decode_content(content, f"{path}.content", required=role != "assistant", mark=mark)
-    if role == "assistant" and not parts and (refusal := get_string(value, "refusal", path)):
-        parts = (Text(refusal),)  # an earlier refusal of the assistant is text to the next model
+    if role == "assistant":
+        parts += _beside(value, path, parts)
     calls = get_array(value, "tool_calls", path)
     return Message(
         role=role,
@@ -263,8 +266,33 @@ def _message(value: dict[str, Any], path: str) -> Message:
         tool_calls=decode_tool_calls(calls, f"{path}.tool_calls") if calls else (),
         tool_call_id=get_string(value, "tool_call_id", path),
         name=get_string(value, "name", path),
-        reasoning=_reasoning(value),
+        reasoning=_reasoning(value) or thought,
     )
+
+
+def _beside(value: dict[str, Any], path: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """What an earlier answer holds outside of its content: images, and a refusal or sounds in place of it."""
+    images = value.get("images")  # OpenRouter's field
+    given = [one for one in images if type(one) is dict and one.get("image_url")] if type(images) is list else []
+    shown: list[Part] = [_image(one, f"{path}.images") for one in given]
+    if not parts and (refusal := get_string(value, "refusal", path)):
+        shown.insert(0, Text(refusal))  # to the next model it is text
+    if not parts and type(value.get("audio")) is dict:
+        shown.append(Other("audio"))
+    return tuple(shown)
+
+
+def _without_thoughts(content: list[Any]) -> tuple[list[Any], str | None]:
+    """The parts of an answer without those that hold reasoning (Mistral's), and what these say."""
+    thoughts = [part for part in content if type(part) is dict and part.get("type") in ("thinking", "reasoning")]
+    if not thoughts:
+        return content, None
+    texts = []
+    for part in thoughts:
+        inner = part.get("thinking") or part.get("text") or part.get("summary")
+        pieces = inner if type(inner) is list else [{"text": inner}]
+        texts += [piece["text"] for piece in pieces if type(piece) is dict and type(piece.get("text")) is str]
+    return [part for part in content if part not in thoughts], "".join(texts) or None
 
 
 def _reasoning(value: dict[str, Any]) -> str | None:

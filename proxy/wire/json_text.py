@@ -25,3 +25,14 @@ def json_line(text: str) -> bytes | None:
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
     return _encode(value) if b"\n" in data or b"\r" in data else data
+
+
+def object_text(text: str) -> str:
+    """The text where it is a JSON object; else an object whose `arguments` are what it says. Empty: an empty object."""
+    if not text.strip():
+        return "{}"
+    try:
+        value = msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return f'{{"arguments":{json_string(text).decode()}}}'
+    return text if isinstance(value, dict) else f'{{"arguments":{text}}}'

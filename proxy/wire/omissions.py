@@ -14,6 +14,7 @@ from typing import Any
 
 from proxy.events import Notice
 from proxy.request import ChatRequest
+from proxy.wire.conversation import INTERRUPTED
 from proxy.wire.json_text import json_string
 
 _ANYWAY: Mapping[str, tuple[Any, ...]] = {
@@ -104,6 +105,12 @@ def ignored(name: str, why: str = "this target does not take it") -> Notice:
     return Notice("ignored_setting", f"{name} was left out: {why}", name)
 
 
+def changed(request: ChatRequest, name: str, message: str) -> Iterator[Notice]:
+    """A notice for a setting that goes on in another form, unless its value is the route's."""
+    if name not in request.routed:
+        yield Notice("changed_setting", message, name)
+
+
 def ignored_settings(request: ChatRequest, names: Iterable[str]) -> list[Notice]:
     """Notices for the settings in `names`, which are not sent, as far as the client would miss them."""
     return [ignored(name) for name in names if noticeable(request, name)]
@@ -122,15 +129,23 @@ def hosted_tools(request: ChatRequest) -> Iterator[Notice]:
         yield Notice("ignored_tool", f"{name} was left out: this target runs no such tool", name)
 
 
-def lost_reasoning(request: ChatRequest) -> Iterator[Notice]:
-    """A notice for an upstream that does not get back what the model thought before it called a tool."""
-    if any(message.reasoning and message.tool_calls for message in request.messages):
-        why = "this target is not known to take it back; `return_reasoning: always` on its backend sends it"
+_NOT_KNOWN = "this target is not known to take it back; `return_reasoning: always` on its backend sends it"
+
+
+def lost_reasoning(request: ChatRequest, why: str = _NOT_KNOWN, *, signed: bool = False) -> Iterator[Notice]:
+    """A notice for an upstream that does not get back what the model thought before it called a tool.
+
+    `signed`: it gets back what has a signature.
+    """
+    if any(
+        message.reasoning and message.tool_calls and not (signed and message.reasoning_signature)
+        for message in request.messages
+    ):
         yield Notice("ignored_setting", f"the reasoning before earlier calls was left out: {why}", "messages")
 
 
 def failed_results(request: ChatRequest) -> Iterator[Notice]:
     """A notice for an upstream that has no field for a tool's failure."""
-    if any(message.failed for message in request.messages):
+    if any(message.failed and message.text != INTERRUPTED for message in request.messages):
         why = "this target has no field for it; the result's text has to say so"
         yield Notice("ignored_setting", f"that a tool failed was left out: {why}", "messages")

@@ -13,23 +13,19 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.config.parameters import KIND_OF_PARAMETER
-from proxy.errors import BadRequest, Unsupported
+from proxy.errors import Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
-from proxy.request import ChatRequest, Image, Message, Part, Text, Tool
+from proxy.request import ChatRequest, Message, Text
 from proxy.wire.cache_marks import marked
-from proxy.wire.conversation import arranged, names_for
-from proxy.wire.json_body import read_param
+from proxy.wire.conversation import arranged
+from proxy.wire.ids import names_for
+from proxy.wire.media import with_media
 from proxy.wire.omissions import unread_notices
+from proxy.wire.settings import with_settings
 from proxy.wire.vocabulary import GEMINI_SEAL, Vocabulary
-
-_REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
-"""Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
-
 
 _SPEAKERS = ("user", "assistant")
 _SYSTEM_ROLES = ("system", "developer")
-_OF_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
 _NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
 """What OpenAI refuses in a `name`: "string does not match pattern. Expected a string that matches '^[^\\s<|\\\\/>]+$'"."""
 
@@ -47,9 +43,9 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     notices = unread_notices(request) if request.unread else []
     if not request.tools and not request.params and _is_plain(request.messages):
         return Translation(request, tuple(notices))
-    request = _with_tools(_with_choice(_with_settings(request), vocabulary), notices)
-    request = _with_stops(request, vocabulary, notices)
-    messages = tuple(_with_seal(message, vocabulary) for message in _with_media_types(request.messages, vocabulary))
+    request = with_settings(request, vocabulary, notices)
+    messages = tuple(_with_seal(message, vocabulary) for message in request.messages)
+    messages = with_media(messages, vocabulary, notices)
     request, messages = marked(request, messages, vocabulary.cache_marks, notices)
     conversation = arranged(messages, vocabulary)
     said = any(message.role not in _SYSTEM_ROLES for message in conversation.messages)
@@ -99,52 +95,6 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
     return messages[-1:] != () and messages[-1].role == "user"
 
 
-def _with_settings(request: ChatRequest) -> ChatRequest:
-    """The settings in their own types. Raises `BadRequest` for a value of another, which some targets ignore."""
-    params = {
-        name: value if value is None or name not in KIND_OF_PARAMETER else read_param(name, value, name)
-        for name, value in request.params.items()
-    }
-    changed = any(params[name] is not value for name, value in request.params.items())
-    return replace(request, params=params) if changed else request
-
-
-def _with_tools(request: ChatRequest, notices: list[Notice]) -> ChatRequest:
-    """Each tool once, its parameters as an object. Settings about tools go where there are tools alone.
-
-    Raises `BadRequest` where a tool is required and none can be offered.
-    """
-    if not request.tools:
-        if request.params.get("tool_choice") == "required":
-            raise BadRequest("tool_choice: requires a tool, and this target is offered none", param="tool_choice")
-        params = {name: value for name, value in request.params.items() if name not in _OF_TOOLS}
-        return request if len(params) == len(request.params) else replace(request, params=params)
-    tools: dict[str, Tool] = {}
-    if [tool for tool in request.tools if tools.setdefault(tool.name, tool) != tool]:
-        notices.append(Notice("ignored_tool", "a tool was left out: another one has its name", "tools"))
-    tools = {name: _with_object(tool) for name, tool in tools.items()}
-    return request if [*tools.values()] == [*request.tools] else replace(request, tools=tuple(tools.values()))
-
-
-def _with_object(tool: Tool) -> Tool:
-    """Vendors answer with an error to parameters of another type, and to those without one."""
-    given = tool.parameters
-    if given is None or given.get("type") == "object":
-        return tool
-    return replace(tool, parameters={"properties": {}, **given, "type": "object"})
-
-
-def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
-    """As many stop sequences as the target takes, the first ones."""
-    given = request.params.get("stop")
-    if not vocabulary.stops or not isinstance(given, list) or len(given) <= vocabulary.stops:
-        return request
-    if "stop" not in request.routed:
-        why = f"this target takes {vocabulary.stops} of them"
-        notices.append(Notice("changed_setting", f"some stop sequences were left out: {why}", "stop"))
-    return replace(request, params={**request.params, "stop": given[: vocabulary.stops]})
-
-
 def _with_seal(message: Message, vocabulary: Vocabulary) -> Message:
     """The message with the signature of its reasoning where the target's own vendor made it."""
     seal = message.reasoning_signature
@@ -167,61 +117,6 @@ def _with_name(message: Message, vocabulary: Vocabulary) -> Message:
         return message
     name = _NOT_IN_NAMES.sub("_", message.name)[:64] if vocabulary.names else None
     return message if name == message.name else replace(message, name=name)
-
-
-def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
-    """The choice of tools in the target's words. Raises `BadRequest` for a tool that is not offered."""
-    choice = request.params.get("tool_choice")
-    offered = {tool.name for tool in request.tools}
-    match choice:
-        case {"type": "custom", "custom": {"name": str(name)}} if name in offered:
-            choice = {"type": "function", "function": {"name": name}}
-            return replace(request, params={**request.params, "tool_choice": choice})
-        case {"type": "custom"}:
-            raise BadRequest("tool_choice: names a custom tool that this target is not offered", param="tool_choice")
-        case {"type": "function", "function": {"name": str(name)}} if name not in offered:
-            raise BadRequest("tool_choice: names a tool that this target is not offered", param="tool_choice")
-        case {"type": "allowed_tools", "allowed_tools": {"tools": list(allowed), **more}} if (
-            not vocabulary.allowed_tools
-        ):
-            names = {_name_in(one) for one in allowed}
-            mode = "required" if more.get("mode") == "required" else "auto"
-            return replace(
-                request,
-                tools=tuple(tool for tool in request.tools if tool.name in names),
-                params={**request.params, "tool_choice": mode},
-            )
-        case _:
-            return request
-
-
-def _name_in(tool: Any) -> str | None:
-    match tool:
-        case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}} | {"name": str(name)}:
-            return name
-        case _:
-            return None
-
-
-def _with_media_types(messages: tuple[Message, ...], vocabulary: Vocabulary) -> tuple[Message, ...]:
-    """The messages with images under their registered media types. Raises `Unsupported` for one that is refused."""
-    if not any(isinstance(part, Image) for message in messages for part in message.parts):
-        return messages
-    return tuple(
-        replace(message, parts=tuple(_with_media_type(part, vocabulary.images) for part in message.parts))
-        for message in messages
-    )
-
-
-def _with_media_type(part: Part, taken: frozenset[str]) -> Part:
-    if not isinstance(part, Image) or not part.url.startswith("data:"):
-        return part
-    kind, separator, rest = part.url.removeprefix("data:").partition(";")
-    kind = _REGISTERED.get(kind.lower(), kind.lower())
-    if taken and kind not in taken:
-        raise Unsupported(f"this target takes no images of type {kind[:64]}")
-    url = f"data:{kind}{separator}{rest}"
-    return part if url == part.url else replace(part, url=url)
 
 
 def _renamed(message: Message, names: Mapping[str, str]) -> Message:

@@ -75,14 +75,39 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """How many marks of what to keep in its prompt cache it takes."""
     allowed_tools: bool = False
     """Whether `tool_choice` may be a list of the tools that may be called now."""
+    media: frozenset[str] = frozenset({"audio", "file", "image"})
+    """What it takes besides text. What a tool has shown is else named in the tool's result."""
     images: frozenset[str] = frozenset()
     """The media types of images that it takes; empty: any."""
+    image_addresses: bool = True
+    """Whether it fetches images by their address."""
     parameters: Mapping[str, str] = {}
     """Its own names of settings, by OpenAI's."""
     refused: frozenset[str] = frozenset()
     """Fields that it answers with an error. A request of its own dialect keeps them."""
+    refused_thinking: frozenset[str] = frozenset()
+    """The same, for requests with an effort to think."""
+    hottest: float | None = None
+    """The highest `temperature` that it takes."""
     no_thinking: Mapping[str, Any] = {}
     """The fields that stop a model from thinking, for `reasoning_effort: none`."""
+    thinking: Mapping[str, Any] = {}
+    """The fields that make a model think, for any other effort."""
+    efforts: tuple[str, ...] | None = None
+    """The words of `reasoning_effort` that it takes besides `none`, in order; the nearest one is sent.
+
+    Empty: it has no such setting. None: not known; what the client says is sent.
+    """
+    effort_with_tools: bool = True
+    """Whether it takes an effort beside tools. Else a request with tools is sent as one not to think."""
+    choices: Literal["", "required", "unthinking", "auto"] = ""
+    """Which forms of `tool_choice` it takes: all; no name of a tool; those that demand a call only while the model does
+    not think; none but `auto`."""
+    formats: frozenset[str] = frozenset({"json_object", "json_schema"})
+    """The types of `response_format` that it takes besides text."""
+    schemas: Literal["", "closed", "inline", "openapi"] = ""
+    """Which JSON Schemas it takes: all; all, but `strict` ones with closed objects alone, all of whose properties are
+    required; none with a `$ref`; the subset that OpenAPI 3.0 has."""
     empty_turns: bool = True
     """Whether it takes a message without any content, and text of white space alone."""
     result_media: bool = False

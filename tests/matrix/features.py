@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -132,6 +132,12 @@ def _conversation(sent: Sent) -> bool:
     return told == [("user", "Where is it raining?"), ("assistant", "In Oslo."), ("user", "And now?")]
 
 
+def _thinks(sent: Mapping[str, Any]) -> bool:
+    """An effort to think, in the words of one vendor or another."""
+    switched = sent.get("thinking") == {"type": "enabled"} or sent.get("enable_thinking") is True
+    return switched or "reasoning_effort" in sent or "effort" in sent.get("reasoning", {})
+
+
 ASKED = {
     "system prompt": Asked(
         request(Message("system", (Text("Be brief."),)), USER),
@@ -232,7 +238,7 @@ ASKED = {
     ),
     "JSON Schema": Asked(
         asking(response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}),
-        openai=lambda sent: sent["response_format"]["json_schema"]["schema"] == SCHEMA,
+        openai=lambda sent: sent["response_format"].get("json_schema", {}).get("schema") == SCHEMA,
         anthropic=lambda sent: (
             SCHEMA in (sent.get("output_config", sent).get("format") or sent["output_format"]).values()
         ),
@@ -253,7 +259,7 @@ ASKED = {
     ),
     "`reasoning_effort`": Asked(
         asking(reasoning_effort="low"),
-        openai=_same("reasoning_effort", "low"),
+        openai=_thinks,
         anthropic=lambda sent: sent.get("thinking", {}).get("type") == "enabled",
     ),
     "several answers, `n`": Asked(asking(n=2), _same("n", 2), never),

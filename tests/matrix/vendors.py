@@ -28,11 +28,16 @@ def _preset(name: str) -> dict[str, str]:
     return {"kind": "openai-compatible", "preset": name, "api_key": "k"}
 
 
+_AZURE = {"endpoint": "https://example.openai.azure.com", "api_version": "2024-10-21"}
+
 VENDORS = {
     "OpenAI": ({"kind": "openai", "api_key": "k"}, "gpt-5", "openai"),
+    "Azure": ({"kind": "openai", "api_key": "k", "azure": _AZURE}, "gpt-4.1", "openai"),
     "a local server": ({"kind": "openai-compatible", "base_url": "http://localhost:1/v1"}, "qwen3", "compatible"),
     "vLLM": (_preset("vllm"), "qwen3", "compatible"),
-    "Groq": (_preset("groq"), "qwen/qwen3-32b", "compatible"),
+    "Ollama": (_preset("ollama"), "qwen3", "ollama"),
+    "Groq": (_preset("groq"), "qwen/qwen3-32b", "groq"),
+    "Z.ai": (_preset("zai"), "glm-4.6", "zai"),
     "Cerebras": (_preset("cerebras"), "gpt-oss-120b", "compatible"),
     "OpenRouter": (_preset("openrouter"), "z-ai/glm-4.6", "openrouter"),
     "Mistral": (_preset("mistral"), "mistral-medium-latest", "mistral"),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.request import Image, Message, Text, ToolCall
-from proxy.wire.conversation import CONTINUE, INTERRUPTED, ORPHAN, arranged, names_for
+from proxy.wire.conversation import CONTINUE, INTERRUPTED, ORPHAN, SHOWN, SILENT, arranged
+from proxy.wire.ids import names_for
 from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
 PLAIN = Vocabulary()
@@ -302,3 +303,63 @@ def test_R2_ids_are_made_of_the_characters_that_the_target_takes(ids, form):
     (call, *_) = arranged(turns, Vocabulary(call_ids=form)).messages
     assert all(form.takes(one.id) for one in call.tool_calls)
     assert len({one.id for one in call.tool_calls}) == len(ids)
+
+
+TWO = [user("hi"), answer("", "a", "b")]
+PICTURE = Image("data:image/png;base64,BB==")
+
+
+def shown(id_: str, *parts: Image | Text) -> Message:
+    return Message("tool", parts, tool_call_id=id_)
+
+
+def test_R1_what_two_results_show_says_which_of_them_shows_it() -> None:
+    asked = [*TWO, shown("a", IMAGE), shown("b", Text("2"), PICTURE)]
+    behind = (Text("Shown by result 1 of 2:"), IMAGE, Text("Shown by result 2 of 2:"), PICTURE)
+    assert arranged(asked, PLAIN).messages[2:] == (result("a", SHOWN), result("b", "2"), Message("user", behind))
+
+
+def test_R5_what_an_answer_shows_stands_in_the_users_turn() -> None:
+    asked = [user("draw"), Message("assistant", (Text("here"), IMAGE)), user("thanks")]
+    for vocabulary in (PLAIN, Vocabulary(result_media=True)):
+        told = arranged(asked, vocabulary).messages
+        assert told == (asked[0], answer("here"), Message("user", (IMAGE,)), asked[2])
+    alone = [user("draw"), Message("assistant", (IMAGE,)), user("thanks")]
+    assert arranged(alone, PLAIN).messages == (alone[0], Message("user", (IMAGE,)), alone[2])
+
+
+def test_R2_a_result_is_never_empty_where_the_target_takes_no_empty_turns() -> None:
+    asked = [*TWO, shown("a"), result("b", " ")]
+    assert arranged(asked, MISTRAL).messages[2].parts == (Text(SILENT),)
+    assert arranged(asked, MISTRAL).messages[3].parts == (Text(SILENT),)
+    assert arranged(asked, PLAIN).messages[2].parts == ()
+
+
+@pytest.mark.parametrize(
+    ("given_", "sent"),
+    [
+        ("", "{}"),
+        (' {"a": 1}', ' {"a": 1}'),
+        ('{"a":', '{"arguments":"{\\"a\\":"}'),
+        ("[1]", '{"arguments":[1]}'),
+        ('{"a":123456789012345678901234567890}', '{"a":123456789012345678901234567890}'),
+    ],
+)
+def test_R1_the_arguments_of_a_call_are_an_object(given_: str, sent: str) -> None:
+    asked = [user("hi"), Message("assistant", tool_calls=(ToolCall("a", "f", given_),)), result("a", "1")]
+    assert arranged(asked, PLAIN).messages[1].tool_calls == (ToolCall("a", "f", sent),)
+
+
+def test_R1_results_without_ids_belong_to_the_last_answer_by_tool_then_by_order() -> None:
+    calls = (ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}"))
+    turn = Message("assistant", tool_calls=calls)
+    asked = [
+        turn,  # interrupted
+        user("again"),
+        turn,
+        Message("tool", (Text("of g"),), name="g"),
+        Message("tool", (Text("of f"),)),
+    ]
+    told = arranged(asked, PLAIN).messages
+    assert [one.text for one in told if one.role == "tool"] == [INTERRUPTED, INTERRUPTED, "of f", "of g"]
+    assert all(one.name is None for one in told)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _CREDENTIALS = frozenset({"authorization", "api-key"})
-_NO_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-4o")  # models that answer 400 to `reasoning_effort`
+_OLDER = ("gpt-3", "gpt-4")
 _OURS = _CREDENTIALS | {"accept", "content-type", "user-agent"}
 
 
@@ -120,19 +120,22 @@ class OpenAIBackend(OpenAIChatBackend):
             raise _no_key(self.name)
         self.identify(identity)
 
-    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:
-        """OpenAI's newer models refuse `max_tokens`, and all of its models take the other name."""
-        if self._max_tokens_name is None and request.dialect != self.dialect and self._at_openai:
-            return "max_completion_tokens"
+    def _name_of_max_tokens(self, request: ChatRequest, model: str) -> str | None:
+        """Models that think refuse `max_tokens`. All of OpenAI's models take the other name; older ones elsewhere may not."""
+        if self._max_tokens_name is None and request.dialect != self.dialect:
+            azure = self._settings.azure
+            newer = azure is not None and not (azure.deployment or model).startswith(_OLDER)
+            if self._at_openai or newer or vocabularies.openai(model).refused:
+                return "max_completion_tokens"
         return self._max_tokens_name
 
-    def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - the same for all its models
-        return vocabularies.OPENAI
+    def _vocabulary(self, model: str) -> Vocabulary:
+        azure = self._settings.azure
+        return vocabularies.openai((azure and azure.deployment) or model)
 
-    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:
+    def _hints(self, request: ChatRequest, model: str) -> frozenset[str]:  # noqa: ARG002 - the same for all models
         # Models that can answer without thinking do so by default, and the others refuse `none`.
-        refused = model.startswith(_NO_REASONING) or request.params.get("reasoning_effort") == "none"
-        return _CACHED if refused else _CACHED | {"reasoning_effort"}
+        return _CACHED if request.params.get("reasoning_effort") == "none" else _CACHED | {"reasoning_effort"}
 
     @property
     def _at_openai(self) -> bool:

@@ -74,7 +74,7 @@ PresetName = Literal[
 
 PRESETS: dict[str, Preset] = {
     # On this machine, at the default ports of these servers.
-    "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens", takes=frozenset({"reasoning_effort"})),
+    "ollama": Preset("http://127.0.0.1:11434/v1", max_tokens_name="max_tokens"),
     "vllm": Preset("http://127.0.0.1:8000/v1", takes=_SAMPLING),
     "llama.cpp": Preset("http://127.0.0.1:8080/v1", takes=_SAMPLING),
     "lmstudio": Preset("http://127.0.0.1:1234/v1", max_tokens_name="max_tokens", takes=_WITHOUT_MIN_P),

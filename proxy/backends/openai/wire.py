@@ -71,7 +71,7 @@ class OpenAIChatBackend(HttpBackend):
             request,
             model=target.model,
             include_usage=self._include_usage,
-            max_tokens_name=self._name_of_max_tokens(request),
+            max_tokens_name=self._name_of_max_tokens(request, target.model),
             hints=self._hints(request, target.model),
             reasoning=self._returned(target.model),
         )
@@ -81,7 +81,7 @@ class OpenAIChatBackend(HttpBackend):
         sent, notices = unsaid(self.vocabulary(target.model), request, fields)
         return [*omissions(request, sent, reasoning=self._returned(target.model)), *notices]
 
-    def _name_of_max_tokens(self, request: ChatRequest) -> str | None:  # noqa: ARG002 - kinds may look at it
+    def _name_of_max_tokens(self, request: ChatRequest, model: str) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name
 
     def _returned(self, model: str) -> ReasoningReturn | None:  # noqa: ARG002 - kinds may look at it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.events import Notice
@@ -11,36 +11,75 @@ from proxy.wire.omissions import does_not_think, ignored, ignored_settings
 from proxy.wire.vocabulary import Vocabulary
 
 _WHO_ASKS = frozenset({"user", "safety_identifier"})
+_EFFORT = "reasoning_effort"
+_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+"""OpenAI's words, in order. Others are a vendor's own, which its routes may use."""
 
 
 def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, translated: bool) -> dict[str, Any]:
     """The body in the server's own words. A body that is not `translated` keeps what its client wrote."""
     if words.no_thinking and does_not_think(request):
-        body = {**{name: value for name, value in body.items() if name != "reasoning_effort"}, **words.no_thinking}
+        body = {name: value for name, value in body.items() if name != _EFFORT} | dict(words.no_thinking)
     if translated:
-        body = {name: value for name, value in body.items() if name not in words.refused}
+        body = _with_effort(words, request, body)
+        refused = _refused(words, request)
+        body = {name: value for name, value in body.items() if name not in refused}
         if body["messages"][-1]["role"] == "assistant":
             if words.prefill == "prefix_flag":
                 body["messages"][-1]["prefix"] = True
             elif words.prefill == "continue_final_message":
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
     for name in words.parameters.keys() & body.keys():
-        body[words.parameters[name]] = body.pop(name)
+        _place(body, words.parameters[name], body.pop(name))
     return body
+
+
+def _with_effort(words: Vocabulary, request: ChatRequest, body: dict[str, Any]) -> dict[str, Any]:
+    """The body with an effort to think in the server's words: the nearest one that it has."""
+    effort = request.params.get(_EFFORT)
+    if words.efforts is None or effort not in ("none", *_EFFORTS) or (effort == "none" and words.no_thinking):
+        return body
+    if effort == "none":
+        return {name: value for name, value in body.items() if name != _EFFORT}
+    body = {name: value for name, value in body.items() if name != _EFFORT} | dict(words.thinking)
+    if words.efforts:
+        asked = _EFFORTS.index(effort)
+        body[_EFFORT] = min(words.efforts, key=lambda one: abs(_EFFORTS.index(one) - asked))
+    return body
+
+
+def _refused(words: Vocabulary, request: ChatRequest) -> frozenset[str]:
+    thinks = request.params.get(_EFFORT) not in (None, "none")
+    return words.refused | words.refused_thinking if thinks else words.refused
+
+
+def _place(body: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value under a name, which may be that of a field in another one: `reasoning.effort`."""
+    name, _, inner = name.partition(".")
+    outer = body.get(name)
+    body[name] = {**(outer if isinstance(outer, dict) else {}), inner: value} if inner else value
 
 
 def unsaid(
     words: Vocabulary, request: ChatRequest, fields: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], list[Notice]]:
     """The body's fields under OpenAI's names, and notices for those that the server has no words for."""
-    unnamed = request.user and "user" in words.refused and _WHO_ASKS.isdisjoint(fields)
+    refused = _refused(words, request)
+    unnamed = request.user and "user" in refused and _WHO_ASKS.isdisjoint(fields)
     notices = [ignored("user")] if unnamed else []
-    if not words.parameters and not words.refused and not does_not_think(request):
-        return fields, notices
-    sent = {**fields, **{name: None for name, theirs in words.parameters.items() if theirs in fields}}
-    notices += ignored_settings(request, [name for name in words.refused if name not in sent])
-    if does_not_think(request) and "reasoning_effort" not in sent:
-        if not words.no_thinking:
-            notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
-        sent["reasoning_effort"] = None
+    said = dict.fromkeys(_said(words, request, fields))
+    sent = {**fields, **said} if said else fields
+    lost = {*refused, *((_EFFORT,) if words.efforts == () else ())}.difference(sent, request.hints)
+    notices += ignored_settings(request, sorted(lost))
+    if does_not_think(request) and not words.no_thinking and _EFFORT not in fields:
+        notices.append(ignored(_EFFORT, "it is not known how this target is told not to think"))
     return sent, notices
+
+
+def _said(words: Vocabulary, request: ChatRequest, fields: Mapping[str, Any]) -> Iterator[str]:
+    """The settings that the body has under other names, or that `unsaid` announces itself."""
+    for name, theirs in words.parameters.items():
+        if theirs.partition(".")[0] in fields:
+            yield name
+    if _EFFORT in request.params and (does_not_think(request) or words.thinking):
+        yield _EFFORT

@@ -9,7 +9,7 @@ from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
 from proxy.events import Notice
 from proxy.request import ChatRequest
-from proxy.wire.omissions import hosted_tools, ignored, noticeable
+from proxy.wire.omissions import hosted_tools, ignored, lost_reasoning, noticeable
 
 _PLACES = {
     # Where each setting stands in a body. The others keep their names, or have no place.
@@ -20,13 +20,16 @@ _PLACES = {
     "stop": "stop_sequences",
 }
 
+_UNSIGNED = "it has no signature of this target's"
+
 
 def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
     """Notices for what is missing or changed in `fields`, the body as it is sent."""
     if (
         request.dialect == DIALECT and request.raw_body is not None
-    ):  # the client's own body, without what an API version refuses
-        return [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
+    ):  # the client's own body, without what an API version refuses, and thoughts of other vendors
+        left_out = [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
+        return [*left_out, *lost_reasoning(request, _UNSIGNED, signed=True)]
     config = fields.get("output_config")
     sent = {*fields, *config} if isinstance(config, dict) else fields.keys()
     notices = [
@@ -34,10 +37,6 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
         for name in request.params
         if _PLACES.get(name, name) not in sent and noticeable(request, name)
     ]
-    temperature = fields.get("temperature")
-    if temperature not in (None, request.params.get("temperature")) and noticeable(request, "temperature"):
-        lowered = "temperature was lowered to 1, the highest that this target takes"
-        notices.append(Notice("changed_setting", lowered, "temperature"))
     given = request.params.get("stop")
     if (
         isinstance(given, list)
@@ -47,7 +46,7 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
         notices.append(ignored("stop", "this target takes no stop sequence of white space alone"))
     if any(getattr(part, "detail", None) not in (None, "auto") for one in request.messages for part in one.parts):
         notices.append(ignored("detail", "this target chooses by itself how closely it looks at an image"))
-    return [*notices, *hosted_tools(request)]
+    return [*notices, *hosted_tools(request), *lost_reasoning(request, _UNSIGNED, signed=True)]
 
 
 def _why(name: str, fields: Mapping[str, Any], model: str) -> str:

@@ -23,8 +23,8 @@ from proxy.contracts.anthropic.params import (
 )
 from proxy.contracts.anthropic.upstream_messages import encode_messages
 from proxy.request import ChatRequest, Message, Tool
-from proxy.wire.conversation import fitted
 from proxy.wire.forwarding import without_destinations
+from proxy.wire.ids import fitted
 from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm
 
 USER_ID_LENGTH = 256

@@ -36,6 +36,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer
+from proxy.wire.json_text import object_text
 
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _STOP_NAME = b"event: message_stop\n"
@@ -215,11 +216,8 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
 
 def arguments_object(arguments: str) -> dict[str, Any]:
     """A call's arguments as a JSON object. Anything else is kept as the value of `arguments` in an object."""
-    try:
-        value = msgspec.json.decode(arguments or "{}")
-    except (ValueError, RecursionError):
-        value = arguments
-    return value if isinstance(value, dict) else {"arguments": value}
+    value: dict[str, Any] = msgspec.json.decode(object_text(arguments))
+    return value
 
 
 def _starts(batch: Batch) -> bool:

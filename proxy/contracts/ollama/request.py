@@ -219,23 +219,21 @@ def _effort(fields: dict[str, Any]) -> str | None:
 
 
 def _messages(values: list[Any]) -> tuple[Message, ...]:
-    """The turns of a conversation. A call without an id gets one, and so does the tool message that answers it."""
-    open_calls: list[ToolCall] = []
+    """The turns of a conversation. Calls and their results may have no ids; results name their tool."""
     messages = []
-    for number, (value, path) in enumerate(objects(values, "messages")):
+    for value, path in objects(values, "messages"):
         role = need_string(value, "role", path)
         if role not in _ROLES:
             raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
-        calls = _tool_calls(value, path, number)
-        open_calls += calls
-        answers = _answered(value, path, open_calls) if role == "tool" else None
         content = get_string(value, "content", path)
+        name = get_string(value, "tool_name", path) or get_string(value, "name", path)
         messages.append(
             Message(
                 role,
                 () if content is None and role == "assistant" else _parts(value, content or "", path),
-                tool_calls=calls,
-                tool_call_id=answers,
+                tool_calls=_tool_calls(value, path),
+                tool_call_id=get_string(value, "tool_call_id", path),
+                name=name if role == "tool" else None,
                 reasoning=get_string(value, "thinking", path),
             )
         )
@@ -271,29 +269,19 @@ def _media_type(data: str) -> str | None:
     return next((name for magic, name in _IMAGES.items() if start.startswith(magic)), None)
 
 
-def _tool_calls(value: dict[str, Any], path: str, turn: int) -> tuple[ToolCall, ...]:
+def _tool_calls(value: dict[str, Any], path: str) -> tuple[ToolCall, ...]:
     calls = []
-    for number, (call, at) in enumerate(objects(get_array(value, "tool_calls", path) or [], f"{path}.tool_calls")):
+    for call, at in objects(get_array(value, "tool_calls", path) or [], f"{path}.tool_calls"):
+        id_ = get_string(call, "id", at)
         function, at = need_object(call, "function", at), f"{at}.function"
         calls.append(
             ToolCall(
-                id=get_string(call, "id", at) or f"call_{turn}_{number}",
+                id=id_ or get_string(function, "id", at) or "",
                 name=need_string(function, "name", at),
                 arguments=msgspec.json.encode(get_object(function, "arguments", at) or {}).decode(),
             )
         )
     return tuple(calls)
-
-
-def _answered(value: dict[str, Any], path: str, open_calls: list[ToolCall]) -> str | None:
-    """The id of the call that a tool message answers: its own id, else the first open call of that tool, or of any."""
-    id_ = get_string(value, "tool_call_id", path)
-    name = get_string(value, "tool_name", path) or get_string(value, "name", path)
-    for call in open_calls:
-        if (id_ == call.id) if id_ else (name in {None, call.name}):
-            open_calls.remove(call)
-            return call.id
-    return id_
 
 
 def _tools(values: list[Any]) -> tuple[Tool, ...]:

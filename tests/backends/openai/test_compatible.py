@@ -125,7 +125,11 @@ async def test_a_header_of_the_config_replaces_ours(upstream):
 
 @pytest.mark.parametrize(
     ("preset", "sent"),
-    [({}, set()), ({"preset": "ollama"}, {"reasoning_effort"}), ({"preset": "vllm"}, {"top_k", "min_p"})],
+    [
+        ({}, set()),
+        ({"preset": "ollama"}, {"reasoning_effort"}),
+        ({"preset": "vllm"}, {"top_k", "min_p", "reasoning_effort", "chat_template_kwargs"}),
+    ],
 )
 async def test_a_hint_goes_to_servers_that_are_known_to_take_it(upstream, preset, sent):
     upstream.play(openai_stream(["a"]))

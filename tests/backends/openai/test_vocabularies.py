@@ -8,7 +8,7 @@ import pytest
 
 from proxy.backends.base import Resources, kind
 from proxy.backends.openai.compatible import PRESETS
-from proxy.request import ChatRequest, Message, Text
+from proxy.request import ChatRequest, Message, Text, Tool
 from proxy.routing.plan import Target
 
 HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "prompt_cache_key", "reasoning_effort"})
@@ -25,6 +25,81 @@ def written(preset: str, model: str = "m", **params: Any) -> tuple[dict[str, Any
     fields, notices = backend.written(request, Target("far", model))
     plain = {"model", "messages", "stream", "stream_options"}
     return {name: value for name, value in fields.items() if name not in plain}, {one.param for one in notices}
+
+
+EFFORTS = {
+    ("deepseek", "deepseek-v4-pro", "medium"): {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
+    ("deepseek", "deepseek-v4-pro", "xhigh"): {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
+    ("gemini", "gemini-3-pro-preview", "xhigh"): {"reasoning_effort": "high"},
+    ("groq", "openai/gpt-oss-120b", "minimal"): {"reasoning_effort": "low"},
+    ("groq", "qwen/qwen3-32b", "high"): {"reasoning_effort": "default"},
+    ("llama.cpp", "m", "low"): {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low"}},
+    ("mistral", "mistral-medium-3-5", "low"): {"reasoning_effort": "high"},
+    ("ollama", "qwen3", "xhigh"): {"reasoning_effort": "high"},
+    ("openrouter", "m", "xhigh"): {"reasoning": {"effort": "xhigh"}},
+    ("qwen", "qwen3-max", "low"): {"enable_thinking": True},
+    ("together", "m", "low"): {"reasoning": {"enabled": True}},
+    ("xai", "grok-4.5", "xhigh"): {"reasoning_effort": "xhigh"},
+    ("zai", "glm-4.6", "low"): {"thinking": {"type": "enabled"}},
+}
+
+
+@pytest.mark.parametrize("case", EFFORTS, ids="-".join)
+def test_R4_an_effort_is_said_in_the_vendor_s_words(case: tuple[str, str, str]) -> None:
+    preset, model, effort = case
+    assert written(preset, model, reasoning_effort=effort) == (EFFORTS[case], set())
+
+
+@pytest.mark.parametrize(("preset", "model"), [("xai", "grok-4.20"), ("mistral", "codestral"), ("groq", "llama-3.3")])
+def test_R4_an_effort_that_a_model_refuses_is_announced_as_left_out(preset: str, model: str) -> None:
+    assert written(preset, model, reasoning_effort="low") == ({}, {"reasoning_effort"})
+
+
+def at_openai(model: str, *tools: Tool, azure: bool = False, **params: Any) -> tuple[dict[str, Any], set[str]]:
+    made = kind("openai")
+    place = {"endpoint": "https://example.openai.azure.com", "api_version": "2025-04-01-preview"}
+    row = {"kind": "openai", "api_key": "k"} | ({"azure": place} if azure else {})
+    backend = made.build("far", made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
+    messages = (Message("user", (Text("hi"),)),)
+    request = ChatRequest(id="1", contract="c", dialect="c", messages=messages, params=params, tools=tools)
+    fields, notices = backend.written(request, Target("far", model))
+    plain = {"model", "messages", "stream", "stream_options", "tools"}
+    return {name: value for name, value in fields.items() if name not in plain}, {one.param for one in notices}
+
+
+SET = {"temperature": 0.5, "stop": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "sent", "announced"),
+    [
+        ("gpt-4o", SET, SET, set()),
+        ("gpt-5-chat-latest", SET, SET, set()),
+        ("gpt-5", SET, {}, {"temperature", "stop"}),
+        ("o3", {"temperature": 1}, {}, set()),
+        ("gpt-5.2", SET, {"temperature": 0.5}, {"stop"}),
+        ("gpt-5.2", {"temperature": 0.5, "reasoning_effort": "low"}, {"reasoning_effort": "low"}, {"temperature"}),
+        ("gpt-4o", {"reasoning_effort": "low"}, {}, {"reasoning_effort"}),
+        ("gpt-5", {"reasoning_effort": "xhigh", "max_tokens": 9}, {"reasoning_effort": "high", "max_completion_tokens": 9}, set()),
+    ],
+)  # fmt: skip
+def test_R2_settings_that_a_model_of_openai_refuses_are_left_out(
+    model: str, asked: dict[str, Any], sent: dict[str, Any], announced: set[str]
+) -> None:
+    assert at_openai(model, **asked) == (sent, announced)
+
+
+def test_R4_models_that_cannot_think_beside_tools_are_told_not_to() -> None:
+    assert at_openai("gpt-5.6-luna", Tool("f"), temperature=0.5) == (
+        {"reasoning_effort": "none", "temperature": 0.5},
+        {"reasoning_effort"},
+    )
+    assert at_openai("gpt-5.6-luna", reasoning_effort="low") == ({"reasoning_effort": "low"}, set())
+
+
+def test_R2_azure_gets_the_newer_name_of_the_limit_but_for_older_models() -> None:
+    assert at_openai("my-deployment", azure=True, max_tokens=9) == ({"max_completion_tokens": 9}, set())
+    assert at_openai("gpt-35-turbo", azure=True, max_tokens=9) == ({"max_tokens": 9}, set())
 
 
 NO_THINKING = {

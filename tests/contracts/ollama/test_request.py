@@ -14,6 +14,9 @@ from proxy.contracts.ollama.request import decode_chat, decode_generate, loads, 
 from proxy.contracts.openai.upstream_request import encode_request
 from proxy.errors import BadRequest
 from proxy.request import Image, Message, Text, Tool, ToolCall
+from proxy.wire.conversation import arranged
+from proxy.wire.translation import translated
+from proxy.wire.vocabulary import Vocabulary
 
 HI = [{"role": "user", "content": "hi"}]
 PNG = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
@@ -151,7 +154,7 @@ def test_calls_and_their_answers_keep_their_ids():
     )
     assert asked.tool_calls == (ToolCall("call_x", "weather", '{"city":"Ulm 😀"}'),)
     assert asked.reasoning == "Hm."
-    assert answered == Message("tool", (Text("11 °C"),), tool_call_id="call_x")
+    assert answered == Message("tool", (Text("11 °C"),), tool_call_id="call_x", name="weather")
 
 
 def call(name):
@@ -160,7 +163,7 @@ def call(name):
 
 def test_calls_without_ids_are_distinguished_and_matched_by_name_then_by_order():
     """Most clients send back no ids, and upstreams insist on them."""
-    told = messages(
+    asked = messages(
         {"role": "user", "content": "go"},
         {"role": "assistant", "tool_calls": [call("a"), call("b"), call("a")]},
         {"role": "tool", "content": "b", "tool_name": "b"},
@@ -170,13 +173,14 @@ def test_calls_without_ids_are_distinguished_and_matched_by_name_then_by_order()
         {"role": "tool", "content": "third a", "name": "a"},
         {"role": "tool", "content": "to nothing", "tool_name": "a"},
     )
-    assert [[c.id for c in message.tool_calls] for message in told if message.tool_calls] == [
-        ["call_1_0", "call_1_1", "call_1_2"],
-        ["call_5_0"],
+    told = arranged(asked, Vocabulary()).messages
+    ids = [one.id for message in told for one in message.tool_calls]
+    assert len({*ids}) == 4
+    assert all(ids)
+    assert [(message.tool_call_id, message.text) for message in told if message.role == "tool"] == [
+        *zip(ids, ["first a", "b", "second a", "third a"], strict=True)
     ]
-    assert [message.tool_call_id for message in told if message.role == "tool"] == [
-        "call_1_1", "call_1_0", "call_1_2", "call_5_0", None,
-    ]  # fmt: skip
+    assert told[-1].text.endswith("to nothing")
 
 
 def test_tools_are_read_also_without_a_type():
@@ -196,6 +200,8 @@ def test_a_upstream_of_another_dialect_is_asked_the_same():
         options={"num_predict": 9},
         keep_alive="5m",
     )
+    request = translated(request, Vocabulary()).request
+    (id_,) = [call.id for message in request.messages for call in message.tool_calls]
     assert json.loads(encode_request(request, model="far")) == {
         "model": "far",
         "messages": [
@@ -209,11 +215,11 @@ def test_a_upstream_of_another_dialect_is_asked_the_same():
             {
                 "role": "assistant",
                 "content": "",
-                "tool_calls": [{"id": "call_1_0", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                "tool_calls": [{"id": id_, "type": "function", "function": {"name": "f", "arguments": "{}"}}],
             },
-            {"role": "tool", "content": "1", "tool_call_id": "call_1_0"},
+            {"role": "tool", "content": "1", "tool_call_id": id_},
         ],
-        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}],
         "max_tokens": 9,
         "stream": True,
         "stream_options": {"include_usage": True},

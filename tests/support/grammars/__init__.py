@@ -17,9 +17,14 @@ CHECKS: Mapping[str, Check] = {
     "compatible": openai.local,
     "deepseek": openai.deepseek,
     "gemini": openai.gemini,
+    "groq": openai.groq,
+    "lmstudio": openai.lmstudio,
     "mistral": openai.mistral,
     "moonshot": openai.moonshot,
+    "ollama": openai.ollama,
     "openrouter": openai.openrouter,
+    "qwen": openai.qwen,
+    "zai": openai.zai,
     "anthropic": anthropic.messages,
 }
 """By dialect, or by the vendor whose form of OpenAI's dialect it is."""

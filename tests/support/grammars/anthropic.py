@@ -86,7 +86,7 @@ def _schema(schema: Any) -> Iterator[str]:
     elif isinstance(schema, dict):
         if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
             yield "For 'object' type, 'additionalProperties' must be explicitly set to false"
-        if schema.get("type") in {"integer", "number", "string"} and _BOUNDS & schema.keys():
+        if schema.get("type") in ("integer", "number", "string") and _BOUNDS & schema.keys():
             yield "a bound in a schema"
         for one in schema.values():
             yield from _schema(one)

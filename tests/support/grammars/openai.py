@@ -93,6 +93,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     developer: bool = False
     late_system: bool = False
     stops: int = 0
+    hottest: float = 2
+    efforts: frozenset[str] | None = None
+    choices: frozenset[str] = frozenset({"none", "auto", "required", "named"})
+    formats: frozenset[str] = frozenset({"text", "json_object", "json_schema"})
+    parts: frozenset[str] = frozenset({"text", "image_url", "file", "input_audio"})
+    image_addresses: bool = True
     marks: bool = False
     more: Callable[[Body], Iterator[str]] = lambda _: iter(())
 
@@ -118,6 +124,12 @@ def _settings(body: Body, rules: Rules) -> Iterator[str]:
         yield "top_logprobs without logprobs"
     if len(body.get("user") or "") > 64:
         yield "user is too long"  # "string too long. Expected a string with maximum length 64"
+    if (body.get("temperature") or 0) > rules.hottest:
+        yield "temperature is too high"
+    if rules.efforts is not None and body.get("reasoning_effort", "none") not in rules.efforts | {"none"}:
+        yield f"invalid reasoning value: {body['reasoning_effort']}"
+    if (body.get("response_format") or {"type": "text"})["type"] not in rules.formats:
+        yield "this response_format type is unavailable"
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:
         yield "max_tokens and max_completion_tokens"  # "cannot both be specified"
 
@@ -132,6 +144,8 @@ def _tools(body: Body, rules: Rules) -> Iterator[str]:
         if not re.fullmatch(rules.tool_name, function["name"]):
             yield f"name of tool {function['name']!r}"
         parameters = function.get("parameters")
+        if parameters is not None and {"oneOf", "anyOf", "allOf", "enum", "const", "not"} & parameters.keys():
+            yield "schema must not have 'oneOf'/'anyOf'/'allOf'/'enum'/'const'/'not' at the top level"
         if parameters is not None and parameters.get("type") != "object":
             yield "parameters that are no object"  # "schema must be a JSON Schema of 'type: \"object\"'"
         if unknown := function.keys() - {"name", "description", "parameters", "strict"}:
@@ -143,6 +157,8 @@ def _tools(body: Body, rules: Rules) -> Iterator[str]:
         yield "tool_choice without tools"  # "'tool_choice' is only allowed when 'tools' are specified"
     if isinstance(choice, dict) and choice.get("type") == "function" and choice["function"]["name"] not in names:
         yield "tool_choice of no tool"
+    if choice is not None and ("named" if isinstance(choice, dict) else choice) not in rules.choices:
+        yield f"tool_choice {choice}"
 
 
 def _conversation(messages: list[Any], rules: Rules) -> Iterator[str]:
@@ -194,8 +210,8 @@ def _message(message: Body, rules: Rules) -> Iterator[str]:
     for call in message.get("tool_calls") or []:
         if not re.fullmatch(rules.tool_name, call["function"]["name"]):
             yield f"name of a called tool {call['function']['name']!r}"
-        if not isinstance(call["function"]["arguments"], str):
-            yield "arguments that are no text"
+        if not _is_object(call["function"]["arguments"]):
+            yield "invalid tool call arguments"
     for part in content if isinstance(content, list) else ():
         yield from _part(part, role, rules)
 
@@ -206,23 +222,124 @@ def _part(part: Body, role: str, rules: Rules) -> Iterator[str]:
         yield f"{kind} of {role}"  # "Image URLs are only allowed for messages with role 'user'"
     if unknown := part.keys() - {"type", kind, *(["cache_control"] if rules.marks else [])}:
         yield f"unknown fields of a part {unknown}"
+    if kind not in rules.parts:
+        yield f"unknown variant `{kind}`, expected `text`"
     url = part["image_url"]["url"] if kind == "image_url" else ""
+    if url and not url.startswith("data:") and not rules.image_addresses:
+        yield "invalid image input"
     if url.startswith("data:") and not url.startswith(tuple(f"data:{name};base64," for name in _IMAGES)):
         yield "media type of an image"
     if kind == "file" and "file_data" in part["file"] and not part["file"].get("filename"):
         yield "a file without a name"
 
 
+def _is_object(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
 # -- vendors
+
+_PENALTIES = {"presence_penalty", "frequency_penalty", "logit_bias", "stop"}
+_SAMPLING_OF_OPENAI = {"temperature", "top_p", "logprobs", "top_logprobs"}
 
 
 def openai(body: Body) -> list[str]:
-    return check(body, Rules(fields=_FIELDS, call_id=r"[\x21-\x7e]{1,40}", developer=True, late_system=True, stops=4))
+    more = _gpt_5 if re.match(r"o\d|gpt-[5-9]", body["model"]) and "-chat" not in body["model"] else _gpt_4
+    rules = Rules(fields=_FIELDS, call_id=r"[\x21-\x7e]{1,40}", developer=True, late_system=True, stops=4, more=more)
+    return check(body, rules)
+
+
+def _gpt_4(body: Body) -> Iterator[str]:
+    if body["model"].startswith(("gpt-4", "gpt-3")) and "reasoning_effort" in body:
+        yield "Unrecognized request argument supplied: reasoning_effort"
+
+
+def _gpt_5(body: Body) -> Iterator[str]:
+    """platform.openai.com, Using GPT-5.x: what models that think refuse, always or while they do."""
+    model, effort = body["model"], body.get("reasoning_effort")
+    first = re.match(r"o\d|gpt-5(?!\.)", model)
+    for name in sorted(_PENALTIES & body.keys()):
+        yield f"Unsupported parameter: '{name}' is not supported with this model."
+    if "max_tokens" in body:
+        yield "Unsupported parameter: 'max_tokens' is not supported with this model."
+    if first or effort not in (None, "none"):
+        for name in sorted(_SAMPLING_OF_OPENAI & body.keys()):
+            yield f"Unsupported value: '{name}' does not support {body[name]} with this model."
+    if not first and not re.match(r"gpt-5\.[1-3]", model) and body.get("tools") and effort != "none":
+        yield f"Function tools with reasoning_effort are not supported for {model} in /v1/chat/completions."
 
 
 def local(body: Body) -> list[str]:
     """Servers of open models, which hand the conversation to a chat template."""
     return check(body, Rules())
+
+
+def ollama(body: Body) -> list[str]:
+    """openai/openai.go of its source."""
+    rules = Rules(
+        fields=_FIELDS - {"logit_bias", "n"},
+        efforts=frozenset({"low", "medium", "high"}),
+        choices=frozenset({"auto"}),  # is not read
+        parts=frozenset({"text", "image_url"}),
+        image_addresses=False,
+    )
+    return check(body, rules)
+
+
+def lmstudio(body: Body) -> list[str]:
+    """ "Supported string values: none, auto, required"; "'response_format.type' must be 'json_schema' or 'text'"."""
+    return check(
+        body,
+        Rules(
+            choices=frozenset({"none", "auto", "required"}),
+            formats=frozenset({"text", "json_schema"}),
+            parts=frozenset({"text", "image_url"}),
+        ),
+    )
+
+
+def groq(body: Body) -> list[str]:
+    """console.groq.com: OpenAI compatibility and Reasoning, of `qwen/`."""
+    rules = Rules(
+        fields=_FIELDS - {"logprobs", "top_logprobs", "logit_bias"},
+        message_fields=Rules().message_fields - {"name"},
+        stops=4,
+        efforts=frozenset({"default"}),
+        formats=frozenset({"text", "json_object"}),
+        parts=frozenset({"text", "image_url"}),
+    )
+    return check(body, rules)
+
+
+def zai(body: Body) -> list[str]:
+    """docs.z.ai, API reference of Chat Completion."""
+    fields = ["model", "messages", "request_id", "do_sample", "stream", "stream_options", "thinking", "temperature"]
+    fields += ["top_p", "max_tokens", "tool_stream", "tools", "tool_choice", "stop", "response_format", "user_id"]
+    rules = Rules(
+        fields=frozenset(fields),
+        message_fields=(Rules().message_fields - {"name"}) | {"reasoning_content"},
+        stops=1,
+        hottest=1,
+        choices=frozenset({"auto"}),
+        formats=frozenset({"text", "json_object"}),
+    )
+    return check(body, rules)
+
+
+def qwen(body: Body) -> list[str]:
+    return check(body, Rules(fields=Rules().fields | {"enable_thinking"}, more=_qwen))
+
+
+def _qwen(body: Body) -> Iterator[str]:
+    if _demands(body) and body.get("enable_thinking") is not False:
+        yield "The tool_choice parameter does not support being set to required or object in thinking mode"
+
+
+def _demands(body: Body) -> bool:
+    return body.get("tool_choice") not in (None, "none", "auto")
 
 
 def openrouter(body: Body) -> list[str]:
@@ -238,6 +355,9 @@ def mistral(body: Body) -> list[str]:
             fields=_MISTRAL,
             message_fields=frozenset({"role", "content", "tool_calls", "tool_call_id", "name", "prefix"}),
             call_id=r"[a-zA-Z0-9]{9}",  # "must be a-z, A-Z, 0-9, with a length of 9"
+            hottest=1.5,
+            efforts=frozenset(),  # of most of its models
+            parts=frozenset({"text", "image_url"}),
             more=_mistral,
         ),
     )
@@ -261,10 +381,25 @@ def _mistral(body: Body) -> Iterator[str]:
 def moonshot(body: Body) -> list[str]:
     fields = Rules().message_fields | {"reasoning_content"}
     # "must start with a letter and can contain letters, numbers, underscores, and dashes"
-    return check(body, Rules(message_fields=fields, tool_name=r"[a-zA-Z][a-zA-Z0-9_-]{0,63}", more=_moonshot))
+    rules = Rules(
+        fields=_FIELDS | {"thinking"},
+        message_fields=fields,
+        tool_name=r"[a-zA-Z][a-zA-Z0-9_-]{0,63}",
+        stops=5,
+        parts=frozenset({"text", "image_url"}),
+        more=_moonshot,
+    )
+    return check(body, rules)
 
 
 def _moonshot(body: Body) -> Iterator[str]:
+    if "thinking" in body["model"]:
+        if body.get("temperature", 1) != 1:
+            yield "invalid temperature: only 1 is allowed for this model"
+        if _demands(body):
+            yield f"tool_choice '{body['tool_choice']}' is incompatible with thinking enabled"
+    if '"$ref"' in json.dumps(body.get("tools", [])):
+        yield "tools.function.parameters is not a valid moonshot flavored json schema"
     for message in body["messages"]:
         if not _says(message) and not message.get("tool_calls"):
             yield f"the message with role '{message['role']}' must not be empty"
@@ -275,13 +410,21 @@ def _moonshot(body: Body) -> Iterator[str]:
 
 
 def deepseek(body: Body) -> list[str]:
-    fields = _FIELDS | {"thinking"}
-    return check(
-        body, Rules(fields=fields, message_fields=Rules().message_fields | {"reasoning_content"}, more=_deepseek)
+    rules = Rules(
+        fields=_FIELDS | {"thinking"},
+        message_fields=Rules().message_fields | {"reasoning_content"},
+        stops=16,
+        efforts=frozenset({"high", "max"}),
+        formats=frozenset({"text", "json_object"}),
+        parts=frozenset({"text"}),
+        more=_deepseek,
     )
+    return check(body, rules)
 
 
 def _deepseek(body: Body) -> Iterator[str]:
+    if _demands(body) and body.get("thinking") != {"type": "disabled"}:
+        yield "Thinking mode does not support this tool_choice"
     for message in body["messages"]:
         # "The `reasoning_content` in the thinking mode must be passed back to the API."
         if message.get("tool_calls") and "reasoning_content" not in message:
@@ -291,12 +434,23 @@ def _deepseek(body: Body) -> Iterator[str]:
 def gemini(body: Body) -> list[str]:
     # "Must start with a letter or an underscore. Must be alphameric, underscores, dots, colons, or dashes, … of 64."
     return check(
-        body, Rules(fields=_FIELDS | {"extra_body"}, tool_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}", more=_gemini)
+        body,
+        Rules(
+            fields=(_FIELDS | {"extra_body"}) - {"frequency_penalty", "presence_penalty", "logit_bias"},
+            tool_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}",
+            stops=5,
+            efforts=frozenset({"minimal", "low", "medium", "high"}),
+            more=_gemini,
+        ),
     )
 
 
 def _gemini(body: Body) -> Iterator[str]:
     """ai.google.dev, Thought signatures: the first call of each step of the current turn needs its signature."""
+    schemas = json.dumps([tool["function"].get("parameters") for tool in body.get("tools", [])])
+    for name in ("$ref", "$defs", "const", "oneOf", "$schema", "exclusiveMinimum"):
+        if f'"{name}": ' in schemas:
+            yield f'Unknown name "{name}"'
     if not body["model"].startswith("gemini-3"):
         return
     turn: list[Any] = []

@@ -1,0 +1,56 @@
+"""What messages hold besides text, in a target's vocabulary. No I/O.
+
+An image that the target does not take is refused where the user shows it, because the answer would not be about it.
+Where a tool has shown it, its place in the conversation says so: the conversation can go on without it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from proxy.errors import Unsupported
+from proxy.events import Notice
+from proxy.request import Audio, File, Image, Message, Part, Text
+from proxy.wire.vocabulary import Vocabulary
+
+_REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
+
+_KINDS: dict[type, str] = {Image: "image", File: "file", Audio: "audio"}
+
+
+def with_media(messages: tuple[Message, ...], vocabulary: Vocabulary, notices: list[Notice]) -> tuple[Message, ...]:
+    """The messages with what the target takes. Raises `Unsupported` for what it does not and the user has shown."""
+    if not any(type(part) in _KINDS for message in messages for part in message.parts):
+        return messages
+    found = []
+    for message in messages:
+        parts = []
+        for part in message.parts:
+            kept, refusal = _taken(part, vocabulary)
+            if refusal and message.role != "tool":
+                raise Unsupported(f"this target takes no {refusal}")
+            if refusal:
+                kept = Text(f"[{_KINDS[type(part)]}: this model takes no {refusal}]")
+                why = f"this target takes no {refusal}"
+                notices.append(Notice("ignored_setting", f"what a tool has shown was left out: {why}", "messages"))
+            parts.append(kept)
+        found.append(replace(message, parts=tuple(parts)))
+    return tuple(found)
+
+
+def _taken(part: Part, vocabulary: Vocabulary) -> tuple[Part, str]:
+    """The part under its registered media type, and what of it the target does not take, or nothing."""
+    kind = _KINDS.get(type(part))
+    if kind is not None and kind not in vocabulary.media:
+        return part, "audio" if kind == "audio" else f"{kind}s"
+    if not isinstance(part, Image):
+        return part, ""
+    if not part.url.startswith("data:"):
+        return part, "" if vocabulary.image_addresses else "images by address"
+    media_type, separator, rest = part.url.removeprefix("data:").partition(";")
+    media_type = _REGISTERED.get(media_type.lower(), media_type.lower())
+    if vocabulary.images and media_type not in vocabulary.images:
+        return part, f"images of type {media_type[:64]}"
+    url = f"data:{media_type}{separator}{rest}"
+    return part if url == part.url else replace(part, url=url), ""
