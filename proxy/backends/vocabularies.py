@@ -34,8 +34,9 @@ OPENAI = Vocabulary(
     schemas="closed",
 )
 
-OPENAI_PLAIN = msgspec.structs.replace(OPENAI, efforts=())
-"""Models that do not think: "Unrecognized request argument supplied: reasoning_effort"."""
+OPENAI_PLAIN = msgspec.structs.replace(OPENAI, efforts=(), refused=frozenset({"verbosity"}))
+"""Models that do not think: "Unrecognized request argument supplied: reasoning_effort". Of `verbosity` they take one value:
+"Supported values are: 'medium'"."""
 
 _LOW_TO_HIGH = ("low", "medium", "high")
 _SAMPLING = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})
@@ -144,8 +145,8 @@ GEMINI = Vocabulary(
     efforts=("minimal", *_LOW_TO_HIGH),
     signatures="gemini",
     schemas="openapi",  # "Unknown name \"$ref\"", "Unknown name \"const\"" (ai.google.dev, API reference: Schema)
-    # "Unknown name \"frequency_penalty\": Cannot find field."
-    refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias"}),
+    # "Unknown name \"frequency_penalty\": Cannot find field.", and the same of `seed`
+    refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias", "seed", "verbosity"}),
     stops=5,  # "up to 5" (ai.google.dev, API reference: GenerationConfig)
 )
 
@@ -194,7 +195,7 @@ DEEPSEEK = Vocabulary(
 
 # console.groq.com, OpenAI compatibility: "Currently not supported and will result in a 400 error": and `messages[].name`
 GROQ = Vocabulary(
-    refused=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+    refused=frozenset({"logprobs", "top_logprobs", "logit_bias", "verbosity"}),  # "property 'verbosity' is unsupported"
     names=False,
     stops=4,  # its API reference: "Up to 4 sequences"
     efforts=(),  # console.groq.com, Reasoning, names the models that have the setting

@@ -1,7 +1,7 @@
 """What messages hold besides text, in a target's vocabulary. No I/O.
 
 An image that the target does not take is refused where the user shows it, because the answer would not be about it.
-Where a tool has shown it, its place in the conversation says so: the conversation can go on without it.
+Where a tool or an earlier answer has shown it, its place in the conversation says so: that can go on without it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def with_media(messages: tuple[Message, ...], vocabulary: Vocabulary, notices: l
         parts = []
         for part in message.parts:
             kept, refusal = _taken(part, vocabulary)
-            if refusal and message.role != "tool":
+            if refusal and message.role == "user":
                 raise Unsupported(f"this target takes no {refusal}")
             if refusal:
                 kept = Text(f"[{_KINDS[type(part)]}: this model takes no {refusal}]")
                 why = f"this target takes no {refusal}"
-                notices.append(Notice("ignored_setting", f"what a tool has shown was left out: {why}", "messages"))
+                notices.append(Notice("ignored_setting", f"what was shown earlier was left out: {why}", "messages"))
             parts.append(kept)
         found.append(replace(message, parts=tuple(parts)))
     return tuple(found)

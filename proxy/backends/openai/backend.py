@@ -125,7 +125,8 @@ class OpenAIBackend(OpenAIChatBackend):
         if self._max_tokens_name is None and request.dialect != self.dialect:
             azure = self._settings.azure
             newer = azure is not None and not (azure.deployment or model).startswith(_OLDER)
-            if self._at_openai or newer or vocabularies.openai(model).refused:
+            words = self.vocabulary(model)
+            if self._at_openai or newer or "temperature" in words.refused | words.refused_thinking:
                 return "max_completion_tokens"
         return self._max_tokens_name
 

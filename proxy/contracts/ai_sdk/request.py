@@ -1,9 +1,8 @@
 """Read requests of the Vercel AI SDK: those of `useChat`, `useCompletion`, and assistant-ui on top of them.
 
 A conversation is a list of UI messages, and each message a list of parts: text, files, reasoning, and tools with their
-results. They are read as the SDK's own `convertToModelMessages` does, except that three things are left out, because
-upstreams would refuse the conversation: a call without a result, files that the model made, and parts of unknown
-types, which come with every release.
+results. They are read as the SDK's own `convertToModelMessages` does, except that parts of unknown types are left out,
+which come with every release, and calls whose arguments are not complete. Calls and files of version 4 are read too.
 
 The other fields belong to the app. Settings are read under OpenAI's names, and under those that assistant-ui's
 transport sends: `system`, `tools`, `callSettings`, `config.modelName`.
@@ -18,7 +17,7 @@ import msgspec
 
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, Message, Part, Text, Tool, ToolCall
-from proxy.wire.attachments import linked
+from proxy.wire.attachments import inline, linked
 from proxy.wire.json_body import (
     NOT_EVERYWHERE,
     decode_params,
@@ -28,6 +27,7 @@ from proxy.wire.json_body import (
     get_object,
     get_string,
     missing,
+    need_object,
     need_string,
     objects,
     other_tools,
@@ -193,8 +193,8 @@ def _message(message: dict[str, Any], path: str) -> list[Message]:
     parts = _parts(message, path)
     match need_string(message, "role", path):
         case "system":
-            text = "".join([need_string(part, "text", at) for part, at in parts if part["type"] == "text"])
-            return [Message("system", (Text(text),))] if text else []
+            texts = [need_string(part, "text", at) for part, at in parts if part["type"] == "text"]
+            return [Message("system", tuple([Text(text) for text in texts if text]))] if any(texts) else []
         case "user":
             return [Message("user", tuple(_user_parts(parts)))]
         case "assistant":
@@ -211,11 +211,31 @@ def _parts(message: dict[str, Any], path: str) -> Parts:
         content = message.get("content")
         if type(content) is not str:
             raise missing(f"{path}.parts", "a list")
-        return [({"type": "text", "text": content}, f"{path}.content")]
-    parts = objects(values, f"{path}.parts")
-    for part, at in parts:
-        need_string(part, "type", at)
+        calls = objects(get_array(message, "toolInvocations", path) or [], f"{path}.toolInvocations")
+        files = objects(get_array(message, "experimental_attachments", path) or [], f"{path}.experimental_attachments")
+        return [
+            ({"type": "text", "text": content}, f"{path}.content"),
+            *[(_of_sdk_4(call, at), at) for call, at in calls],
+            *[({"type": "file", "mediaType": file.get("contentType"), **file}, at) for file, at in files],
+        ]
+    parts = []
+    for part, at in objects(values, f"{path}.parts"):
+        is_call = need_string(part, "type", at) == "tool-invocation"
+        parts.append((_of_sdk_4(need_object(part, "toolInvocation", at), at) if is_call else part, at))
     return parts
+
+
+def _of_sdk_4(call: dict[str, Any], at: str) -> dict[str, Any]:
+    """A call as version 4 of the SDK has it, in the form of later versions."""
+    states = {"result": "output-available", "call": "input-available", "partial-call": "input-streaming"}
+    return {
+        "type": "dynamic-tool",
+        "toolName": need_string(call, "toolName", at),
+        "toolCallId": need_string(call, "toolCallId", at),
+        "state": states.get(get_string(call, "state", at) or ""),
+        "input": call.get("args"),
+        "output": call.get("result"),
+    }
 
 
 def _user_parts(parts: Parts) -> Iterator[Part]:
@@ -226,11 +246,14 @@ def _user_parts(parts: Parts) -> Iterator[Part]:
                 if text := need_string(part, "text", at):  # some upstreams refuse empty text
                     yield Text(text)
             case "file":
-                media_type = get_string(part, "mediaType", at) or ""
-                url = need_string(part, "url", at)
-                yield linked(media_type, url, get_string(part, "filename", at), f"{at}.url")
+                yield _file(part, at)
             case _:
                 pass
+
+
+def _file(part: dict[str, Any], at: str) -> Part:
+    media_type = get_string(part, "mediaType", at) or ""
+    return linked(media_type, need_string(part, "url", at), get_string(part, "filename", at), f"{at}.url")
 
 
 def _assistant_messages(parts: Parts) -> Iterator[Message]:
@@ -243,7 +266,12 @@ def _assistant_messages(parts: Parts) -> Iterator[Message]:
                 step = _Step()
             case "text":
                 if text := need_string(part, "text", at):
+                    if step.has_calls:  # what is said after a call stays behind it
+                        yield from step.messages()
+                        step = _Step()
                     step.text.append(Text(text))
+            case "file":
+                step.text.append(_file(part, at))
             case "reasoning":
                 step.think(get_string(part, "text", at) or "", part.get("providerMetadata"))
             case "dynamic-tool":
@@ -265,6 +293,10 @@ class _Step:
         self._calls: list[ToolCall] = []
         self._results: list[Message] = []
 
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
     def think(self, text: str, metadata: Any) -> None:
         """Add reasoning. A signature is valid for its own text only, so the last signed text counts, if there is one."""
         self._thoughts.append(text)
@@ -280,8 +312,8 @@ class _Step:
         call_id = need_string(part, "toolCallId", at)
         self._calls.append(ToolCall(call_id, name, _arguments(part)))
         if (outcome := _outcome(part, at)) is not None:
-            text, failed = outcome
-            self._results.append(Message("tool", (Text(text),), tool_call_id=call_id, failed=failed))
+            shown, failed = outcome
+            self._results.append(Message("tool", shown, tool_call_id=call_id, failed=failed))
 
     def messages(self) -> Iterator[Message]:
         if not (self.text or self._calls):
@@ -297,20 +329,43 @@ class _Step:
         yield from self._results
 
 
-def _outcome(part: dict[str, Any], at: str) -> tuple[str, bool] | None:
+def _outcome(part: dict[str, Any], at: str) -> tuple[tuple[Part, ...], bool] | None:
     """A tool's result and whether the tool failed; None while there is no result."""
     match part.get("state"):
         case "output-available" if part.get("preliminary") is not True:
             output = part.get("output")
-            return output if type(output) is str else msgspec.json.encode(output).decode(), False
+            failed = type(output) is dict and output.get("isError") is True
+            return _content_of(output) or (Text(_written(output)),), failed
         case "output-error":
-            return get_string(part, "errorText", at) or "The tool failed.", True
+            return (Text(get_string(part, "errorText", at) or "The tool failed."),), True
         case "output-denied":
-            return _denial(part), True
+            return (Text(_denial(part)),), True
         case "approval-responded" if _object_or_empty(part, "approval").get("approved") is False:
-            return _denial(part), True
+            return (Text(_denial(part)),), True
         case _:  # waiting for its tool or for an approval
             return None
+
+
+def _content_of(output: Any) -> tuple[Part, ...]:
+    """The parts of an MCP tool's result that shows something besides text; none for any other output."""
+    content = output.get("content") if type(output) is dict else None
+    if type(content) is not list or not all(map(_is_content, content)) or all(one["type"] == "text" for one in content):
+        return ()
+    return tuple(
+        [Text(one["text"]) if one["type"] == "text" else inline(one["mimeType"], one["data"], None) for one in content]
+    )
+
+
+def _is_content(part: Any) -> bool:
+    match part:
+        case {"type": "text", "text": str()} | {"type": "image" | "audio", "data": str(), "mimeType": str()}:
+            return True
+        case _:
+            return False
+
+
+def _written(value: Any) -> str:
+    return value if type(value) is str else msgspec.json.encode(value).decode()
 
 
 def _denial(part: dict[str, Any]) -> str:
@@ -323,4 +378,4 @@ def _arguments(part: dict[str, Any]) -> str:
     given = part.get("input")
     if given is None:
         given = part.get("rawInput", {})
-    return given if type(given) is str else msgspec.json.encode(given).decode()
+    return _written(given)

@@ -121,6 +121,8 @@ def _image_source(url: str) -> _BlockObject:
 def _file(file: File) -> _BlockObject:
     """A document. An image that came as a file becomes an image block."""
     kind = (file.media_type or "application/pdf").partition(";")[0].strip().lower()
+    if not kind.startswith(("image/", "text/")) and kind != "application/pdf":
+        raise Unsupported(f"this target takes PDF and text files, not {kind[:64]}")
     if file.data is not None and kind.startswith("image/"):
         return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": file.data}}
     source: _BlockObject
@@ -130,10 +132,8 @@ def _file(file: File) -> _BlockObject:
         source = {"type": "url", "url": file.url}
     elif kind == "application/pdf":
         source = {"type": "base64", "media_type": kind, "data": file.data or ""}
-    elif kind.startswith("text/"):
-        source = {"type": "text", "media_type": "text/plain", "data": _plain_text(file.data or "")}
     else:
-        raise Unsupported(f"this target takes PDF and text files, not {kind[:64]}")
+        source = {"type": "text", "media_type": "text/plain", "data": _plain_text(file.data or "")}
     return {"type": "document", "source": source} | ({"title": file.name} if file.name else {})
 
 

@@ -228,8 +228,13 @@ def _file(file: File) -> dict[str, Any]:
     if file.data is not None:
         data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
         # OpenAI refuses a file without a name, and tells by its ending what is in it.
-        return {"filename": _DOCUMENT.get(file.media_type or "", "document.pdf"), **fields, "file_data": data}
+        return {"filename": _name_of(file), **fields, "file_data": data}
     raise Unsupported("this target takes files as data or by id, not by address")
+
+
+def _name_of(file: File) -> str:
+    kind = (file.media_type or "application/pdf").partition(";")[0]
+    return _DOCUMENT.get(kind, f"document.{kind.rpartition('/')[2]}")
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

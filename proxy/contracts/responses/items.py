@@ -49,12 +49,15 @@ _RECORDS = frozenset(
     }
 )
 
+_SAY_NOTHING = frozenset({"additional_tools", "mcp_list_tools"})
+
 _CALLS_OF_OTHER_TOOLS = {
     # Calls of tools that run at the client and have item types of their own: the tool's name, and the field with its
     # arguments.
     "local_shell_call": ("local_shell", "action"),
     "shell_call": ("shell", "action"),
     "apply_patch_call": ("apply_patch", "operation"),
+    "computer_call": ("computer", "action"),
 }
 
 
@@ -111,9 +114,9 @@ class _Conversation:
 
     def add_answer(self, parts: tuple[Part, ...]) -> None:
         turn = self._turn
-        if turn is not None and turn.parts and not turn.calls:
-            self._end_turn()  # two answers in a row stay two messages
-        self._open_turn().parts.extend(parts)  # an answer after a call joins its message: results must follow calls
+        if turn is not None and (turn.parts or turn.calls):
+            self._end_turn()  # two answers in a row stay two messages, and one after a call stays behind it
+        self._open_turn().parts.extend(parts)
 
     def add_call(self, call: ToolCall) -> None:
         self._open_turn().calls.append(call)
@@ -180,9 +183,7 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
             arguments = msgspec.json.encode(need_object(item, place, path)).decode()
             conversation.add_call(ToolCall(_call_id(item, path), name, arguments))
         case _ if kind.removesuffix("_output") in _CALLS_OF_OTHER_TOOLS:
-            output = item.get("output")
-            text = output if isinstance(output, str) else msgspec.json.encode(output).decode()
-            conversation.add_result(_call_id(item, path), (Text(text),))
+            conversation.add_result(_call_id(item, path), (_shown(item.get("output"), f"{path}.output"),))
         case "image_generation_call":
             if picture := get_string(item, "result", path):  # an assistant cannot show an image in other contracts
                 conversation.add("user", (Image(f"data:image/png;base64,{picture}"),))
@@ -201,6 +202,18 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
                 param=f"{path}.type",
                 code="unsupported_value",
             )
+
+
+def _shown(output: Any, path: str) -> Part:
+    if isinstance(output, dict) and output.get("type") == "computer_screenshot":
+        return _part(output, path)
+    return Text(output if isinstance(output, str) else msgspec.json.encode(output).decode())
+
+
+def records(items: Any) -> tuple[str, ...]:
+    """The types of the items that say what OpenAI's own tools did: the conversation goes on without them."""
+    kinds = [item.get("type") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return tuple(dict.fromkeys(kind for kind in kinds if kind in _RECORDS - _SAY_NOTHING))
 
 
 def _message(item: dict[str, Any], path: str, conversation: _Conversation) -> None:

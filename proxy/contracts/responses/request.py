@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.contracts.responses.items import read_input
+from proxy.contracts.responses.items import read_input, records
 from proxy.contracts.responses.tools import read_choice, read_tools
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest
@@ -86,6 +86,7 @@ def _unread(wire: Mapping[str, Any]) -> tuple[str, ...]:
         *unread(wire, _READ),
         *unread(wire.get("reasoning") or {}, _READ_OF_REASONING, "reasoning."),
         *unread(wire.get("text") or {}, _READ_OF_TEXT, "text."),
+        *[f"input.{kind}" for kind in records(wire.get("input"))],
     )
 
 

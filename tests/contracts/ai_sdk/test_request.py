@@ -159,7 +159,7 @@ def test_fields_that_the_app_means_otherwise_are_its_own():
 
 def test_a_system_message_is_its_text():
     said = messages({"role": "system", "parts": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, HI)
-    assert said[0] == Message("system", (Text("ab"),))
+    assert said[0] == Message("system", (Text("a"), Text("b")))
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,50 @@ def test_what_a_model_is_not_to_see_is_left_out():
         {"type": "data-weather", "data": {}},
         {"type": "source-url", "sourceId": "1", "url": "https://a.test"},
         {"type": "source-document", "sourceId": "1", "mediaType": "a/b", "title": "x"},
-        {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA"},
         {"type": "something-of-next-year", "x": 1},
         {"type": "text", "text": "hi", "state": "done"},
     ]
     assert messages(assistant(*parts), HI)[0] == Message("assistant", (Text("hi"),))
     assert messages(assistant(*parts[:-1]), HI) == [Message("user", (Text("hi"),))]
+
+
+def test_R6_a_file_that_the_model_made_is_kept():
+    made = {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA"}
+    assert messages(assistant(made), HI)[0] == Message("assistant", (Image("data:image/png;base64,AA"),))
+
+
+def test_R1_what_is_said_after_a_call_stays_behind_it():
+    said = messages(HI, assistant(tool("output-available", output="r"), {"type": "text", "text": "so"}))
+    assert [(one.role, one.text, len(one.tool_calls)) for one in said[1:]] == [
+        ("assistant", "", 1),
+        ("tool", "r", 0),
+        ("assistant", "so", 0),
+    ]
+
+
+def test_R1_a_result_of_an_mcp_tool_shows_its_images():
+    shown = {"content": [{"type": "text", "text": "x"}, {"type": "image", "data": "AA", "mimeType": "image/png"}]}
+    *_, result = messages(HI, assistant(tool("output-available", output={**shown, "isError": True})))
+    assert (result.parts, result.failed) == ((Text("x"), Image("data:image/png;base64,AA")), True)
+    *_, result = messages(HI, assistant(tool("output-available", output={"content": [{"type": "text", "text": "x"}]})))
+    assert json.loads(result.text) == {"content": [{"type": "text", "text": "x"}]}
+
+
+@pytest.mark.parametrize("form", ["toolInvocations", "parts"])
+def test_R6_calls_and_files_of_version_4_are_read(form: str):
+    call = {"state": "result", "toolCallId": "c1", "toolName": "f", "args": {"a": 1}, "result": "R"}
+    old = {
+        "toolInvocations": {"content": "x", "toolInvocations": [call]},
+        "parts": {"parts": [{"type": "text", "text": "x"}, {"type": "tool-invocation", "toolInvocation": call}]},
+    }
+    file = {"url": "data:image/png;base64,AA", "contentType": "image/png"}
+    asked = {"role": "user", "content": "hi", "experimental_attachments": [file]}
+    said = messages(asked, {"role": "assistant", **old[form]})
+    assert said == [
+        Message("user", (Text("hi"), Image("data:image/png;base64,AA"))),
+        Message("assistant", (Text("x"),), tool_calls=(ToolCall("c1", "f", '{"a":1}'),)),
+        Message("tool", (Text("R"),), tool_call_id="c1"),
+    ]
 
 
 def test_a_tool_and_its_outcome_are_a_call_and_a_result():

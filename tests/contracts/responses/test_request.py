@@ -138,7 +138,7 @@ def test_a_upstream_gets_the_request_in_chat_completions_form():
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]", "item_not_found", "send the item itself"),
         ({"input": [{"id": "msg_1"}]}, "input[0]", "item_not_found", "send the item itself"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0].type", "unsupported_value", "compaction"),
-        ({"input": [{"type": "computer_call_output", "call_id": "c"}]}, "input[0].type", "unsupported_value", "computer"),
+        ({"input": [{"type": "compaction", "encrypted_content": "c"}]}, "input[0].type", "unsupported_value", "compaction"),
     ],
 )  # fmt: skip
 def test_what_only_points_to_something_kept_or_would_be_lost_is_refused(fields, param, code, advice):
@@ -296,12 +296,13 @@ def test_a_seal_on_one_thought_is_none_on_two():
     assert (first.reasoning_signature, second.reasoning_signature) == ("1", "2")
 
 
-def test_two_answers_in_a_row_stay_two_and_one_after_a_call_joins_its_message():
+def test_two_answers_in_a_row_stay_two_and_one_after_a_call_stays_behind_it():
     assert len(messages({"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"})) == 2
     said_before = {"role": "assistant", "content": "a"}
     heard = messages(said_before, call("a"), {"role": "assistant", "content": "b"}, output("a"))
     assert [(message.role, message.text, len(message.tool_calls)) for message in heard] == [
-        ("assistant", "ab", 1),
+        ("assistant", "a", 1),
+        ("assistant", "b", 0),
         ("tool", "out", 0),
     ]
 
@@ -314,6 +315,21 @@ def test_calls_of_custom_and_namespaced_tools_go_by_their_functions_names():
     )
     assert heard.tool_calls == (ToolCall("a", "apply_patch", '{"input":"a \\"b\\""}'), ToolCall("b", "crm__f", "{}"))
     assert answer == said("tool", "ok", tool_call_id="a")
+
+
+def test_R6_a_call_of_the_computer_keeps_its_screenshot():
+    shot = {"type": "computer_screenshot", "image_url": "data:image/png;base64,AA"}
+    heard = messages(
+        {"type": "computer_call", "call_id": "a", "action": {"type": "click"}},
+        {"type": "computer_call_output", "call_id": "a", "output": shot},
+    )
+    assert heard[0].tool_calls == (ToolCall("a", "computer", '{"type":"click"}'),)
+    assert heard[1].parts == (Image("data:image/png;base64,AA"),)
+
+
+def test_R4_what_tools_of_openai_did_is_announced_as_left_out():
+    ran = {"type": "mcp_call", "id": "m", "name": "n", "server_label": "s", "arguments": "{}", "output": "O"}
+    assert decode({"input": [{"role": "user", "content": "hi"}, ran, ran]}).unread == ("input.mcp_call",)
 
 
 def test_calls_that_the_client_ran_by_other_items_keep_their_content():

@@ -304,7 +304,7 @@ def lmstudio(body: Body) -> list[str]:
 def groq(body: Body) -> list[str]:
     """console.groq.com: OpenAI compatibility and Reasoning, of `qwen/`."""
     rules = Rules(
-        fields=_FIELDS - {"logprobs", "top_logprobs", "logit_bias"},
+        fields=_FIELDS - {"logprobs", "top_logprobs", "logit_bias", "verbosity"},
         message_fields=Rules().message_fields - {"name"},
         stops=4,
         efforts=frozenset({"default"}),
@@ -436,7 +436,7 @@ def gemini(body: Body) -> list[str]:
     return check(
         body,
         Rules(
-            fields=(_FIELDS | {"extra_body"}) - {"frequency_penalty", "presence_penalty", "logit_bias"},
+            fields=(_FIELDS | {"extra_body"}) - {"frequency_penalty", "presence_penalty", "logit_bias", "seed"},
             tool_name=r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,63}",
             stops=5,
             efforts=frozenset({"minimal", "low", "medium", "high"}),
