@@ -201,6 +201,12 @@ class StreamLog:
             case separator:
                 return data.count(separator)
 
+    def without_first(self, frames: int, data: bytes) -> bytes:
+        """`data` without so many of its frames; empty if it holds no more."""
+        if frames <= 0:
+            return data
+        return self._cut(data, frames) if frames < self._count(data) else b""
+
     def _cut(self, piece: bytes, frames: int) -> bytes:
         """`piece` without its first `frames` frames."""
         if not self.separator:

@@ -1,9 +1,12 @@
 """Streams in Redis or Valkey: an answer that one replica runs can be resumed on any other.
 
-The replica that runs an answer copies its log into a Redis stream, frame by frame as it goes. Another replica that is
-asked for it follows that stream with a log of its own, so readers are served the same way everywhere. What followers
-want of the runner (stop; somebody still reads) goes to the runner's control stream. Redis Streams, not pub/sub: an
-entry is there to be read whenever somebody looks, so no end can be missed.
+The replica that runs an answer copies its log into a Redis stream as it goes. Another replica that is asked for it
+follows that stream with a log of its own, so readers are served the same way everywhere. What followers want of the
+runner (stop; somebody still reads) goes to the runner's control stream. Redis Streams, not pub/sub: an entry is there
+to be read whenever somebody looks, so no end can be missed.
+
+One task of a process writes all its logs, and one reads all streams that it follows: they hold two connections,
+however many answers there are.
 
 | key | holds |
 |---|---|
@@ -11,7 +14,7 @@ entry is there to be read whenever somebody looks, so no end can be missed.
 | `chat-proxy:stream:ID:meta` | whose it is, its runner, a digest of the request |
 | `chat-proxy:stream-name:KIND:NAME` | an id |
 | `chat-proxy:runner:RUNNER` | there as long as that process is |
-| `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each an id |
+| `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each with ids |
 """
 
 from __future__ import annotations
@@ -19,25 +22,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from proxy.errors import RunnerGone, StreamsUnknown
+from proxy.errors import StreamsUnknown
+from proxy.streams.followed import AnsweredBy, Entries, Followed
 from proxy.streams.log import StreamLog
 from proxy.telemetry.record import StreamRecord
 
 PREFIX = "chat-proxy"
-ALIVE_S = 10
-"""How long a runner is believed to be there after it last said so. It does every second."""
+MOST_CONNECTIONS = 8
 
-BLOCK_MS = 1000
+TIMEOUT_S = 5.0
+"""How long Redis may take to answer."""
+
+ALIVE_S = 10
+"""How long a runner is believed to be there after it last said so. It does every `BEAT_S`."""
+
+BEAT_S = 1.0
 READ_FOR_S = 4.0
-"""How long a follower's word that somebody reads holds. It gives it every second."""
+"""How long a follower's word that somebody reads holds. It gives it every `BEAT_S`."""
 
 LONGEST_S = 7200
 """How long a stream of a runner that died is kept."""
@@ -47,28 +57,32 @@ MOST_FOLLOWED_BYTES = 1_000_000_000  # the runner's log decides how long an answ
 warnings = structlog.get_logger("proxy.streams")
 
 Name = tuple[str, str]
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
-
-
-class _Record(msgspec.Struct):
-    """What a follower tells its readers of the answer, in headers."""
-
-    route: str
-    backend: str
-    upstream_model: str
 
 
 class SharedStreams:
     """The streams of all replicas that use one Redis."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Any = Redis.from_url(  # its types do not tell a pipeline's commands from those that are awaited
-            url, socket_connect_timeout=2.0, socket_timeout=5.0, client_name="chat-proxy"
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=MOST_CONNECTIONS,
+            timeout=TIMEOUT_S,
+            socket_connect_timeout=2.0,
+            socket_timeout=TIMEOUT_S,
+            client_name="chat-proxy",
         )
+        # Its types do not tell a pipeline's commands from those that are awaited.
+        self._redis: Any = Redis.from_pool(pool)
         self._runner = secrets.token_hex(8)
-        self._copied: dict[str, _Copier] = {}
+        self._control = _control(self._runner)
+        self._copied: dict[str, _Copier] = {}  # of answers that run here
+        self._uncopied: set[_Copier] = set()  # whose logs hold more than Redis does
+        self._woken = asyncio.Event()
+        self._followed: dict[str, Followed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._control: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._closed = False  # a cancelled task may go on: redis-py can take a cancellation for its own time-out
 
     async def claim(self, log: StreamLog, names: Sequence[Name], unique: Name | None) -> str | None:
         """Begin to copy a log, unless the name `unique` is another's: then that one's id.
@@ -92,13 +106,12 @@ class SharedStreams:
             pipeline.set(_name(name), log.id, ex=LONGEST_S)
         pipeline.hset(_meta(log.id), mapping={"owner": log.owner, "runner": self._runner, "asked": log.asked})
         pipeline.expire(_meta(log.id), LONGEST_S)
-        pipeline.set(f"{PREFIX}:runner:{self._runner}", 1, ex=ALIVE_S)
+        pipeline.set(_alive(self._runner), 1, ex=ALIVE_S)
         await pipeline.execute()
-        copier = self._copied[log.id] = log.copier = _Copier(redis, log)
-        if self._control is None or self._control.done():
-            self._control = self._start(self._obey())
-        copying = self._start(self._copy(copier))
-        copying.set_name(f"copy of {log.id}")
+        self._copied[log.id] = log.copier = _Copier(log, self._to_copy)
+        self._read_on()
+        if self._writing is None or self._writing.done():
+            self._writing = self._start(self._write())
         return None
 
     async def named(self, name: Name) -> str | None:
@@ -112,10 +125,10 @@ class SharedStreams:
         if not (found := await redis.get(_name(name))):
             return None
         id = str(found, "ascii")
-        if first := await redis.xrange(f"{PREFIX}:stream:{id}", count=1):
+        if first := await redis.xrange(_key(id), count=1):
             return id if b"h" in first[0][1] else None
         runner = await redis.hget(_meta(id), "runner")
-        return id if runner and await redis.exists(f"{PREFIX}:runner:{runner.decode()}") else None
+        return id if runner and await redis.exists(_alive(runner.decode())) else None
 
     async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None:
         """A log that follows another replica's; `gone` is called when nobody reads it any more. Raises `StreamsUnknown`."""
@@ -125,20 +138,17 @@ class SharedStreams:
             return None
         record = StreamRecord(request_id=id, started_at=asyncio.get_running_loop().time())
         log = StreamLog(id, meta["owner"], most_bytes=MOST_FOLLOWED_BYTES, record=record, asked=meta.get("asked", ""))
-        log.follows, last = True, b"0"
+        log.follows = True
+        one = Followed(log, meta["runner"], gone)
         with _known():
-            while entries := await self._entries(f"{PREFIX}:stream:{id}", last, None):
-                last = self._take(log, entries)
-        control = f"{PREFIX}:runner:{meta['runner']}:control"
-        task = self._start(self._follow(log, last, meta["runner"], control))
-
-        def left() -> None:
-            if not log.readers:
-                task.cancel()
-                gone(log)
-
-        log.on_left = left
-        log.on_stop = lambda: self._tell(control, "stop", id)
+            while entries := (await self._entries({_key(id): one.last}, None)).get(_key(id)):
+                one.take(entries)
+        if id in self._followed:  # since another request asked for it too
+            return self._followed[id].log
+        self._followed[id] = one
+        log.on_stop = lambda: self._tell(_control(one.runner), "stop", id)
+        if not self._read_on():
+            self._tell(self._control, "follow", id)  # an entry ends the wait that does not know this stream
         return log
 
     def over(self, log: StreamLog, keep_s: float) -> None:
@@ -149,98 +159,123 @@ class SharedStreams:
 
     async def aclose(self) -> None:
         """Let what ended be copied to its end, within two seconds, and close."""
-        copying = [task for task in self._tasks if task is not self._control]
-        if copying:
+        if copying := [task for task in self._tasks if task is not self._reading]:
             await asyncio.wait(copying, timeout=2)
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._redis.aclose()
 
-    # -- the runner's side -------------------------------------------------------------------------------------
+    # -- what goes to Redis ------------------------------------------------------------------------------------
 
-    async def _copy(self, copier: _Copier) -> None:
-        """Copy a log to its end. While Redis is away the log itself keeps what is to be copied."""
-        while not copier.done:
+    def _to_copy(self, copier: _Copier) -> None:
+        self._uncopied.add(copier)
+        self._woken.set()
+
+    async def _write(self) -> None:
+        """Copy all logs to their ends. While Redis is away the logs themselves keep what is to be copied."""
+        while (self._copied or self._uncopied) and not self._closed:
+            await self._woken.wait()
+            self._woken.clear()
+            copiers, self._uncopied = self._uncopied, set()
+            pipeline = self._redis.pipeline(transaction=False)
+            copied = [(copier, copier.write(pipeline)) for copier in copiers]
             try:
-                await copier.step()
+                await pipeline.execute()
             except (RedisError, OSError) as error:
                 warnings.warning("streams_away", error=type(error).__name__)
+                self._uncopied |= copiers
+                self._woken.set()
                 await asyncio.sleep(0.5)
-
-    async def _obey(self) -> None:
-        """Say that this runner is there, and do what followers want."""
-        alive = f"{PREFIX}:runner:{self._runner}"
-        control, last = alive + ":control", b"0"
-        while self._copied:
-            try:
-                await self._redis.set(alive, 1, ex=ALIVE_S)
-                for id, fields in await self._entries(control, last, BLOCK_MS):
-                    self._told(fields)
-                    last = id
-            except (RedisError, OSError):
-                await asyncio.sleep(0.5)
-
-    def _told(self, fields: dict[bytes, bytes]) -> None:
-        for word, id in fields.items():
-            copier = self._copied.get(id.decode())
-            if copier is None:
-                continue
-            if word == b"stop":
-                copier.log.stop()
             else:
-                copier.read_until = asyncio.get_running_loop().time() + READ_FOR_S
-
-    # -- the follower's side -----------------------------------------------------------------------------------
-
-    async def _follow(self, log: StreamLog, last: bytes, runner: str, control: str) -> None:
-        silent = 0
-        while not log.closed:
-            try:
-                await self._say(control, "read", log.id)
-                entries = await self._entries(f"{PREFIX}:stream:{log.id}", last, BLOCK_MS)
-                silent = 0 if entries else silent + 1
-                if silent > 1 and not await self._redis.exists(f"{PREFIX}:runner:{runner}"):
-                    if log.begun:
-                        log.close(aborted=True)  # nobody will say how it ends
-                    else:
-                        log.fail(RunnerGone())
-                last = self._take(log, entries) or last
-            except (RedisError, OSError):
-                await asyncio.sleep(0.5)
-
-    def _take(self, log: StreamLog, entries: Entries) -> bytes:
-        """Append what came to a log that follows; returns the id of the last entry."""
-        last = b""
-        for id, fields in entries:
-            last = id
-            if not log.begun and b"h" in fields:
-                head = msgspec.json.decode(fields[b"h"])
-                record, seen = log.record, msgspec.convert(head["record"], _Record)
-                record.route, record.backend, record.upstream_model = seen.route, seen.backend, seen.upstream_model
-                log.begin(head["headers"])
-            log.headless = log.headless or b"g" in fields
-            if b"d" in fields:
-                log.append(fields[b"d"])
-            if b"c" in fields:
-                log.close(aborted=fields[b"c"] == b"1")
-        return last
-
-    async def _entries(self, key: str, last: bytes, block_ms: int | None) -> Entries:
-        """What came into a Redis stream after `last`, waiting for it for a while."""
-        read = await self._redis.xread({key: last}, count=100, block=block_ms)
-        return [entry for _, entries in (read.items() if isinstance(read, dict) else read) for entry in entries]
+                for copier, reached in copied:
+                    copier.position, copier.told_head = reached
 
     def _tell(self, control: str, word: str, id: str) -> None:
-        telling = self._start(_quietly(self._say(control, word, id)))
-        telling.set_name(f"{word} {id}")
+        async def say() -> None:
+            saying = self._redis.pipeline(transaction=False)
+            _say(saying, control, word, id)
+            try:
+                await saying.execute()
+            except (RedisError, OSError) as error:
+                warnings.warning("streams_away", error=type(error).__name__)
 
-    async def _say(self, control: str, word: str, id: str) -> None:
-        saying = self._redis.pipeline(transaction=False)
-        saying.xadd(control, {word: id}, maxlen=1000)
-        saying.expire(control, LONGEST_S)  # the runner may be gone
-        await saying.execute()
+        saying = self._start(say())
+        saying.set_name(f"{word} {id}")
+
+    # -- what comes from Redis ---------------------------------------------------------------------------------
+
+    def _read_on(self) -> bool:
+        """Whether this starts the task that reads."""
+        if self._reading is not None and not self._reading.done():
+            return False
+        self._reading = self._start(self._read())
+        return True
+
+    async def _read(self) -> None:
+        """Read what comes into the streams that are followed, and do what followers of ours want."""
+        now, control = asyncio.get_running_loop().time, self._control
+        last, beat_at = b"0", 0.0
+        while (self._copied or self._followed) and not self._closed:
+            try:
+                if now() >= beat_at:
+                    await self._beat()
+                    beat_at = now() + BEAT_S
+                followed = {_key(id): one for id, one in self._followed.items() if not one.log.closed}
+                positions = {control: last, **{key: one.last for key, one in followed.items()}}
+                for key, entries in (await self._entries(positions, beat_at - now())).items():
+                    if key == control:
+                        last = self._told(entries)
+                    else:
+                        followed[key].take(entries)
+            except (RedisError, OSError):
+                await asyncio.sleep(0.5)
+
+    async def _beat(self) -> None:
+        """Say that this process is there, and what it reads; see whether the runners are there that say nothing."""
+        pipeline, read = self._redis.pipeline(transaction=False), defaultdict(list)
+        pipeline.set(_alive(self._runner), 1, ex=ALIVE_S)
+        for id, one in tuple(self._followed.items()):
+            one.unread = 0 if one.log.readers else one.unread + 1
+            if one.unread > 1:
+                del self._followed[id]
+                one.gone(one.log)
+                one.end()
+            elif one.log.readers and not one.log.closed:
+                read[one.runner].append(id)
+        for runner, ids in read.items():
+            _say(pipeline, _control(runner), "read", " ".join(ids))
+        silent = [one for one in self._followed.values() if one.silent > 1]
+        for one in silent:
+            pipeline.exists(_alive(one.runner))
+        answers = await pipeline.execute()
+        for one, there in zip(silent, answers[len(answers) - len(silent) :], strict=True):
+            if not there:
+                one.end()  # nobody will say how it ends
+        for one in self._followed.values():
+            one.silent += 1
+
+    def _told(self, entries: Entries) -> bytes:
+        """Do what followers want; returns the id of the last entry."""
+        for _, fields in entries:
+            for word, ids in fields.items():
+                for copier in [self._copied[id] for id in ids.decode().split() if id in self._copied]:
+                    if word == b"stop":
+                        copier.log.stop()
+                    else:
+                        copier.read_until = asyncio.get_running_loop().time() + READ_FOR_S
+        return entries[-1][0]
+
+    async def _entries(self, positions: Mapping[str, bytes], wait_s: float | None) -> dict[str, Entries]:
+        """By stream, what came after each position, waiting for anything for a while."""
+        block = None if wait_s is None else max(1, int(1000 * wait_s))
+        read = await self._redis.xread(positions, count=100, block=block)
+        found: dict[str, Entries] = {}
+        for key, entries in read.items() if isinstance(read, dict) else read:
+            found[key.decode()] = entries
+        return found
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -252,51 +287,44 @@ class SharedStreams:
 class _Copier:
     """Copies one log into its Redis stream."""
 
-    def __init__(self, redis: Any, log: StreamLog) -> None:
+    def __init__(self, log: StreamLog, to_copy: Callable[[_Copier], None]) -> None:
         self.log = log
         self.read_until = 0.0  # somebody reads it on another replica, until then at least
         self.keep_s = float(LONGEST_S)
-        self.done = False
-        self._redis, self._key = redis, f"{PREFIX}:stream:{log.id}"
-        self._position = 0
-        self._told_head = False
-        self._woken = asyncio.Event()
+        self.position, self.told_head = 0, False  # what Redis has for certain
+        self._to_copy = to_copy
 
     def wake(self) -> None:
-        self._woken.set()
+        self._to_copy(self)
 
-    async def step(self) -> None:
-        """Wait for something to copy, and copy all of it at once. Raises `RedisError`."""
-        await self._woken.wait()
-        self._woken.clear()
-        log, pipeline, position = self.log, self._redis.pipeline(transaction=False), self._position
-        fields: dict[str, bytes] = {}
-        if log.begun and not self._told_head:
-            record = _Record(log.record.route, log.record.backend, log.record.upstream_model)
+    def write(self, pipeline: Any) -> tuple[int, bool]:
+        """Add to a pipeline all that Redis does not have; returns what it has after that.
+
+        Redis may have done what it did not answer, and is sent it again: so all frames go with their numbers.
+        """
+        log, key, position = self.log, _key(self.log.id), self.position
+        fields: dict[str, object] = {}
+        if log.begun and not self.told_head:
+            record = AnsweredBy(log.record.route, log.record.backend, log.record.upstream_model)
             fields["h"] = msgspec.json.encode({"headers": dict(log.headers), "record": record})
         if log.first > position:
-            fields["g"], position = b"1", log.first  # Redis was away for longer than the log reaches back
+            fields["g"], position = 1, log.first  # Redis was away for longer than the log reaches back
         while True:
+            fields["n"] = position
             data, position = log.read(position)
             if data:
                 fields["d"] = data
-            if fields:
-                pipeline.xadd(self._key, fields)
+            if len(fields) > 1:
+                pipeline.xadd(key, fields)
             fields = {}
             if not data:
                 break
-        ended = log.closed
-        if ended:
-            pipeline.xadd(self._key, {"c": b"1" if log.aborted or not log.begun else b"0"})
-        try:
-            keep_s = int(self.keep_s) if ended else LONGEST_S
-            for key in (self._key, f"{self._key}:meta"):
-                pipeline.expire(key, max(keep_s, 1))
-            await pipeline.execute()
-        except (RedisError, OSError):
-            self._woken.set()
-            raise
-        self._position, self._told_head, self.done = position, log.begun, ended
+        if log.closed:
+            pipeline.xadd(key, {"c": 1 if log.aborted or not log.begun else 0})
+        keep_s = int(self.keep_s) if log.closed else LONGEST_S
+        for one in (key, _meta(log.id)):
+            pipeline.expire(one, max(keep_s, 1))
+        return position, log.begun
 
 
 @contextlib.contextmanager
@@ -307,16 +335,26 @@ def _known() -> Iterator[None]:
         raise StreamsUnknown from error
 
 
+def _say(pipeline: Any, control: str, word: str, ids: str) -> None:
+    pipeline.xadd(control, {word: ids}, maxlen=1000)
+    pipeline.expire(control, LONGEST_S)  # the runner may be gone
+
+
 def _name(name: Name) -> str:
     return f"{PREFIX}:stream-name:{name[0]}:{name[1]}"
 
 
+def _key(id: str) -> str:
+    return f"{PREFIX}:stream:{id}"
+
+
 def _meta(id: str) -> str:
-    return f"{PREFIX}:stream:{id}:meta"
+    return f"{_key(id)}:meta"
 
 
-async def _quietly(command: Any) -> None:
-    try:
-        await command
-    except (RedisError, OSError) as error:
-        warnings.warning("streams_away", error=type(error).__name__)
+def _alive(runner: str) -> str:
+    return f"{PREFIX}:runner:{runner}"
+
+
+def _control(runner: str) -> str:
+    return f"{_alive(runner)}:control"

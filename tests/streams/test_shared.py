@@ -1,0 +1,125 @@
+"""The streams of several replicas in one Redis: two of them in this process, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy.streams import shared
+from proxy.streams.log import StreamLog
+from proxy.streams.registry import Streams
+from proxy.streams.shared import SharedStreams
+from proxy.telemetry.record import StreamRecord
+from tests.support.redis import RedisServer, running
+
+
+class Reader:
+    """Takes what is pushed."""
+
+    def __init__(self, log: StreamLog) -> None:
+        self.log = log
+        self.data, self.position = log.read(0)
+        log.readers.add(self)
+
+    def push(self, data: bytes) -> None:
+        self.data += data
+        self.position = self.log.length
+
+    def wake(self) -> None:
+        pass
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+@asynccontextmanager
+async def replica(redis: RedisServer) -> AsyncIterator[Streams]:
+    streams = Streams()
+    streams.shared = SharedStreams(redis.url)
+    try:
+        yield streams
+    finally:
+        for copier in tuple(streams.shared._copied.values()):
+            copier.log.close(aborted=True)
+            streams.shared.over(copier.log, 1)
+        streams.forget_all()
+        await streams.shared.aclose()
+
+
+async def begun(streams: Streams) -> StreamLog:
+    record = StreamRecord(request_id="r", started_at=0.0)
+    log = await streams.open("key", [], most_bytes=1_000_000, record=record)
+    log.begin({"Content-Type": "text/event-stream"})
+    return log
+
+
+async def until_closed(*logs: StreamLog) -> None:
+    async with asyncio.timeout(30):
+        while not all(log.closed for log in logs):
+            await asyncio.sleep(0.01)
+
+
+def frames(numbers: range) -> bytes:
+    return b"".join(b"data: %d\n\n" % number for number in numbers)
+
+
+async def test_many_streams_are_followed_with_few_connections(redis: RedisServer) -> None:
+    async with replica(redis) as one, replica(redis) as other:
+        logs = [await begun(one) for _ in range(50)]
+        followed = await asyncio.gather(*[other.find(log.id, "key") for log in logs])
+        readers = [Reader(log) for log in followed]
+        for number in range(20):
+            for log in logs:
+                log.append(frames(range(number, number + 1)))
+            await asyncio.sleep(0)
+        assert redis.clients() <= 2 * shared.MOST_CONNECTIONS
+        for log in logs:
+            log.close()
+            one.keep(log, 60)
+        await until_closed(*followed)
+        assert {reader.data for reader in readers} == {frames(range(20))}
+        assert not any(log.aborted for log in followed)
+
+
+async def test_what_redis_is_sent_twice_is_read_once(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis may have done what it did not answer in time."""
+    monkeypatch.setattr(shared, "TIMEOUT_S", 0.2)
+    async with replica(redis) as one, replica(redis) as other:
+        log = await begun(one)
+        log.append(frames(range(3)))
+        reader = Reader(await other.find(log.id, "key"))
+        redis.freeze()
+        log.append(frames(range(3, 6)))
+        await asyncio.sleep(1.5)  # the copier asks again and again meanwhile
+        log.append(frames(range(6, 9)))
+        redis.thaw()
+        log.close()
+        one.keep(log, 60)
+        await until_closed(reader.log)
+        assert reader.data == frames(range(9))
+
+
+async def test_a_followed_log_that_nobody_reads_is_let_go(redis: RedisServer) -> None:
+    async with replica(redis) as one, replica(redis) as other:
+        running_, over = await begun(one), await begun(one)
+        over.close()
+        one.keep(over, 60)
+        for log in (running_, over):
+            await other.find(log.id, "key")
+        async with asyncio.timeout(30):
+            while other.state()["bytes"] or other._logs:
+                await asyncio.sleep(0.05)
+        assert await other.find(running_.id, "key"), "it can be followed again"
+
+
+async def test_two_requests_for_one_stream_at_once_follow_it_once(redis: RedisServer) -> None:
+    async with replica(redis) as one, replica(redis) as other:
+        log = await begun(one)
+        first, second = await asyncio.gather(other.find(log.id, "key"), other.find(log.id, "key"))
+        assert first is second
