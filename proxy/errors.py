@@ -227,7 +227,7 @@ class UpstreamSlow(UpstreamError):
 class Degenerate(UpstreamError):
     """The answer got into a loop (`repetition_guard`)."""
 
-    code, trips = "degenerate", False
+    code, trips, period = "degenerate", False, 0  # `period`: characters of the piece that is repeated, if there is one
 
     def __init__(self) -> None:
         super().__init__("the answer got into a loop and was ended (repetition_guard of this route)")

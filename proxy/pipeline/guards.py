@@ -65,7 +65,9 @@ class GuardedBackend:
             async with aclosing(batches):
                 while (batch := await (anext(batches, None) if pace is None else pace.next(batches))) is not None:
                     if loops or (batch is not self._seen and self._loops(batch)):
-                        raise Degenerate
+                        error = Degenerate()
+                        error.period = self._repetition.period if self._repetition else 0
+                        raise error
                     yield batch
         finally:
             if pace is not None:

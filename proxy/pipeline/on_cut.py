@@ -8,12 +8,13 @@ letter. If no target can go on, the client is told the first error, for that is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
 import msgspec
 
-from proxy.errors import ProxyError, UpstreamError
+from proxy.errors import Degenerate, Draining, Limit, ProxyError, Stopped, UpstreamError
 from proxy.events import (
     Batch,
     Fault,
@@ -27,10 +28,11 @@ from proxy.events import (
 )
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.budget import ExtraWork
-from proxy.pipeline.client import Client
+from proxy.pipeline.client import Client, ClientGone
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.hedge import repeatable
 from proxy.pipeline.joint import Joint
+from proxy.pipeline.repetition import without_loop
 from proxy.pipeline.rewriting import rewritable
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target
@@ -40,6 +42,9 @@ HELD_S = 0.3
 """How long text is held back at a joint when no more comes."""
 
 CONTINUED = Notice("continued", "the answer was cut off and goes on from another attempt")
+
+OURS = (Draining, Limit, Stopped)
+"""Ends that no target can change, nor is asked to."""
 
 _JSON = frozenset({"json_object", "json_schema"})
 
@@ -69,14 +74,25 @@ class JoinedClient:
 
     @property
     def sent(self) -> str:
-        """The text that the client has."""
+        """The text that the client has, but for what was a loop."""
         text = "".join(self._sent)
         self._sent = [text]
         return text
 
-    def goes_on(self, *, exact: bool, used: Usage) -> None:
+    def forget_loop(self, period: int) -> None:
+        """The client has a loop at the end of the text, which nobody is to go on with."""
+        self._sent = [without_loop(self.sent, period)]
+
+    async def goes_on(self, *, exact: bool, used: Usage) -> None:
         """What comes next is of an attempt that goes on. The ones before it have `used` so much."""
         self._joint, self._used = Joint(self.sent, exact=exact), used
+        await self._client.send(Batch([CONTINUED]))
+
+    def drop_held(self) -> None:
+        """The attempt is over. What is held back of it is not shown: the next one is not told of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def send(self, batch: Batch) -> None:
         batch = self._taken(batch)
@@ -137,7 +153,8 @@ class JoinedClient:
         self._timer = None
         if joint is self._joint and (following := joint.waited()):
             self._sent.append(following)
-            self._client.write(Batch([TextDelta(following)]))
+            with contextlib.suppress(ClientGone):  # the next batch raises it again, where it is handled
+                self._client.write(Batch([TextDelta(following)]))
 
 
 class Continue:
@@ -167,14 +184,19 @@ class Continue:
         targets, asked = self._others(winner.target), winner
         try:
             while isinstance(end, Fault) and isinstance(first, Fault):
-                again = await self._next(end, asked, joined, targets, clock)
+                try:
+                    again = None if isinstance(end.error, OURS) else await self._next(end, asked, joined, targets, clock)
+                except OURS as error:
+                    again, end = None, Fault(error)
                 if again is None:
+                    last = end if isinstance(end.error, OURS) else first
                     winner.withholds_fault = False
-                    await winner.write_end(Batch([first]), first, client)
+                    await winner.write_end(Batch([last]), last, client)
                     return
                 asked = again
                 end = await again.flow(joined)
         finally:  # the client may have left
+            joined.drop_held()
             if asked is not winner:
                 self._account(asked)
                 self._record.usage = self._used()
@@ -189,7 +211,12 @@ class Continue:
         self, end: Fault, cut: Attempt, joined: JoinedClient, targets: Iterator[Target], clock: RequestClock
     ) -> Attempt | None:
         """An attempt that goes on, with its beginning read; `None` if there is none."""
-        if not isinstance(end.error, UpstreamError) or not joined.text_only or not joined.sent:
+        joined.drop_held()
+        if not isinstance(end.error, UpstreamError) or not joined.text_only:
+            return None
+        if isinstance(end.error, Degenerate):
+            joined.forget_loop(end.error.period)
+        if not joined.sent:
             return None
         self._account(cut)
         for target in targets:
@@ -203,10 +230,11 @@ class Continue:
             clock.go_on()
             try:
                 await attempt.lead()
+            except OURS:
+                raise
             except ProxyError:
                 continue
-            joined.goes_on(exact=exact, used=self._used())
-            await joined.send(Batch([CONTINUED]))
+            await joined.goes_on(exact=exact, used=self._used())
             return attempt
         return None
 

@@ -33,9 +33,10 @@ _AROUND = _ENDS + "'’“”()*-–—"
 class Repetition:
     """Takes the text of one answer, piece by piece."""
 
-    __slots__ = ("_fresh", "_pieces", "_tail", "_until_words")
+    __slots__ = ("_fresh", "_pieces", "_tail", "_until_words", "period")
 
     def __init__(self) -> None:
+        self.period = 0  # characters of the piece that is repeated, once it is found
         self._tail = ""
         self._pieces: list[str] = []  # since the last look
         self._fresh = 0  # their length
@@ -57,25 +58,43 @@ class Repetition:
             self._until_words = WORDS_EVERY
             if len(tail) >= PROSE and _says_little(tail[-PROSE:]):
                 return True
-        return len(tail) >= LOOP and _repeats(tail)
+        self.period = _period(tail) if len(tail) >= LOOP else 0
+        return self.period > 0
 
 
-def _repeats(tail: str) -> bool:
-    """Whether the end of `tail` is one piece over and over. How long it is follows from where its last letters stood before."""
+def without_loop(text: str, period: int) -> str:
+    """The text without what a loop at its end repeats, so that it ends as it did; `period` is `Repetition.period`.
+
+    Where words are repeated in any order, it is the text before them.
+    """
+    end = len(text)
+    if not period:
+        while _says_little(text[max(0, end - PROSE) : end]):
+            end -= CHECK_EVERY
+        return text[: max(0, end + CHECK_EVERY - PROSE)]
+    while end >= 2 * period and text[end - period : end] == text[end - 2 * period : end - period]:
+        end -= period
+    return text[:end]
+
+
+def _period(tail: str) -> int:
+    """How long the piece is that the end of `tail` is made of, over and over: it follows from where its last letters
+    stood before. 0 if there is none.
+    """
     key, at = tail[-KEY:], len(tail) - 1
     first = max(0, at - LONGEST - KEY)
     for _ in range(3):  # a piece may hold its own last letters more than once
         at = tail.rfind(key, first, at)
         if at < 0:
-            return False
+            return 0
         period = len(tail) - KEY - at
         span = max(LOOP, TIMES * period)
         if span > len(tail):
-            return False
+            return 0
         if tail[-span:-period] == tail[period - span :]:
-            return True
+            return period
         at += KEY - 1
-    return False
+    return 0
 
 
 def _says_little(text: str) -> bool:

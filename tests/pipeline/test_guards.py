@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
@@ -90,6 +91,32 @@ def test_a_loop_is_a_cut_that_the_next_target_mends() -> None:
     ran = Ran(looping(), Told(*GOOD), repetition_guard=True, on_cut="continue", keeps_request=True)
     assert ran.client.text.endswith("Fine.")
     assert isinstance(ran.client.end, Finish)
+
+
+BEGINS = "It begins well, and then: "
+
+
+@pytest.mark.parametrize("piece", ["I will try again. ", "0", "".join(f"item {n}; " for n in range(40))])
+def test_a_loop_is_not_handed_on(piece: str) -> None:
+    """Another target is sent the text with one piece, in which the client's text and its own meet."""
+    first = Told(Start("1", "m"), TextDelta(BEGINS), *[TextDelta(piece)] * 3_000, Finish())
+    second = Told(*GOOD)
+    ran = Ran(first, second, repetition_guard=True, on_cut="continue", keeps_request=True)
+    handed = second.asked[0].messages[-2].text
+    assert handed == BEGINS + piece
+    shown = ran.client.text.removesuffix("Fine.")
+    assert shown == BEGINS + piece * ((len(shown) - len(BEGINS)) // len(piece))
+    assert isinstance(ran.client.end, Finish)
+
+
+def test_of_a_loop_of_words_nothing_is_handed_on() -> None:
+    words = Random(1)
+    loop = [TextDelta(f"{words.choice(['yes', 'no', 'well', 'so', 'oh', 'and', 'but'])} ") for _ in range(3_000)]
+    second = Told(*GOOD)
+    ran = Ran(
+        Told(Start("1", "m"), *loop, Finish()), second, repetition_guard=True, on_cut="continue", keeps_request=True
+    )
+    assert (ran.code, second.asked) == ("degenerate", [])
 
 
 def paced(*gaps: float, kind: type[Told] = Told, text: str = " word") -> Told:
