@@ -4,7 +4,7 @@ Vendors sign what their models think, or encrypt it, and refuse a conversation t
 where several vendors may answer, such state goes to the client as `cp1-ISSUER:STATE`, and comes back either as it was
 made, or not at all. Nothing is kept here: the tag says all. No I/O.
 
-Known: Anthropic's signed and redacted thinking and what its tools encrypt, Gemini's thought signatures, litellm's
+Known: Anthropic's signed and redacted thinking, its summaries of long conversations and what its tools encrypt, Gemini's thought signatures, litellm's
 `thinking_blocks`, and `reasoning_details` of OpenRouter and MiniMax.
 """
 
@@ -24,19 +24,30 @@ from proxy.request import ChatRequest, Message
 _TAG = re.compile(r"cp1-([a-z2-7]{10}):")
 _MARKERS = (b"signature", b"redacted_thinking", b"reasoning.encrypted", b'"encrypted_')
 _KEYS = {
-    "thinking": "signature",
-    "signature_delta": "signature",
-    "redacted_thinking": "data",
-    "reasoning.text": "signature",
-    "reasoning.summary": "signature",
-    "reasoning.encrypted": "data",
-    "web_search_result": "encrypted_content",
-    "web_search_result_location": "encrypted_index",
-    "encrypted_code_execution_result": "encrypted_stdout",
+    "thinking": ("signature",),
+    "signature_delta": ("signature",),
+    "redacted_thinking": ("data",),
+    "compaction": ("signature", "encrypted_content"),
+    "compaction_delta": ("signature", "encrypted_content"),
+    "reasoning.text": ("signature",),
+    "reasoning.summary": ("signature",),
+    "reasoning.encrypted": ("data",),
+    "web_search_result": ("encrypted_content",),
+    "web_search_result_location": ("encrypted_index",),
+    "encrypted_code_execution_result": ("encrypted_stdout",),
+    "advisor_redacted_result": ("encrypted_content",),
 }
-"""By the type of a block, the field of it that holds state."""
+"""By the type of a block, the fields of it that hold state."""
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
-_UNMODELLED = frozenset({"redacted_thinking", "web_search_tool_result", "code_execution_tool_result"})
+_UNMODELLED = frozenset(
+    {
+        "redacted_thinking",
+        "compaction",
+        "web_search_tool_result",
+        "code_execution_tool_result",
+        "advisor_tool_result",
+    }
+)
 _PLACES = frozenset({"reasoning_details", "thinking_blocks", "tool_calls", "extra_content"})
 _LISTS = ("reasoning_details", "thinking_blocks")
 
@@ -182,8 +193,9 @@ def _states(message: Any) -> Iterator[str]:
 def _states_of(block: Any) -> Iterator[str]:
     if not isinstance(block, dict):
         return
-    if (key := _key_of(block)) and isinstance(state := block.get(key), str):
-        yield state
+    for key in _keys_of(block):
+        if isinstance(state := block.get(key), str):
+            yield state
     for name in ("content", "citations"):
         if inner := block.get(name):
             for one in inner if isinstance(inner, list) else [inner]:
@@ -199,8 +211,8 @@ def _changed(value: Any, change: Change, unsigned: str = "") -> Any:
         return _all_changed(value, change, unsigned)
     if not isinstance(value, dict):
         return value
-    if key := _key_of(value):
-        return _with_state(value, key, change)
+    if keys := _keys_of(value):
+        return _with_state(value, keys, change)
     changed = {}
     for key, one in value.items():
         if key == "extra_content":
@@ -233,19 +245,24 @@ def _lost(value: dict[str, Any], changed: dict[str, Any]) -> bool:
     return content is None or (isinstance(before, list) and len(content) < len(before))
 
 
-def _key_of(block: dict[str, Any]) -> str:
-    """The field of a block that holds state; empty if its type has none."""
+def _keys_of(block: dict[str, Any]) -> tuple[str, ...]:
+    """The fields of a block that hold state."""
     kind = block.get("type")
-    return _KEYS.get(kind, "") if isinstance(kind, str) else ""
+    return _KEYS.get(kind, ()) if isinstance(kind, str) else ()
 
 
-def _with_state(block: dict[str, Any], name: str, change: Change) -> dict[str, Any] | None:
-    """A block with its state changed; `None` if it is left out. A thought then has no signature: no vendor is sent it."""
-    state = block.get(name)
-    if not isinstance(state, str) or not state:
+def _with_state(block: dict[str, Any], names: tuple[str, ...], change: Change) -> dict[str, Any] | None:
+    """A block with its state changed; `None` if it is left out. A thought then has no signature: no vendor is sent it.
+
+    A summary stays, without its state: it is all that is left of what it sums up.
+    """
+    states = {name: change(state) for name in names if isinstance(state := block.get(name), str) and state}
+    if not states:
         return block
-    if new := change(state):
-        return {**block, name: new}
+    if all(states.values()):
+        return {**block, **states}
+    if block["type"] == "compaction":
+        return {name: value for name, value in {**block, **states}.items() if name not in states or value}
     if block["type"] not in _THOUGHTS:
         return None
     thought = block.get("thinking", "")

@@ -131,6 +131,31 @@ def test_a_search_of_another_vendor_is_left_out_with_its_call_and_its_citations(
     assert json.loads(told.whole)["content"] == blocks
 
 
+def test_a_summary_of_another_vendor_stays_without_its_state() -> None:
+    """What it sums up is gone from the conversation."""
+    summary = {"type": "compaction", "content": "They said hi.", "tool_changes": []}
+    advice = {"type": "advisor_redacted_result", "encrypted_content": "A"}
+    blocks = [
+        {**summary, "signature": "S", "encrypted_content": "E"},
+        {"type": "server_tool_use", "id": "s1", "name": "advisor", "input": {}},
+        {"type": "advisor_tool_result", "tool_use_id": "s1", "content": advice},
+        {"type": "text", "text": "So it is."},
+    ]
+    told = json.loads(tag_answer(Batch([], "d", [], json.dumps({"content": blocks}).encode()), ONE).whole)["content"]
+    raw = {"messages": [{"role": "assistant", "content": told}]}
+    assert holds_tags(request("", {"messages": [{"role": "assistant", "content": told[:1]}]}))
+    assert holds_tags(request("", {"messages": [{"role": "assistant", "content": told[2:3]}]}))
+    own, theirs = own_state(request("", raw), ONE)[0].raw_body, own_state(request("", raw), TWO)[0].raw_body
+    assert own == {"messages": [{"role": "assistant", "content": blocks}]}
+    assert theirs == {"messages": [{"role": "assistant", "content": [summary, blocks[3]]}]}
+    delta = {
+        "type": "content_block_delta",
+        "delta": {"type": "compaction_delta", "content": "T", "encrypted_content": "E"},
+    }
+    (sent,) = tag_answer(Batch([], "d", [frame(delta)]), ONE).payloads
+    assert sent.count(f"cp1-{ONE}:E".encode()) == 1
+
+
 def test_blocks_of_others_are_left_out_of_a_list_of_their_own() -> None:
     details = [
         {"type": "reasoning.encrypted", "data": tagged("E", TWO)},
