@@ -185,7 +185,9 @@ class Continue:
         try:
             while isinstance(end, Fault) and isinstance(first, Fault):
                 try:
-                    again = None if isinstance(end.error, OURS) else await self._next(end, asked, joined, targets, clock)
+                    again = (
+                        None if isinstance(end.error, OURS) else await self._next(end, asked, joined, targets, clock)
+                    )
                 except OURS as error:
                     again, end = None, Fault(error)
                 if again is None:
