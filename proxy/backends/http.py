@@ -24,8 +24,8 @@ from proxy.backends.discovery import ModelList
 from proxy.backends.quirks import ConversationQuirks
 from proxy.backends.redact import cleaner
 from proxy.backends.streaming import (
+    CallsRestored,
     Decoder,
-    NamesRestored,
     announcing,
     content_type,
     in_pieces,
@@ -160,7 +160,7 @@ class HttpBackend(ABC):
     ) -> AsyncGenerator[Batch, None]:
         """See `Backend.stream`."""
         translation = self._translated(request, target)
-        request, names = translation.request, translation.names
+        request, names, used = translation.request, translation.names, translation.used
         try:
             fields = self._fields(request, target)
             response = await self._resources.transport.open(self._outgoing(request, target, fields))
@@ -179,9 +179,11 @@ class HttpBackend(ABC):
                 raise self._reported(error) from error.__cause__
             labelled = content_type(response) == "text/event-stream"
             if not is_stream and not in_pieces(first) and (not labelled or is_json(first)):
-                yield announcing(notices, restored(self._whole(request, first), names))
+                yield announcing(notices, restored(self._whole(request, first), names, {*used}))
                 return
-            decoder = NamesRestored(self._decoder(request), names) if names else self._decoder(request)
+            decoder = self._decoder(request)
+            if names or used:
+                decoder = CallsRestored(decoder, names, used)
             del request  # it may be large, and has been sent
             response.headers = {}  # have been read
             batches = read_stream(response, first, decoder, notices=notices, relay=relay, reported=self._reported)

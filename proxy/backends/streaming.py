@@ -202,14 +202,18 @@ class _PushedBytes:
         return False
 
 
-class NamesRestored:
-    """A decoder whose calls have the client's names. Made only for requests with names that were changed."""
+class CallsRestored:
+    """A decoder whose calls have the client's names, and ids that are new to it.
 
-    __slots__ = ("_decoder", "_names")
+    Made only for requests with earlier calls, or with names that were changed.
+    """
 
-    def __init__(self, decoder: Decoder, names: Mapping[str, str]) -> None:
+    __slots__ = ("_decoder", "_names", "_used")
+
+    def __init__(self, decoder: Decoder, names: Mapping[str, str], used: frozenset[str]) -> None:
         self._decoder = decoder
         self._names = names
+        self._used = {*used}
 
     @property
     def done(self) -> bool:
@@ -224,13 +228,13 @@ class NamesRestored:
         return self._decoder.finished_s
 
     def feed(self, chunk: bytes) -> Batch:
-        return restored(self._decoder.feed(chunk), self._names)
+        return restored(self._decoder.feed(chunk), self._names, self._used)
 
     def finish(self) -> Batch:
-        return restored(self._decoder.finish(), self._names)
+        return restored(self._decoder.finish(), self._names, self._used)
 
     def fail(self, error: UpstreamError) -> Batch:
-        return restored(self._decoder.fail(error), self._names)
+        return restored(self._decoder.fail(error), self._names, self._used)
 
 
 async def _read_after_finish(response: Response, decoder: Decoder, ends_at: float) -> Batch:

@@ -18,12 +18,13 @@ from proxy.events import Batch, Notice, ToolCallStart
 from proxy.request import ChatRequest, Message, Text
 from proxy.wire.cache_marks import marked
 from proxy.wire.conversation import arranged
-from proxy.wire.ids import names_for
+from proxy.wire.ids import id_for, names_for
 from proxy.wire.media import with_media
 from proxy.wire.omissions import unread_notices
 from proxy.wire.settings import with_settings
-from proxy.wire.vocabulary import GEMINI_SEAL, Vocabulary
+from proxy.wire.vocabulary import GEMINI_SEAL, IdForm, Vocabulary
 
+_ANY_ID = IdForm()
 _SPEAKERS = ("user", "assistant")
 _SYSTEM_ROLES = ("system", "developer")
 _NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
@@ -31,11 +32,15 @@ _NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
 
 
 class Translation(msgspec.Struct, frozen=True):
-    """A request as its target takes it, what its client should know, and the client's name for each name sent."""
+    """A request as its target takes it, and what its client should know.
+
+    `names` has the client's name of a tool for each name that is sent, and `used` the ids that it has for calls.
+    """
 
     request: ChatRequest
     notices: tuple[Notice, ...] = ()
     names: Mapping[str, str] = {}
+    used: frozenset[str] = frozenset()
 
 
 def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
@@ -44,6 +49,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     if not request.tools and not request.params and _is_plain(request.messages):
         return Translation(request, tuple(notices))
     request = with_settings(request, vocabulary, notices)
+    used = frozenset([call.id for message in request.messages for call in message.tool_calls])
     messages = tuple(_with_seal(message, vocabulary) for message in request.messages)
     messages = with_media(messages, vocabulary, notices)
     request, messages = marked(request, messages, vocabulary.cache_marks, notices)
@@ -70,7 +76,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
         )
     if messages != request.messages:
         request = replace(request, messages=messages)
-    return Translation(request, (*notices, *conversation.notices), {sent: name for name, sent in names.items()})
+    return Translation(request, (*notices, *conversation.notices), {sent: name for name, sent in names.items()}, used)
 
 
 def _is_plain(messages: tuple[Message, ...]) -> bool:
@@ -147,10 +153,18 @@ def _with_names(value: Any, names: Mapping[str, str]) -> Any:
     }
 
 
-def restored(batch: Batch, names: Mapping[str, str]) -> Batch:
-    """The batch with the client's names of its tools."""
+def restored(batch: Batch, names: Mapping[str, str], used: set[str]) -> Batch:
+    """The batch with the client's names of its tools, and with ids of calls that the client has not `used`.
+
+    Some servers count their calls anew in each answer, and clients of AG-UI take the second `call_0` for the first.
+    """
+    if batch.text_only:
+        return batch
     events = batch.events
     for index, event in enumerate(events):
-        if type(event) is ToolCallStart and event.name in names:
-            events[index] = replace(event, name=names[event.name])
+        if type(event) is ToolCallStart and (event.name in names or event.id in used):
+            name = names.get(event.name, event.name)
+            events[index] = replace(event, name=name, id=id_for(event.id, _ANY_ID, used))
+        elif type(event) is ToolCallStart:
+            used.add(event.id)
     return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from proxy.backends.streaming import NamesRestored
+from proxy.backends.streaming import CallsRestored
 from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Start, TextDelta, ToolCallDelta, ToolCallStart
 from proxy.request import ChatRequest, Image, Message, Text, Tool, ToolCall
@@ -42,7 +42,7 @@ def test_R2_a_name_is_the_same_in_tools_calls_results_and_choices_and_comes_back
     assert [tool.name for tool in told.request.tools] == [sent, "plain"]
     assert told.request.messages[1].tool_calls[0].name == told.request.messages[2].name == sent
     assert told.request.params == {"tool_choice": {"type": "function", "function": {"name": sent}}, "temperature": 0}
-    batch = restored(Batch([Start("1", "m"), ToolCallStart(0, "a", sent), ToolCallDelta(0, "{}")]), told.names)
+    batch = restored(Batch([Start("1", "m"), ToolCallStart(0, "a", sent), ToolCallDelta(0, "{}")]), told.names, set())
     assert batch.events == [Start("1", "m"), ToolCallStart(0, "a", DOTS), ToolCallDelta(0, "{}")]
 
 
@@ -121,9 +121,9 @@ class Decoder:
 
 
 def test_R2_a_decoder_tells_calls_by_the_client_s_names():
-    decoder = NamesRestored(Decoder(), {"short": DOTS})
+    decoder = CallsRestored(Decoder(), {"short": DOTS}, frozenset())
     assert decoder.feed(b"short").events == [ToolCallStart(0, "a", DOTS), TextDelta("x")]
-    assert decoder.feed(b"other").events[0] == ToolCallStart(0, "a", "other")
+    assert decoder.feed(b"other").events[0].name == "other"
     assert decoder.finish().events == [ToolCallStart(1, "b", DOTS)]
     assert (decoder.done, decoder.finished) == (False, True)
 
@@ -151,3 +151,16 @@ def test_A6_a_setting_that_another_dialect_would_ignore_is_refused_by_name(given
 def test_A6_a_name_of_the_route_s_own_passes_as_it_is():
     given = {"mirostat": "2", "thinking": None}
     assert translated(request(params=given), STRICT).request.params == given
+
+
+def test_R1_an_id_that_the_client_has_already_is_told_under_another_one():
+    asked = request(
+        messages=(Message("user", (Text("go"),)), Message("assistant", tool_calls=(ToolCall("a", "plain", "{}"),)))
+    )
+    used = translated(asked, STRICT).used
+    assert used == {"a"}
+    told = [CallsRestored(Decoder(), {}, used).feed(b"plain").events[0].id for _ in range(2)]
+    assert told[0] == told[1] != "a"  # the same answer again has the same ids
+    two = Batch([ToolCallStart(0, "b", "plain"), ToolCallStart(1, "b", "plain")])
+    first, second = restored(two, {}, set()).events
+    assert first.id == "b" != second.id

@@ -23,7 +23,7 @@ from proxy.backends.litellm.loading import load
 from proxy.backends.litellm.params import omissions
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
 from proxy.backends.redact import cleaner
-from proxy.backends.streaming import Decoder, NamesRestored, announcing, read_stream
+from proxy.backends.streaming import CallsRestored, Decoder, announcing, read_stream
 from proxy.backends.vocabularies import COMMON, PROVIDERS
 from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.embeddings import decode_vectors
@@ -73,7 +73,7 @@ class LiteLLMBackend:
         translation = self._translation(request, target)
         given = self._arguments(translation.request, target)
         notices = [*translation.notices, *self._omissions(translation.request, given, target)]
-        names = translation.names
+        names, used = translation.names, translation.used
         call = self._call(request, target)
         wrapper = None
         try:
@@ -82,8 +82,8 @@ class LiteLLMBackend:
             decoder = call.decoder()
             ours = decoder is not None
             decoder = decoder or StreamDecoder(self._resources.frame_bytes, clean=self._clean)
-            if names:
-                decoder = NamesRestored(decoder, names)
+            if names or used:
+                decoder = CallsRestored(decoder, names, used)
             if ours:
                 answer = self._read(decoder, call, notices, relay)
             else:
