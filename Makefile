@@ -45,7 +45,7 @@ SITE := $(SITE_VENV)/.stamp-$(call checksum,docs/requirements.lock)
 DEPLOY := $(DEPLOY_VENV)/.stamp-$(call checksum,tests/deploy/requirements.lock)
 PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.py)
 
-.PHONY: help run venv test check fmt lock docs site pictures chaos test-clients test-agents test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
+.PHONY: help run venv test check fmt lock docs site pictures chaos test-clients test-agents test-openwebui test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,7 +61,7 @@ NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents and not deploy" $(NO_HANGING) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents and not deploy and not openwebui" $(NO_HANGING) $(ARGS)
 
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
@@ -102,6 +102,17 @@ test-clients: venv $(DEV) $(CLIENTS) $(FRAMEWORKS) ## real client libraries of a
 
 test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode; 1.2 GB) through the proxy
 	@$(BIN)/python -m pytest -m agents -v tests/agents $(ARGS)
+
+# Not from a lock: its packages are no part of ours, and too many to keep a list of.
+OPENWEBUI := .make/openwebui/.stamp-0.12.4
+test-openwebui: venv $(DEV) $(OPENWEBUI) ## Open WebUI before the proxy, used in Chromium (installs 7 GB)
+	@$(BIN)/python -m pytest -m openwebui -v tests/openwebui $(ARGS)
+
+$(OPENWEBUI): | $(MADE) $(DEV)
+	@echo "installing Open WebUI into $(@D) (minutes, and 7 GB)"
+	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D)
+	@$(BIN)/uv pip install --quiet --python $(@D)/bin/python open-webui==$(@:$(@D)/.stamp-%=%)
+	@touch $@
 
 test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose and bake files, in their readers' eyes (installs 400 MB)
 	@$(BIN)/python -m pytest -m deploy -v tests/deploy $(ARGS)

@@ -94,6 +94,8 @@ def test_C6_the_addresses_in_words_are_served(site: Site, path: str):
     ("holding", "words", "header", "route"),
     [
         ("### Task:", "### Task:\nGenerate a title", "x-none: 1", "tasks"),
+        ("### Task:", "### Task:\nRespond to the user query using the provided context", "x-none: 1", "default"),
+        ("### Task:", "### Task:\nPredict 3-5 useful messages", "x-none: 1", "tasks"),
         ("### Task:", "What is a ### Task: line?", "x-none: 1", "default"),
         ("x-openwebui-user-role", "hi", "X-OpenWebUI-User-Role: admin", "admins"),
         ("x-openwebui-user-role", "hi", "X-OpenWebUI-User-Role: user", "default"),
