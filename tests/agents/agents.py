@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ WITHIN_S = 180
 
 QUESTION = "What does note.txt say?"
 MODEL = "qwen2.5-coder"
+KEY = "cp-none"
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -69,7 +71,7 @@ class Agent(msgspec.Struct, frozen=True):
             "TERM": "dumb",
             **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
-            "CHAT_PROXY_KEY": "cp-none",
+            "CHAT_PROXY_KEY": KEY,
             **self.environment(url),
         }
         process = await asyncio.create_subprocess_exec(
@@ -94,20 +96,19 @@ class Agent(msgspec.Struct, frozen=True):
         return str(program)
 
 
-def _codex(url: str) -> tuple[str, str]:
-    settings = f"""\
-        model = "{MODEL}"
-        model_provider = "chat-proxy"
+def _offered(name: str, url: str) -> str:
+    """What the page of the proxy at `url` offers to copy."""
+    ask = {"base": url, "path": "chat", "body": {}, "model": MODEL, "text": QUESTION, "needsKey": True}
+    module = (node.ROOT / "proxy" / "web" / "static" / "snippets.js").as_uri()
+    script = (
+        f"import {{ SNIPPETS }} from {json.dumps(module)}; console.log(SNIPPETS[{json.dumps(name)}]({json.dumps(ask)}))"
+    )
+    command = [node.node(), "--input-type=module", "-e", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-        [model_providers.chat-proxy]
-        name = "chat-proxy"
-        base_url = "{url}/v1"
-        wire_api = "responses"
-        env_key = "CHAT_PROXY_KEY"
-        stream_max_retries = 1
-        request_max_retries = 0
-    """
-    return ".codex/config.toml", settings.replace("        ", "")
+
+def _codex(url: str) -> tuple[str, str]:
+    return ".codex/config.toml", f"{_offered('Codex', url)}stream_max_retries = 1\nrequest_max_retries = 0\n"
 
 
 def _opencode(url: str) -> tuple[str, str]:
@@ -122,9 +123,9 @@ def _opencode(url: str) -> tuple[str, str]:
 
 
 def _claude(url: str) -> dict[str, str]:
+    exports = re.findall(r"^export (\w+)=(.*)$", _offered("Claude Code", url), re.MULTILINE)
     return {
-        "ANTHROPIC_BASE_URL": url,
-        "ANTHROPIC_AUTH_TOKEN": "cp-none",
+        **{name: value.replace("$CHAT_PROXY_KEY", KEY) for name, value in exports},
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_MAX_RETRIES": "0",
         "MAX_THINKING_TOKENS": "1024",

@@ -222,7 +222,11 @@ async def chat_hook(copied: Copied) -> None:
     """Vite serves with it, and the hook asks its own origin."""
     app = await asyncio.to_thread(js_client.example)
     settings = app / f"snippet-{uuid.uuid4().hex}.config.js"
-    ask: dict[str, Any] = {"method": "POST", "body": json.dumps({"messages": [{"role": "user", "content": TEXT}]})}
+    ask: dict[str, Any] = {
+        "method": "POST",
+        "headers": {"Content-Type": "application/json"},
+        "body": json.dumps({"messages": [{"role": "user", "content": TEXT}]}),
+    }
     script = f"""
         import {{ createServer }} from "vite";
         const server = await createServer({{ configFile: {json.dumps(str(settings))}, server: {{ port: 0 }}, logLevel: "error" }});
