@@ -40,6 +40,7 @@ def test_N10_other_services_of_the_same_base_url_are_named_with_what_to_do(path:
     ("path", "message"),
     [
         ("/v1/chat/completion", "Did you mean /v1/chat/completions?"),
+        ("/v1/chat", "Did you mean /v1/chat/completions?"),
         ("/health", "Did you mean /healthz?"),
         ("/web/chat", "Did you mean /chat?"),
         ("/v1/mesages", "Did you mean /v1/messages?"),
