@@ -18,7 +18,7 @@ from proxy.request import ChatRequest, Usage
 from proxy.routing.params import output_limit, shorter_output
 from proxy.routing.plan import Plan, Target
 from proxy.store.base import Lease, Meter, Room
-from proxy.store.rules import Counting, limit_in_words, meters, used, wants
+from proxy.store.rules import Counting, limit_in_words, meters, never_fits, used, wants
 
 SOON_S = 0.25
 """How often is tried again where nobody knows when there is room."""
@@ -81,7 +81,9 @@ class Limited(WrappedBackend):
                 lease.store.settle(lease, used(lease.wants, usage.total_tokens if usage else 0))
 
     async def _room(self, request: ChatRequest, target: Target, tokens_in: int) -> Lease:
-        """Take room for an attempt, and wait for it if that is soon. Raises `TargetLimited` or `LimitsUnknown`."""
+        """Take room for an attempt, and wait for it if that is soon. Raises `TargetLimited`, `RateLimited` for
+        one that is too long, or `LimitsUnknown`.
+        """
         ours = [*self._own, *meters(self._limits.per_model, "target", f"{self.name}/{target.model}")]
         expected = self._outputs.expected(f"target:{self.name}", output_limit(_NO_PLAN, request))
         now = asyncio.get_running_loop().time
@@ -95,9 +97,10 @@ class Limited(WrappedBackend):
                 return lease
             short = [(room, want.meter) for want, room in zip(lease.wants, rooms, strict=True) if room.wait_s]
             room, meter = max(short, key=lambda one: _wait_s(one[0]))
-            if now() + _wait_s(room) > until or any(want.charge > want.meter.limit for want in lease.wants):
+            too_long = never_fits(lease.wants)
+            if too_long or now() + _wait_s(room) > until:
                 self._watcher.denied(meter)
-                raise _limited(meter, room)
+                raise too_long or _limited(meter, room)
             await asyncio.sleep(_wait_s(room))
 
     def _shortened(self, request: ChatRequest) -> tuple[ChatRequest, list[Notice]]:

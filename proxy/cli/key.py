@@ -38,7 +38,8 @@ class _Expiry(click.ParamType[int]):
         if span := _SPAN.fullmatch(value):
             return int(time.time()) + int(span[1]) * {"h": 3600, "d": 86_400}[span[2]]
         try:
-            at = int(datetime.fromisoformat(value).replace(tzinfo=UTC).timestamp())
+            when = datetime.fromisoformat(value)
+            at = int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
         except ValueError:
             self.fail(f"{value!r} is no time; write 12h, 30d or 2027-01-31", param, ctx)
         if at <= time.time():

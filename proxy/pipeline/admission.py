@@ -21,7 +21,7 @@ from proxy.routing.params import output_limit, shorter_output
 from proxy.routing.plan import Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.store.base import Lease, Meter, Room, Want
-from proxy.store.rules import Counting, Outputs, limit_in_words, meters, shortened, used, wants
+from proxy.store.rules import Counting, Outputs, limit_in_words, meters, never_fits, shortened, used, wants, whose
 from proxy.telemetry.record import StreamRecord
 
 SOON_S = 1.0
@@ -38,7 +38,7 @@ class _Limited(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, limits: UsageLimits | None, scope: str, owner: str, count: str = "") -> _Limited:
         return cls(
-            _whose(scope, owner),
+            whose(scope, owner),
             tuple(meters(limits, scope, owner, count)),
             limits.max_output_tokens if limits else None,
         )
@@ -151,7 +151,7 @@ class Admission:
             if one.most_output is not None:
                 yield one.whose, f"answers of {one.most_output} tokens"
         for budget in self.budgets.of(principal or ANONYMOUS, plan.route) if self.budgets else ():
-            yield _whose(budget.meter.scope, budget.meter.owner), budget.in_words
+            yield whose(budget.meter.scope, budget.meter.owner), budget.in_words
 
     def _limited(self, user: str | None, principal: Principal, plan: Plan) -> list[_Limited]:
         key = self._keys.get(principal.name)
@@ -174,22 +174,15 @@ class Admission:
         want, room = max(short, key=lambda one: one[1].wait_s if one[1].wait_s > 0 else SOON_S)
         meter = want.meter
         self._watcher.denied(meter)
-        limit, whose = limit_in_words(meter), _whose(meter.scope, meter.owner)
-        if want.charge > meter.limit:
-            return RateLimited(
-                f"This request is about {want.charge} tokens long, and the limit of {whose} is {limit}. Send a shorter one.",
-                headers=headers,
-            )
+        if error := never_fits(wants):
+            error.headers = headers
+            return error
         wait_s = room.wait_s if room.wait_s > 0 else SOON_S
         return RateLimited(
-            f"The limit of {limit} for {whose} is reached. Try again in {_duration(wait_s)}.",
+            f"The limit of {limit_in_words(meter)} for {whose(meter.scope, meter.owner)} is reached. Try again in {_duration(wait_s)}.",
             retry_after=wait_s,
             headers=headers,
         )
-
-
-def _whose(scope: str, owner: str) -> str:
-    return f"each user of the key `{owner}`" if scope == "user" else f"the {scope} `{owner}`"
 
 
 def _shortened(request: ChatRequest, plan: Plan, limited: Sequence[_Limited]) -> tuple[Plan, list[Notice]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from proxy.config.limits import UsageLimits
+from proxy.errors import RateLimited
 from proxy.store.base import Meter, Store, Unit, Want, Watcher
 
 UNITS: dict[Unit, str] = {
@@ -73,6 +74,23 @@ def limit_in_words(meter: Meter) -> str:
     unit = "requests" if meter.unit == "parallel" else meter.unit
     noun = unit.removesuffix("s") if meter.limit == 1 else unit
     return f"{meter.limit} {noun} {'at a time' if meter.unit == 'parallel' else 'a minute'}"
+
+
+def whose(scope: str, owner: str) -> str:
+    """Whose limit it is, in words."""
+    return f"each user of the key `{owner}`" if scope == "user" else f"the {scope} `{owner}`"
+
+
+def never_fits(wants: Sequence[Want]) -> RateLimited | None:
+    """Why a request is longer than a limit is large, if it is: no wait helps, but another target may."""
+    for want in wants:
+        meter = want.meter
+        if want.charge > meter.limit:
+            limit = f"the limit of {whose(meter.scope, meter.owner)} is {limit_in_words(meter)}"
+            error = RateLimited(f"This request is about {want.charge} tokens long, and {limit}. Send a shorter one.")
+            error.retryable, error.fallback = False, True
+            return error
+    return None
 
 
 def in_words(limits: UsageLimits | None) -> Iterator[str]:

@@ -152,6 +152,14 @@ def test_what_cannot_be_is_said(tmp_path: Path, server: redis.RedisServer):
     assert "the store has a key `ann` already" in said("new", "--name", "ann", "--store")
 
 
+def test_a_time_with_an_offset_is_that_time(tmp_path: Path, server: redis.RedisServer):
+    server.flush()
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(line[8:] for line in config(server.url).splitlines()))
+    done = CliRunner().invoke(main, ["key", "new", "--store", "--expires", "2067-01-31T10:00+02:00", "-c", str(path)])
+    assert done.stdout.endswith("expires 2067-01-31 08:00\n")
+
+
 def test_a_row_for_the_file_has_all_that_was_said(tmp_path: Path):
     path = tmp_path / "config.yaml"
     words = ["key", "new", "--name", "ann", "--model", "gpt-*", "--limits", "parallel=2", "-c", str(path)]

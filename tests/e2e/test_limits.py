@@ -149,8 +149,23 @@ async def test_a_request_that_can_never_fit_is_told_so(start_proxy: StartProxy, 
     status, headers, text = await ask(proxy, messages=[{"role": "user", "content": "x" * 4000}])
     assert status == 429
     assert "Retry-After" not in headers
+    assert headers["X-Should-Retry"] == "false"
     assert "about 1000 tokens long" in text
     assert not upstream.requests
+
+
+async def test_a_target_that_a_request_can_never_fit_into_is_passed_over_by_that_request_alone(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+):
+    proxy = await start_proxy(config(upstream, row="{tokens_per_minute: 100}"))
+    answers(upstream, (1, 1))
+    long = [{"role": "user", "content": "x" * 4000}]
+    status, headers, text = await ask(proxy, messages=long)
+    assert (status, headers["X-Should-Retry"]) == (429, "false")
+    assert "Retry-After" not in headers
+    assert "about 1000 tokens long, and the limit of the target `far` is 100 tokens a minute" in text
+    assert (await ask(proxy, model="both", messages=long))[1]["X-Chat-Target"] == "near/echo"
+    assert (await ask(proxy, model="both"))[1]["X-Chat-Target"] == "far/scripted-1", "a short one still goes there"
 
 
 async def test_what_runs_at_once_is_freed_in_every_end(start_proxy: StartProxy, upstream: ScriptedUpstream):
