@@ -169,6 +169,8 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     estimated: bool = False
     cache_write_tokens: int = 0  # of the input, what was put into a cache for later
+    audio_input_tokens: int = 0  # of the input, what was heard
+    audio_output_tokens: int = 0  # of the output, what was spoken
 
     @property
     def total_tokens(self) -> int:

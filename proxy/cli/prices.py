@@ -17,8 +17,10 @@ _NAMES = {
     "input": "input",
     "cached_input": "input, read from a cache",
     "cache_write": "input, written to a cache",
+    "audio_input": "input, audio",
     "output": "output",
     "reasoning": "output, reasoning",
+    "audio_output": "output, audio",
     "requests": "a thousand requests",
 }
 

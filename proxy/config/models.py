@@ -307,6 +307,12 @@ class PriceSettings(Model):
     reasoning_per_million: Dollars | None = Field(
         default=None, description="A million output tokens of reasoning; as other output if left out."
     )
+    audio_input_per_million: Dollars | None = Field(
+        default=None, description="A million input tokens of audio; as other input if left out."
+    )
+    audio_output_per_million: Dollars | None = Field(
+        default=None, description="A million output tokens of audio; as other output if left out."
+    )
 
 
 class Settings(Model):

@@ -271,4 +271,6 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one.reasoning_tokens + other.reasoning_tokens,
         estimated=one.estimated or other.estimated,
         cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+        audio_input_tokens=one.audio_input_tokens + other.audio_input_tokens,
+        audio_output_tokens=one.audio_output_tokens + other.audio_output_tokens,
     )

@@ -26,6 +26,9 @@ _PROVIDERS = {"bedrock": "aws", "gemini": "google", "moonshot": "moonshotai", "v
 
 _MILLION = Decimal(1_000_000)
 
+OWN = "config"
+"""The source of the config's own prices."""
+
 KNOWN_FOR_S = 600
 """How long a listed price is taken for the present one: some depend on the time of day, or begin on a date."""
 
@@ -34,7 +37,9 @@ Rate = tuple[tuple[int, Decimal], ...]
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What a model costs. What is `None` costs what other input, or other output, costs; of `output`, it is not known."""
+    """What a model costs. What is `None` costs what other input, or other output, costs. Of `output` it is not known, nor of
+    audio in a list: it is many times what text costs.
+    """
 
     source: str  # `config`, or the package with its version, which dates its list
     input: Rate
@@ -42,6 +47,8 @@ class Price(msgspec.Struct, frozen=True):
     cached_input: Rate | None = None
     cache_write: Rate | None = None
     reasoning: Rate | None = None
+    audio_input: Rate | None = None
+    audio_output: Rate | None = None
     requests: Rate | None = None  # for a thousand of them, whatever is in them
 
     def dollars(self, usage: Usage) -> Decimal | None:
@@ -50,14 +57,20 @@ class Price(msgspec.Struct, frozen=True):
         cached = min(max(0, usage.cached_tokens), total)
         written = min(max(0, usage.cache_write_tokens), total - cached)
         thought = min(max(0, usage.reasoning_tokens), made)
+        heard = min(max(0, usage.audio_input_tokens), total - cached - written)
+        spoken = min(max(0, usage.audio_output_tokens), made - thought)
         if made and self.output is None:
+            return None
+        if self.source != OWN and ((heard and self.audio_input is None) or (spoken and self.audio_output is None)):
             return None
         output = self.output or self.input
         return (
-            (total - cached - written) * _at(self.input, total)
+            (total - cached - written - heard) * _at(self.input, total)
+            + heard * _at(self.audio_input or self.input, total)
             + cached * _at(self.cached_input or self.input, total)
             + written * _at(self.cache_write or self.input, total)
-            + (made - thought) * _at(output, total)
+            + (made - thought - spoken) * _at(output, total)
+            + spoken * _at(self.audio_output or output, total)
             + thought * _at(self.reasoning or output, total)
             + (1000 * _at(self.requests, total) if self.requests else 0)
         ) / _MILLION
@@ -97,12 +110,14 @@ def own_price(price: PriceSettings) -> Price:
         return None if number is None else ((-1, Decimal(str(number))),)
 
     return Price(
-        "config",
+        OWN,
         rate(price.input_per_million) or (),
         rate(price.output_per_million),
         rate(price.cached_input_per_million),
         rate(price.cache_write_per_million),
         rate(price.reasoning_per_million),
+        rate(price.audio_input_per_million),
+        rate(price.audio_output_per_million),
     )
 
 
@@ -162,6 +177,8 @@ def _listed(provider: str, model: str, _period: int) -> Price | None:
         rate("cache_read_mtok"),
         rate("cache_write_mtok"),
         rate("output_reasoning_mtok"),
+        rate("input_audio_mtok"),
+        rate("output_audio_mtok"),
         rate("requests_kcount"),
     )
 

@@ -27,6 +27,8 @@ OWN = {
         "cached_input_per_million": 0.1,
         "cache_write_per_million": 1.25,
         "reasoning_per_million": 10.0,
+        "audio_input_per_million": 10.0,
+        "audio_output_per_million": 42.0,
     },
 }
 
@@ -63,6 +65,16 @@ RECORDED = [
     # reasoning that the vendor leaves out of the output, as the total shows
     ("far", "full", openai, {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 150,
       "completion_tokens_details": {"reasoning_tokens": 40}}, "0.00058"),
+    # gpt-realtime: 4 in, 16 out; 32 heard, 64 spoken
+    ("openai", "gpt-realtime", openai, {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+      "prompt_tokens_details": {"audio_tokens": 60}, "completion_tokens_details": {"audio_tokens": 40}}, "0.0048"),
+    # the list has no price for what this one hears
+    ("openai", "gpt-4o-audio-preview", openai, {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+      "prompt_tokens_details": {"audio_tokens": 60}}, None),
+    ("openai", "gpt-4o-audio-preview", openai, {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+      "prompt_tokens_details": {"audio_tokens": 0}}, "0.00075"),
+    ("far", "full", openai, {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
+      "prompt_tokens_details": {"audio_tokens": 60}, "completion_tokens_details": {"audio_tokens": 10}}, "0.00106"),
     ("far", "nobody-knows", openai, {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, None),
 ]  # fmt: skip
 

@@ -148,6 +148,8 @@ def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Us
         or _count(usage, "prompt_cache_hit_tokens"),  # DeepSeek
         reasoning_tokens=reasoning,
         cache_write_tokens=_count(usage.get("prompt_tokens_details"), "cache_write_tokens"),  # OpenRouter
+        audio_input_tokens=_count(usage.get("prompt_tokens_details"), "audio_tokens"),
+        audio_output_tokens=_count(usage.get("completion_tokens_details"), "audio_tokens"),
     )
 
 
