@@ -1,3 +1,7 @@
+import re
+import subprocess
+import sys
+import time
 import uuid
 
 import pytest
@@ -13,6 +17,14 @@ def metrics():
     made = Metrics()
     configure(made)
     return made
+
+
+def test_the_start_of_the_process_is_known_to_less_than_a_second():
+    before = time.time()
+    code = "from proxy.telemetry.metrics import Metrics; print(Metrics().exposition()[0].decode())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    (started,) = re.findall(r"^process_start_time_seconds (\S+)$", shown, re.MULTILINE)
+    assert before - 0.05 < float(started) < time.time()
 
 
 def configure(metrics: Metrics, *, generation: int = 1, route: str = "default") -> None:
