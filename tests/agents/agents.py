@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ WITHIN_S = 180
 """Each takes ten seconds or so; much longer only on a machine that is busy."""
 
 QUESTION = "What does note.txt say?"
+NEXT = "Never mind."
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 MODEL = "qwen2.5-coder"
 KEY = "cp-none"
 
@@ -49,6 +52,8 @@ class Agent(msgspec.Struct, frozen=True):
     settings: Callable[[str], tuple[str, str]]
     """The path and text of its settings file, for the proxy's address."""
     environment: Callable[[str], dict[str, str]] = lambda url: {}
+    going_on: tuple[str, ...] = ()
+    """Its arguments for another question in the same conversation, where a test asks one."""
 
     @property
     def command(self) -> str:
@@ -58,9 +63,14 @@ class Agent(msgspec.Struct, frozen=True):
 
     async def run(self, folder: Path, url: str) -> Ran:
         """Ask it in `folder`; the proxy is at `url`."""
+        return await self.ended(await self.start(folder, url, self.arguments))
+
+    async def start(self, folder: Path, url: str, arguments: tuple[str, ...]) -> asyncio.subprocess.Process:
+        """Begin to ask it."""
         work = folder / "work"
-        work.mkdir()
+        work.mkdir(exist_ok=True)
         (work / "note.txt").write_text("marmalade\n")
+        (work / "dot.png").write_bytes(b64decode(DOT))
         path, text = self.settings(url)
         settings = folder / path
         settings.parent.mkdir(parents=True, exist_ok=True)
@@ -74,11 +84,14 @@ class Agent(msgspec.Struct, frozen=True):
             "CHAT_PROXY_KEY": KEY,
             **self.environment(url),
         }
-        process = await asyncio.create_subprocess_exec(
-            await asyncio.to_thread(self._installed), *self.arguments,
-            cwd=work, env=environment,
+        return await asyncio.create_subprocess_exec(
+            await asyncio.to_thread(self._installed), *arguments,
+            cwd=work, env=environment, start_new_session=True,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
+
+    async def ended(self, process: asyncio.subprocess.Process) -> Ran:
+        """How it ended, and what it printed."""
         try:
             printed, _ = await asyncio.wait_for(process.communicate(), WITHIN_S)
         except TimeoutError:
@@ -136,10 +149,12 @@ AGENTS = [
     Agent(
         "@openai/codex", "responses", ".bin/codex",
         ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", QUESTION), _codex,
+        going_on=("exec", "resume", "--last", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", NEXT),
     ),
     Agent(
         "@anthropic-ai/claude-code", "anthropic", "@anthropic-ai/claude-code-linux-{processor}/claude",
         ("-p", "--allowedTools", "Bash", "--", QUESTION), lambda _: (".claude/settings.json", "{}"), _claude,
+        going_on=("-p", "--continue", "--allowedTools", "Bash", "--", NEXT),
     ),
     Agent("opencode-linux-x64", "openai", "opencode-linux-{processor}/bin/opencode", ("run", QUESTION), _opencode),
 ]  # fmt: skip
