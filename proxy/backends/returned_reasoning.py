@@ -51,10 +51,15 @@ def known(preset: str, model: str) -> ReasoningReturn | None:
     return PRESETS.get(preset)
 
 
-PROVIDERS: Mapping[str, ReasoningReturn] = {
-    **PRESETS,
-    "anthropic": SIGNED,
-    "bedrock": SIGNED,
-    "vertex_ai": SIGNED,
-}
-"""By the provider that a model of kind `litellm` begins with."""
+_PROVIDERS_OF_CLAUDE = frozenset({"bedrock", "vertex_ai"})
+"""Providers of litellm that have Claude among others. litellm drops the blocks for Gemini, and AWS refuses them for DeepSeek."""
+
+_PROVIDERS_OF_ANY_MODEL = frozenset({"fireworks_ai", "hosted_vllm", "openai"})
+"""Providers of litellm whose models may be of any vendor, and for which litellm leaves `reasoning_content` in a message."""
+
+
+def of_provider(provider: str, model: str) -> ReasoningReturn | None:
+    """The same for a model of one of litellm's providers. An ARN may stand for Claude."""
+    if provider == "anthropic" or (provider in _PROVIDERS_OF_CLAUDE and ("claude" in model or "arn:" in model)):
+        return SIGNED
+    return known("" if provider in _PROVIDERS_OF_ANY_MODEL else provider, model)

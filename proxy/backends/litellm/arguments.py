@@ -14,7 +14,7 @@ import msgspec
 from proxy.backends.litellm.http import TAKES_HANDLER
 from proxy.backends.litellm.params import passed_on, refuse_unsupported
 from proxy.backends.litellm.settings import LiteLLMSettings
-from proxy.backends.returned_reasoning import PROVIDERS
+from proxy.backends.returned_reasoning import of_provider
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message
@@ -58,7 +58,7 @@ def arguments(
             msgspec.structs.replace(request, dialect="", raw_body=None),
             model="",
             hints=allowed if settings.drop_params else (),
-            reasoning=PROVIDERS.get(provider),
+            reasoning=of_provider(provider, model),
         )
     )
     fixed: dict[str, Any] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from proxy.backends.returned_reasoning import PROVIDERS
+from proxy.backends.returned_reasoning import of_provider
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
 from proxy.errors import Unsupported
 from proxy.events import Notice
@@ -72,6 +72,6 @@ def omissions(
         notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
     if request.user and supported is not None and "user" not in supported:
         notices.append(ignored("user"))
-    if provider not in PROVIDERS:
+    if of_provider(provider, model) is None:
         notices += lost_reasoning(request)
     return [*notices, *hosted_tools(request), *failed_results(request)]

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks
-from proxy.backends.returned_reasoning import PROVIDERS, SIGNED_FORMS
+from proxy.backends.returned_reasoning import SIGNED_FORMS, of_provider
 from proxy.backends.settings import Address, Key
 from proxy.wire.issued import issuer
 
@@ -47,9 +47,6 @@ _RESERVED = frozenset(
 )
 
 
-_SIGNING = frozenset(name for name, form in PROVIDERS.items() if form.form in SIGNED_FORMS)
-
-
 class LiteLLMSettings(BackendSettings):
     """A row of kind `litellm`."""
 
@@ -82,7 +79,9 @@ class LiteLLMSettings(BackendSettings):
 
     def issuer(self, model: str) -> str:
         provider = model.partition("/")[0]
-        return issuer(self.kind, self.api_base or "", provider) if provider in _SIGNING else ""
+        form = of_provider(provider, model)
+        signs = form is not None and form.form in SIGNED_FORMS
+        return issuer(self.kind, self.api_base or "", provider) if signs else ""
 
     @field_validator("options")
     @classmethod

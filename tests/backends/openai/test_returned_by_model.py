@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.backends.base import Resources, kind
+from proxy.backends.returned_reasoning import of_provider
 from proxy.request import ChatRequest, Message, Text, ToolCall
 from proxy.routing.plan import Target
 
@@ -62,3 +63,27 @@ def test_C2_a_vendor_that_refuses_the_field_is_not_sent_it() -> None:
     """Groq answers "property 'reasoning_content' is unsupported" with a 400."""
     message, _ = written("deepseek-r1-distill-llama-70b", preset="groq", api_key="k")
     assert "reasoning_content" not in message
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        ("deepseek/deepseek-chat", "reasoning_content"),
+        ("hosted_vllm/moonshotai/Kimi-K2-Thinking", "reasoning_content"),
+        ("openai/deepseek-reasoner", "reasoning_content"),
+        ("openai/gpt-5", None),
+        ("hosted_vllm/meta-llama/Llama-4", None),
+        ("groq/deepseek-r1-distill-llama-70b", None),
+        ("anthropic/claude-sonnet-4-5", "thinking_blocks"),
+        ("bedrock/us.anthropic.claude-sonnet-4-5-v1:0", "thinking_blocks"),
+        ("bedrock/arn:aws:bedrock:eu-west-1:1:application-inference-profile/x", "thinking_blocks"),
+        ("bedrock/us.deepseek.r1-v1:0", None),
+        ("vertex_ai/claude-opus-4-1", "thinking_blocks"),
+        ("vertex_ai/gemini-3-pro", None),
+        ("minimax/MiniMax-M2", "reasoning_details"),
+        ("gpt-4o", None),
+    ],
+)
+def test_C2_models_of_litellm_get_it_by_their_name(model: str, form: str | None) -> None:
+    found = of_provider(model.partition("/")[0], model)
+    assert (found and found.form) == form
