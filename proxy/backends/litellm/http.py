@@ -17,7 +17,7 @@ import httpx
 
 from proxy.backends.http import error_body, retry_after
 from proxy.backends.litellm.lines import LineGuard
-from proxy.backends.litellm.wires import DECODERS, LITELLM, wire_of
+from proxy.backends.litellm.wires import DECODERS, LITELLM, wire_of, wire_of_json
 from proxy.backends.streaming import Decoder, content_type, read_json, read_last_bytes, sniff
 from proxy.contracts.openai import stream as openai
 from proxy.errors import FrameTooLarge, UpstreamMalformed, UpstreamRedirect
@@ -167,7 +167,9 @@ async def _answer(request: httpx.Request, response: Response, call: UpstreamCall
         body = await read_json(response, first, call.answer_bytes)
         if detail := parse_error(body):
             raise upstream_error(detail, clean=call.clean, retry_after=retry_after(response.headers, time()))
-        return httpx.Response(status, headers=headers, content=body, request=request)
+        call.wire, first = LITELLM if own_tool else wire_of_json(body), body
+        if call.wire not in DECODERS:
+            return httpx.Response(status, headers=headers, content=body, request=request)
     call.first = first
     if is_stream is not None:
         call.guard = LineGuard(call.frame_bytes, call.clean)

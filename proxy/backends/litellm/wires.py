@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from proxy.backends.streaming import Decoder
+from proxy.backends.streaming import Decoder, in_pieces
 from proxy.contracts.anthropic import stream as anthropic
 from proxy.contracts.anthropic.events import DIALECT as ANTHROPIC
 from proxy.contracts.openai import stream as openai
+from proxy.wire import lenient_json
 from proxy.wire.upstream_errors import Clean
 
 LITELLM = "litellm"
@@ -39,6 +38,11 @@ def wire_of(stream: bytes) -> str:
     return ""
 
 
+def wire_of_json(body: bytes) -> str:
+    """The wire of an answer in JSON where a stream was asked for: chunks on lines of their own, or a whole completion."""
+    return _wire_of_data(body.partition(b"\n")[0] if in_pieces(body) else body)
+
+
 def _wire_of_data(data: bytes) -> str:
     data = data.strip()
     if not data:
@@ -46,7 +50,7 @@ def _wire_of_data(data: bytes) -> str:
     if data == openai.DONE:
         return openai.DIALECT
     try:
-        value = msgspec.json.decode(data)
+        value = lenient_json.loads(data)
     except (ValueError, RecursionError):
         return LITELLM
     if not isinstance(value, dict):
@@ -57,16 +61,8 @@ def _wire_of_data(data: bytes) -> str:
     if value.get("error") or value.get("object") == "error":
         return openai.DIALECT  # its decoder reads errors of all forms
     if "choices" in value:
-        return _wire_of_choices(value["choices"])
+        return openai.DIALECT if value["choices"] and isinstance(value["choices"], list) else ""
     return "" if _tells_nothing(value) else LITELLM
-
-
-def _wire_of_choices(choices: Any) -> str:
-    """Legacy completions have `text` in place of a `delta`."""
-    if not choices or not isinstance(choices, list):
-        return ""
-    first = choices[0]
-    return LITELLM if isinstance(first, dict) and "text" in first and "delta" not in first else openai.DIALECT
 
 
 def _tells_nothing(value: dict[str, Any]) -> bool:

@@ -208,6 +208,49 @@ async def test_U7_a_stream_is_known_whatever_its_label_says(
     assert (await ask(backend, "ollama_chat/m")).text == "ok"
 
 
+WHOLE = {"id": "c", "choices": [{"index": 0, "message": {"content": "ok"}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", ""])
+@pytest.mark.parametrize(
+    "body",
+    [
+        msgspec.json.encode(WHOLE),
+        msgspec.json.format(msgspec.json.encode(WHOLE)),
+        b"".join(
+            msgspec.json.encode(one) + b"\n"
+            for one in (openai_chunk({"content": "o"}), openai_chunk({"content": "k"}), openai_chunk({}, finish="stop"))
+        ),
+    ],
+    ids=["whole", "pretty", "lines"],
+)
+async def test_U7_an_answer_in_json_where_a_stream_was_asked_is_read(
+    upstream: ScriptedUpstream, backend: LiteLLMBackend, kind: str, body: bytes
+) -> None:
+    upstream.play(json_reply(200, body, {"content-type": kind}))
+    got = await ask(backend, "hosted_vllm/m")
+    assert got.text == "ok"
+    assert only(got, Finish)
+
+
+@pytest.mark.parametrize(
+    ("first", "text"),
+    [
+        (b'{"choices":[{"index":0,"text":"ok"}]}', "ok"),
+        (b'{"choices":[{"index":0,"delta":{"content":"ok"},"logprobs":NaN}]}', "ok"),
+        (b'{"choices":[{"index":0,"delta":{"content":"a\tb"}}]}', "a\tb"),
+        (b'{"choices":[{"index":0,"delta":{"content":"\\ud83d"}}]}\n\ndata: {"choices":[{"index":0,"delta":{"content":"\\ude00"}}]}', "\U0001f600"),
+    ],
+)  # fmt: skip
+async def test_U5_an_odd_first_chunk_is_read_by_the_same_decoder(
+    upstream: ScriptedUpstream, backend: LiteLLMBackend, first: bytes, text: str
+) -> None:
+    upstream.play(*streamed(b"data: " + first + b"\n\n" + sse(openai_chunk({}, finish="stop"))))
+    got = await ask(backend, "hosted_vllm/m")
+    assert got.text == text
+    assert only(got, Finish)
+
+
 async def test_U13_the_input_of_a_call_that_comes_at_its_start_is_kept_once(
     upstream: ScriptedUpstream, backend: LiteLLMBackend
 ) -> None:
@@ -312,7 +355,7 @@ async def test_a_tool_that_litellm_made_of_a_response_format_is_read_back_by_it(
         (b'data: {"error":"x"}\n\n', "openai-chat"),
         (b'event: message_start\ndata: {"type":"message_start"}\n', "anthropic-messages"),
         (b'data: {"type":"error","error":{}}\n', "anthropic-messages"),
-        (b'data: {"choices":[{"text":"a"}]}\n', LITELLM),
+        (b'data: {"choices":[{"text":"a"}]}\n', "openai-chat"),
         (b'data: {"candidates":[]}\n', LITELLM),
         (b"data: {nonsense\n", LITELLM),
         (b"data: 5\n", LITELLM),
