@@ -99,6 +99,10 @@ def _ai_sdk(_: str, data: Any) -> tuple[str, End]:
     return data["delta"] if data["type"] == "text-delta" else "", ends.get(data["type"], "")
 
 
+def _own(_: str, data: Any) -> tuple[str, End]:
+    return data.get("text", ""), data["type"] if data["type"] in {"done", "error"} else ""
+
+
 def _bare(_: str, data: Any) -> tuple[str, End]:
     return data, ""
 
@@ -134,6 +138,7 @@ CONTRACTS = [
     Contract("ollama", "/ollama/api/chat", _openai_body, _ollama, b"\n"),
     Contract("ag-ui", "/agui", _run, _ag_ui),
     Contract("ai-sdk", "/api/chat", _parts, _ai_sdk),
+    Contract("declared", "/own", _chat_body, _own),
     Contract("ai-text", "/api/chat?contract=ai-text", _parts, _bare, b""),
 ]
 

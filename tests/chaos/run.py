@@ -54,6 +54,13 @@ routes:
     hedge: {{after_ms: 250}}
     on_cut: continue
     timeouts: {{first_token_s: 5, token_gap_s: 1, total_s: {total_s}}}
+frontends:
+  own:
+    path: /own
+    response:
+      token: {{type: token, text: $text}}
+      done: {{type: done}}
+      error: {{type: error, message: $message}}
 """
 
 
