@@ -22,8 +22,12 @@ from proxy.routing.plan import Plan
 STEP_S = 0.01
 """The shortest time between two words. Where they have to come faster, several come together."""
 
-_PIECES = re.compile(r"\s*\S{1,24}|\s+")
-"""A word with the white space before it. Chinese and Japanese have no spaces: there it is some characters."""
+_MARKS = r"[\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\u20d0-\u20ff\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]"
+_PIECES = re.compile(rf"\s*\S{{1,24}}(?:{_MARKS}|(?<=\u200d)\S)*|\s+")
+"""A word with the white space before it. Chinese and Japanese have no spaces: there it is some characters.
+
+No accent, Thai vowel, or part of a joined emoji is cut from what it belongs to.
+"""
 
 
 def smoothed(client: Client, plan: Plan, request: ChatRequest) -> SmoothClient | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.pipeline.client import ClientGone
-from proxy.pipeline.smooth import SmoothClient
+from proxy.pipeline.smooth import SmoothClient, _parts
 from tests.support.told import Relaying, Step, Taker, Told, exchange
 from tests.support.virtual_time import run
 
@@ -150,6 +151,19 @@ def test_text_and_a_call_in_one_read_keep_their_order() -> None:
     events: list[StreamEvent] = [TextDelta("a b c"), ToolCallStart(0, "c", "f"), ToolCallDelta(0, "{}")]
     client, _ = streamed(Batch([Start("1", "m"), *events, Finish("tool_calls")]))
     assert client.events[1:-1] == events
+
+
+@pytest.mark.parametrize(
+    "text", ["👨\u200d👩\u200d👧\u200d👦" * 20, "👍🏽" * 30, "e\u0301" * 40, "ที่นี่" * 20, "✔\ufe0f" * 30]
+)
+@pytest.mark.parametrize("before", range(4))
+def test_no_character_is_cut_from_its_accents_and_joined_parts(text: str, before: int) -> None:
+    pieces = _parts([TextDelta("x" * before + text)])[1]
+    assert "".join(pieces) == "x" * before + text
+    assert len(pieces) > 1
+    for one, other in pairwise(pieces):
+        assert unicodedata.category(other[0]) not in {"Mn", "Me", "Sk", "Cf"}
+        assert one[-1] != "\u200d"
 
 
 def test_an_error_comes_at_once_behind_all_text() -> None:
