@@ -40,7 +40,7 @@ from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import RecentRequests
 from proxy.telemetry.redact import Redactor, secrets_of
-from proxy.telemetry.slots import SlotGauges
+from proxy.telemetry.slots import SlotGauges, StreamGauges
 from proxy.transport import Transport
 from proxy.transport.http1 import HttpTransport
 from proxy.web.feed import WebPages
@@ -104,6 +104,7 @@ class App:
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
         self.metrics.registry.register(SlotGauges(self.states.queues))
+        self.metrics.registry.register(StreamGauges(self.streams.state))
         self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
         self._streams_at: dict[str, SharedStreams] = {}
         self.store: Store = open_store(None)  # of the config in force

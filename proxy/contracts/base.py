@@ -119,6 +119,10 @@ class Frontend(Protocol):
         """One model; an error reply when it is not in `ids`."""
 
 
+MOST_DIGITS = 18
+"""No frame has a longer number, and Python refuses to read one of thousands of digits."""
+
+
 class Frames(Protocol):
     """The encoded frames of an answer that can be resumed, as far as they came."""
 

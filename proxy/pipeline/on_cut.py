@@ -36,7 +36,7 @@ from proxy.pipeline.repetition import without_loop
 from proxy.pipeline.rewriting import rewritable
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import AttemptRecord, StreamRecord
 
 HELD_S = 0.3
 """How long text is held back at a joint when no more comes."""
@@ -226,6 +226,8 @@ class Continue:
             if self._wants_json() and not exact:
                 continue
             if not self._extra.draw(target.backend):
+                unasked = AttemptRecord(target.backend, target.model, error_code="no_budget", role="continuation")
+                self._record.attempts.append(unasked)
                 return None
             attempt = self._attempt(target, self._continued(joined.sent, exact=exact))
             attempt.withholds_fault = True

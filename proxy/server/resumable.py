@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from proxy.contracts.base import Encoder, Reply, Resumes
+from proxy.contracts.base import MOST_DIGITS, Encoder, Reply, Resumes
 from proxy.contracts.notices import NOTICE_HEADER, notice_header
 from proxy.errors import BadRequest, Conflict, NotFound, ProxyError, Stopped
 from proxy.events import Batch, Fault, Notice
@@ -334,7 +334,7 @@ async def answer(context: RequestContext) -> web.StreamResponse:
     if durable.asks(context):
         return await durable.answer(context, log)
     after = context.head.query.get("after") or context.head.headers.get("last-event-id") or "-1"
-    if not after.removeprefix("-").isdecimal():
+    if len(after) > MOST_DIGITS or not after.removeprefix("-").isdecimal():
         raise BadRequest("query parameter after: expected the number of a frame", param="after")
     # Readers of bare tokens would take an `id` line for text.
     numbers = log.separator == EVENTS and log.headers.get("X-Chat-Dialect") not in {"text", "both"}

@@ -117,6 +117,11 @@ class Metrics:
             "was asked.",
             ("route", "end"),
         )
+        self._continuations = Counts(
+            "chat_proxy_continuations",
+            "Attempts that were to go on with an answer that was cut: `ok`, or the error's code; `no_budget`: none was asked.",
+            ("route", "outcome"),
+        )
         self._unnoted = Counts(
             "chat_proxy_done_without_finish_reason",
             "Answers that a backend ended properly without saying why.",
@@ -134,6 +139,7 @@ class Metrics:
             self._unpriced,
             self._attempts,
             self._hedges,
+            self._continuations,
             self._unnoted,
         ):
             registry.register(series)
@@ -215,7 +221,10 @@ class Metrics:
         self._ends.add(record.end or "internal", route, backend)
         self._duration.observe(record.duration_s, route, backend)
         for attempt in record.attempts:
-            self._attempts.add(self._backends.label(attempt.backend), self._outcomes.label(attempt.outcome))
+            outcome = self._outcomes.label(attempt.outcome)
+            self._attempts.add(self._backends.label(attempt.backend), outcome)
+            if attempt.role == "continuation":
+                self._continuations.add(route, outcome)
         if record.hedge:
             self._hedges.add(route, record.hedge)
         self._count_content(record, route, backend)

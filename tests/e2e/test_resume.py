@@ -259,6 +259,24 @@ async def test_an_answer_that_outgrew_its_log_says_so(
     assert whole.count(b"x" * 500) == 40, "who reads along loses nothing"
     gone = await http.get(f"{proxy.url}/streams/{response.headers['X-Stream-Id']}?after=3")
     assert (gone.status, (await gone.json())["error"]["code"]) == (410, "stream_gone")
+    metrics = await (await http.get(f"{proxy.url}/metrics")).text()
+    assert 'chat_proxy_resumable_streams{state="kept"} 1.0' in metrics
+    assert f"chat_proxy_resumable_bytes {proxy.app.streams.state()['bytes']:.1f}" in metrics
+
+
+@pytest.mark.parametrize("number", ["x", "1.5", "--1", "", "9" * 5000])
+async def test_a_number_that_is_none_is_refused(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, http: aiohttp.ClientSession, number: str
+) -> None:
+    upstream.always(*openai_stream(TOKENS))
+    proxy = await start_proxy(config(upstream))
+    response = await ask(http, proxy, "/v1/responses")
+    answer = json.loads(frames(await response.read())[0].partition(b"data: ")[2])["response"]["id"]
+    for address in (
+        f"/streams/{response.headers['X-Stream-Id']}?after={number or 'y'}",
+        f"/v1/responses/{answer}?stream=true&starting_after={number}",
+    ):
+        assert (await http.get(proxy.url + address)).status == 400
 
 
 async def test_a_slow_reader_holds_no_more_than_the_log(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:

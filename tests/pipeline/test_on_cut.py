@@ -22,15 +22,19 @@ TIMERS = Timers(token_gap_s=FOREVER, total_s=FOREVER)
 class Ran:
     """A request that is over."""
 
-    def __init__(self, *backends: Told, stop: tuple[float, ProxyError] | None = None, leaves: float = 0.0) -> None:
+    def __init__(
+        self, *backends: Told, stop: tuple[float, ProxyError] | None = None, leaves: float = 0.0, left: float = 3.0
+    ) -> None:
+        """`left` is the budget of each backend for extra work."""
         self.client, self.backends = Taker(), backends
         self.unhandled: list[dict[str, Any]] = []
-        run(self._run(stop, leaves))
+        run(self._run(stop, leaves, left))
 
-    async def _run(self, stop: tuple[float, ProxyError] | None, leaves: float) -> None:
+    async def _run(self, stop: tuple[float, ProxyError] | None, leaves: float, left: float) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, what: self.unhandled.append(what))
         self.exchange: Exchange = exchange(*self.backends, timers=TIMERS, on_cut="continue", keeps_request=True)
+        self.exchange._pipeline.states.extra._left = {f"b{number}": left for number in range(len(self.backends))}
         running = asyncio.create_task(self.exchange.run(self.client))
         if stop is not None:
             loop.call_later(stop[0], self.exchange.interrupt, stop[1])
@@ -90,3 +94,15 @@ def test_when_no_other_goes_on_the_first_error_is_told() -> None:
     ran = Ran(told("alpha "), told("beta ", 1.0, UpstreamTruncated("again")), told(1.0))
     assert ran.error == "upstream_truncated"
     assert ran.client.text == "alpha beta "
+
+
+def test_without_budget_nobody_is_asked_and_the_record_says_so() -> None:
+    ran = Ran(told("alpha "), *[told("beta ", 1.0) for _ in range(9)])
+    assert ran.error == "upstream_truncated"
+    last = ran.exchange.record.attempts[-1]
+    assert (last.outcome, last.role) == ("upstream_truncated", "continuation")
+    poor = told("alpha ")
+    ran = Ran(poor, told("beta", Finish()), left=0.5)
+    assert ran.asked == [1, 0]
+    last = ran.exchange.record.attempts[-1]
+    assert (last.backend, last.outcome, last.role) == ("b1", "no_budget", "continuation")

@@ -10,7 +10,7 @@ import time
 
 import msgspec
 
-from proxy.contracts.base import Endpoint, Frames, Head, Offer, Reply
+from proxy.contracts.base import MOST_DIGITS, Endpoint, Frames, Head, Offer, Reply
 from proxy.contracts.replies import NoModels, cuts_on_error, openai_failure
 from proxy.contracts.responses.objects import ResponseObject
 from proxy.contracts.responses.request import decode_request
@@ -88,7 +88,7 @@ class ResponsesFrontend(NoModels):
         if head.query.get("stream") != "true":
             return _whole(frames)
         after = head.query.get("starting_after", "-1")
-        if not after.removeprefix("-").isdecimal():
+        if len(after) > MOST_DIGITS or not after.removeprefix("-").isdecimal():
             raise BadRequest("query parameter starting_after: expected a sequence number", param="starting_after")
         return max(0, int(after) + 1)
 
