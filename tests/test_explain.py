@@ -391,8 +391,19 @@ def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):
     assert second["limit"]["most"] == 8
 
 
+def test_where_no_config_is_it_goes_by_what_is_served_then(explain, monkeypatch):
+    Path("config.yaml").unlink()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-none-of-any-worth")
+    result = explain("--model", "claude-x")
+    assert (result.exit_code, "anthropic/claude-x" in result.stdout) == (0, True), result.output
+    assert result.stderr == "no config.yaml here: by what `chat-proxy` would serve without one\n"
+    assert not Path("config.yaml").exists()
+    assert explain("-c", "config.yaml", "--model", "claude-x").exit_code == 1
+
+
 def test_the_examples_of_its_help_work(explain):
     """Those that ask the config; the others need a proxy that runs."""
+    Path("config.yaml").write_text("{backends: {echo: {kind: echo}}, routes: [{name: all, to: echo}]}")
     Path("request.json").write_text(json.dumps(chat(model="x")))
     lines = [line.strip() for line in main.commands["explain"].help.splitlines() if "chat-proxy explain" in line]
     examples = [line for line in lines if "--last" not in line and "--request" not in line]

@@ -82,12 +82,18 @@ def _word(text: str) -> str:
 
 
 def _key(key: SecretStr) -> SecretStr:
-    value = key.get_secret_value()
-    if not value:
-        raise ValueError("the key is empty; is its variable set?")
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError("the key has a space, a line break or another character that no key has")
+    if wrong := fault_of_key(key.get_secret_value()):
+        raise ValueError(wrong)
     return key
+
+
+def fault_of_key(value: str) -> str:
+    """Why no server can take `value` as a key; empty if one may."""
+    if not value:
+        return "the key is empty; is its variable set?"
+    if not value.isascii() or not value.isprintable() or " " in value:
+        return "the key has a space, a line break or another character that no key has"
+    return ""
 
 
 def _forwardable(names: list[str]) -> list[str]:

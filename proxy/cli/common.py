@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from proxy.errors import ConfigErrors
 
@@ -27,13 +29,18 @@ CONFIG = click.option(
 )
 
 
-def load(path: str, *, exit_code: int) -> Config:
-    """The config, or all that is wrong with it on stderr."""
+def nothing_named(context: click.Context, path: str) -> bool:
+    """Whether no config is named and none is here, so that the proxy serves what this machine has."""
+    return context.get_parameter_source("path") is ParameterSource.DEFAULT and not os.path.lexists(path)
+
+
+def load(path: str, *, exit_code: int, content: bytes | None = None) -> Config:
+    """The config, or all that is wrong with it on stderr. `content` stands in for the file's."""
     from proxy.backends.base import kind  # noqa: PLC0415
     from proxy.config.load import load_config  # noqa: PLC0415
 
     try:
-        return load_config(path, settings_for=lambda name: kind(name).settings)
+        return load_config(path, content=content, settings_for=lambda name: kind(name).settings)
     except ConfigErrors as errors:
         stop(described(errors), exit_code=exit_code)
 

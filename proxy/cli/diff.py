@@ -18,7 +18,7 @@ from proxy.errors import ProxyError
 def diff(old: str, new: str, requests: IO[str]) -> None:
     """Say which recorded requests two configs would treat differently.
 
-    Each line of REQUESTS.jsonl is {"path": "/chat", "headers": {}, "body": {"messages": [{"role": "user", "content": "hi"}]}}. Exit 0 when
+    Each line of REQUESTS.jsonl is {"path": "/v1/completions", "headers": {}, "body": {"prompt": "hi"}}. Exit 0 when
     nothing differs, 1 when something does, 2 on trouble.
 
     \b

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import IO
 
 import click
 
-from proxy.cli.common import CONFIG, DEFAULT, load, stop
+from proxy.cli.common import CONFIG, load, nothing_named, stop
 from proxy.errors import ProxyError
 
 
@@ -45,7 +44,9 @@ class _Body(click.ParamType[bytes]):
 )
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.argument("body", type=_Body(), required=False, metavar="[BODY.json|-|'{…}']")
+@click.pass_context
 def explain(  # noqa: PLR0917 - click passes them by name
+    context: click.Context,
     path: str,
     url: str,
     headers: tuple[str, ...],
@@ -69,20 +70,20 @@ def explain(  # noqa: PLR0917 - click passes them by name
 
     \b
     chat-proxy explain --path /v1/chat/completions --model gpt-5
-    chat-proxy explain '{"messages": [{"role": "user", "content": "hi"}]}'
+    chat-proxy explain --path /v1/completions '{"model": "code-1", "prompt": "hi"}'
     chat-proxy explain --path /v1/chat/completions request.json
-    echo '{"messages": [{"role": "user", "content": "hi"}]}' | chat-proxy explain -H 'x-team: research' -
+    echo '{"prompt": "hi"}' | chat-proxy explain --path /v1/completions -H 'x-team: a' -
     chat-proxy explain --last
     chat-proxy explain --request 4f9c2a --url http://127.0.0.1:9000
     """  # noqa: D301
     if last or id:
         if body is not None or model or headers or key or (last and id):
             raise click.UsageError("`--last` and `--request ID` take nothing else that tells of a request")
-        _of_the_running(path, proxy, id, api_key, as_json=as_json)
+        _of_the_running(context, path, proxy, id, api_key, as_json=as_json)
         return
     from proxy import explain as explaining  # noqa: PLC0415
 
-    config = load(path, exit_code=1)
+    config = load(path, exit_code=1, content=_what_is_served(path) if nothing_named(context, path) else None)
     given = dict(_header(header) for header in headers)
     try:
         explanation = explaining.Judge(config, key).explain(url, given, body, id="explain", model=model)
@@ -95,10 +96,20 @@ def explain(  # noqa: PLR0917 - click passes them by name
     sys.exit(1 if explanation.error else 0)
 
 
-def _of_the_running(path: str, url: str | None, id: str | None, key: str | None, *, as_json: bool) -> None:
+def _what_is_served(path: str) -> bytes:
+    """The config that `serve` makes where there is none."""
+    from proxy.detect import compose, detect  # noqa: PLC0415
+
+    click.echo(f"no {path} here: by what `chat-proxy` would serve without one", err=True)
+    return compose.compose(detect.detect(own_port=8080)).encode()
+
+
+def _of_the_running(
+    context: click.Context, path: str, url: str | None, id: str | None, key: str | None, *, as_json: bool
+) -> None:
     from proxy.cli import asking  # noqa: PLC0415
 
-    if url is None and path == DEFAULT and not os.path.lexists(path):
+    if url is None and nothing_named(context, path):
         url = asking.address("127.0.0.1", 8080)
     if url is None:
         server = load(path, exit_code=1).settings.server

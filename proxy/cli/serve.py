@@ -8,9 +8,8 @@ import os
 import signal
 
 import click
-from click.core import ParameterSource
 
-from proxy.cli.common import CONFIG, DEFAULT, described, stop
+from proxy.cli.common import CONFIG, DEFAULT, described, nothing_named, stop
 from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
 
 
@@ -50,11 +49,7 @@ def serve(context: click.Context, path: str, host: str | None, port: int | None,
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     content = None
-    if (
-        path == DEFAULT
-        and context.get_parameter_source("path") is ParameterSource.DEFAULT
-        and not os.path.lexists(path)
-    ):
+    if nothing_named(context, path):
         content = _without_file(port)
     try:
         if workers == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.detect.servers import Server
@@ -49,6 +49,7 @@ class Found(NamedTuple):
 
     servers: Sequence[Server] = ()
     vendors: Sequence[Vendor] = ()
+    unusable: Mapping[str, str] = {}  # variables that hold no key, and why
 
     @property
     def default(self) -> str:
@@ -134,6 +135,7 @@ def summary(found: Found) -> str:
         lines.append(f"\n  any other model: {found.passes_on}; no model: {found.default}")
     elif found.default != "echo/echo":
         lines.append(f"\n  all else: {found.default}")
+    lines += [f"\n  {variable} is not used: {fault}" for variable, fault in found.unusable.items()]
     return "\n".join(lines)
 
 

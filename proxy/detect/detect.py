@@ -7,9 +7,10 @@ import os
 
 from proxy.detect.compose import Found
 from proxy.detect.servers import ask, places
-from proxy.detect.vendors import with_key
+from proxy.detect.vendors import unusable, with_key
 
 
 def detect(*, own_port: int) -> Found:
     """What answers on this machine, and whose keys are set. Takes less than a second."""
-    return Found(asyncio.run(ask(places(os.environ, own_port=own_port))), with_key(os.environ))
+    servers = asyncio.run(ask(places(os.environ, own_port=own_port)))
+    return Found(servers, with_key(os.environ), unusable(os.environ))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from proxy.backends.openai.compatible import PRESETS
+from proxy.backends.settings import fault_of_key
 
 
 class Vendor(NamedTuple):
@@ -52,5 +53,11 @@ def vendors() -> list[Vendor]:
 
 
 def with_key(environment: Mapping[str, str]) -> list[Vendor]:
-    """Those whose key is set. Nobody is asked, and no key is read further than that."""
-    return [vendor for vendor in vendors() if environment.get(vendor.variable)]
+    """Those whose key is set, and may be one. Nobody is asked."""
+    return [vendor for vendor in vendors() if not fault_of_key(environment.get(vendor.variable, ""))]
+
+
+def unusable(environment: Mapping[str, str]) -> dict[str, str]:
+    """Why a key that is set is none, by its variable."""
+    found = {vendor.variable: environment.get(vendor.variable, "") for vendor in vendors()}
+    return {variable: fault for variable, key in found.items() if key and (fault := fault_of_key(key))}

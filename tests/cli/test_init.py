@@ -40,6 +40,16 @@ def test_what_it_writes_passes_check_and_has_no_key_in_it():
     assert run("explain", "--model", "claude-x").exit_code == 0
 
 
+def test_what_cannot_be_a_key_is_said_and_not_used(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
+    result = run("init")
+    assert result.exit_code == 0
+    assert "OPENAI_API_KEY is not used: the key has a space, a line break" in result.stdout
+    assert SECRET not in result.output
+    assert "written for 0 servers on this machine and 1 key;" in result.stdout
+    assert run("check").exit_code == 0
+
+
 def test_a_file_that_is_there_stays_as_it_is():
     Path("config.yaml").write_text("mine\n")
     refused = run("init")
