@@ -1,5 +1,6 @@
 """Fixtures for all tests, how long hypothesis may look, and how many processes run tests."""
 
+import gc
 import os
 
 import hypothesis
@@ -22,6 +23,14 @@ structlog.configure(
 
 # Processes that tests start find the package compiled: 0.68 s of a CPU to load it are 0.55 then, some hundred times.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Nothing that collecting the tests makes is garbage, and to look through it again and again took half of that time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
