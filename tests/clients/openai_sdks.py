@@ -114,7 +114,7 @@ class NodeSdk:
         self, url: str, how: Call, request: Mapping[str, Any], *, key: str = "none", retries: int = 0
     ) -> Outcome:
         async with self._process(url, how, request, key, retries) as process:
-            printed, complained = await asyncio.wait_for(process.communicate(), 30)
+            printed, complained = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0, complained.decode()
         return msgspec.json.decode(printed, type=Outcome)
 
@@ -122,7 +122,7 @@ class NodeSdk:
     async def leave(self, url: str, request: Mapping[str, Any]) -> AsyncIterator[None]:
         async with self._process(url, "leave", request, "none", 0) as process:
             assert process.stdout is not None
-            assert await asyncio.wait_for(process.stdout.readline(), 30) == b"left\n"
+            assert await asyncio.wait_for(process.stdout.readline(), 60) == b"left\n"
             yield
             await process.communicate(b"")  # closes its standard input, which it waits for
 

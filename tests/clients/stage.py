@@ -233,13 +233,13 @@ class Stage:
             self._heard.pop(asked).set()
         return answer(seen)
 
-    async def upstream_closed(self, seen: Seen, *, within: float) -> float:
+    async def upstream_closed(self, seen: Seen) -> float:
         """Wait until the proxy has closed the connection of a request; when it did."""
 
         def closings() -> list[float]:
             return [closed.at for closed in self.upstream.closed if closed.connection_number == seen.connection_number]
 
-        await eventually(lambda: bool(closings()), within)
+        await eventually(lambda: bool(closings()))
         return closings()[0]
 
     async def _driver(self, environment: str) -> Driver:

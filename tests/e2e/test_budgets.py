@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
+from proxy.cli import main
 from proxy.config.load import load_config
 from proxy.config.usage import UsageSettings
 from proxy.errors import ConfigErrors
@@ -127,8 +127,9 @@ async def test_a_price_that_nobody_knows(start_proxy: StartProxy, tmp_path: Path
 
 
 def run(*arguments: str) -> str:
-    whole = [sys.executable, "-m", "proxy", *arguments]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=True).stdout
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_the_commands_say_which_budget_there_is_and_what_it_does_not_count(tmp_path: Path):
