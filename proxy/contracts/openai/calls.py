@@ -115,8 +115,7 @@ class CallReader:
 
     def finish(self, events: list[StreamEvent]) -> None:
         """The answer is complete. Raises `UpstreamMalformed` for a call that nobody could make."""
-        for choice in self._last:
-            self._tell_last(choice, events)
+        self.tell_named(events)
         for call in self._calls.values():
             if call.index < 0 and call.arguments.strip():
                 raise UpstreamMalformed("the upstream called a tool without naming it")
@@ -124,6 +123,11 @@ class CallReader:
                 events.append(ToolCallDelta(call.index, rest))
             if _several(call.arguments):
                 raise UpstreamMalformed("the upstream sent arguments of several tool calls as those of one")
+
+    def tell_named(self, events: list[StreamEvent]) -> None:
+        """Nothing more comes: tell the calls of which only the name came."""
+        for choice in self._last:
+            self._tell_last(choice, events)
 
     def _found(self, choice: int, index: int | None, id_: str, name: str) -> Call | None:
         if index is not None and (call := self._calls.get((choice, index))) is not None:

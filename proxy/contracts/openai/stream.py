@@ -345,6 +345,10 @@ class StreamDecoder(StreamEnd):
         batch.events.append(end)
         self.done = True
 
+    def _fault(self, batch: Batch, error: UpstreamError) -> None:
+        self._deltas.calls.tell_named(batch.events)
+        super()._fault(batch, error)
+
     def _counted(self) -> Usage | None:
         return read_usage(self._usage)
 

@@ -286,6 +286,11 @@ def test_B01_an_answer_that_just_ends_is_cut():
     assert isinstance(fault(), UpstreamTruncated)
 
 
+def test_B01_a_call_of_which_only_the_name_came_is_told_before_the_cut():
+    begun = chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]})
+    assert read(sse(begun))[0][1:-1] == [ToolCallStart(0, "a", "f")]
+
+
 def test_B11_a_last_event_without_its_blank_line_does_not_count():
     events, _ = read(sse(chunk({"content": "a"})) + b"data: [DONE]\n")
     assert isinstance(events[-1], Fault)
