@@ -15,7 +15,7 @@ from proxy.config.limits import TargetLimits
 from proxy.errors import TargetLimited
 from proxy.events import Batch, Finish, Notice, Start
 from proxy.request import ChatRequest, Usage
-from proxy.routing.params import output_limit, shorter_output
+from proxy.routing.params import most_output, shorter_output
 from proxy.routing.plan import Plan, Target
 from proxy.store.base import Lease, Meter, Room
 from proxy.store.rules import Counting, limit_in_words, meters, never_fits, used, wants
@@ -85,7 +85,7 @@ class Limited(WrappedBackend):
         one that is too long, or `LimitsUnknown`.
         """
         ours = [*self._own, *meters(self._limits.per_model, "target", f"{self.name}/{target.model}")]
-        expected = self._outputs.expected(f"target:{self.name}", output_limit(_NO_PLAN, request))
+        expected = self._outputs.expected(f"target:{self.name}", most_output(_NO_PLAN, request))
         now = asyncio.get_running_loop().time
         until = now() + self._limits.wait_s
         while True:

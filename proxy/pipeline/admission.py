@@ -17,7 +17,7 @@ from proxy.events import Notice
 from proxy.pipeline.spending import Budget, Budgets, SpentElsewhere, check_budgets, downgraded, has_budgets
 from proxy.policy.prices import Prices
 from proxy.request import ChatRequest
-from proxy.routing.params import output_limit, shorter_output
+from proxy.routing.params import most_output, shorter_output
 from proxy.routing.plan import Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.store.base import Lease, Meter, Room, Want
@@ -125,7 +125,7 @@ class Admission:
         tokens_in, tokens_out, money = 0, 0, list[Want]()
         if budgets or any(meter.unit == "tokens" for meter in ours):
             tokens_in = request.estimated_tokens()
-            tokens_out = self._outputs.expected(plan.route, most := output_limit(plan, request))
+            tokens_out = self._outputs.expected(plan.route, most := most_output(plan, request))
             money = self.budgets.wants(plan, budgets, tokens_in, most or tokens_out) if self.budgets is not None else []
         lease = Lease(plan.timers.total_s, (*wants(ours, tokens_in, tokens_out), *money))
         headers: dict[str, str] = {}

@@ -38,14 +38,24 @@ def prepared(request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
 
 
 def output_limit(plan: Plan, request: ChatRequest) -> int | None:
-    """The most tokens that the answer may have, by the route or by the request. An embedding has none."""
+    """The most tokens that each choice of the answer may have, by the route or by the request. An embedding has none.
+
+    What is no limit to some server is none here: -1, or the smaller one of two.
+    """
     if request.task == "embedding":
         return 0
     for said in (plan.set, request.params, plan.default):
-        for name in _LIMIT:
-            if type(value := said.get(name)) is int:
-                return value
+        if given := [said[name] for name in _LIMIT if said.get(name) is not None]:
+            limits = [value for value in given if type(value) is int and value > 0]
+            return max(limits) if len(limits) == len(given) else None
     return None
+
+
+def most_output(plan: Plan, request: ChatRequest) -> int | None:
+    """The most tokens that all choices of the answer may have together."""
+    limit = output_limit(plan, request)
+    choices = [value for name in ("n", "best_of") if type(value := request.params.get(name)) is int]
+    return None if limit is None else limit * max([1, *choices])
 
 
 def shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> dict[str, int]:

@@ -240,6 +240,34 @@ async def test_longer_answers_than_allowed_are_not_asked_for(start_proxy: StartP
     assert upstream.requests[-1].json()["max_tokens"] == 300, "it named none"
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_tokens": -1},  # to some servers: as long as it likes
+        {"max_tokens": 0},
+        {"max_tokens": 10, "max_completion_tokens": 2000},
+        {"max_completion_tokens": -1},
+    ],
+    ids=str,
+)
+async def test_no_way_to_say_it_gets_a_longer_answer_than_allowed(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, asked: dict[str, int]
+):
+    proxy = await start_proxy(config(upstream, key="{max_output_tokens: 500, tokens_per_minute: 9000}"))
+    answers(upstream)
+    _, headers, _ = await ask(proxy, **asked)
+    sent = upstream.requests[-1].json()
+    assert [sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent] == [500]
+    assert int(headers["x-ratelimit-remaining-tokens"]) == 9000 - 1 - 500
+
+
+async def test_all_choices_of_an_answer_are_reserved(start_proxy: StartProxy, upstream: ScriptedUpstream):
+    proxy = await start_proxy(config(upstream, key="{tokens_per_minute: 9000}"))
+    answers(upstream)
+    _, headers, _ = await ask(proxy, max_tokens=100, n=4)
+    assert int(headers["x-ratelimit-remaining-tokens"]) == 9000 - 1 - 400
+
+
 async def test_without_limits_nothing_is_built(start_proxy: StartProxy, upstream: ScriptedUpstream):
     proxy = await start_proxy(
         f"""
