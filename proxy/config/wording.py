@@ -13,7 +13,7 @@ from proxy.config.source import Document, Path, looks_secret
 from proxy.errors import ConfigError
 
 # Keys of planned features. "Not available yet" helps more than "unknown key".
-_NOT_YET = frozenset({"shadow", "retry", "resume", "limits", "budget"})
+_NOT_YET = frozenset({"shadow", "retry"})
 
 
 def validation_errors(

@@ -65,15 +65,15 @@ _OURS = frozenset(
 )
 _WHY = {
     "additional_drop_params": "settings pass as the client wrote them",
-    "budget_duration": "there are no budgets",
+    "budget_duration": "a budget is a key's or a route's here: `budget`",
     "cooldown_time": "`server.breaker` is one for all targets",
-    "input_cost_per_token": "prices do not choose targets here",
-    "max_budget": "there are no budgets",
-    "max_parallel_requests": "a target's streams are not counted",
+    "input_cost_per_token": "`prices` says what models cost, for a million tokens",
+    "max_budget": "a budget is a key's or a route's here: `budget`",
+    "max_parallel_requests": "a target's `concurrency` says that, or its backend's `limits`",
     "max_retries": "each target is asked once, then the next one",
     "merge_reasoning_content_in_choices": "a route's `reasoning_field` says where reasoning is told",
     "num_retries": "each target is asked once, then the next one",
-    "output_cost_per_token": "prices do not choose targets here",
+    "output_cost_per_token": "`prices` says what models cost, for a million tokens",
 }
 _CHANGES_ROUTES = {
     "fallbacks": "a route has the fallbacks; list them in router_settings",

@@ -54,7 +54,8 @@ def output_limit(plan: Plan, request: ChatRequest) -> int | None:
 def most_output(plan: Plan, request: ChatRequest) -> int | None:
     """The most tokens that all choices of the answer may have together."""
     limit = output_limit(plan, request)
-    choices = [value for name in ("n", "best_of") if type(value := request.params.get(name)) is int]
+    said = {**(request.raw_body or {}), **request.params}
+    choices = [value for name in ("n", "best_of") if type(value := said.get(name)) is int]
     return None if limit is None else limit * max([1, *choices])
 
 

@@ -177,7 +177,7 @@ MISTAKES = [
     ("server: {cors: {}}", "1:16: `origins` is missing in server.cors"),
     ("server: {trusted_proxies: [10.0.0.1/8]}", "1:27: server.trusted_proxies: '10.0.0.1/8' is not a network: write it as 10.0.0.0/8 or 192.0.2.7/32"),
     ("serer: {}", "1:1: unknown key `serer`; did you mean `server`?"),
-    ("budget: {}", "1:1: `budget` is not available yet; remove it"),
+    ("budget: {}", "1:1: unknown key `budget`; there is: auth, backends, frontends, prices, routes, server, store, telemetry, usage"),
     ("auth:", "1:6: auth: `auth` is empty: list `keys` under it, or write `auth: off` to ask nobody for a key"),
     ("auth: on", '1:7: on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"'),
     ("auth: {key: []}", "1:8: unknown key `key` in auth; did you mean `keys`?"),

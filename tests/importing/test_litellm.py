@@ -123,7 +123,10 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
           num_retries: 3
     """).text
     before_route = text.partition("  - {name: m")[0].rstrip().splitlines()[-1]
-    assert before_route == "  # not carried over: model_list.litellm_params.max_budget (line 5): there are no budgets"
+    assert (
+        before_route
+        == "  # not carried over: model_list.litellm_params.max_budget (line 5): a budget is a key's or a route's here: `budget`"
+    )
     assert "# not carried over: litellm_settings.cache (line 7): answers are not cached" in text
     assert "# not carried over: litellm_settings.num_retries (line 8)" in text
 
