@@ -86,12 +86,14 @@ class Chunk(msgspec.Struct, gc=False):
     @property
     def failed(self) -> bool:
         """Whether there is an error in it, wherever that stands; `wire.upstream_errors` reads its words."""
+        for choice in self.choices or ():
+            if choice.error and is_error(choice.error):
+                return True
         base, groq = self.base_resp, self.x_groq
         return (
-            is_error(self.error)
+            (bool(self.error) and is_error(self.error))
             or (isinstance(base, dict) and bool(base.get("status_code")))
             or (isinstance(groq, dict) and bool(groq.get("error")))
-            or any(is_error(choice.error) for choice in self.choices or ())
         )
 
     @property
