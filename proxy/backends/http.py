@@ -51,12 +51,11 @@ from proxy.transport import Headers, Request, Response
 from proxy.wire.differences import differences
 from proxy.wire.hops import HOPS, hops
 from proxy.wire.translation import Translation, restored, translated
-from proxy.wire.upstream_errors import Clean, Detail, parse_error, upstream_error
+from proxy.wire.upstream_errors import LONGEST_DELAY_S, Clean, Detail, parse_error, upstream_error
 from proxy.wire.vocabulary import Vocabulary
 
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
 ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
-RETRY_AFTER_CAP_S = 600.0
 
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 """The request ids that are passed on. Some servers answer 400 to others that clients choose (llama-cpp-python)."""
@@ -313,12 +312,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         with suppress(KeyError, ValueError, TypeError):
             seconds = float(headers[name]) * unit
-            return min(seconds, RETRY_AFTER_CAP_S) if seconds >= 0 else None
+            return min(seconds, LONGEST_DELAY_S) if seconds >= 0 else None
     with suppress(KeyError, ValueError, TypeError, OverflowError):
         at = parsedate_to_datetime(headers["retry-after"]).timestamp()
         with suppress(KeyError, ValueError, TypeError, OverflowError):
             now = parsedate_to_datetime(headers["date"]).timestamp()
-        return min(max(0.0, at - now), RETRY_AFTER_CAP_S)
+        return min(max(0.0, at - now), LONGEST_DELAY_S)
     return None
 
 

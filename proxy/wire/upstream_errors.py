@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -77,6 +78,7 @@ class Detail(msgspec.Struct, frozen=True):
     code: str = ""
     param: str | None = None
     status: int | None = None
+    retry_after: float | None = None
 
 
 def read_error(value: Any) -> Detail | None:
@@ -187,7 +189,21 @@ def _detail(error: Any) -> Detail | None:
         code=_word(code),
         param=_word(error.get("param")) or None,
         status=_status(error.get("status_code"), error.get("status"), error.get("http_status_code"), code, title),
+        retry_after=_retry_delay(error.get("details")),
     )
+
+
+LONGEST_DELAY_S = 600.0
+_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
+
+
+def _retry_delay(details: Any) -> float | None:
+    """The seconds that Gemini wants to be left alone, which no header says."""
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):
+            return min(float(found[1]), LONGEST_DELAY_S)
+    return None
 
 
 _WORDS = ("message", "error_description", "detail", "error_msg", "msg", "reason", "Message", "faultstring", "error")
@@ -251,7 +267,7 @@ def upstream_error(
         status=status if status == 429 or status >= 500 else 502,
         code=code,
         param=param,
-        retry_after=retry_after,
+        retry_after=detail.retry_after if retry_after is None else retry_after,
     )
 
 
@@ -282,11 +298,19 @@ def _status_of_words(detail: Detail) -> int:
 
 
 def parse_error(body: bytes) -> Detail | None:
-    """The error that a body or an event's data holds; `None` if it holds none or is no JSON."""
-    try:
-        return read_error(msgspec.json.decode(body))
-    except (ValueError, RecursionError):
-        return None
+    """The error that a body or an event's data holds; `None` if it holds none or is no JSON.
+
+    A refusal may come as an event too, because a stream was asked for (DashScope).
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    parts = [body]
+    if b"\ndata:" in body or body.startswith(b"data:"):
+        parts = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
+    for part in parts:
+        with suppress(ValueError, RecursionError):
+            if error := read_error(msgspec.json.decode(part)):
+                return error
+    return None
 
 
 def error_body(error: ProxyError) -> bytes:

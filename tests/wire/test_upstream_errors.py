@@ -128,3 +128,25 @@ def test_U8_what_does_not_say_so_is_one(body):
     detail = parse_error(msgspec.json.encode(body))
     assert detail is not None
     assert detail.message == "busy"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"error":{"message":"slow down"}}',
+        b'data: {"error":{"message":"slow down","type":"x"}}\n\n',
+        b'id:1\r\nevent:error\r\n:HTTP_STATUS/429\r\ndata:{"code":"Throttling","message":"slow down","request_id":"r"}\r\n\r\n',
+    ],
+)
+def test_U8_an_error_keeps_its_words_in_an_event_and_behind_a_byte_order_mark(body):
+    assert parse_error(body).message == "slow down"
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"), [("7s", 7.0), ("0.5s", 0.5), ("7", None), ("soon", None), ("nans", None), (7, None)]
+)
+def test_U8_gemini_says_in_the_body_when_to_ask_again(delay, seconds):
+    info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    body = [{"error": {"code": 429, "message": "quota", "details": [5, {"@type": "x"}, info]}}]
+    error = upstream_error(parse_error(msgspec.json.encode(body)), clean=str)
+    assert (error.status, error.retry_after) == (429, seconds)
