@@ -122,7 +122,7 @@ def key_new(  # noqa: PLR0917 - click passes them by name
 
     \b
     chat-proxy key new --name web
-    chat-proxy key new --name ann --limits requests_per_minute=60 --budget usd=5,per=month --store
+    chat-proxy key new --name ann --budget usd=5,per=month --expires 30d --store
     """  # noqa: D301
     from proxy.config.models import NAME  # noqa: PLC0415
     from proxy.policy.keys import new_key  # noqa: PLC0415

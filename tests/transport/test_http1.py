@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from proxy.errors import FrameTooLarge, InternalError, ProxyError, UpstreamMalformed, UpstreamTruncated
+from proxy.errors import FrameTooLarge, InternalError, ProxyError, UpstreamConnect, UpstreamMalformed, UpstreamTruncated
 from proxy.testing.script import (
     LAST_CHUNK,
     Fin,
@@ -340,6 +340,27 @@ async def test_a_reused_connection_that_dies_before_any_byte_is_replaced_once_a0
     assert await whole(await ask(b"again")) == b'{"ok": true}'
     assert [seen.body for seen in upstream.requests] == [b"{}", b"again", b"again"]
     assert upstream.connections == 2
+
+
+async def test_each_connection_of_a_request_is_told(upstream, transport):
+    told = []
+
+    async def asked() -> int:
+        request = Request(
+            method="POST", url=f"{upstream.url}/x", headers={}, body=b"{}", connected=lambda: told.append(1)
+        )
+        await whole(await transport.open(request))
+        return len(told)
+
+    upstream.play(OK, times=2)
+    upstream.play(Fin())
+    upstream.play(OK)
+    assert [await asked() for _ in range(3)] == [1, 2, 4], "a new one, a kept one, and one that replaces a dead one"
+    with pytest.raises(UpstreamConnect):
+        await transport.open(
+            Request(method="POST", url="http://127.0.0.1:9", headers={}, connected=lambda: told.append(1))
+        )
+    assert len(told) == 4
 
 
 async def test_a_replaced_connection_that_dies_too_is_an_error_a08(upstream, ask):

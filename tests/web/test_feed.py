@@ -96,6 +96,14 @@ async def test_a_failure_is_told_in_words_and_without_a_key(
     assert "sk-far" not in json.dumps(told)
 
 
+async def test_a_target_that_cannot_be_reached_was_never_connected(start_proxy: StartProxy) -> None:
+    proxy = await start_proxy(config("http://127.0.0.1:9/v1"))
+    await ask(proxy, "/v1/chat/completions", ASK)
+    await proxy.ended()
+    _, told = await ask(proxy, "/status/requests?last=1")
+    assert [(one["code"], one["connected"]) for one in told["attempts"]] == [("upstream_connect", None)] * 2
+
+
 async def test_no_route_is_explained_too(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     proxy = await start_proxy(
         config(upstream.url).replace("{name: default, to", "{name: default, match: {model: x}, to")

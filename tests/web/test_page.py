@@ -126,7 +126,7 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     assert "503 upstream_error" in shown
     assert "the model is being loaded" in shown
     assert "answered" in shown
-    assert re.search(r"connected after [\d<]+ ?[\d.]* ms · first token after 2\d\d ms", shown), shown
+    assert re.search(r"connected after [\d<][^·]* · first token after \d", shown), shown
     assert "code: takes it" in await page.text("#why")
     assert "How does a stream end?" in await page.text(), "contents of what this page sent, and of nothing else"
     await looked_at(page, axe, "request", pictures)

@@ -35,7 +35,7 @@ export function ending(row) {
   if (row.end === null) return h("span", { class: "soft" }, row.first === null ? "waiting" : "streaming");
   if (row.end === "done") return h("span", { class: "good" }, "done");
   if (row.end === "client_gone") return h("span", { class: "slow" }, "stopped");
-  return h("span", { class: "bad" }, row.error || row.end);
+  return h("span", { class: "bad" }, (row.error || row.end).split(/(?<=_)/).flatMap((part) => [h("wbr"), part])); // it may be long
 }
 
 /**
