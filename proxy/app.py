@@ -70,7 +70,6 @@ class App:
     """The running proxy: the config in force, the requests being answered, and what all configs share."""
 
     pages: type[OperatorPages] = OperatorPages
-    processes = 1  # that serve together
 
     def __init__(
         self,
@@ -80,8 +79,15 @@ class App:
         port: int | None = None,
         content: bytes | None = None,
         without_file: bool = False,
+        generation: int = 1,
+        loaded_at: int | None = None,
+        processes: int = 1,
+        warns: bool = True,
     ) -> None:
-        """`content` is loaded first, by default the file's. `without_file`: it stands for a file that is not there yet."""
+        """`content` is loaded first, by default the file's. `without_file`: it stands for a file that is not there yet.
+
+        `generation` and `loaded_at` are those of the first config. Of several `processes` that serve together one warns.
+        """
         self.path = path
         self.without_file = without_file
         self._content = content
@@ -118,7 +124,8 @@ class App:
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
         self._at_start: ServerSettings
-        self._number = 0
+        self._number, self._loaded_at = generation - 1, loaded_at
+        self._processes, self._warns = processes, warns
         self._reloading = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._remembering: set[asyncio.Task[None]] = set()
@@ -165,9 +172,10 @@ class App:
         """Build the first snapshot. Raises `ConfigErrors`."""
         if config is None:
             config = await asyncio.to_thread(self.load)
-        snapshot = await self._build(config, self._number + 1)
+        snapshot = await self._build(config, self._number + 1, loaded_at=self._loaded_at)
         self._put_in_force(snapshot)
-        self._log_warnings(snapshot)
+        if self._warns:
+            self._log_warnings(snapshot)
 
     async def reload(self) -> bool:
         """Read the file again and replace the whole config. A bad file is logged, and the old config stays in force."""
@@ -232,7 +240,7 @@ class App:
             counting=counting,
             stored_keys=await self._stored_keys(config, counting.store),
             loaded_at=int(time.time()) if loaded_at is None else loaded_at,
-            processes=self.processes,
+            processes=self._processes,
         )
         if not await remember_spending(snapshot, counting.store):
             self._remember(counting.store)

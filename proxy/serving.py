@@ -17,7 +17,7 @@ import structlog
 
 from proxy.app import App
 from proxy.banner import Served, banner, terminal
-from proxy.config.models import LogSettings, ServerSettings
+from proxy.config.models import ServerSettings
 from proxy.config.reload import watch
 from proxy.errors import Draining
 from proxy.printing import print_banner
@@ -74,12 +74,14 @@ class Process:
         self._app = app
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
+        self._log_as: dict[str, Any] = {}
 
     async def run(self) -> None:
         self._catch_signals()
         app = self._app
         config = app.load()
-        self._log = self._configure_log(config.settings.server.log)
+        settings = config.settings.server.log
+        self._log = logs.configure(settings.format, settings.level, redactor=app.redactor, **self._log_as)
         app.metrics.watch_log(lambda: self._log.dropped)
         try:
             await app.start(config)
@@ -90,9 +92,6 @@ class Process:
         finally:
             await app.aclose()
             self._log.close()
-
-    def _configure_log(self, settings: LogSettings) -> logs.Log:
-        return logs.configure(settings.format, settings.level, redactor=self._app.redactor)
 
     async def _serve(self, settings: ServerSettings) -> None:
         app = self._app

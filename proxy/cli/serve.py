@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import signal
+import socket
 
 import click
 
@@ -57,10 +58,15 @@ def serve(context: click.Context, path: str, host: str | None, port: int | None,
             from proxy import serving  # noqa: PLC0415
 
             serving.serve(path, host=host, port=port, content=content)
+        elif not hasattr(socket, "SO_REUSEPORT"):
+            message = "this system cannot share a port between processes (SO_REUSEPORT); leave --workers out, or run "
+            stop(message + "several proxies on different ports behind a load balancer", exit_code=1)
         else:
-            from proxy import workers as several  # noqa: PLC0415
+            import asyncio  # noqa: PLC0415
 
-            several.serve(path, host=host, port=port, workers=workers, content=content)
+            from proxy.workers.parent import Parent  # noqa: PLC0415
+
+            asyncio.run(Parent(path, host=host, port=port, workers=workers, content=content).run())
     except ConfigErrors as errors:
         stop(described(errors), exit_code=1)
     except (ConfigError, WorkersFailed) as error:

@@ -15,26 +15,3 @@ passes a changed config to all of them, adds up their metrics, and stops them to
 | `counts`, `look`, `ping`: answer | `everybody`: ask all workers one of these |
 | `say` this in the log · `drain` · `now` | `changed`: the config file differs · `counted`: the last counts |
 """
-
-from __future__ import annotations
-
-import socket
-
-from proxy.errors import WorkersFailed
-
-
-def serve(path: str, *, host: str | None, port: int | None, workers: int, content: bytes | None = None) -> None:
-    """Serve the config file `path`, or `content` while it is not there, with several processes until a signal.
-
-    Raises `ConfigErrors`, `OSError` when the address is taken, `WorkersFailed`.
-    """
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise WorkersFailed(
-            "this system cannot share a port between processes (SO_REUSEPORT); leave --workers out, "
-            "or run several proxies on different ports behind a load balancer"
-        )
-    import asyncio  # noqa: PLC0415 - not needed to refuse
-
-    from proxy.workers.parent import Parent  # noqa: PLC0415 - imports modules that not every system has
-
-    asyncio.run(Parent(path, host=host, port=port, workers=workers, content=content).run())

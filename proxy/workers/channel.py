@@ -1,4 +1,4 @@
-"""Messages and questions between the parent and one worker, over a socket pair.
+"""What connects the parent and its workers: messages over a socket pair, and a page of memory that all share.
 
 marshal takes bytes as they are and builds nothing but plain values; both ends run the same Python.
 """
@@ -6,13 +6,17 @@ marshal takes bytes as they are and builds nothing but plain values; both ends r
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import fcntl
 import marshal
+import mmap
+import os
 import socket
+import tempfile
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any
-
-LENGTH_BYTES = 4
+from typing import Any, Self
 
 Hears = Mapping[str, Callable[..., Any]]
 """What acts on each word. What it returns answers a question; a coroutine runs while later messages are heard."""
@@ -56,7 +60,7 @@ class Channel:
     async def receive(self) -> tuple[int, str, Any]:
         """The next message: the number of its question, its word, and its values. Raises `ChannelClosed`."""
         try:
-            length = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "big")
+            length = int.from_bytes(await self._reader.readexactly(4), "big")
             message: tuple[int, str, Any] = marshal.loads(await self._reader.readexactly(length))  # noqa: S302
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChannelClosed from error
@@ -92,10 +96,8 @@ class Channel:
         """Send what is still unsent, and close this end."""
         self.closed = True
         self._writer.close()
-        try:
+        with contextlib.suppress(OSError):  # the other end was closed first
             await self._writer.wait_closed()
-        except OSError:  # the other end was closed first
-            pass
 
     async def _answer(self, number: int, result: Any) -> None:
         self._send(number, "", await result)
@@ -107,4 +109,40 @@ class Channel:
 
 def encode(*message: Any) -> bytes:
     data = marshal.dumps(message)
-    return len(data).to_bytes(LENGTH_BYTES, "big") + data
+    return len(data).to_bytes(4, "big") + data
+
+
+class SharedState(ctypes.Structure):
+    """A page of memory: the parent writes, and all processes see it at the same moment.
+
+    As a context it is a lock between processes that write to the same log: a pipe takes up to 4 KiB (PIPE_BUF) in one
+    piece, and a line with a traceback is longer. The kernel releases it when its holder dies.
+    """
+
+    generation: int  # number of the config in force; all workers have built it before it is written here
+    draining: int  # 1 from the moment the parent is told to stop
+    _fields_ = (("generation", ctypes.c_uint64), ("draining", ctypes.c_uint64))
+    descriptor: int
+
+    @classmethod
+    def at(cls, descriptor: int | None = None) -> Self:
+        """Map the memory behind `descriptor`, by default new memory."""
+        if descriptor is None:
+            descriptor = _unnamed_file()
+            os.ftruncate(descriptor, mmap.PAGESIZE)
+        state = cls.from_buffer(mmap.mmap(descriptor, mmap.PAGESIZE))
+        state.descriptor = descriptor
+        return state
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
+
+
+def _unnamed_file() -> int:
+    if hasattr(os, "memfd_create"):  # needs no folder that can be written to
+        return os.memfd_create("chat-proxy workers")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

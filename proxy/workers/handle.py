@@ -10,8 +10,7 @@ import subprocess
 import sys
 from typing import Any, Literal
 
-from proxy.workers.channel import Channel
-from proxy.workers.spec import SharedState
+from proxy.workers.channel import Channel, SharedState
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -40,8 +39,7 @@ class WorkerHandle(Channel):
         super().__init__(ours)
         self.number, self.pid = number, self._process.pid
         self.state: Literal["starting", "serving"] = "starting"  # "serving" from the moment it is told to listen
-        self.serving = asyncio.Event()
-        self.serving_since = 0.0
+        self.serving: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # since when
         self.counts: dict[str, Any] | None = None  # the last that are known
         self.why = ""  # why it ends, if more is known than its exit code
         self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()

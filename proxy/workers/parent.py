@@ -20,10 +20,9 @@ from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.printing import print_banner
 from proxy.server.sockets import addresses, bind_each, reserve
 from proxy.telemetry import sums
-from proxy.workers.channel import ChannelClosed, Hears
+from proxy.workers.channel import ChannelClosed, Hears, SharedState
 from proxy.workers.handle import WorkerHandle, described
-from proxy.workers.reload import BUILD_S, Reload, refusal
-from proxy.workers.spec import SharedState
+from proxy.workers.reload import BUILD_S, Reload
 
 MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER = 5, 10
 """How often in a row a worker may die before it serves: at the start of the proxy, and later. Later there is more time,
@@ -33,7 +32,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S, GOOD_LIFE_S = 0.1, 10.0, 10.0
 """The pause before a worker is replaced is doubled each time it served for less than a good life."""
 
 PING_S = 1.0
-"""Before each ping, and for its answer. Tests pass a shorter one."""
+"""Before each ping, and for its answer. Tests set a shorter one."""
 
 STUCK_S, STUCK_NOW_S = 5.0, 2.0
 """After the end of the drain, until a worker that is still there is killed; the same after a second signal, when
@@ -48,18 +47,11 @@ class Parent:
     """Keeps each of N places filled with a worker: one task per place."""
 
     def __init__(
-        self,
-        path: str,
-        *,
-        host: str | None,
-        port: int | None,
-        workers: int,
-        content: bytes | None = None,
-        ping_s: float = PING_S,
+        self, path: str, *, host: str | None, port: int | None, workers: int, content: bytes | None = None
     ) -> None:
         """Read the config file `path`, or take `content` for it, if it is not there yet. Raises `ConfigErrors`."""
-        self._path, self._ping_s = path, ping_s
-        self._spec = {"path": path, "host": host, "port": port, "workers": workers, "without_file": content is not None}
+        self._path, without_file = path, content is not None
+        self._app = {"path": path, "host": host, "port": port, "without_file": without_file, "processes": workers}
         self._places: dict[int, WorkerHandle | None] = dict.fromkeys(range(1, workers + 1))
         self._state = SharedState.at()
         self._reload = Reload(path, self._state, self._serving, content)
@@ -94,7 +86,7 @@ class Parent:
     # -- one place ---------------------------------------------------------------------------------------------
 
     async def _keep_filled(self, number: int) -> None:
-        pause_s, failed, first = FIRST_PAUSE_S, 0, True
+        pause_s, failed = FIRST_PAUSE_S, 0
         while not self._stop.is_set():
             failed += 1
             try:
@@ -102,11 +94,10 @@ class Parent:
             except OSError as error:  # too many processes, too little memory: it may pass
                 pid, how = None, f"cannot be started: {error.strerror}"
             else:
-                pid, how = worker.pid, await self._accompany(worker, first=first)
-                first = False
-                if worker.serving_since:
+                pid, how = worker.pid, await self._accompany(worker)
+                if worker.serving.done():
                     failed = 0
-                    if time.monotonic() - worker.serving_since >= GOOD_LIFE_S:
+                    if time.monotonic() - worker.serving.result() >= GOOD_LIFE_S:
                         pause_s = FIRST_PAUSE_S
             if self._stop.is_set():
                 break
@@ -120,13 +111,14 @@ class Parent:
                     await self._stop.wait()
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _accompany(self, worker: WorkerHandle, *, first: bool) -> str:
+    async def _accompany(self, worker: WorkerHandle) -> str:
         """Watch over a worker from its start to its end; returns how it ended."""
         self._places[worker.number] = worker
         await worker.open()
-        worker.tell("spec", number=worker.number, first=first, **self._spec, **self._reload.in_force)
+        warns = worker.number == 1 and not self._restarts  # one for all
+        worker.tell("spec", number=worker.number, warns=warns, **self._app, **self._reload.in_force)
         hears: Hears = {
-            "refused": lambda errors: self._refused(worker, refusal(errors)),
+            "refused": lambda errors: self._refused(worker, ConfigErrors([ConfigError(**one) for one in errors])),
             "built": lambda **built: self._admit(worker, **built),
             "failed": worker.kill,
             "serving": lambda banner: self._serves(worker, banner),
@@ -154,12 +146,10 @@ class Parent:
 
     async def _tend(self, worker: WorkerHandle) -> None:
         """Ping a worker once it serves, and kill it when it does not get so far or does not answer."""
-        try:
-            async with asyncio.timeout(BUILD_S):
-                await worker.serving.wait()
-        except TimeoutError:
+        await asyncio.wait([worker.serving], timeout=BUILD_S)
+        if not worker.serving.done():
             self._refused(worker, self._reload.late(worker))
-        await worker.ping(self._ping_s)
+        await worker.ping(PING_S)
 
     def _refused(self, worker: WorkerHandle, errors: ConfigErrors) -> None:
         """A worker did not build the config. Once others have, it is the worker's fault."""
@@ -183,10 +173,9 @@ class Parent:
         return {"places": places, "rejected": reload.rejected}
 
     def _serves(self, worker: WorkerHandle, banner: str) -> None:
-        worker.serving_since = time.monotonic()
-        worker.serving.set()
+        worker.serving.set_result(time.monotonic())
         self._reload.staffed.set()
-        if not self._announced and all(one and one.serving_since for one in self._places.values()):
+        if not self._announced and all(one and one.serving.done() for one in self._places.values()):
             self._announced = True
             try:
                 print_banner(banner)
@@ -224,7 +213,7 @@ class Parent:
     def _say(self, event: str, **fields: Any) -> None:
         """Have a worker write an error in the log: the parent has no log, and must not wait for whoever reads it."""
         line = {"event": event, "fields": fields}
-        speaker = next((worker for worker in self._serving() if worker.serving_since), None)
+        speaker = next((worker for worker in self._serving() if worker.serving.done()), None)
         if speaker is None:
             self._unsaid.append(line)
         else:

@@ -16,9 +16,8 @@ from typing import Any
 
 from proxy.config.file import FileReader, read
 from proxy.errors import ConfigError, ConfigErrors
-from proxy.workers.channel import ChannelClosed
+from proxy.workers.channel import ChannelClosed, SharedState
 from proxy.workers.handle import WorkerHandle
-from proxy.workers.spec import SharedState
 
 BUILD_S = 60.0
 """How long a worker may take to build a config: importing litellm takes six seconds on a slow machine."""
@@ -39,8 +38,7 @@ class Reload:
         state.generation = 1
         self.rejected: list[str] = []
         self.drain_s = 0.0  # the longest of all that workers have built
-        self.staffed = asyncio.Event()
-        """Set when a worker begins to serve: from then on one can load the file."""
+        self.staffed = asyncio.Event()  # set when a worker begins to serve: from then on one can load the file
         self._file = FileReader(path)
         self._path, self._state, self._serving = path, state, serving
         self._wanted = asyncio.Event()
@@ -55,10 +53,9 @@ class Reload:
         """Do what `look` asks for, until cancelled."""
         while True:
             await self._wanted.wait()
-            await self.staffed.wait()
-            if not self._serving():
+            while not self._serving():
                 self.staffed.clear()
-                continue
+                await self.staffed.wait()
             self._wanted.clear()
             forced, self._forced = self._forced, False
             try:
@@ -81,12 +78,11 @@ class Reload:
                 raise
             return
         if content != before or forced:
-            await self._take_up(
-                {"content": content, "generation": self._state.generation + 1, "loaded_at": int(time.time())}
-            )
+            await self._take_up(content)
 
-    async def _take_up(self, config: dict[str, Any]) -> None:
-        """Have one worker prepare the config, then all others, also those that begin to serve meanwhile, then commit it."""
+    async def _take_up(self, content: bytes) -> None:
+        """Have one worker prepare a config, then all others, also those that begin to serve meanwhile, then commit it."""
+        config = {"content": content, "generation": self._state.generation + 1, "loaded_at": int(time.time())}
         ready: list[WorkerHandle] = []
         lost = 0
         while (others := [worker for worker in self._serving() if worker not in ready]) and lost < MOST_LOST:
@@ -102,7 +98,8 @@ class Reload:
         if not ready:
             message = f"{lost} workers died while they loaded this file; the log says how"
             raise ConfigErrors([ConfigError(message, file=self._path)])
-        self.in_force, self._state.generation, self.rejected = config, config["generation"], []
+        self.in_force, self.rejected = config, []
+        self._state.generation += 1
         for index, worker in enumerate(self._serving()):
             worker.tell("commit", log=index == 0)
 
@@ -113,10 +110,5 @@ class Reload:
         except TimeoutError:
             raise self.late(worker) from None
         if errors := answer.get("errors"):
-            raise refusal(errors)
+            raise ConfigErrors([ConfigError(**error) for error in errors])
         self.drain_s = max(self.drain_s, answer["drain_s"])
-
-
-def refusal(errors: list[dict[str, Any]]) -> ConfigErrors:
-    """What a worker sent of a config that it did not build."""
-    return ConfigErrors([ConfigError(**error) for error in errors])

@@ -19,8 +19,9 @@ from tests.support.workers import ask, logged, pids, until_gone
 
 PARENT = """
 import asyncio, sys
-from proxy.workers.parent import Parent
-asyncio.run(Parent(sys.argv[1], host=None, port=0, workers=2, ping_s=0.4).run())
+from proxy.workers import parent
+parent.PING_S = 0.4
+asyncio.run(parent.Parent(sys.argv[1], host=None, port=0, workers=2).run())
 """
 
 

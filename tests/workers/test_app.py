@@ -12,9 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.routing.plan import Limit, Target
-from proxy.workers.app import WorkerApp
-from proxy.workers.channel import Channel
-from proxy.workers.spec import SharedState, WorkerSpec
+from proxy.workers.channel import Channel, SharedState
+from proxy.workers.worker import WorkerApp
 
 
 def config(number: int, connections: int = 10) -> bytes:
@@ -32,11 +31,15 @@ class Pair:
         self.state.generation = 1
         self.apps = [
             WorkerApp(
-                WorkerSpec(number, 3, True, str(folder / "config.yaml"), None, None, 1, 1000, config(1)),
                 self.state,
                 Channel(None),  # to nobody
+                processes=3,
+                generation=1,
+                loaded_at=1000,
+                path=str(folder / "config.yaml"),
+                content=config(1),
             )
-            for number in (1, 2)
+            for _ in range(2)
         ]
 
     async def prepare(self, number: int, content: bytes) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from proxy.errors import ConfigError, ConfigErrors
-from proxy.workers.channel import ChannelClosed
+from proxy.workers.channel import ChannelClosed, SharedState
 from proxy.workers.reload import Reload
-from proxy.workers.spec import SharedState
 
 
 class Worker:

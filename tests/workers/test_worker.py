@@ -8,16 +8,19 @@ import socket
 import pytest
 
 from proxy.errors import ConfigErrors
-from proxy.workers.channel import Channel
-from proxy.workers.spec import SharedState, WorkerSpec
+from proxy.workers.channel import Channel, SharedState
 from proxy.workers.worker import Worker, work
+
+
+def spec(content: str) -> dict[str, object]:
+    config = {"path": "config.yaml", "content": content.encode(), "generation": 1, "loaded_at": 0}
+    return {"number": 1, "processes": 1, "warns": True, "host": None, "port": None, "without_file": False, **config}
 
 
 async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
     """Its parent mostly kills it at once; where it is slower, what the worker never counted is not asked for."""
     ours, theirs = map(Channel, socket.socketpair())
     await ours.open()
-    spec = WorkerSpec(1, 1, True, "config.yaml", None, None, 1, 0, b"backends: {}\n")
     told: list[dict[str, object]] = []
 
     def refused(errors: list[dict[str, object]]) -> None:
@@ -25,7 +28,7 @@ async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
 
     async with asyncio.TaskGroup() as group:
         worker = group.create_task(work(theirs, SharedState.at()))
-        ours.tell("spec", **spec._asdict())
+        ours.tell("spec", **spec("backends: {}\n"))
         await ours.run({"refused": refused})
     assert worker.result() == 1
     assert any("routes" in error["message"] for error in told)
@@ -35,10 +38,7 @@ async def test_a_worker_whose_config_is_refused_says_why_and_no_more() -> None:
 async def test_a_worker_that_starts_during_a_reload_builds_what_is_in_force_afterwards(newer: str) -> None:
     ours, theirs = map(Channel, socket.socketpair())
     state, content = SharedState.at(), "backends: {echo: {kind: echo}}\n"
-    spec = WorkerSpec(
-        1, 1, True, "config.yaml", None, None, 1, 0, f"{content}routes: [{{name: default, to: echo}}]".encode()
-    )
-    worker = Worker(theirs, spec, state)
+    worker = Worker(theirs, state, **spec(content + "routes: [{name: default, to: echo/m1}]"))
     await worker._app.start()
     built = []
 
