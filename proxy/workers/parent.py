@@ -193,21 +193,21 @@ class Parent:
         The last known counts stand for those of a worker that does not answer: they are old, but no counter goes back.
         What a worker that died counted after it was last asked is lost, as all counts of a single process are.
         """
+        answers: dict[WorkerHandle, Any] = {}
 
-        async def ask(worker: WorkerHandle) -> dict[str, Any]:
-            state: str = worker.state
-            answer = None
-            with contextlib.suppress(ChannelClosed):
-                try:
-                    if worker.state == "serving":
-                        answer = await worker.ask(word, within=each, **values)
-                except TimeoutError:
-                    state = "silent"
-            if word == "counts":
-                answer = worker.counts = answer or worker.counts
-            return {"worker": worker.number, "pid": worker.pid, "state": state, "answer": answer}
+        async def ask(worker: WorkerHandle) -> None:
+            with contextlib.suppress(ChannelClosed, TimeoutError):
+                answers[worker] = None
+                answers[worker] = await worker.ask(word, within=each, **values)
+                if word == "counts":
+                    worker.counts = answers[worker]
 
-        rows = await asyncio.gather(*map(ask, self._workers()))
+        await asyncio.gather(*map(ask, self._serving()))
+        rows = []
+        for worker in self._workers():  # without those that died meanwhile, whose counts are among the dead
+            state = "silent" if answers.get(worker, "") is None else worker.state
+            answer = worker.counts if word == "counts" else answers.get(worker)
+            rows.append({"worker": worker.number, "pid": worker.pid, "state": state, "answer": answer})
         return {"rows": rows, "dead": self._dead, "restarts": self._restarts}
 
     def _say(self, event: str, **fields: Any) -> None:
