@@ -357,13 +357,15 @@ class InternalError(ProxyError):
 class ConfigError(Exception):
     """One problem in a config file: where it is, what is wrong, what to do."""
 
+    kind = ""
+
     def __init__(self, message: str, *, file: str = "", line: int = 0, column: int = 0) -> None:
         super().__init__(message)
         self.message, self.file, self.line, self.column = message, file, line, column
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
-        return where + self.message
+        return f"{where}{self.kind}{self.message}"
 
 
 class PortTaken(ConfigError):
@@ -386,12 +388,7 @@ class WorkersFailed(Exception):
     """Worker processes cannot be had or kept; the message says why."""
 
 
-class ConfigWarning:
-    """Something in a config that is allowed but probably not meant, placed as a `ConfigError` is."""
+class ConfigWarning(ConfigError):
+    """Something in a config that is allowed but probably not meant. It is never raised."""
 
-    def __init__(self, message: str, *, file: str = "", line: int = 0, column: int = 0) -> None:
-        self.message, self.file, self.line, self.column = message, file, line, column
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: " if self.file else ""
-        return f"{where}warning: {self.message}"
+    kind = "warning: "

@@ -12,7 +12,7 @@ import msgspec
 from pydantic import AfterValidator, Field, model_validator
 
 from proxy.backends import vocabularies
-from proxy.backends.base import Resources
+from proxy.backends.base import Kind, Resources
 from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.settings import BaseURL, HttpSettings, Key, revealed, revealed_query
 from proxy.contracts.anthropic.events import DIALECT
@@ -146,14 +146,4 @@ def _identity(settings: AnthropicSettings) -> Identity:
     return Identity(f"{settings.base_url}/v1/messages{query}", headers, tuple(secrets), models_url)
 
 
-class AnthropicKind:
-    """Registers the kind."""
-
-    kind = "anthropic"
-    settings = AnthropicSettings
-
-    def build(self, name: str, settings: AnthropicSettings, resources: Resources) -> AnthropicBackend:
-        return AnthropicBackend(name, settings, resources)
-
-
-KIND = AnthropicKind()
+KIND = Kind("anthropic", AnthropicSettings, AnthropicBackend)

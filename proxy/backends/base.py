@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -152,6 +152,14 @@ class BackendKind(Protocol):
     settings: type[BackendSettings]
 
     def build(self, name: str, settings: Any, resources: Resources) -> Backend: ...
+
+
+class Kind(NamedTuple):
+    """A kind whose packages are always there."""
+
+    kind: str
+    settings: type[BackendSettings]
+    build: Callable[[str, Any, Resources], Any]
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from pydantic import Field
 
-from proxy.backends.base import BackendSettings, Relay, Resources
+from proxy.backends.base import BackendSettings, Kind, Relay
 from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.upstream_request import choices_expected
 from proxy.errors import Unsupported
@@ -110,14 +110,4 @@ def _limit(request: ChatRequest) -> int | None:
     return None
 
 
-class EchoKind:
-    """Registers the kind."""
-
-    kind = "echo"
-    settings = EchoSettings
-
-    def build(self, name: str, settings: EchoSettings, resources: Resources) -> EchoBackend:  # noqa: ARG002 - it needs no resources
-        return EchoBackend(name, settings)
-
-
-KIND = EchoKind()
+KIND = Kind("echo", EchoSettings, lambda name, settings, _: EchoBackend(name, settings))

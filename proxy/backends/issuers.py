@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from proxy.backends.base import CHATS, Backend, BackendSettings, Relay
+from proxy.backends.base import Backend, BackendSettings, Relay
 from proxy.backends.streaming import announcing
+from proxy.backends.wrapping import WrappedBackend
 from proxy.config.rules import RouteSettings
 from proxy.events import Batch, Notice
 from proxy.request import ChatRequest
@@ -62,19 +63,12 @@ class Issuers:
         return found - {""}
 
 
-class IssuedBackend:
+class IssuedBackend(WrappedBackend):
     """A backend that is sent its own state alone. With `tags`, the state in its answers is tagged."""
 
     def __init__(self, backend: Backend, issuer: str, *, tags: bool) -> None:
-        self.name, self.dialect = backend.name, backend.dialect
-        self.tasks = getattr(backend, "tasks", CHATS)
-        self._backend, self._issuer, self._tags = backend, issuer, tags and bool(issuer)
-
-    async def open(self) -> None:
-        """It is open."""
-
-    async def aclose(self) -> None:
-        """Its config snapshot closes it."""
+        super().__init__(backend)
+        self._issuer, self._tags = issuer, tags and bool(issuer)
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from proxy.backends.base import CHATS, Backend, Relay
+from proxy.backends.base import Backend, Relay
+from proxy.backends.wrapping import WrappedBackend
 from proxy.errors import Degenerate, UpstreamSlow
 from proxy.events import Batch, ReasoningDelta, TextDelta, ToolCallDelta
 from proxy.pipeline.repetition import Repetition
@@ -31,22 +32,14 @@ def guarded(backend: Backend, plan: Plan) -> Backend:
     return backend
 
 
-class GuardedBackend:
+class GuardedBackend(WrappedBackend):
     """A backend for one attempt. Its answer fails with `Degenerate` or `UpstreamSlow` where a guard says so."""
 
     def __init__(self, backend: Backend, *, repetition: bool, min_tokens_per_s: float) -> None:
-        self.name, self.dialect = backend.name, backend.dialect
-        self.tasks = getattr(backend, "tasks", CHATS)
-        self._backend = backend
+        super().__init__(backend)
         self._repetition = Repetition() if repetition else None
         self._pace = Pace(min_tokens_per_s) if min_tokens_per_s else None
         self._seen: Batch | None = None  # the last one that was looked at: who does not relay it yields it
-
-    async def open(self) -> None:
-        """It is open."""
-
-    async def aclose(self) -> None:
-        """Its config snapshot closes it."""
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

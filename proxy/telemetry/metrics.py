@@ -127,22 +127,9 @@ class Metrics:
             "Answers that a backend ended properly without saying why.",
             ("backend",),
         )
-        for series in (
-            self._requests,
-            self._ends,
-            self._first_token,
-            self._longest_gap,
-            self._mean_gap,
-            self._duration,
-            self._tokens,
-            self._cost,
-            self._unpriced,
-            self._attempts,
-            self._hedges,
-            self._continuations,
-            self._unnoted,
-        ):
-            registry.register(series)
+        for series in vars(self).values():
+            if isinstance(series, Counts | Timings):
+                registry.register(series)
         self._config_reloads = Counter(
             "chat_proxy_config_reload_total", "Config files taken up or turned down.", ("result",), registry=registry
         )

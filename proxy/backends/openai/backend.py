@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from proxy.backends import vocabularies
-from proxy.backends.base import Resources
+from proxy.backends.base import Kind, Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import cleaner
@@ -222,14 +222,4 @@ def _clean(settings: OpenAISettings, error: Exception) -> str:
     return cleaner(Secrets([value for value in (_plain(settings.api_key),) if value]))(str(error))
 
 
-class OpenAIKind:
-    """Registers the kind."""
-
-    kind = "openai"
-    settings = OpenAISettings
-
-    def build(self, name: str, settings: OpenAISettings, resources: Resources) -> OpenAIBackend:
-        return OpenAIBackend(name, settings, resources)
-
-
-KIND = OpenAIKind()
+KIND = Kind("openai", OpenAISettings, OpenAIBackend)

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import Field, model_validator
 
 from proxy.backends import vocabularies
-from proxy.backends.base import Resources
+from proxy.backends.base import Kind, Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.returned_reasoning import SIGNED_FORMS, known
@@ -220,14 +220,4 @@ def _identity(settings: CompatibleSettings, base_url: str) -> Identity:
     )
 
 
-class CompatibleKind:
-    """Registers the kind."""
-
-    kind = "openai-compatible"
-    settings = CompatibleSettings
-
-    def build(self, name: str, settings: CompatibleSettings, resources: Resources) -> CompatibleBackend:
-        return CompatibleBackend(name, settings, resources)
-
-
-KIND = CompatibleKind()
+KIND = Kind("openai-compatible", CompatibleSettings, CompatibleBackend)
