@@ -117,7 +117,7 @@ class App:
         self._stores: dict[str | None, Store] = {None: self.store}
         self._keys: dict[Store, StoredKeys] = {}
         self._outputs = Outputs()
-        self.metrics.limits.state = self._store_state
+        self.metrics.limits.state = lambda: self.store.state()  # noqa: PLW0108 - the store may change
         self.ledger: Ledger | None = None  # of the config in force
         self._ledgers: dict[UsageSettings, Ledger] = {}
         self.metrics.registry.register(LedgerMetrics(self._ledgers))
@@ -299,9 +299,6 @@ class App:
         keys = self._keys[store]
         await keys.start()
         return keys
-
-    def _store_state(self) -> dict[str, object]:
-        return self.store.state()
 
     def _replace(self, snapshot: ConfigSnapshot) -> None:
         """Requests begin with `snapshot` from now on. The one before is closed after its last request."""
