@@ -61,3 +61,11 @@ def test_R4_litellm_leaves_out_not_to_think_with_a_word(model: str, told: bool) 
     body = b'{"model": "m", "think": false, "messages": [{"role": "user", "content": "hi"}]}'
     _, notices = of_litellm(model).written("ollama", body)
     assert [notice.param for notice in notices] == ["reasoning_effort"] * told
+
+
+@pytest.mark.parametrize(("model", "told"), [("openai/gpt-5", True), ("openai/gpt-4o-mini", False)])
+@pytest.mark.xdist_group("litellm")
+def test_R4_litellm_leaves_out_a_temperature_with_a_word(model: str, told: bool) -> None:
+    body = b'{"model": "m", "options": {"temperature": 0.5}, "messages": [{"role": "user", "content": "hi"}]}'
+    _, notices = of_litellm(model).written("ollama", body)
+    assert [notice.param for notice in notices] == ["temperature"] * told

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.backends.returned_reasoning import of_provider
+from proxy.backends.vocabularies import openai
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
 from proxy.errors import Unsupported
 from proxy.events import Notice
@@ -28,6 +29,7 @@ from proxy.wire.omissions import (
 PASSED_ON = frozenset(PARAMETERS) - {"n"}
 
 _CLAUDE = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai"})
+_OPENAI = frozenset({"openai", "azure"})
 _NO_BARE_JSON = frozenset({"anthropic"})  # litellm's form of it is left out
 
 _TOP_K = frozenset({"top_k"})
@@ -63,6 +65,8 @@ def omissions(
     lost = {name for name in request.params if name not in sent}
     if supported is not None:
         lost |= request.params.keys() - NOT_EVERYWHERE - frozenset(supported)
+    if provider in _OPENAI:  # litellm drops what its models refuse, and counts it as supported
+        lost |= openai(model.rpartition("/")[2]).refused & request.params.keys()
     if provider in _CLAUDE and not takes_sampling(model):
         lost.update(SAMPLING)
     if provider in _NO_BARE_JSON and request.params.get("response_format") == {"type": "json_object"}:
