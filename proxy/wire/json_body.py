@@ -256,7 +256,7 @@ def _message(value: dict[str, Any], path: str) -> Message:
     thought = None
     if role == "assistant" and type(content) is list:
         content, thought = _without_thoughts(content)
-    parts = decode_content(content, f"{path}.content", required=role != "assistant", mark=mark)
+    parts = decode_content(content, f"{path}.content", required=role not in ("assistant", "tool"), mark=mark)
     if role == "assistant":
         parts += _beside(value, path, parts)
     calls = get_array(value, "tool_calls", path)
@@ -320,11 +320,11 @@ def decode_content(
 def decode_part(part: dict[str, Any], path: str) -> Part:
     """One part of a message's content."""
     match need_string(part, "type", path):
-        case "text":
+        case "text" | "input_text" | "output_text":  # the last two are of Responses, but some clients mix them
             return Text(need_string(part, "text", path), cache_mark(part))
         case "refusal":  # an earlier refusal of the assistant is text to the next model
             return Text(need_string(part, "refusal", path))
-        case "image_url":
+        case "image_url" | "input_image":
             return _image(part, path)
         case "input_audio":
             audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
@@ -361,6 +361,14 @@ def decode_file(file: Mapping[str, Any], path: str) -> File:
     return File(data=data, id=identity, name=get_string(file, "filename", path), media_type=media_type)
 
 
+def _arguments(function: dict[str, Any], path: str) -> str:
+    """The arguments of a call: JSON in a string, or the object itself, which some clients send."""
+    given = function.get("arguments")
+    if type(given) is dict:
+        return msgspec.json.encode(given).decode()
+    return get_string(function, "arguments", path) or ""
+
+
 def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
     """The calls of the model in an earlier turn."""
     calls = []
@@ -378,7 +386,7 @@ def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
             ToolCall(
                 id=get_string(value, "id", path) or "",
                 name=need_string(function, "name", function_path),
-                arguments=get_string(function, "arguments", function_path) or "",
+                arguments=_arguments(function, function_path),
             )
         )
     return tuple(calls)

@@ -42,6 +42,9 @@ _READ = frozenset(
         *("tools", "tool_choice", "thinking", "output_config", "output_format", "mcp_servers"),
     ]
 )
+_RARE = ("citations", "mcp_tool_use", "server_tool_use")
+"""What only Anthropic makes sense of in messages: a wish, and the tools that ran there."""
+
 _READ_OF_OUTPUT = frozenset({"effort", "format"})
 _READ_OF_TOOLS = frozenset(
     {"type", "name", "description", "input_schema", "strict", "cache_control", "eager_input_streaming"}
@@ -52,7 +55,9 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     """Read a request body. Raises `BadRequest` saying what is wrong and where. Unknown fields are accepted."""
     wire = parse_object(body)
     _check_max_tokens(wire)
-    return _request(wire, id=id, path=path, headers=headers or {}, cites=b'"citations"' in body)
+    # Looked for in the text first, because most requests are long and have none of them.
+    rare = frozenset([name for name in _RARE if b'"%b"' % name.encode() in body])
+    return _request(wire, id=id, path=path, headers=headers or {}, rare=rare)
 
 
 def decode_count(body: bytes) -> ChatRequest:
@@ -80,7 +85,7 @@ def input_tokens(request: ChatRequest) -> int:
 
 
 def _request(
-    wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str], cites: bool = False
+    wire: dict[str, Any], *, id: str, path: str, headers: Mapping[str, str], rare: frozenset[str] = frozenset()
 ) -> ChatRequest:
     messages = need_array(wire, "messages")
     if not messages:
@@ -97,7 +102,7 @@ def _request(
         hints=HINTS & params.keys(),
         tools=_tools(get_array(wire, "tools")),
         hosted_tools=_hosted(wire),
-        unread=_unread(wire, cites=cites),
+        unread=_unread(wire, rare),
         stream=get_boolean(wire, "stream") is True,
         user=get_string(metadata, "user_id", "metadata"),
         metadata=metadata,
@@ -159,14 +164,21 @@ def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
     return (*kinds, "mcp_servers") if wire.get("mcp_servers") else tuple(kinds)
 
 
-def _unread(wire: Mapping[str, Any], *, cites: bool) -> tuple[str, ...]:
+def _unread(wire: Mapping[str, Any], rare: frozenset[str]) -> tuple[str, ...]:
     found = unread(wire, _READ) + unread(wire.get("output_config") or {}, _READ_OF_OUTPUT, "output_config.")
     for tool in wire.get("tools") or ():
         if not _READ_OF_TOOLS.issuperset(tool) and is_function(tool):
             found += unread(tool, _READ_OF_TOOLS, "tools.")
-    if cites and any(_wants_citations(message.get("content")) for message in wire["messages"]):
+    if "citations" in rare and any(_wants_citations(message.get("content")) for message in wire["messages"]):
         found += ("citations",)
+    for kind in sorted(rare - {"citations"}):
+        if any(_holds(message.get("content"), kind) for message in wire["messages"]):
+            found += (f"messages.{kind}",)
     return tuple(dict.fromkeys(found)) if found else ()
+
+
+def _holds(content: Any, kind: str) -> bool:
+    return isinstance(content, list) and any(block.get("type") == kind for block in content)
 
 
 def _wants_citations(content: Any) -> bool:

@@ -28,7 +28,7 @@ def as_custom_function(tool: dict[str, Any], path: str) -> Tool:
 def custom_names(wire: Mapping[str, Any]) -> frozenset[str]:
     """The names of the custom tools in a request that was read."""
     tools = wire.get("tools") or ()
-    return frozenset([tool["custom"]["name"] for tool in tools if tool["type"] == "custom"])
+    return frozenset([tool["custom"]["name"] for tool in tools if tool.get("type") == "custom"])
 
 
 class CustomCalls:

@@ -31,6 +31,26 @@ def as_tools(wire: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "function", "function": function} for function in functions]
 
 
+def nested(tools: list[Any] | None) -> list[Any] | None:
+    """The tools, those that Cursor and others send in the form of Responses or of Anthropic in that of Chat Completions."""
+    if not tools or not any(map(_is_flat, tools)):
+        return tools
+    return [_nested(tool) if _is_flat(tool) else tool for tool in tools]
+
+
+def _is_flat(tool: Any) -> bool:
+    if type(tool) is not dict or "name" not in tool or "function" in tool:
+        return False
+    return tool.get("type") == "function" or ("type" not in tool and "input_schema" in tool)
+
+
+def _nested(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {name: tool[name] for name in ("name", "description", "parameters", "strict") if name in tool}
+    if "input_schema" in tool:
+        function["parameters"] = tool["input_schema"]
+    return {"type": "function", "function": function}
+
+
 def as_tool_messages(messages: list[Any]) -> list[Any]:
     """The conversation with each old call and its result written as those of a tool; other messages do not change."""
     return _Conversation().read(messages)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.contracts.openai.custom_tools import as_custom_function
-from proxy.contracts.openai.functions import as_tool_messages, as_tools, speaks_functions
+from proxy.contracts.openai.functions import as_tool_messages, as_tools, nested, speaks_functions
 from proxy.contracts.openai.stream import DIALECT
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, Tool
@@ -44,7 +44,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     messages = need_array(wire, "messages")
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
-    tools = as_tools(wire) if speaks_functions(wire) else get_array(wire, "tools")
+    tools = as_tools(wire) if speaks_functions(wire) else nested(get_array(wire, "tools"))
     stream = get_boolean(wire, "stream") is True
     options = get_object(wire, "stream_options") or {}
     return ChatRequest(

@@ -357,3 +357,11 @@ def test_A6_so_is_a_field_inside_another(body, place):
             msgspec.json.encode({"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}], **body}), id="r"
         )
     assert refused.value.param == place
+
+
+def test_R4_what_tools_of_anthropic_did_is_announced_as_left_out():
+    ran = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    turns = [*HI, {"role": "assistant", "content": [ran, {"type": "text", "text": "so"}]}, *HI]
+    assert decode(messages=turns).unread == ("messages.server_tool_use",)
+    quoted = {"role": "user", "content": '{"type": "server_tool_use"}'}
+    assert decode(messages=[quoted]).unread == ()

@@ -6,7 +6,7 @@ import pytest
 from proxy.contracts.openai.request import decode_request
 from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, encode_request
 from proxy.errors import BadRequest, Unsupported
-from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool, ToolCall
+from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Text, Tool, ToolCall
 from proxy.wire.forwarding import NEVER_FORWARDED
 
 
@@ -283,3 +283,52 @@ def test_sealed_reasoning_goes_only_to_who_has_a_form_for_it():
     assert sent(chat(sealed), reasoning=ReasoningReturn("thinking_blocks"))["messages"][0]["thinking_blocks"] == [
         {"type": "thinking", "thinking": "hm", "signature": "s"}
     ]
+
+
+NOTHING = {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "function", "name": "f", "description": "d", "parameters": NOTHING},
+        {"name": "f", "description": "d", "input_schema": NOTHING},
+    ],
+)
+def test_R6_tools_in_the_form_of_other_contracts_are_read(tool):
+    request = decode({"messages": HI, "tools": [tool]})
+    assert request.tools == (Tool("f", "d", NOTHING),)
+    assert request.raw_body["tools"] == [tool]  # an upstream of this dialect gets them as they came
+
+
+def test_R6_parts_of_responses_arguments_as_objects_and_results_of_nothing_are_read():
+    function = {"name": "f", "arguments": {"x": 1}}
+    request = decode(
+        {"messages": [
+            {"role": "user", "content": [{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": "data:image/png;base64,AA"}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "type": "function", "function": function}]},
+            {"role": "tool", "tool_call_id": "a", "content": None},
+        ]}
+    )  # fmt: skip
+    asked, answered, result = request.messages
+    assert asked.parts == (Text("hi"), Image("data:image/png;base64,AA"))
+    assert answered.tool_calls == (ToolCall("a", "f", '{"x":1}'),)
+    assert result.parts == ()
+
+
+def test_R5_what_an_earlier_answer_holds_beside_its_content_is_read():
+    shown = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    thought = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Yes."}]
+    request = decode(
+        {
+            "messages": [
+                {"role": "assistant", "content": "here", "images": [shown, "nonsense"]},
+                {"role": "assistant", "content": thought},
+                {"role": "assistant", "audio": {"id": "audio_1"}},
+            ]
+        }
+    )
+    drawn, thinking, spoken = request.messages
+    assert drawn.parts == (Text("here"), Image("data:image/png;base64,AA"))
+    assert (thinking.parts, thinking.reasoning) == ((Text("Yes."),), "Hm.")
+    assert spoken.parts == (Other("audio"),)
