@@ -255,7 +255,8 @@ def test_the_length_of_an_answer_has_the_name_that_all_of_openais_models_take():
     assert asked(OPENAI, max_tokens=5) == {"max_completion_tokens": 5}
     assert asked(OPENAI, max_tokens=5, dialect="chat") == {"max_completion_tokens": 5}
     assert asked(OPENAI, max_tokens=5, dialect="openai-chat") == {"max_tokens": 5}  # the client's own word
-    assert asked("http://127.0.0.1:8000/v1/chat/completions", max_tokens=5) == {"max_tokens": 5}
+    assert asked("http://127.0.0.1:8000/v1/chat/completions", max_tokens=5) == {"max_completion_tokens": 5}
+    assert asked("http://127.0.0.1:8000/v1/chat/completions", "gpt-4o", max_tokens=5) == {"max_tokens": 5}
 
 
 @pytest.mark.parametrize(
