@@ -391,6 +391,11 @@ def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):
     assert second["limit"]["most"] == 8
 
 
+def test_json_that_is_no_object_is_no_file(explain):
+    result = explain("[1]")
+    assert (result.exit_code, "400 invalid_request" in result.stderr) == (1, True), result.output
+
+
 def test_where_no_config_is_it_goes_by_what_is_served_then(explain, monkeypatch):
     Path("config.yaml").unlink()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-none-of-any-worth")

@@ -20,7 +20,7 @@ class _Body(click.ParamType[bytes]):
     def convert(self, value: str | bytes, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         if isinstance(value, bytes):
             return value
-        if value.lstrip().startswith("{"):
+        if value.lstrip().startswith(("{", "[")):
             return value.encode()
         file: IO[bytes] = click.File("rb").convert(value, param, ctx)
         return file.read()

@@ -186,8 +186,18 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     assert "3 requests of 9 would have gone elsewhere" in await page.text("#judged")
     await looked_at(page, axe, "explain", pictures)
 
-    assert await page.complaints() == []
     assert proxy.app.snapshot.number == 2, "what is edited in the page is not taken up"
+
+    # a contract that is not served any more is not asked in another's words
+    proxy.config.write_text(re.sub(r"( *frontends:\n.*\n)", "", good))
+    assert await proxy.app.reload()
+    widget = next(record for record in proxy.records if record.contract == "widget")
+    await page.view(f"#/requests/{widget.request_id}")
+    await page.until("document.getElementById('pulse').textContent.endsWith('generation 3')")
+    await page.until("document.getElementById('replay')")
+    await page.run("document.getElementById('replay').click()")
+    await page.until("document.querySelector('.outcome')?.textContent === 'not sent: widget is not served any more'")
+    assert await page.complaints() == []
     if wanted := os.environ.get("PICTURES"):
         for name in ("try", "request"):
             shutil.copyfile(pictures / f"{name}-light.png", Path(wanted) / f"{name}.png")

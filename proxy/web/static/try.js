@@ -66,8 +66,10 @@ export function tryView(main) {
   text.value = kept.text;
   model.value = kept.model;
   show();
+  const wanted = kept.contract;
   contracts();
-  if (kept.replays) void answer();
+  if (kept.replays && kept.contract === wanted) void answer();
+  else if (kept.replays) outcome.textContent = `not sent: ${wanted} is not served any more`;
   kept.replays = false;
   void learn();
   const update = () => contracts();
