@@ -135,6 +135,14 @@ class ListsModels(Protocol):
 
 
 @runtime_checkable
+class KnowsContexts(Protocol):
+    """A backend whose upstream may say how long a conversation with a model may be."""
+
+    def context(self, model: str) -> int:
+        """The most tokens, as the upstream listed it last; 0 as long as it has not. Never waits."""
+
+
+@runtime_checkable
 class ChecksHealth(Protocol):
     """A backend whose upstream can be asked whether it is well."""
 

@@ -98,6 +98,8 @@ def read_models(body: bytes) -> tuple[Model, ...]:
     rows = value if isinstance(value, list) else None
     if isinstance(value, dict):
         rows = next((value[name] for name in ("data", "models") if isinstance(value.get(name), list)), None)
+        if rows is None and value.get("object") == "list" and value.get("data") is None:
+            rows = []  # Ollama without models
     if rows is None:
         raise UpstreamMalformed("the upstream's list of models is not one")
     found = {model.id: model for row in rows[:MOST_MODELS] if (model := _model(row)) is not None}

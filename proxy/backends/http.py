@@ -138,6 +138,10 @@ class HttpBackend(ABC):
         """The models that the upstream listed last, at once; a list that is old is asked for again in the background."""
         return [model.id for model in self._list.models()]
 
+    def context(self, model: str) -> int:
+        """See `KnowsContexts.context`."""
+        return next((one.context for one in self._list.models() if one.id == model), 0)
+
     def _list_request(self) -> Request | None:
         url = self._identity.models_url
         return Request(method="GET", url=url, headers=self._unstreamed) if url else None

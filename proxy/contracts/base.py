@@ -62,10 +62,14 @@ class Encoder(Protocol):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What the routes offer to who asks, and since when (Unix time)."""
+    """What the routes offer to who asks, and since when (Unix time).
+
+    `context` is the most tokens of a conversation with a model; 0 where that is not known.
+    """
 
     models: list[str]
     created: int
+    context: Callable[[str], int] = lambda _: 0
 
 
 Detects = Callable[[Head, bytes], int]

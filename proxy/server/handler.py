@@ -147,7 +147,7 @@ def _known(context: RequestContext, binding: Binding, id: str, body: bytes) -> R
             return binding.frontend.model(id, models, created)
         case _:
             assert binding.endpoint.answer is not None
-            return binding.endpoint.answer(body, context.head, Offer(models, created))
+            return binding.endpoint.answer(body, context.head, Offer(models, created, context.snapshot.context))
 
 
 def _models(context: RequestContext, binding: Binding) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from proxy.backends.base import Backend, ChecksHealth, ListsModels, own_models
+from proxy.backends.base import Backend, ChecksHealth, KnowsContexts, ListsModels, own_models
 from proxy.backends.issuers import Issuers
 from proxy.config.checks import is_loopback
 from proxy.config.load import Config
@@ -103,6 +103,11 @@ class ConfigSnapshot:
         """The models that a backend's own upstream lists, as far as they are known."""
         found = self.backends[backend]
         return found.models() if isinstance(found, ListsModels) else ()
+
+    def context(self, model: str) -> int:
+        """The most tokens of a conversation with `model`, as its upstream lists it: the least where several do; 0: unknown."""
+        sizes = (found.context(model) for found in self.backends.values() if isinstance(found, KnowsContexts))
+        return min(filter(None, sizes), default=0)
 
     def ask_for_models(self) -> None:
         """Have the backends that answer to any model ask their upstreams for their lists, in the background (N1)."""

@@ -96,6 +96,7 @@ async def test_N1_the_last_good_list_is_kept(upstream: ScriptedUpstream, bad: An
         ({"data": [{"id": "a", "max_model_len": 4096}]}, [Model("a", 4096)]),
         ({"data": [{}, {"id": 5}, None, {"id": "x" * 300}, {"id": "a\nb"}, {"id": "ok"}, {"id": "ok"}]}, [Model("ok")]),
         ({"data": []}, []),
+        ({"object": "list", "data": None}, []),  # Ollama, without models
     ],
 )
 def test_N1_lists_of_all_vendors_are_read(body: object, found: list[Model]) -> None:

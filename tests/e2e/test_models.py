@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -24,7 +25,7 @@ async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unas
     start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "ASK_FOR_MODELS_AFTER_S", 0.0)
-    upstream.play(*json_reply(200, {"data": [{"id": "llama3"}, {"id": "qwen"}]}))
+    upstream.play(*json_reply(200, {"data": [{"id": "llama3", "max_model_len": 8192}, {"id": "qwen"}]}))
     house = await start_proxy(f"""
         backends:
           far: {{kind: openai-compatible, base_url: "{upstream.url}"}}
@@ -39,3 +40,9 @@ async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unas
     assert b"llama3" in body
     assert b"fast" in body
     assert [seen.path for seen in upstream.requests] == ["/v1/models"]
+    for name, tokens in (("llama3", 8192), ("qwen", None), ("fast", None)):
+        async with await RawClient.connect(house.port) as client:
+            await client.post("/ollama/api/show", {"model": name})
+            await client.read_head()
+            told = json.loads(await client.read_body())
+        assert told["model_info"].get("unknown.context_length") == tokens

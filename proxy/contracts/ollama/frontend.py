@@ -13,7 +13,7 @@ import msgspec
 from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
 from proxy.contracts.ollama.embed import EMBED, EMBEDDINGS, EmbedWriter, decode_embed
 from proxy.contracts.ollama.models import decode_show, show_body, tags_body
-from proxy.contracts.ollama.request import DIALECT, decode_chat, decode_generate, loads, model_name
+from proxy.contracts.ollama.request import DIALECT, LATEST, decode_chat, decode_generate, loads, model_name
 from proxy.contracts.ollama.writer import CHAT, GENERATE, STREAM_HEADERS, OllamaWriter, failure, json_reply
 from proxy.contracts.replies import cuts_on_error
 from proxy.errors import NotFound, ProxyError, RequestError
@@ -63,10 +63,11 @@ _signs = msgspec.json.Decoder(_Signs).decode
 
 def _show(body: bytes, head: Head, offer: Offer) -> Reply:
     asked = decode_show(body)
-    model = model_name(asked, head.models)
-    if model not in offer.models:
+    bare = model_name(asked, head.models)
+    model = next((name for name in (asked, bare, bare + LATEST) if name in offer.models), None)
+    if model is None:
         raise NotFound(f"model '{asked[:128]}' not found", code="model_not_found", param="model")
-    return json_reply(show_body(model, offer.created))
+    return json_reply(show_body(model, offer.created, offer.context(model)))
 
 
 def _version(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - the answer is always the same

@@ -35,15 +35,16 @@ def tags_body(ids: Sequence[str], created: int) -> bytes:
     return _encode({"models": [_row(_tagged(id_), created) for id_ in ids]})
 
 
-def show_body(id_: str, created: int) -> bytes:
-    """The answer of `/api/show`."""
+def show_body(id_: str, created: int, context: int = 0) -> bytes:
+    """The answer of `/api/show`. `context`: the most tokens of a conversation, if that is known."""
+    length = {"unknown.context_length": context} if context else {}
     return _encode(
         {
             "modelfile": "",
             "parameters": "",
             "template": "",
             "details": _DETAILS,
-            "model_info": {"general.architecture": "unknown", "general.basename": id_},
+            "model_info": {"general.architecture": "unknown", "general.basename": id_, **length},
             "capabilities": CAPABILITIES,
             "modified_at": _date(created),
         }

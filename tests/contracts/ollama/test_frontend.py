@@ -200,7 +200,14 @@ def test_models_are_listed():
 
 @pytest.mark.parametrize(
     ("asked", "models", "named"),
-    [("m", ["m"], ()), ("m:latest", ["m"], ()), ("m:latest", ["m:latest"], ("m:latest",)), ("a/b", ["a/b"], ())],
+    [
+        ("m", ["m"], ()),
+        ("m:latest", ["m"], ()),
+        ("m:latest", ["m:latest"], ("m:latest",)),
+        ("m:latest", ["m:latest"], ()),  # its upstream lists it so
+        ("m", ["m:latest"], ()),
+        ("a/b", ["a/b"], ()),
+    ],
 )
 def test_a_model_that_is_offered_is_shown(asked, models, named):
     reply = answered("/ollama/api/show", json.dumps({"model": asked}).encode(), models=models, named=named)

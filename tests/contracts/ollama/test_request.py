@@ -356,6 +356,8 @@ def test_what_is_shown_of_a_model_is_what_the_official_client_takes():
     shown = ShowResponse.model_validate_json(show_body("m", 0))
     assert shown.capabilities == ["completion", "tools", "vision", "thinking"]
     assert shown.modelinfo == {"general.architecture": "unknown", "general.basename": "m"}
+    sized = ShowResponse.model_validate_json(show_body("m", 0, 8192))
+    assert sized.modelinfo["unknown.context_length"] == 8192
 
 
 def test_a_model_is_asked_about_by_either_name():
