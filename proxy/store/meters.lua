@@ -2,21 +2,21 @@
 --
 -- KEYS: for each meter a hash (level, at, held) and a sorted set of leases, scored by when they end by themselves;
 --       then the mark of the lease: "it was given up".
--- ARGV: `take`, `settle` or `remember`, the time in seconds ('' is this server's), the lease's id, then
---       take:   how long the lease lasts
---       settle: '1' if nobody knows whether it was taken at all
---       and for each meter: limit, period, seconds to keep, settles, forfeits, charge, hold, and but for `take`: used, taken at.
+-- ARGV: `take`, `settle`, `remember` or `renew`, the time in seconds ('' is this server's), the lease's id, then
+--       settle: '1' if nobody knows whether it was taken at all, else '0'
+--       and for each meter: limit, period, seconds to keep, settles, forfeits, charge, hold, how long
+--       its lease lasts, and to settle and remember: used, taken at.
 -- Returns whether it was taken, the time, and for each meter what is left and how long to wait. Numbers are text,
 -- because Redis cuts the fractions of numbers off.
 
 local SLACK = 1e-6
-local doing, id, lasts = ARGV[1], ARGV[3], ARGV[4]
+local doing, id, unknown = ARGV[1], ARGV[3], ARGV[4] == '1'
 local now = tonumber(ARGV[2])
 if not now then
   local time = redis.call('TIME')
   now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
-local fields = doing == 'take' and 7 or 9
+local fields = (doing == 'take' or doing == 'renew') and 8 or 10
 local meters = (#ARGV - 4) / fields
 local mark = KEYS[#KEYS]
 
@@ -31,7 +31,7 @@ local function load(index)
     limit = tonumber(ARGV[from + 1]), period = tonumber(ARGV[from + 2]),
     keeps = tonumber(ARGV[from + 3]), settles = ARGV[from + 4] == '1', forfeits = ARGV[from + 5] == '1',
     charge = tonumber(ARGV[from + 6]), hold = tonumber(ARGV[from + 7]),
-    used = tonumber(ARGV[from + 8]), taken_at = tonumber(ARGV[from + 9]),
+    lasts = tonumber(ARGV[from + 8]), used = tonumber(ARGV[from + 9]), taken_at = tonumber(ARGV[from + 10]),
   }
   local row = redis.call('HMGET', meter.key, 'level', 'at', 'held')
   meter.level = tonumber(row[1] or '0')
@@ -79,16 +79,25 @@ if doing == 'take' then
       meter.level = meter.level + meter.charge
       if meter.settles then
         meter.held = meter.held + meter.hold
-        redis.call('ZADD', meter.leases, text(now + tonumber(lasts)), meter.hold .. ':' .. id)
+        redis.call('ZADD', meter.leases, text(now + meter.lasts), meter.hold .. ':' .. id)
       end
     end
-    save(meter, tonumber(lasts))
+    save(meter, meter.lasts)
     local wait = 0
     if meter.lack > 0 then
       wait = (meter.period > 0 and meter.lack <= meter.level + SLACK) and meter.lack * meter.period / meter.limit or -1
     end
     answer[#answer + 1] = text(math.max(0, meter.limit - meter.level - meter.held))
     answer[#answer + 1] = text(wait)
+  end
+  return answer
+end
+
+if doing == 'renew' then
+  for index = 1, meters do
+    local meter = load(index)
+    redis.call('ZADD', meter.leases, 'XX', text(now + meter.lasts), meter.hold .. ':' .. id)
+    save(meter, meter.lasts)
   end
   return answer
 end
@@ -118,5 +127,5 @@ for index = 1, meters do
   end
   save(meter, 0)
 end
-if not found and lasts == '1' then redis.call('SET', mark, '1', 'EX', 60) end
+if not found and unknown then redis.call('SET', mark, '1', 'EX', 60) end
 return answer

@@ -34,6 +34,10 @@ SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
 PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
 TIMEOUT_S = 1.0
 PROBE_S = 0.25
+LEASE_S = 60.0
+"""For how long a lease lasts that is not renewed: what a killed process held is free then. A third of it later it is
+renewed. Of a budget it lasts as long as the request may, so that nothing is spent twice."""
+
 MOST_OF_EACH = 64
 """Calls of a kind that are sent at once."""
 
@@ -54,7 +58,9 @@ class RedisStore:
 
     kind = "redis"
 
-    def __init__(self, url: str, *, now: float | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, *, now: float | None = None, timeout_s: float = TIMEOUT_S, lease_s: float = LEASE_S
+    ) -> None:
         self.client = Redis.from_url(
             url,
             max_connections=4,
@@ -73,6 +79,9 @@ class RedisStore:
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._renewer: asyncio.Task[None] | None = None
+        self._lease_s = lease_s
+        self._open: dict[str, tuple[Lease, float]] = {}  # what is to be renewed, and until when
         self._away_since: float | None = None
         self._sha = ""
         self._closed = False
@@ -86,7 +95,7 @@ class RedisStore:
         """See `Store`."""
         if self._away_since is not None:
             return self._without(lease)
-        call = _Call(*self._arguments("take", lease, lease.lasts_s, ()), asyncio.get_running_loop().create_future())
+        call = _Call(*self._arguments("take", lease, 0, ()), asyncio.get_running_loop().create_future())
         self._send(self._calls, call)
         try:
             answer = await call.answer  # type: ignore[misc]
@@ -99,6 +108,8 @@ class RedisStore:
         taken, at, *numbers = [float(number) for number in answer]
         if taken:
             lease.store, lease.taken_at = self, at
+            if lease.lasts_s > self._lease_s and any(_is_renewed(want.meter) for want in lease.wants):
+                self._open[lease.id] = lease, time.monotonic() + lease.lasts_s
         rooms = [Room(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
         for want, room in zip(lease.wants, rooms, strict=False):
             if want.meter.unit == "usd":  # while the server is away, this process goes on from here
@@ -110,12 +121,24 @@ class RedisStore:
         if lease.store is None:
             return
         lease.store = None
+        self._open.pop(lease.id, None)
         if any(want.meter.settles for want in lease.wants):
             self._send(self._unsent, _Call(*self._arguments("settle", lease, 0, used), None))
 
     def _forget(self, lease: Lease) -> None:
         """End a lease of which nobody knows whether it was taken."""
         self._send(self._unsent, _Call(*self._arguments("settle", lease, 1, [0] * len(lease.wants)), None))
+
+    def renew(self) -> None:
+        """Renew all leases of requests that are under way."""
+        if self.away:
+            return
+        now = time.monotonic()
+        for lease, until in list(self._open.values()):
+            if now < until:
+                self._send(self._unsent, _Call(*self._arguments("renew", lease, 0, ()), None))
+            else:
+                del self._open[lease.id]
 
     def remember(self, meter: Meter, used: int) -> None:
         """See `Store`. Sent as `settle` is."""
@@ -143,8 +166,10 @@ class RedisStore:
                     async with asyncio.timeout(TIMEOUT_S):
                         await self._idle.wait()
             self._closed = True  # a cancellation alone may be taken for a timeout on its way through redis-py
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
+            tasks = [task for task in (self._sender, self._renewer) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         await self.client.aclose()
 
     # -- without the server ------------------------------------------------------------------------------------
@@ -171,12 +196,12 @@ class RedisStore:
         keys: list[str] = []
         arguments: list[str | float] = [doing, "" if self.now is None else repr(self.now), lease.id, fourth]
         for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
-            if used and not meter.settles:
+            if (used and not meter.settles) or (doing == "renew" and not _is_renewed(meter)):
                 continue
             key = f"{PREFIX}:{meter.name}"
             keys += [key, key + ":leases"]
             arguments += [meter.limit, meter.period_s, meter.keeps_s, int(meter.settles), int(meter.forfeits)]
-            arguments += [charge, hold]
+            arguments += [charge, hold, lease.lasts_s if meter.unit == "usd" else min(lease.lasts_s, self._lease_s)]
             if used:
                 arguments += [used[index], repr(lease.taken_at)]
         keys.append(f"{PREFIX}:gone:{lease.id}")
@@ -188,6 +213,7 @@ class RedisStore:
         self._idle.clear()
         if self._sender is None:
             self._sender = asyncio.create_task(self._sending())
+            self._renewer = asyncio.create_task(self._renewing())
 
     async def _sending(self) -> None:
         while not self._closed:
@@ -207,6 +233,11 @@ class RedisStore:
                 self._lost(error)
                 self._give_up([*batch, *self._calls])
                 self._calls.clear()
+
+    async def _renewing(self) -> None:
+        while not self._closed:
+            await asyncio.sleep(self._lease_s / 3)
+            self.renew()
 
     async def _run(self, batch: Sequence[_Call]) -> None:
         """Have the server run the script for each. Raises `RedisError` if not all of it was done."""
@@ -254,6 +285,10 @@ class RedisStore:
             self._away_since = None
             self.on_back()
             return
+
+
+def _is_renewed(meter: Meter) -> bool:
+    return meter.settles and meter.unit != "usd"
 
 
 def _locally(want: Want) -> Want:

@@ -91,7 +91,7 @@ class Meters(RuleBasedStateMachine):
         self.settled: list[tuple[Lease, ...]] = []
 
     async def _redis(self) -> RedisStore:
-        return RedisStore(self.server.url, now=START, timeout_s=60)
+        return RedisStore(self.server.url, now=START, timeout_s=60, lease_s=1e6)
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.stores[1].aclose())

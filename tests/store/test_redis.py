@@ -166,6 +166,30 @@ async def test_a_server_that_answers_and_does_not_count_is_away(
     await redis.reachable(store)
 
 
+async def test_what_a_killed_process_held_is_free_within_a_minute_and_what_runs_stays_held(server: redis.RedisServer):
+    server.flush()
+    start = 1_800_000_000.0
+    killed, alive, other = (RedisStore(server.url, now=start, timeout_s=30) for _ in range(3))
+    budget = msgspec.structs.replace(TOKENS, name="budget", unit="usd", keeps_s=86_400.0)
+    assert [bool(await taken(killed, PARALLEL, TOKENS, budget)) for _ in range(3)] == [True] * 3
+    running = await taken(alive, PARALLEL, TOKENS, budget)
+    assert running
+    assert not await taken(other, PARALLEL)
+    for seconds in range(20, 600, 20):
+        alive.now = start + seconds
+        alive.renew()
+        assert await taken(alive, budget, hold=0), "and the renewal was sent before"
+    other.now = start + 590
+    assert [bool(await taken(other, PARALLEL)) for _ in range(4)] == [True] * 3 + [False]
+    _, (room,) = await other.take(lease(budget, hold=0))
+    assert room.left == 1000 - 4, "of a budget all of it is held for as long as the requests may last"
+    alive.settle(running, [0, 0, 0])
+    assert await taken(alive, budget, hold=0)
+    assert await taken(other, PARALLEL)
+    for store in (killed, alive, other):
+        await store.aclose()
+
+
 async def test_closing_sends_what_ended(server: redis.RedisServer, store: RedisStore):
     first = RedisStore(server.url)
     running = [await taken(first, PARALLEL) for _ in range(4)]
