@@ -16,6 +16,7 @@ import pytest
 from proxy.request import Usage
 from proxy.testing.script import Rst, Stall, json_reply, openai_stream
 from proxy.testing.upstream import ScriptedUpstream
+from proxy.testing.wires import AnthropicWire, answer
 from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
 
@@ -259,6 +260,30 @@ async def test_no_way_to_say_it_gets_a_longer_answer_than_allowed(
     sent = upstream.requests[-1].json()
     assert [sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent] == [500]
     assert int(headers["x-ratelimit-remaining-tokens"]) == 9000 - 1 - 500
+
+
+@pytest.mark.parametrize(
+    ("most", "thinking", "notice"),
+    [
+        (8000, {"type": "enabled", "budget_tokens": 4000}, ""),
+        (500, None, "; thinking was left out: the longest answer here is too short for it"),
+    ],
+)
+async def test_an_answer_that_was_made_shorter_thinks_less(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, most: int, thinking: Any, notice: str
+):
+    row = (
+        config(upstream, key=f"{{max_output_tokens: {most}}}")
+        .replace("openai-compatible", "anthropic")
+        .replace('/v1"', '"')
+    )
+    proxy = await start_proxy(row)
+    upstream.always(*answer(AnthropicWire(), ["Hi"]))
+    asked = {"max_tokens": 32000, "thinking": {"type": "enabled", "budget_tokens": 31999}}
+    _, headers, _ = await ask(proxy, path="/v1/messages", **asked)
+    sent = upstream.requests[-1].json()
+    assert (sent["max_tokens"], sent.get("thinking")) == (most, thinking), "Anthropic refuses a budget that is larger"
+    assert headers["X-Chat-Notice"] == f"max_tokens is {most}: longer answers are not allowed here{notice}"
 
 
 async def test_all_choices_of_an_answer_are_reserved(start_proxy: StartProxy, upstream: ScriptedUpstream):

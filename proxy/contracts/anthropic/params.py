@@ -23,7 +23,7 @@ NO_SAMPLING_SINCE = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
 
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_768}
-_SMALLEST_BUDGET = 1024
+SMALLEST_BUDGET = 1024
 
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
 _ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
@@ -92,7 +92,7 @@ def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
             "output_config": {"effort": effort},
         }
     budget = min(_BUDGETS[effort], max_tokens // 2)  # `max_tokens` includes thinking
-    if budget < _SMALLEST_BUDGET:
+    if budget < SMALLEST_BUDGET:
         return {}
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 

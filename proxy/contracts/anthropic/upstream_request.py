@@ -16,6 +16,7 @@ from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.params import (
     NO_SAMPLING_SINCE,
     SAMPLING,
+    SMALLEST_BUDGET,
     decode_params,
     encode_params,
     max_tokens_of,
@@ -70,7 +71,20 @@ def _from_wire(request: ChatRequest, wire: Mapping[str, Any], model: str, max_to
         body["max_tokens"] = limit = max_tokens_of(request.params, max_tokens)
         _merge(body, encode_params(changed, model=model, tools=bool(wire.get("tools"))))
         _merge(body, thinking(changed.get("reasoning_effort"), model=model, max_tokens=limit))
+        if limit < (wire.get("max_tokens") or 0):
+            _fit_thinking(body, limit)
     return body
+
+
+def _fit_thinking(body: dict[str, Any], limit: int) -> None:
+    """Think no longer than an answer that the route made shorter has room for: Anthropic refuses it otherwise."""
+    asked = body.get("thinking")
+    if not isinstance(asked, dict) or type(budget := asked.get("budget_tokens")) is not int or budget < limit:
+        return
+    if limit // 2 < SMALLEST_BUDGET:
+        del body["thinking"]
+    else:
+        body["thinking"] = {**asked, "budget_tokens": limit // 2}
 
 
 def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str, Any]:

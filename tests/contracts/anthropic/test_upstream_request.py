@@ -441,8 +441,8 @@ def test_a_route_changes_what_it_sets_and_nothing_else():
     asked = anthropic(stream=True, **RICH)
     untouched = encode(asked)
     assert routed(asked, temperature=0.2) == {**untouched, "temperature": 0.2}
-    assert routed(asked, max_tokens=7) == {**untouched, "max_tokens": 7}
-    assert routed(asked, max_completion_tokens=7) == {**untouched, "max_tokens": 7}
+    assert routed(asked, max_tokens=70) == {**untouched, "max_tokens": 70}
+    assert routed(asked, max_completion_tokens=70) == {**untouched, "max_tokens": 70}
     assert routed(asked, stop=["x"]) == {**untouched, "stop_sequences": ["x"]}
     assert routed(asked, thinking={"type": "disabled"}) == {**untouched, "thinking": {"type": "disabled"}}
     assert routed(asked, tool_choice="required")["tool_choice"] == {"type": "any"}
