@@ -349,13 +349,14 @@ def test_a_hedge_is_explained(explain, tmp_path, hedge, told):
 def test_guards_are_explained(explain, tmp_path):
     guards = "repetition_guard: true, min_tokens_per_s: 2.5, smooth: {max_lag_ms: 300}"
     (tmp_path / "config.yaml").write_text(
-        f"backends: {{e: {{kind: echo}}}}\nroutes: [{{name: r, to: e/a, {guards}}}]\n"
+        f"server: {{resume: {{grace_s: 20}}}}\nbackends: {{e: {{kind: echo}}}}\nroutes: [{{name: r, to: e/a, {guards}}}]\n"
     )
     text = explain(body=chat(model="m")).stdout
+    assert "resume     goes on for 20 s without a reader; kept for 300 s after its end\n" in text
     assert "loops      an answer in a loop is ended, as `degenerate`\n" in text
     assert "pace       an answer slower than 2.5 tokens a second for 10 s is ended\n" in text
     assert "smooth     text comes word by word, each at most 300 ms late\n" in text
-    assert json.loads(explain("--json", body=chat(model="m")).stdout)["guards"].keys() == {"loops", "pace", "smooth"}
+    assert json.loads(explain("--json", body=chat(model="m")).stdout)["guards"].keys() == {"loops", "pace", "smooth", "resume"}
 
 
 def test_state_that_is_tagged_is_explained(explain, tmp_path):

@@ -66,10 +66,12 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def guards_in_words(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What is done about answers that come in bursts, loop or are slow, each with its name."""
+    """What is done about answers that come in bursts, loop or are slow, or whose client leaves, each with its name."""
     if plan.smooth_s:
         yield "smooth", f"text comes word by word, each at most {plan.smooth_s * 1000:g} ms late"
     if plan.repetition_guard:
         yield "loops", "an answer in a loop is ended, as `degenerate`"
     if plan.min_tokens_per_s:
         yield "pace", f"an answer slower than {plan.min_tokens_per_s:g} tokens a second for 10 s is ended"
+    if (resume := plan.resume) is not None:
+        yield "resume", f"goes on for {resume.grace_s:g} s without a reader; kept for {resume.keep_s:g} s after its end"
