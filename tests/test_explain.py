@@ -356,7 +356,12 @@ def test_guards_are_explained(explain, tmp_path):
     assert "loops      an answer in a loop is ended, as `degenerate`\n" in text
     assert "pace       an answer slower than 2.5 tokens a second for 10 s is ended\n" in text
     assert "smooth     text comes word by word, each at most 300 ms late\n" in text
-    assert json.loads(explain("--json", body=chat(model="m")).stdout)["guards"].keys() == {"loops", "pace", "smooth", "resume"}
+    assert json.loads(explain("--json", body=chat(model="m")).stdout)["guards"].keys() == {
+        "loops",
+        "pace",
+        "smooth",
+        "resume",
+    }
 
 
 def test_state_that_is_tagged_is_explained(explain, tmp_path):
