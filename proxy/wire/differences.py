@@ -27,8 +27,10 @@ def differences(request: ChatRequest, translation: Translation, vocabulary: Voca
     for ours, theirs in vocabulary.parameters.items():
         if ours in request.params:
             yield f"{ours} is sent as {theirs}"
-    if vocabulary.no_thinking and request.params.get("reasoning_effort") == "none":
+    if vocabulary.no_thinking and sent.params.get("reasoning_effort") == "none":
         yield f"not to think is sent as {', '.join(vocabulary.no_thinking)}"
+    elif vocabulary.thinking and "reasoning_effort" in sent.params:
+        yield f"to think is sent as {', '.join(vocabulary.thinking)}"
 
 
 def _late(messages: tuple[Message, ...]) -> int:

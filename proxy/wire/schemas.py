@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from proxy.errors import Unsupported
+
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _AT_THE_TOP = (*_CHOICES, "not", "enum", "const")
 _OPENAPI = frozenset(
@@ -21,8 +23,11 @@ _OPENAPI = frozenset(
     ]
 )
 _UNSAID = frozenset({"$schema", "$id", "$defs", "definitions", "$comment", "additionalProperties", "examples"})
-_DEEPEST = 8
-"""How often a schema that holds itself is written out."""
+_OF_ROOTS = frozenset({"$schema", "$id", "$defs", "definitions"})
+_DEEPEST = 2
+"""How often a schema that holds itself is written out within itself."""
+_MOST = 5_000
+"""How many values the references of a schema may stand for. To write them takes 10 ms."""
 
 
 def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
@@ -51,22 +56,35 @@ def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
     return found | ({"required": [*dict.fromkeys(required)]} if required else {})
 
 
-def inlined(schema: Any, root: Mapping[str, Any] | None = None, depth: int = 0) -> Any:
-    """The schema with each `$ref` replaced by what it refers to, for targets that follow none."""
-    root = schema if root is None else root
-    if isinstance(schema, list):
-        return [inlined(one, root, depth) for one in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    if isinstance(schema.get("$ref"), str):
-        beside = {name: one for name, one in schema.items() if name != "$ref"}
-        target = _resolved(schema, root) if depth < _DEEPEST else {}
-        return inlined({**_mapping(target), **beside}, root, depth + 1)
-    return {
-        name: inlined(one, root, depth)
-        for name, one in schema.items()
-        if name not in {"$schema", "$id", "$defs", "definitions"}
-    }
+def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with each `$ref` replaced by what it refers to, for targets that follow none.
+
+    Raises `Unsupported` where that gets too large: a few references to references may stand for millions of schemas.
+    """
+    written: dict[str, Any] = _Inliner(schema).write(schema, ())
+    return written
+
+
+class _Inliner:
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = _MOST
+
+    def write(self, schema: Any, within: tuple[str, ...]) -> Any:
+        """`within` are the references that led here."""
+        self._left -= bool(within)
+        if self._left < 0:
+            raise Unsupported("this target takes no references in schemas, and without them this one is too large")
+        if isinstance(schema, list):
+            return [self.write(one, within) for one in schema]
+        if not isinstance(schema, Mapping):
+            return schema
+        reference = schema.get("$ref")
+        if isinstance(reference, str):
+            beside = {name: one for name, one in schema.items() if name != "$ref"}
+            target = _resolved(schema, self._root) if within.count(reference) < _DEEPEST else {}
+            return self.write({**_mapping(target), **beside}, (*within, reference))
+        return {name: self.write(one, within) for name, one in schema.items() if name not in _OF_ROOTS}
 
 
 def openapi(schema: Any) -> Any:
@@ -105,6 +123,8 @@ def openapi(schema: Any) -> Any:
             found[name] = [openapi(one) for one in found[name]]
     if "items" in found:
         found["items"] = openapi(found["items"])
+    elif found.get("type") == "array" and "prefixItems" not in found:
+        found["items"] = {"type": "string"}  # "items: missing field"
     return found
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
+
+from proxy.errors import Unsupported
 from proxy.wire.schemas import inlined, is_closed, of_arguments, openapi
 
 TEXT = {"type": "string"}
@@ -75,3 +80,19 @@ def test_strict_schemas_are_closed_and_require_all_that_they_name() -> None:
     assert is_closed(closed)
     assert not is_closed({**closed, "required": []})
     assert not is_closed({**closed, "properties": {"a": {"type": "object", "properties": {}}}})
+
+
+def test_A8_references_that_stand_for_millions_of_schemas_are_refused() -> None:
+    names = "abcdefgh"
+    definitions = {
+        name: {"properties": {str(n): {"$ref": f"#/$defs/{after}"} for n in range(20)}}
+        for name, after in pairwise(names)
+    }
+    with pytest.raises(Unsupported, match="too large"):
+        inlined({"$defs": definitions | {"h": {}}, "$ref": "#/$defs/a"})
+    cycle = {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}
+    assert inlined({"$defs": cycle, "$ref": "#/$defs/a"}) == {}
+
+
+def test_R2_a_list_says_what_it_holds() -> None:
+    assert openapi({"type": "array", "items": {}}) == {"type": "array", "items": {"type": "string"}}
