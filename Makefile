@@ -26,7 +26,8 @@ CLIENTS_VENV := .make/clients
 FRAMEWORKS_VENV := .make/frameworks
 SITE_VENV := .make/site
 DEPLOY_VENV := .make/deploy
-NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV) $(DEPLOY_VENV); do \
+OPENWEBUI_VENV := .make/openwebui
+NO_LIES := $(shell for venv in $(VENV) $(CLIENTS_VENV) $(FRAMEWORKS_VENV) $(SITE_VENV) $(DEPLOY_VENV) $(OPENWEBUI_VENV); do \
              test ! -d $$venv || $$venv/bin/python -S -c '' 2>/dev/null || rm -f $$venv/.stamp-*; done)
 checksum = $(shell cat $(1) 2>/dev/null | cksum | cut -d ' ' -f 1)
 # `run` installs the extras, and litellm, which is the large one, only for a config that needs them. All else has them.
@@ -48,7 +49,7 @@ PROJECT := $(VENV)/.stamp-project-$(call checksum,pyproject.toml proxy/__init__.
 .PHONY: help run venv test check fmt lock docs site pictures chaos test-clients test-agents test-openwebui test-deploy manifests test-image test-real test-heavy bench bench-all bench-compare clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: venv ## set up .venv and serve config.yaml on http://127.0.0.1:8080
 	@exec $(BIN)/chat-proxy serve -c $(CONFIG) $(ARGS)
@@ -104,7 +105,7 @@ test-agents: venv $(DEV) ## coding agents from npm (Codex, Claude Code, opencode
 	@$(BIN)/python -m pytest -m agents -v tests/agents $(ARGS)
 
 # Not from a lock: its packages are no part of ours, and too many to keep a list of.
-OPENWEBUI := .make/openwebui/.stamp-0.12.4
+OPENWEBUI := $(OPENWEBUI_VENV)/.stamp-0.12.4
 test-openwebui: venv $(DEV) $(OPENWEBUI) ## Open WebUI before the proxy, used in Chromium (installs 7 GB)
 	@$(BIN)/python -m pytest -m openwebui -v tests/openwebui $(ARGS)
 
