@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.errors import Unsupported
+from proxy.wire.strict_json import MAX_DEPTH
 
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _AT_THE_TOP = (*_CHOICES, "not", "enum", "const")
@@ -43,7 +44,7 @@ def of_arguments(schema: dict[str, Any]) -> dict[str, Any]:
     properties = dict(_mapping(schema.get("properties")))
     required = [*_names(schema)]
     for name in _CHOICES:
-        branches = [_mapping(_resolved(one, schema)) for one in schema.get(name) or ()]
+        branches = [_mapping(_resolved(one, schema)) for one in _list(schema.get(name))]
         for branch in branches:
             properties |= {key: one for key, one in _mapping(branch.get("properties")).items() if key not in properties}
         together = [{*_names(branch)} for branch in branches]
@@ -70,21 +71,22 @@ class _Inliner:
         self._root = root
         self._left = _MOST
 
-    def write(self, schema: Any, within: tuple[str, ...]) -> Any:
+    def write(self, schema: Any, within: tuple[str, ...], depth: int = 0) -> Any:
         """`within` are the references that led here."""
         self._left -= bool(within)
-        if self._left < 0:
+        if self._left < 0 or depth > MAX_DEPTH:
             raise Unsupported("this target takes no references in schemas, and without them this one is too large")
+        depth += 1
         if isinstance(schema, list):
-            return [self.write(one, within) for one in schema]
+            return [self.write(one, within, depth) for one in schema]
         if not isinstance(schema, Mapping):
             return schema
         reference = schema.get("$ref")
         if isinstance(reference, str):
             beside = {name: one for name, one in schema.items() if name != "$ref"}
             target = _resolved(schema, self._root) if within.count(reference) < _DEEPEST else {}
-            return self.write({**_mapping(target), **beside}, (*within, reference))
-        return {name: self.write(one, within) for name, one in schema.items() if name not in _OF_ROOTS}
+            return self.write({**_mapping(target), **beside}, (*within, reference), depth)
+        return {name: self.write(one, within, depth) for name, one in schema.items() if name not in _OF_ROOTS}
 
 
 def openapi(schema: Any) -> Any:
@@ -95,7 +97,7 @@ def openapi(schema: Any) -> Any:
     if "const" in fields:
         fields["enum"] = [fields.pop("const")]
     if isinstance(kinds := fields.get("type"), list):
-        named = [kind for kind in kinds if kind != "null"]
+        named = [kind for kind in kinds if isinstance(kind, str) and kind != "null"]
         fields["type"] = named[0] if named else "string"
         if len(named) > 1:
             del fields["type"]
@@ -104,23 +106,23 @@ def openapi(schema: Any) -> Any:
             fields["nullable"] = True
     if "oneOf" in fields and "anyOf" not in fields:
         fields["anyOf"] = fields.pop("oneOf")
-    for one in fields.pop("allOf", ()):
+    for one in _list(fields.pop("allOf", None)):
         fields = {**_mapping(one), **fields, "properties": {**_properties(one), **_properties(fields)}}
         fields["required"] = [*dict.fromkeys([*_names(one), *_names(fields)])]
     if isinstance(alternatives := fields.get("anyOf"), list) and {"type": "null"} in alternatives:
         fields["nullable"] = True
         fields["anyOf"] = [one for one in alternatives if one != {"type": "null"}]
-    if any(not isinstance(one, str) for one in fields.get("enum") or ()):  # of texts alone
+    if any(not isinstance(one, str) for one in _list(fields.get("enum"))):  # of texts alone
         _describe(fields, {"enum": fields.pop("enum")})
     unsaid = {name: fields[name] for name in fields.keys() - _OPENAPI - _UNSAID}
     found = {name: one for name, one in fields.items() if name in _OPENAPI and one not in ([], {})}
     if unsaid:
         _describe(found, unsaid)
     if "properties" in found:
-        found["properties"] = {key: openapi(one) for key, one in found["properties"].items()}
+        found["properties"] = {key: openapi(one) for key, one in _mapping(found["properties"]).items()}
     for name in ("anyOf", "prefixItems"):
         if name in found:
-            found[name] = [openapi(one) for one in found[name]]
+            found[name] = [openapi(one) for one in _list(found[name])]
     if "items" in found:
         found["items"] = openapi(found["items"])
     elif found.get("type") == "array" and "prefixItems" not in found:
@@ -162,6 +164,10 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> Any:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _properties(schema: Any) -> Mapping[str, Any]:

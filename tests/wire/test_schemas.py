@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.errors import Unsupported
 from proxy.wire.schemas import inlined, is_closed, of_arguments, openapi
@@ -96,3 +99,33 @@ def test_A8_references_that_stand_for_millions_of_schemas_are_refused() -> None:
 
 def test_R2_a_list_says_what_it_holds() -> None:
     assert openapi({"type": "array", "items": {}}) == {"type": "array", "items": {"type": "string"}}
+
+
+def test_A8_references_that_nest_deeper_than_a_request_may_are_refused() -> None:
+    names = "abcde"
+    definitions: dict[str, object] = {"e": {}}
+    for name, after in pairwise(names):
+        inner: dict[str, object] = {"$ref": f"#/$defs/{after}"}
+        for _ in range(50):
+            inner = {"items": inner}
+        definitions[name] = inner
+    with pytest.raises(Unsupported):
+        inlined({"$defs": definitions, "$ref": "#/$defs/a"})
+
+
+WORDS = ["type", "properties", "required", "anyOf", "oneOf", "allOf", "items", "prefixItems", "enum", "const"]
+WORDS += ["$ref", "$defs", "definitions", "description", "nullable", "minimum", "additionalProperties", "not"]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["object", "null", "#/$defs/a", "#", "x", "#//~1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*WORDS, "a"]), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(schema=st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=5))
+def test_A6_a_schema_that_is_none_is_no_fault_of_ours(schema: dict[str, object]) -> None:
+    told = of_arguments(schema)
+    assert told["type"] == "object"
+    is_closed(told)
+    with contextlib.suppress(Unsupported):
+        openapi(inlined(told))
