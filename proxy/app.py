@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from pydantic import BaseModel
 
-from proxy.backends.base import Resources, kind
+from proxy.backends.base import Resources, settings_for
 from proxy.backends.order import build
 from proxy.config.difference import difference
 from proxy.config.file import FileReader
@@ -55,15 +54,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("proxy.app")
 
-READ_AHEAD = 64 * 1024
 ASK_FOR_MODELS_AFTER_S = 2.0  # the first requests after a start or a reload go first
+
+READ_AHEAD = 64 * 1024
 """Bytes of an answer that may wait for a slow client before reading from its upstream pauses. One read of a socket
 brings up to 256 KiB, so more than this can be waiting."""
-
-
-def settings_for(name: str) -> type[BaseModel]:
-    """The settings model of a backend kind, by which `load_config` checks its rows."""
-    return kind(name).settings
 
 
 class App:

@@ -191,6 +191,11 @@ def kind(name: str) -> BackendKind:
     return loaded
 
 
+def settings_for(name: str) -> type[BackendSettings]:
+    """The settings model of a kind, by which `load_config` checks its rows."""
+    return kind(name).settings
+
+
 def own_models(rows: Mapping[str, object]) -> dict[str, str]:
     """The default model of each backend that is on, for the router."""
     return {name: row.own_model for name, row in rows.items() if isinstance(row, BackendSettings)}

@@ -36,11 +36,11 @@ def nothing_named(context: click.Context, path: str) -> bool:
 
 def load(path: str, *, exit_code: int, content: bytes | None = None) -> Config:
     """The config, or all that is wrong with it on stderr. `content` stands in for the file's."""
-    from proxy.backends.base import kind  # noqa: PLC0415
+    from proxy.backends.base import settings_for  # noqa: PLC0415
     from proxy.config.load import load_config  # noqa: PLC0415
 
     try:
-        return load_config(path, content=content, settings_for=lambda name: kind(name).settings)
+        return load_config(path, content=content, settings_for=settings_for)
     except ConfigErrors as errors:
         stop(described(errors), exit_code=exit_code)
 

@@ -73,12 +73,12 @@ def litellm(file: str, output: str, force: bool) -> None:
 
 def _checked(text: str, path: str, unset: Mapping[str, str]) -> Config:
     """The result as `check` reads it, once the variables are set."""
-    from proxy.backends.base import kind  # noqa: PLC0415
+    from proxy.backends.base import settings_for  # noqa: PLC0415
     from proxy.config.load import load_config  # noqa: PLC0415
 
     env = {**os.environ, **{name: _STAND_INS[holds] for name, holds in unset.items()}}
     try:
-        config = load_config(path, content=text.encode(), settings_for=lambda name: kind(name).settings, env=env)
+        config = load_config(path, content=text.encode(), settings_for=settings_for, env=env)
     except ConfigErrors as errors:
         stop(str(errors), exit_code=1)
     for warning in config.warnings:

@@ -9,7 +9,9 @@ from typing import Any, Never
 import msgspec
 
 from proxy.contracts.base import Head, Reply
-from proxy.errors import NotFound, ProxyError
+from proxy.errors import InternalError, NotFound, ProxyError
+from proxy.events import Batch
+from proxy.wire.sse import PING
 from proxy.wire.text import error_line
 from proxy.wire.upstream_errors import error_body
 
@@ -78,3 +80,43 @@ def encode_error(error: ProxyError, request_id: str) -> bytes:
 def openai_failure(error: ProxyError) -> Reply:
     """An error instead of an answer. SDKs retry 408, 409, 429 and 5xx after the time the headers name."""
     return Reply(error.status, error_body(error), sdk_error_headers(error))
+
+
+def json_reply(body: bytes) -> Reply:
+    return Reply(200, body, JSON)
+
+
+class OpenAIErrors:
+    """For frontends whose errors have OpenAI's form."""
+
+    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002 - errors have one form
+        return openai_failure(error)
+
+
+class OpenAIStream:
+    """For encoders of OpenAI's streams."""
+
+    __slots__ = ()
+
+    headers = EVENT_STREAM
+    early = False
+
+    def ping(self) -> bytes:
+        return PING
+
+    def failure(self, error: ProxyError) -> Reply:
+        return openai_failure(error)
+
+
+class InOnePiece:
+    """For encoders of answers that are never streamed."""
+
+    headers = JSON
+    early = False
+    abort_on_fault = False
+
+    def feed(self, batch: Batch) -> bytes:  # noqa: ARG002
+        raise InternalError("embeddings come in one piece")
+
+    def ping(self) -> bytes:
+        return b""

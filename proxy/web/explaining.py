@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 import yaml
 
-from proxy.backends.base import kind
+from proxy.backends.base import settings_for
 from proxy.config.load import Config, load_config
 from proxy.config.source import looks_secret
 from proxy.contracts.declared.frontend import DeclaredFrontend
@@ -96,7 +96,7 @@ def declared_contracts(app: App) -> dict[str, Any]:
 def judged(app: App, content: bytes, records: Sequence[StreamRecord]) -> Judged:
     """What the config `content` would do with `records`, beside the one in force. Blocks."""
     try:
-        new = load_config(app.path, content=content, settings_for=lambda name: kind(name).settings, env=_Hidden(app))
+        new = load_config(app.path, content=content, settings_for=settings_for, env=_Hidden(app))
     except ConfigErrors as errors:
         return Judged(errors=[_fault(one) for one in errors.errors])
     result = Judged(warnings=[_fault(one) for one in new.warnings], requests=len(records))

@@ -12,7 +12,7 @@ from proxy.contracts.anthropic.errors import failure
 from proxy.contracts.anthropic.request import decode_count, decode_request, input_tokens
 from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.contracts.base import Endpoint, Head, Offer, Reply
-from proxy.contracts.replies import JSON, cuts_on_error
+from proxy.contracts.replies import JSON, cuts_on_error, json_reply
 from proxy.errors import NotFound, ProxyError
 from proxy.request import ChatRequest
 
@@ -23,7 +23,8 @@ def _detects(head: Head, body: bytes) -> int:  # noqa: ARG001 - a request for th
 
 
 def _count(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - a count does not depend on the models
-    return _json(200, msgspec.json.encode({"input_tokens": input_tokens(decode_count(body))}), head.id)
+    counted = msgspec.json.encode({"input_tokens": input_tokens(decode_count(body))})
+    return Reply(200, counted, {**JSON, **({"Request-Id": head.id} if head.id else {})})
 
 
 class AnthropicFrontend:
@@ -60,17 +61,12 @@ class AnthropicFrontend:
             "first_id": ids[0] if ids else None,
             "last_id": ids[-1] if ids else None,
         }
-        return _json(200, msgspec.json.encode(page))
+        return json_reply(msgspec.json.encode(page))
 
     def model(self, id: str, ids: list[str], created: int) -> Reply:
         if id not in ids:
             raise NotFound(f"no model {id[:128]!r} here", code="model_not_found", param="model")
-        return _json(200, msgspec.json.encode(_model(id, created)))
-
-
-def _json(status: int, body: bytes, request_id: str = "") -> Reply:
-    named = {"Request-Id": request_id} if request_id else {}
-    return Reply(status, body, {**JSON, **named})
+        return json_reply(msgspec.json.encode(_model(id, created)))
 
 
 def _model(id_: str, created: int) -> dict[str, Any]:

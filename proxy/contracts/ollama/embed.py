@@ -12,10 +12,9 @@ import msgspec
 
 from proxy.contracts.base import Reply
 from proxy.contracts.ollama.request import model_name
-from proxy.contracts.ollama.writer import failure, json_reply
-from proxy.contracts.replies import JSON
-from proxy.errors import BadRequest, InternalError, ProxyError, UpstreamMalformed
-from proxy.events import Batch
+from proxy.contracts.ollama.writer import failure
+from proxy.contracts.replies import InOnePiece, json_reply
+from proxy.errors import BadRequest, ProxyError, UpstreamMalformed
 from proxy.request import EMBEDDINGS as VECTORS
 from proxy.request import Answer, ChatRequest, Message, Text
 from proxy.wire.json_body import get_string, parse_object, wrong
@@ -64,21 +63,11 @@ class _Vectors(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Vectors).decode
 
 
-class EmbedWriter:
+class EmbedWriter(InOnePiece):
     """Writes the vectors. `one`: as the older form has them. `clock` is in nanoseconds."""
-
-    headers = JSON
-    early = False
-    abort_on_fault = False
 
     def __init__(self, model: str, *, one: bool, clock: Callable[[], int]) -> None:
         self._model, self._one, self._clock, self._began = model, one, clock, clock()
-
-    def feed(self, batch: Batch) -> bytes:  # noqa: ARG002
-        raise InternalError("embeddings come in one piece")
-
-    def ping(self) -> bytes:
-        return b""
 
     def whole(self, answer: Answer) -> Reply:
         """Raises `UpstreamMalformed` for vectors in another form than lists of numbers."""

@@ -14,8 +14,8 @@ from proxy.contracts.base import Encoder, Endpoint, Head, Offer, Reply
 from proxy.contracts.ollama.embed import EMBED, EMBEDDINGS, EmbedWriter, decode_embed
 from proxy.contracts.ollama.models import decode_show, show_body, tags_body
 from proxy.contracts.ollama.request import DIALECT, LATEST, decode_chat, decode_generate, loads, model_name
-from proxy.contracts.ollama.writer import CHAT, GENERATE, STREAM_HEADERS, OllamaWriter, failure, json_reply
-from proxy.contracts.replies import cuts_on_error
+from proxy.contracts.ollama.writer import CHAT, GENERATE, STREAM_HEADERS, OllamaWriter, failure
+from proxy.contracts.replies import cuts_on_error, json_reply
 from proxy.errors import NotFound, ProxyError, RequestError
 from proxy.request import ChatRequest
 

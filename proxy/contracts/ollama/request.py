@@ -18,6 +18,7 @@ import msgspec
 from proxy.errors import BadRequest
 from proxy.request import COMPLETIONS, ChatRequest, Image, Message, Part, Role, Text, Tool, ToolCall
 from proxy.wire.json_body import (
+    decode_tools,
     get_array,
     get_boolean,
     get_object,
@@ -285,16 +286,5 @@ def _tool_calls(value: dict[str, Any], path: str) -> tuple[ToolCall, ...]:
 
 
 def _tools(values: list[Any]) -> tuple[Tool, ...]:
-    tools = []
-    for value, path in objects(values, "tools"):
-        if (get_string(value, "type", path) or "function") != "function":
-            continue
-        function, path = need_object(value, "function", path), f"{path}.function"
-        tools.append(
-            Tool(
-                name=need_string(function, "name", path),
-                description=get_string(function, "description", path),
-                parameters=get_object(function, "parameters", path),
-            )
-        )
-    return tuple(tools)
+    """A tool without a type is a function."""
+    return decode_tools([value | {"type": value.get("type") or "function"} for value, _ in objects(values, "tools")])

@@ -14,7 +14,7 @@ from typing import assert_never
 import msgspec
 
 from proxy.contracts.base import Reply
-from proxy.contracts.replies import JSON, LIVE, error_headers
+from proxy.contracts.replies import LIVE, error_headers, json_reply
 from proxy.errors import BrokenToolCall, ProxyError, UntoldAnswer
 from proxy.events import (
     Batch,
@@ -249,10 +249,6 @@ def error_body(error: ProxyError) -> bytes:
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer."""
     return Reply(error.status, error_body(error), error_headers(error))
-
-
-def json_reply(body: bytes) -> Reply:
-    return Reply(200, body, JSON)
 
 
 def _object(arguments: str) -> bytes | None:

@@ -15,8 +15,8 @@ import msgspec
 
 from proxy.contracts.base import Endpoint, Head, Reply
 from proxy.contracts.openai.writer import END, counts
-from proxy.contracts.replies import EVENT_STREAM, JSON, NoModels, cuts_on_error, openai_failure
-from proxy.errors import BadRequest, ProxyError, Unsupported
+from proxy.contracts.replies import JSON, NoModels, OpenAIErrors, OpenAIStream, cuts_on_error
+from proxy.errors import BadRequest, Unsupported
 from proxy.events import Batch, Fault, Finish, Start, StreamEvent, TextDelta
 from proxy.request import COMPLETIONS, Answer, ChatRequest, Message, Text
 from proxy.wire import sse
@@ -123,7 +123,7 @@ def plain_prompt(request: ChatRequest, who: str) -> None:
             raise Unsupported(f"{who} does not take `{name}`: its models are asked in chats", param=name)
 
 
-class CompletionsFrontend(NoModels):
+class CompletionsFrontend(OpenAIErrors, NoModels):
     """The contract `completions`."""
 
     name = "completions"
@@ -143,15 +143,9 @@ class CompletionsFrontend(NoModels):
             abort_on_fault=cuts_on_error(head),
         )
 
-    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
-        return openai_failure(error)
 
-
-class CompletionsWriter:
+class CompletionsWriter(OpenAIStream):
     """Encoder of one answer. Its end is `[DONE]`, or an error object in its place."""
-
-    headers = EVENT_STREAM
-    early = False
 
     __slots__ = ("_common", "_usage", "abort_on_fault")
 
@@ -174,9 +168,6 @@ class CompletionsWriter:
             case Fault(error):
                 return frames + sse.encode(error_body(error))
 
-    def ping(self) -> bytes:
-        return sse.PING
-
     def whole(self, answer: Answer) -> Reply:
         if answer.dialect == DIALECT:
             return Reply(200, answer.payload, JSON)
@@ -186,9 +177,6 @@ class CompletionsWriter:
         if answer.usage is not None:
             body["usage"] = counts(answer.usage)
         return Reply(200, msgspec.json.encode(body), JSON)
-
-    def failure(self, error: ProxyError) -> Reply:
-        return openai_failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:

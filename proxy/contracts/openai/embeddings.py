@@ -13,8 +13,8 @@ import msgspec
 from proxy.contracts.base import Endpoint, Head, Reply
 from proxy.contracts.openai.chunks import read_usage
 from proxy.contracts.openai.completions import read_texts
-from proxy.contracts.replies import JSON, NoModels, openai_failure
-from proxy.errors import InternalError, ProxyError, UpstreamMalformed
+from proxy.contracts.replies import InOnePiece, NoModels, OpenAIErrors, json_reply, openai_failure
+from proxy.errors import ProxyError, UpstreamMalformed
 from proxy.events import Batch, Finish, Start
 from proxy.request import EMBEDDINGS, Answer, ChatRequest
 from proxy.wire.forwarding import without_destinations
@@ -76,7 +76,7 @@ def decode_vectors(body: bytes, clean: Clean = one_line_of) -> Batch:
     return Batch([Start("", text_of(found.model)), Finish("stop", usage)], DIALECT, whole=body)
 
 
-class EmbeddingsFrontend(NoModels):
+class EmbeddingsFrontend(OpenAIErrors, NoModels):
     """The contract `embeddings`."""
 
     name = "embeddings"
@@ -89,25 +89,12 @@ class EmbeddingsFrontend(NoModels):
     def encoder(self, request: ChatRequest, head: Head) -> EmbeddingsWriter:  # noqa: ARG002
         return EmbeddingsWriter()
 
-    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
-        return openai_failure(error)
 
-
-class EmbeddingsWriter:
+class EmbeddingsWriter(InOnePiece):
     """Encoder of one answer, which comes in one piece."""
 
-    headers = JSON
-    early = False
-    abort_on_fault = False
-
-    def feed(self, batch: Batch) -> bytes:  # noqa: ARG002
-        raise InternalError("embeddings come in one piece")
-
-    def ping(self) -> bytes:
-        return b""
-
     def whole(self, answer: Answer) -> Reply:
-        return Reply(200, answer.payload, JSON)
+        return json_reply(answer.payload)
 
     def failure(self, error: ProxyError) -> Reply:
         return openai_failure(error)

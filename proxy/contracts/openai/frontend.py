@@ -11,12 +11,12 @@ from proxy.contracts.openai.custom_tools import custom_names
 from proxy.contracts.openai.functions import speaks_functions
 from proxy.contracts.openai.request import decode_request
 from proxy.contracts.openai.writer import OpenAIWriter
-from proxy.contracts.replies import JSON, cuts_on_error, openai_failure
-from proxy.errors import NotFound, ProxyError
+from proxy.contracts.replies import OpenAIErrors, cuts_on_error, json_reply, openai_failure
+from proxy.errors import NotFound
 from proxy.request import ChatRequest
 
 
-class OpenAIFrontend:
+class OpenAIFrontend(OpenAIErrors):
     """Where the contract is served, and how. Clients differ on whether their base URL ends in `/v1`."""
 
     name = "openai"
@@ -45,20 +45,13 @@ class OpenAIFrontend:
             abort_on_fault=cuts_on_error(head),
         )
 
-    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002
-        return openai_failure(error)
-
     def models(self, ids: list[str], created: int) -> Reply:
-        return _json(200, msgspec.json.encode({"object": "list", "data": [_model(id_, created) for id_ in ids]}))
+        return json_reply(msgspec.json.encode({"object": "list", "data": [_model(id_, created) for id_ in ids]}))
 
     def model(self, id: str, ids: list[str], created: int) -> Reply:
         if id not in ids:
             return openai_failure(NotFound(f"no model {id[:128]!r} here", code="model_not_found", param="model"))
-        return _json(200, msgspec.json.encode(_model(id, created)))
-
-
-def _json(status: int, body: bytes) -> Reply:
-    return Reply(status, body, JSON)
+        return json_reply(msgspec.json.encode(_model(id, created)))
 
 
 def _model(id_: str, created: int) -> dict[str, str | int]:

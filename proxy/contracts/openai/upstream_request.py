@@ -57,26 +57,9 @@ _DOCUMENT = {"text/plain": "document.txt", "text/markdown": "document.md", "text
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
 
-def encode_request(
-    request: ChatRequest,
-    *,
-    model: str,
-    include_usage: bool = True,
-    max_tokens_name: str | None = None,
-    hints: Collection[str] = (),
-    reasoning: ReasoningReturn | None = None,
-) -> bytes:
+def encode_request(request: ChatRequest, **options: Any) -> bytes:
     """The body for an upstream, as bytes; the same request always gives the same bytes. See `request_fields`."""
-    return msgspec.json.encode(
-        request_fields(
-            request,
-            model=model,
-            include_usage=include_usage,
-            max_tokens_name=max_tokens_name,
-            hints=hints,
-            reasoning=reasoning,
-        )
-    )
+    return msgspec.json.encode(request_fields(request, **options))
 
 
 def request_fields(

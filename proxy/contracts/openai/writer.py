@@ -15,7 +15,7 @@ from proxy.contracts.base import Reply
 from proxy.contracts.openai.custom_tools import CustomCalls, call_object
 from proxy.contracts.openai.reasoning import FIELDS, Fields, delta, renamed, renamed_frames
 from proxy.contracts.openai.stream import DIALECT
-from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
+from proxy.contracts.replies import JSON, OpenAIStream
 from proxy.errors import ProxyError
 from proxy.events import (
     Batch,
@@ -36,7 +36,6 @@ from proxy.events import (
 from proxy.request import Answer, Usage
 from proxy.wire import sse
 from proxy.wire.json_text import json_string
-from proxy.wire.sse import PING
 from proxy.wire.upstream_errors import error_body
 
 END = b"data: [DONE]\n\n"
@@ -44,7 +43,7 @@ END = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class OpenAIWriter:
+class OpenAIWriter(OpenAIStream):
     """Writes one answer, streamed or whole. See `Encoder`.
 
     Batches of this dialect go out as the payloads they came in; all others are written from their events. What
@@ -54,9 +53,6 @@ class OpenAIWriter:
     `usage`: the client asked for a usage chunk. `functions`: the client asked in the form before tools, which knows
     one call. `customs`: the names of its custom tools. `reasoning`: the route's choice among `FIELDS`.
     """
-
-    headers = EVENT_STREAM
-    early = False
 
     __slots__ = (
         "_created",
@@ -117,14 +113,8 @@ class OpenAIWriter:
             return frames
         return frames + (END if isinstance(end, Finish) else _failed(end.error))
 
-    def ping(self) -> bytes:
-        return PING
-
     def whole(self, answer: Answer) -> Reply:
         return Reply(200, self._body(answer), JSON)
-
-    def failure(self, error: ProxyError) -> Reply:
-        return openai_failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:

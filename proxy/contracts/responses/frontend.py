@@ -11,12 +11,12 @@ import time
 import msgspec
 
 from proxy.contracts.base import MOST_DIGITS, Endpoint, Frames, Head, Offer, Reply
-from proxy.contracts.replies import NoModels, cuts_on_error, openai_failure
+from proxy.contracts.replies import NoModels, OpenAIErrors, cuts_on_error
 from proxy.contracts.responses.objects import ResponseObject
 from proxy.contracts.responses.request import decode_request
 from proxy.contracts.responses.tools import read_tools
 from proxy.contracts.responses.writer import ResponsesWriter
-from proxy.errors import BadRequest, NotFound, ProxyError
+from proxy.errors import BadRequest, NotFound
 from proxy.request import ChatRequest
 
 
@@ -40,7 +40,7 @@ def _whole(frames: Frames, **changes: str) -> Reply:
     return Reply(200, msgspec.json.encode(response | changes), {"Content-Type": "application/json"})
 
 
-class ResponsesFrontend(NoModels):
+class ResponsesFrontend(OpenAIErrors, NoModels):
     """Where the contract is served. Its clients ask the `openai` contract for the list of models."""
 
     name = "responses"
@@ -72,9 +72,6 @@ class ResponsesFrontend(NoModels):
             clock=time.time,
             abort_on_fault=cuts_on_error(head),
         )
-
-    def failure(self, error: ProxyError, head: Head) -> Reply:  # noqa: ARG002 - errors have one form
-        return openai_failure(error)
 
     def stream_name(self, request: ChatRequest) -> str:
         """The response's id."""

@@ -18,7 +18,7 @@ from typing import assert_never, cast
 import msgspec
 
 from proxy.contracts.base import Reply
-from proxy.contracts.replies import EVENT_STREAM, JSON, openai_failure
+from proxy.contracts.replies import JSON, OpenAIStream
 from proxy.contracts.responses.objects import (
     INCOMPLETE,
     ResponseObject,
@@ -52,20 +52,16 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer, Usage
-from proxy.wire import sse
 from proxy.wire.json_text import json_string
 
 EMPTY = b'""'
 
 
-class ResponsesWriter:
+class ResponsesWriter(OpenAIStream):
     """Writes one answer. See `proxy.contracts.base.Encoder`. What the deltas of an item share is encoded once.
 
     `model` is sent until the upstream names its own; `clock` gives the Unix time.
     """
-
-    headers = EVENT_STREAM
-    early = False
 
     def __init__(
         self,
@@ -95,18 +91,10 @@ class ResponsesWriter:
         """See `Encoder.feed`."""
         return b"".join([self._event(event) for event in batch.events])
 
-    def ping(self) -> bytes:
-        """See `Encoder.ping`."""
-        return sse.PING
-
     def whole(self, answer: Answer) -> Reply:
         """See `Encoder.whole`. The body is the response object that the answer's stream would have ended with."""
         self.feed(Batch(_events_of(answer)))
         return Reply(200, self._final, JSON)
-
-    def failure(self, error: ProxyError) -> Reply:
-        """See `Encoder.failure`."""
-        return openai_failure(error)
 
     def _event(self, event: StreamEvent) -> bytes:
         match event:
