@@ -263,7 +263,11 @@ def fill(proxy: Running) -> None:
         record.content(102.0, 1)
         record.usage, record.hedge, record.has_finish_reason = Usage(10, 20), "won", False
         cost = None if code else Decimal("0.01")
-        record.attempts = [AttemptRecord("echo", "m", started_at=100.0, ended_at=103.0, error_code=code, cost_usd=cost)]
+        times = {"started_at": 100.0, "ended_at": 103.0}
+        record.attempts = [
+            AttemptRecord("echo", "m", **times, error_code=code, cost_usd=cost, role=role)
+            for role in ("answer", "continuation")
+        ]
         record.priced = True
         record.finish(end, 103.0)  # type: ignore[arg-type]
         metrics.ended(record)

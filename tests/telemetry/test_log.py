@@ -92,7 +92,16 @@ def test_N6_one_line_tells_the_whole_request(written):
         AttemptRecord(
             "openai", "gpt", 100.0, ended_at=100.0625, status=502, error_code="upstream_connect", words="refused"
         ),
-        AttemptRecord("local", "qwen3", 100.0625, 100.25, 102.5, 502, "upstream_truncated", "cut " * 200),
+        AttemptRecord(
+            "local",
+            "qwen3",
+            100.0625,
+            committed_at=100.25,
+            ended_at=102.5,
+            status=502,
+            error_code="upstream_truncated",
+            words="cut " * 200,
+        ),
     ]
     record.content(100.25, 1)
     record.content(101.0, 1)
