@@ -44,8 +44,9 @@ def output_limit(plan: Plan, request: ChatRequest) -> int | None:
     """
     if request.task == "embedding":
         return 0
-    for said in (plan.set, request.params, plan.default):
-        if given := [said[name] for name in _LIMIT if said.get(name) is not None]:
+    of_llama = {"n_predict": (request.raw_body or {}).get("n_predict")}  # llama.cpp puts it above the other two
+    for said in (plan.set, {**of_llama, **request.params}, plan.default):
+        if given := [said[name] for name in (*_LIMIT, *of_llama) if said.get(name) is not None]:
             limits = [value for value in given if type(value) is int and value > 0]
             return max(limits) if len(limits) == len(given) else None
     return None

@@ -248,6 +248,8 @@ async def test_longer_answers_than_allowed_are_not_asked_for(start_proxy: StartP
         {"max_tokens": 0},
         {"max_tokens": 10, "max_completion_tokens": 2000},
         {"max_completion_tokens": -1},
+        {"n_predict": 2000},
+        {"max_tokens": 10, "n_predict": -1},
     ],
     ids=str,
 )
@@ -258,7 +260,7 @@ async def test_no_way_to_say_it_gets_a_longer_answer_than_allowed(
     answers(upstream)
     _, headers, _ = await ask(proxy, **asked)
     sent = upstream.requests[-1].json()
-    assert [sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent] == [500]
+    assert [sent[name] for name in ("max_tokens", "max_completion_tokens", "n_predict") if name in sent] == [500]
     assert int(headers["x-ratelimit-remaining-tokens"]) == 9000 - 1 - 500
 
 

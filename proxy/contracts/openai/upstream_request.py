@@ -54,6 +54,7 @@ class ReasoningReturn(msgspec.Struct, frozen=True):
 
 _DOCUMENT = {"text/plain": "document.txt", "text/markdown": "document.md", "text/csv": "document.csv"}
 
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
 
@@ -88,6 +89,8 @@ def request_fields(
     body.update((name, value) for name, value in fields.items() if name not in _NOT_FROM_WIRE)
     unwanted = request.hints.difference(hints)
     body.update((name, value) for name, value in request.params.items() if name not in unwanted)
+    if not request.routed.isdisjoint(_LIMITS):
+        body.pop("n_predict", None)  # llama.cpp would put it above the route's limit
     body["stream"] = request.stream
     if options := _stream_options(request, include_usage):
         body["stream_options"] = options
