@@ -108,5 +108,5 @@ class Slots:
         """Leave the queue. Who got the slot at the same moment gives it back."""
         if turn.done() and not turn.cancelled():
             self.give()
-        else:
+        elif turn in self._waiting:  # else a slot that came free just now passed it over
             self._waiting.remove(turn)

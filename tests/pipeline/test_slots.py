@@ -101,6 +101,7 @@ class Slotted(RuleBasedStateMachine):
         for _ in range(5):
             self._turn(6.0)
         assert self._under_way == []
+        assert [task for task in self.tasks.values() if not task.cancelled() and task.exception()] == []
         assert (self.slots.taken, self.slots.waiting) == (0, 0), "a slot was lost"
         self.slots.configure(TWO)
         self.loop.run_until_complete(self.slots.take())
