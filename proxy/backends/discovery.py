@@ -44,7 +44,7 @@ class ModelList:
         self._transport = transport
         self._request = request
         self._every_s = every_s
-        self._models: tuple[Model, ...] = ()
+        self.last: tuple[Model, ...] = ()
         self._due = float("-inf")
         self._asking: asyncio.Task[None] | None = None
 
@@ -52,7 +52,7 @@ class ModelList:
         """The last good list, at once. Asks for a new one in the background when that is older than `every_s`."""
         if self._every_s and self._asking is None and asyncio.get_running_loop().time() >= self._due:
             self._asking = asyncio.create_task(self._ask(), name=f"models of {self._name}")
-        return self._models
+        return self.last
 
     async def aclose(self) -> None:
         """Stop asking."""
@@ -67,7 +67,7 @@ class ModelList:
         try:
             if (request := self._request()) is not None:
                 async with asyncio.timeout(WITHIN_S):
-                    self._models = await self._fetched(request)
+                    self.last = await self._fetched(request)
         except (ProxyError, TimeoutError) as error:
             again_s = min(AGAIN_S, self._every_s)
             why = error.code if isinstance(error, ProxyError) else "timeout"

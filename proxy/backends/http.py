@@ -139,8 +139,8 @@ class HttpBackend(ABC):
         return [model.id for model in self._list.models()]
 
     def context(self, model: str) -> int:
-        """See `KnowsContexts.context`."""
-        return next((one.context for one in self._list.models() if one.id == model), 0)
+        """See `KnowsContexts.context`. Asks for no list."""
+        return next((one.context for one in self._list.last if one.id == model), 0)
 
     def _list_request(self) -> Request | None:
         url = self._identity.models_url
