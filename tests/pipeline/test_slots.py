@@ -187,3 +187,20 @@ def test_an_adaptive_limit_finds_what_a_target_can_do() -> None:
     assert min(late) >= 3
     assert max(late) <= 10
     assert sum(late) / len(late) > 6
+
+
+def test_who_leaves_at_the_moment_a_slot_comes_free_has_left() -> None:
+    async def asked() -> None:
+        slots = Slots(TWO)
+        await slots.take()
+        await slots.take()
+        first, second = [asyncio.create_task(slots.take()) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.cancel()
+        slots.give()
+        await second
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert (slots.taken, slots.waiting) == (2, 0)
+
+    run(asked())
