@@ -155,7 +155,7 @@ class LogReader:
     """One client that reads a log, from the frame `position` to the end.
 
     While it keeps up, frames are pushed to it by the callback that appended them. A reader that is behind reads from
-    the log, so it costs no memory of its own. With `numbers`, each frame has its number as `id`.
+    the log, so it costs no memory of its own. With `numbers`, each event has its number as `id`.
     """
 
     def __init__(self, log: StreamLog, position: int, *, numbers: bool = False) -> None:
@@ -194,6 +194,9 @@ class LogReader:
         log.readers.add(self)
         try:
             await self._begun()
+            # Readers of bare tokens would take an `id` line for text.
+            if log.separator != EVENTS or log.headers.get("X-Chat-Dialect") in {"text", "both"}:
+                self._numbers = False
             self._client = client = StreamingClient(context, Encoded(log.headers))
             try:
                 await self._send_all(client)
@@ -336,9 +339,7 @@ async def answer(context: RequestContext) -> web.StreamResponse:
     after = context.head.query.get("after") or context.head.headers.get("last-event-id") or "-1"
     if len(after) > MOST_DIGITS or not after.removeprefix("-").isdecimal():
         raise BadRequest("query parameter after: expected the number of a frame", param="after")
-    # Readers of bare tokens would take an `id` line for text.
-    numbers = log.separator == EVENTS and log.headers.get("X-Chat-Dialect") not in {"text", "both"}
-    return await read(context, log, max(0, int(after) + 1), numbers=numbers)
+    return await read(context, log, max(0, int(after) + 1), numbers=True)
 
 
 async def read(context: RequestContext, log: StreamLog, position: int, *, numbers: bool = False) -> web.StreamResponse:

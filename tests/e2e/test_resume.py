@@ -141,6 +141,26 @@ async def test_the_first_reader_gets_what_it_would_without_resume(
         }
 
 
+@pytest.mark.parametrize("path", ["/chat", "/ollama/api/chat", "/api/chat?contract=ai-text", "/v1/chat/completions"])
+async def test_who_asks_before_the_answer_begins_gets_its_frames_too(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, http: aiohttp.ClientSession, path: str
+) -> None:
+    """As at another replica, which may know of an answer before it knows what kind it is."""
+    gate = asyncio.Event()
+    upstream.play(Wait(gate), *openai_stream(TOKENS))
+    proxy = await start_proxy(config(upstream).replace("heartbeat_s: 0.05", "heartbeat_s: 0"))
+    first = asyncio.create_task(ask(http, proxy, path))
+    await upstream.received(1)
+    (log,) = proxy.app.streams._logs.values()
+    again = asyncio.create_task(http.get(f"{proxy.url}/streams/{log.id}"))
+    async with asyncio.timeout(20):
+        while len(log.readers) != 2:
+            await asyncio.sleep(0.01)
+    gate.set()
+    whole, read = await (await first).read(), await (await again).read()
+    assert (unnumbered(read)[0] if path.startswith("/v1") else read) == whole
+
+
 async def test_leaving_is_not_stopping(
     start_proxy: StartProxy, upstream: ScriptedUpstream, http: aiohttp.ClientSession
 ) -> None:
