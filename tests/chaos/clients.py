@@ -135,7 +135,7 @@ class Client:
         async with self._http.get(address, params=params, headers=headers) as response:
             if response.status != 200:
                 body = (await response.text())[:200]
-                gone = response.status in {404, 410} and self._runner.killed > self._killed_before
+                gone = response.status in {404, 410, 503} and self._runner.killed > self._killed_before
                 stream.rule(gone, f"resume after {after}: status {response.status} {body}")
                 stream.outcome, stream.excuse = "cut", stream.excuse or "its replica was killed"
                 return True
