@@ -31,7 +31,8 @@ WARM = 1_000_000
 """The number of the first stream that is not counted."""
 
 MOST_ATTEMPTS, FEW = 1.2, 500
-EXTRA, EXTRA_AT_FIRST = 0.2, 27
+WARM_UP = 20
+EXTRA, EXTRA_AT_FIRST = 0.2, 27 + 0.2 * WARM_UP
 """Hedges and continuations for each request, and what the budgets of three backends in three processes have at first."""
 
 GROWTH_MB = 48.0
@@ -344,7 +345,7 @@ async def chaos(
     world = World(seed, folder, ports, keep_s)
     async with world.open():
         report, began, over = world.report, time.monotonic(), 0
-        warm = await all_streams(20, seed, world.replicas, at_once=at_once, first=WARM)  # everything is imported once
+        warm = await all_streams(WARM_UP, seed, world.replicas, at_once=at_once, first=WARM)  # everything is imported once
         for stream in warm:
             report.broken += stream.broken
         report.before = await world.at_rest()
