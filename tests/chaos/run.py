@@ -345,7 +345,7 @@ async def chaos(
     world = World(seed, folder, ports, keep_s)
     async with world.open():
         report, began, over = world.report, time.monotonic(), 0
-        warm = await all_streams(WARM_UP, seed, world.replicas, at_once=at_once, first=WARM)  # everything is imported once
+        warm = await all_streams(WARM_UP, seed, world.replicas, at_once=at_once, first=WARM)
         for stream in warm:
             report.broken += stream.broken
         report.before = await world.at_rest()
