@@ -18,8 +18,8 @@ ONLY = {
     "even-200": ("direct", "chat", "openai", "nginx"),
     "paced-4000": ("direct", "chat", "openai", "nginx", "haproxy", "envoy", "smg", "vllm-router", "portkey"),
     "fast": ("direct", "chat", "openai", "nginx", "haproxy", "envoy", "smg", "vllm-router", "portkey"),
-    "overload-200": ("chat", "openai", "nginx"),
-    "overload-400": ("chat", "openai", "nginx"),
+    "overload-200": ("chat", "openai", "nginx", "smg", "vllm-router"),
+    "overload-400": ("chat", "openai", "nginx", "smg", "vllm-router"),
     "workers": ("chat-1-worker", "chat-2-workers"),
     "litellm": ("chat-litellm", "litellm-alone"),
 }
