@@ -19,11 +19,12 @@ log = structlog.get_logger("proxy.cors")
 METHODS = "GET, POST, DELETE, OPTIONS"
 EXPOSED = (
     "x-request-id, request-id, retry-after, x-should-retry, x-stream-id, x-chat-dialect, x-chat-notice, x-chat-route, "
-    "x-chat-target, x-chat-attempts, x-vercel-ai-ui-message-stream, x-ratelimit-limit-requests, "
+    "x-chat-target, x-chat-attempts, x-chat-cost, x-vercel-ai-ui-message-stream, stream-next-offset, stream-cursor, "
+    "stream-up-to-date, stream-closed, stream-sse-data-encoding, x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
     "x-ratelimit-reset-tokens"
 )
-MAX_AGE_S = 600
+MAX_AGE_S = 600  # how long a browser may keep the answer to a preflight
 MOST_REPORTED = 20
 """Of a config, how many origins that are not allowed are logged. Anybody can send any origin."""
 

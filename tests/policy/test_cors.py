@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from proxy.errors import ConfigError
 from proxy.policy.cors import EXPOSED, Cors
 
 APP = "http://localhost:3000"
+PACKAGE = Path(__file__).parents[2] / "proxy"
 
 
 def cors(*origins: str, credentials: bool = False) -> Cors:
@@ -30,8 +34,14 @@ def test_an_allowed_origin_is_echoed_and_may_read_our_headers():
         "Access-Control-Expose-Headers": EXPOSED,
         "Vary": "Origin",
     }
-    for name in ("x-request-id", "request-id", "retry-after", "x-stream-id", "x-chat-dialect"):
+    for name in ("x-request-id", "request-id", "retry-after"):
         assert name in EXPOSED.split(", ")
+
+
+def test_an_allowed_page_may_read_every_header_that_only_our_answers_have():
+    sources = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    ours = {name.lower() for name in re.findall(r'"((?:X-Chat|X-Stream|X-Vercel|Stream)-[\w-]+)"', sources)}
+    assert {"x-stream-id", "x-chat-cost", "stream-next-offset"} <= ours <= {*EXPOSED.split(", ")}
 
 
 @pytest.mark.parametrize("origin", [None, "http://localhost:3001", "https://localhost:3000", "null", "", "*"])
