@@ -144,7 +144,7 @@ class OpenAIBackend(OpenAIChatBackend):
 
 
 def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:
-    import openai  # noqa: PLC0415 - a second of CPU, and only who names this kind needs it
+    import openai  # noqa: PLC0415 - takes a second of CPU, for this kind alone
 
     common: dict[str, Any] = {
         "api_key": _plain(settings.api_key),
@@ -167,7 +167,11 @@ def _client(name: str, settings: OpenAISettings) -> AsyncOpenAI:
     except openai.OpenAIError as error:
         if azure is None and settings.api_key is None:
             raise _no_key(name) from None
-        raise ConfigError(f"backend {name}: the OpenAI SDK refuses these settings: {_clean(settings, error)}") from None
+        keys = filter(None, [common["api_key"], _plain(azure.ad_token) if azure else None])
+        secrets = Secrets([*keys, *common["default_headers"].values(), *common["default_query"].values()])
+        raise ConfigError(
+            f"backend {name}: the OpenAI SDK refuses these settings: {cleaner(secrets)(str(error))}"
+        ) from None
 
 
 def _identity(client: AsyncOpenAI, settings: OpenAISettings) -> Identity:
@@ -216,10 +220,6 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 def _no_key(name: str) -> ConfigError:
     return ConfigError(f"backend {name}: no key; give `api_key`, or set the variable OPENAI_API_KEY")
-
-
-def _clean(settings: OpenAISettings, error: Exception) -> str:
-    return cleaner(Secrets([value for value in (_plain(settings.api_key),) if value]))(str(error))
 
 
 KIND = Kind("openai", OpenAISettings, OpenAIBackend)

@@ -215,6 +215,19 @@ async def test_I01_no_repr_shows_a_secret():
         assert CANARY not in repr(thing)
 
 
+async def test_I01_what_the_sdk_refuses_shows_no_secret_of_the_row(monkeypatch):
+    import openai
+
+    def refuse(**given):
+        raise openai.OpenAIError(f"none of {given}")
+
+    monkeypatch.setattr(openai, "AsyncAzureOpenAI", refuse)
+    azure = {**AZURE, "ad_token": CANARY + "-token"}
+    with pytest.raises(ConfigError, match="refuses these settings: none of") as caught:
+        await identity(azure=azure, headers={"X-Team": "of-the-header"}, query={"code": "of-the-query"})
+    assert not [word for word in (CANARY, "of-the-header", "of-the-query") if word in str(caught.value)]
+
+
 def test_the_sdk_is_not_imported_before_a_backend_is_opened():
     code = (
         "import sys, proxy.backends.openai.backend, proxy.backends.openai.compatible; sys.exit('openai' in sys.modules)"
