@@ -26,7 +26,7 @@ from proxy.errors import InternalError, ProxyError, UpstreamConnect, UpstreamMal
 from proxy.transport.address import Destination, parse
 from proxy.transport.base import Request, Response, Sink, read_all
 from proxy.transport.decoding import decoded
-from proxy.transport.http1 import STALE_WITHIN_S, _head
+from proxy.transport.http1 import STALE_WITHIN_S, _constant_head
 from proxy.transport.pacing import Pacing
 
 NO_TIMERS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
@@ -84,7 +84,7 @@ class AiohttpTransport:
         key = (request.url, id(request.headers))
         if self._checked.get(key) is not request.headers:
             address = parse(request.url)
-            _head(request, address, Destination(address.origin))
+            _constant_head(request, address, Destination(address.origin))
             self._checked[key] = request.headers
 
     async def _send(self, request: Request, seen: SimpleNamespace) -> aiohttp.ClientResponse:

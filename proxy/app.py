@@ -106,7 +106,7 @@ class App:
         self.states = TargetStates(time.monotonic)
         self.metrics.registry.register(SlotGauges(self.states.queues))
         self.metrics.registry.register(StreamGauges(self.streams.state))
-        self.changed: Sequence[str] = []  # what the config in force has that the one before had not, and the other way
+        self.changed: Sequence[str] = []  # what differs between the config in force and the one before
         self._streams_at: dict[str, SharedStreams] = {}
         self.store: Store = open_store(None)  # of the config in force
         self._stores: dict[str | None, Store] = {None: self.store}
@@ -140,7 +140,7 @@ class App:
         return self.snapshot.limits
 
     async def look(self, query: Query) -> list[Seen]:
-        """What every process that serves knows of its requests: here it is one."""
+        """What each serving process knows of its requests; here there is one process."""
         return [await look(self, query)]
 
     # -- requests ----------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class App:
         await asyncio.to_thread(otlp.load, config.settings.telemetry)
         if needs_prices(config.settings):
             await asyncio.to_thread(listed, "openai", "gpt-4o")  # loads the list, which takes half a second
-        await self._open_ledger(config.settings.usage)
+        await self._open_ledger(usage)
         counting = self._counting(config)
         backends = {name: build(row, name, resources, counting) for name, row in config.backends.items()}
         failures = await asyncio.gather(*(one.open() for one in backends.values()), return_exceptions=True)
@@ -248,7 +248,7 @@ class App:
         task.add_done_callback(self._remembering.discard)
 
     async def _open_ledger(self, settings: UsageSettings | None) -> None:
-        """The ledger that a config asks for. Each is closed at the end: requests of the config before may be under way."""
+        """Open the ledger that a config asks for. It is closed with the app: earlier configs' requests may need it."""
         if settings is None or settings in self._ledgers:
             return
         from proxy.ledger.writer import Ledger  # noqa: PLC0415 - not loaded where it is off
@@ -301,7 +301,7 @@ class App:
         self._put_in_force(snapshot)
         if old is not None:
             self.changed = difference(old.config, snapshot.config)
-            self._close_later(old)
+            self._in_background(old.close())
 
     def _put_in_force(self, snapshot: ConfigSnapshot) -> None:
         if self._snapshot is None:
@@ -346,10 +346,6 @@ class App:
         self.tracer = otlp.start(wanted, self.metrics, places) if wanted else None
         if self.tracer is not None:
             self.sinks.insert(0, self.tracer)  # so that the log has the trace of requests that were refused at once
-
-    def _close_later(self, snapshot: ConfigSnapshot) -> None:
-        """Close a snapshot that is no longer in force as soon as no request uses it."""
-        self._in_background(snapshot.close())
 
     def _in_background(self, closing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(closing)

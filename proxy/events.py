@@ -135,14 +135,13 @@ TERMINAL = frozenset({Finish, Fault})
 
 _OPEN = CONTENT | {ReasoningSignature, Source, Notice}
 ORDER: dict[type | None, frozenset[type]] = {
-    # Written as a table so that it can be read, tested and argued about in one place:
-    # what may follow what. `None` is the beginning; a terminal event is followed by nothing.
     None: frozenset({Start, Fault}),
     Start: frozenset(_OPEN | TERMINAL),
     **dict.fromkeys(_OPEN, frozenset(_OPEN | TERMINAL)),
     Finish: frozenset(),
     Fault: frozenset(),
 }
+"""What may follow what. `None` is the beginning."""
 
 
 class Batch(msgspec.Struct):
@@ -157,7 +156,7 @@ class Batch(msgspec.Struct):
     dialect: str = ""
     payloads: list[bytes] = []
     whole: bytes = b""  # the upstream's unstreamed body, in `dialect`
-    text_only: bool = False  # its events are pieces of text, at least one, as nearly always: who knows it may say so
+    text_only: bool = False  # every event is a TextDelta, and there is one; set by decoders that know it
 
     @property
     def content(self) -> int:

@@ -48,7 +48,7 @@ class _Nowhere:
 
 
 class _Unwatched:
-    """Hears of the limits that are counted. Explaining takes no room in them, so it hears nothing."""
+    """A `Watcher` that does nothing: explaining takes no room in limits."""
 
     def room(self, meter: Meter, room: Room) -> None: ...
     def denied(self, meter: Meter) -> None: ...
@@ -124,15 +124,15 @@ class Judge:
         found = self._backends(explanation.plan)
         return msgspec.structs.replace(
             explanation,
-            choices=tuple(self._held_back(explanation)),
+            choices=tuple(self._choices(explanation)),
             tags_state=self._issuers.several(explanation.route or ""),
             omissions=tuple(self._omissions(explanation.plan, request, found)),
             differences=tuple(self._differences(explanation.plan, request, found)),
             limits=tuple(self._limits(explanation.plan, request)),
         )
 
-    def _held_back(self, explanation: Explanation) -> Iterator[Choice]:
-        """The choices. If one is tried last at the moment, its note says why."""
+    def _choices(self, explanation: Explanation) -> Iterator[Choice]:
+        """The choices. The note of one that is held back at the moment says why."""
         targets = {str(target): target for target in explanation.plan.targets} if explanation.plan else {}
         for choice in explanation.choices:
             why = self._states.held_back(targets[choice.target]) if choice.target in targets else ""
@@ -209,9 +209,9 @@ def _with_model(body: bytes, model: str) -> bytes:
     return json.dumps(fields | {"model": model}).encode() if isinstance(fields, dict) else body
 
 
-def _chats(place: RouteMatch | None) -> tuple[Binding, ...]:
+def _chats(match: RouteMatch | None) -> tuple[Binding, ...]:
     """The contracts at a path that send requests to a model."""
-    posted = place.by_method.get("POST", ()) if place else ()
+    posted = match.by_method.get("POST", ()) if match else ()
     return tuple([one for one in posted if one.endpoint.action == "chat"])
 
 

@@ -52,7 +52,7 @@ class File(msgspec.Struct, frozen=True, tag="file"):
 
 
 class Audio(msgspec.Struct, frozen=True, tag="audio"):
-    """Spoken input: base64 data and its format (`wav`, `mp3`)."""
+    """Sound: base64 data and its format (`wav`, `mp3`)."""
 
     data: str
     format: str
@@ -109,13 +109,14 @@ class Tool(msgspec.Struct, frozen=True):
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request in normal form.
 
-    `params` holds sampling and output settings under their OpenAI names (`temperature`, `max_tokens`,
-    `stop`, `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that
-    are our reading of other words: they go to an upstream that is known to take them, and are no reason for one that
-    does not to refuse the request; `routed` names those whose values are the route's, which no client misses.
-    `hosted_tools` are the types of tools that the upstream is to run, and `unread` the names of what else was asked for,
-    which only one of the request's own dialect can. `raw_body` is the body as its dialect parsed it, once: a backend of dialect `dialect`
-    starts from it, so that unknown fields survive, and what was authorised is what is sent.
+    `params` holds sampling and output settings under their OpenAI names (`temperature`, `max_tokens`, `stop`,
+    `response_format`, `tool_choice`, …); a route's `set` and `default` act on it. `hints` names those that the frontend
+    derived from other words of the client: an upstream that is not known to take them is not sent them, and does not
+    refuse the request for them. `routed` names those whose values are the route's, which no client misses.
+
+    `hosted_tools` are the types of tools that the upstream is to run, `unread` the names of other fields that only an
+    upstream of the request's own dialect understands. `raw_body` is the body as its dialect parsed it, once: a backend
+    of dialect `dialect` starts from it, so unknown fields survive, and what was authorised is what is sent.
 
     Where `task` is no chat, the prompt or the texts are one user message, so that rules can look at them.
     """
@@ -201,5 +202,5 @@ class Answer(msgspec.Struct, kw_only=True):
 
     @property
     def only_media(self) -> bool:
-        """Whether there is nothing to read in it, and nothing to run: only images, and what was thought about them."""
+        """Whether it holds media, and neither text nor a refusal nor a call."""
         return bool(self.media) and not (self.text or self.refusal or self.tool_calls)

@@ -17,11 +17,11 @@ import structlog
 from proxy.errors import ProxyError, UpstreamMalformed
 from proxy.transport import Request, Transport
 
-WITHIN_S = 10.0
+WITHIN_S = 10.0  # for an answer
 AGAIN_S = 15.0  # after a failure
-MOST_BYTES = 8 * 1024 * 1024
-MOST_MODELS = 2000
-LONGEST_ID = 256
+MOST_BYTES = 8 * 1024 * 1024  # of a list
+MOST_MODELS = 2000  # that are read of it
+LONGEST_ID = 256  # characters; models with longer ids are skipped
 
 log = structlog.get_logger("proxy.backends")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from pydantic import Field
 
@@ -64,14 +64,14 @@ class EchoBackend:
         said = heard = 0
         events: list[StreamEvent] = [Start(f"echo-{request.id}", target.model or "echo")]
         await asyncio.sleep(self._first_token_s)
-        for piece in _pieces(_text(request)):
+        for match in _PIECE.finditer(_text(request)):
             heard += 1
             if limit is None or said < limit:
                 if said and self._delay_s:
                     yield Batch(events)
                     events = []
                     await asyncio.sleep(self._delay_s)
-                events.append(TextDelta(piece))
+                events.append(TextDelta(match.group()))
                 said += 1
             if heard % _BATCH == 0:
                 if events:
@@ -95,10 +95,6 @@ def _text(request: ChatRequest) -> str:
     if any(message.role == "user" for message in request.messages):
         return request.last_user_text
     return request.messages[-1].text if request.messages else ""
-
-
-def _pieces(text: str) -> Iterator[str]:
-    return (match.group() for match in _PIECE.finditer(text))
 
 
 def _limit(request: ChatRequest) -> int | None:

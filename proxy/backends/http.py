@@ -60,7 +60,6 @@ ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 """The request ids that are passed on. Some servers answer 400 to others that clients choose (llama-cpp-python)."""
 
-
 _STEP = re.compile(r"[A-Za-z0-9._-]{1,256}")
 """A model that may stand in an address (A7). Encoded forms of `/`, `\\` and `..` need a `%`, which is not in it."""
 
@@ -232,9 +231,7 @@ class HttpBackend(ABC):
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
         """The client's headers that are passed on."""
-        return (
-            {name: request.headers[name] for name in self._forward if name in request.headers} if self._forward else {}
-        )
+        return {name: request.headers[name] for name in self._forward if name in request.headers}
 
     @abstractmethod
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:

@@ -21,14 +21,14 @@ from proxy.store.base import Lease, Meter, Room
 from proxy.store.rules import Counting, limit_in_words, meters, never_fits, used, wants
 
 SOON_S = 0.25
-"""How often is tried again where nobody knows when there is room."""
+"""The time between two tries where it is not known when there will be room."""
 
 
 class Limited(WrappedBackend):
     """Takes room in the limits of its row before `backend` is asked.
 
     Where there is none within `wait_s` it fails with `TargetLimited`: the next target is tried, and this one is held
-    back for as long as that says. If no other is left, that is the answer.
+    back for its `retry_after`. If no other is left, the client gets that error.
     """
 
     def __init__(self, backend: Backend, limits: TargetLimits, counting: Counting) -> None:

@@ -1,4 +1,4 @@
-"""The order of events, checked while a plug-in's backend runs; the built-in kinds are held to it by their tests."""
+"""Make a row's backend, and check the order of a plug-in's events while it runs; tests check that of built-in kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend around another: what both wrappers have in common."""
+"""A backend around another: what all wrappers have in common."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from proxy.store.rules import Counting, Outputs, limit_in_words, meters, never_f
 from proxy.telemetry.record import StreamRecord
 
 SOON_S = 1.0
-"""What a client is told to wait where nobody knows: for another request's end."""
+"""What a client is told to wait for the end of another request, which may come at any time."""
 
 
 class _Limited(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class Admitted(msgspec.Struct, frozen=True):
             lease.store.settle(lease, used(lease.wants, self._tokens(record), spent))
 
     def _tokens(self, record: StreamRecord) -> int:
-        """What was used: as counted; of an answer that broke off, what was seen; of one that never was, nothing."""
+        """The tokens used: as counted, else those of the request if its client left while a target was asked."""
         counts = [one.usage.total_tokens for one in record.attempts if one.usage is not None]
         if counts:
             return sum(counts)
@@ -85,7 +85,7 @@ def _room_for_another(wants: Sequence[Want], rooms: Sequence[Room]) -> bool:
 
 
 def limits_clients(settings: Settings) -> bool:
-    """Whether there is anything to ask for a request."""
+    """Whether a config has limits or budgets of clients."""
     auth = settings.auth
     rows = [route.limits for route in settings.routes]
     if auth is not None and not auth.off:

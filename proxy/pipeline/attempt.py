@@ -25,11 +25,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from proxy.events import (
-    Batch,
-    Fault,
-    Finish,
-)
+from proxy.events import Batch, Fault, Finish
 from proxy.pipeline.client import Client, ClientGone
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.closing import close
@@ -42,7 +38,7 @@ from proxy.telemetry.record import AttemptRecord, AttemptRole, StreamRecord
 from proxy.telemetry.trace import new_span_id
 
 HOLD_BYTES = 8 * 1024
-"""How much may be held back before the commit point. An answer with more than this before its first token is shown."""
+"""How much may be held back before the commit point. With more than that, what came is shown without a token."""
 
 T = TypeVar("T")
 
@@ -94,9 +90,9 @@ class Attempt:
         self.target = target
         self.withholds_fault = False  # another attempt may go on, so `flow` returns a fault and does not send it
         self.drained = 0  # content events of an answer that nobody was shown
-        self._slots: Slots | None = None  # that one is taken of
+        self._slots: Slots | None = None  # of the target, while the attempt holds one
         self._given_up: tuple[str, ProxyError | None] | None = None
-        self._led: tuple[float, int] | None = None  # when the content came that was read up to the commit point
+        self._led: tuple[float, int] | None = None  # when content reached the commit point, and how much
         self._clock = clock
         self._record = record
         self._states = states
@@ -166,7 +162,7 @@ class Attempt:
         return end
 
     def give_up(self, why: str, error: ProxyError | None = None) -> None:
-        """What its cancellation means from now on: `error`, or that nobody needs it any more, and why."""
+        """Say what a cancellation means from now on: `error`, or else that nobody needs the attempt, and `why`."""
         self._given_up = why, error
 
     async def drain(self, *, read: bool) -> None:
@@ -227,7 +223,7 @@ class Attempt:
             if content:
                 clock.content_at = at = now()
                 if self._streaming:
-                    self._led = at, content  # two attempts may get here, and the record is the answer's
+                    self._led = at, content  # not yet in the record: of two hedged attempts only one answers
                 else:
                     record.content(at, content)
             if isinstance(end, Fault) and not (content and self._streaming):
@@ -235,7 +231,7 @@ class Attempt:
             self._held.append(batch)
             if self._is_commit_point(batch, end, content):
                 return
-        raise _cut()
+        raise UpstreamTruncated
 
     def _is_commit_point(self, batch: Batch, end: Finish | Fault | None, content: int) -> bool:
         """Whether everything held back is to be shown now."""
@@ -284,7 +280,7 @@ class Attempt:
                 clock.sending = False
                 if content:
                     clock.content_at = now()
-        raise _cut()
+        raise UpstreamTruncated
 
     def _relayed(self, batch: Batch) -> bool:
         """Send a batch from the callback that read it, as `_send_all` would; false if that takes more than a write."""
@@ -355,7 +351,7 @@ class Attempt:
         )
 
     async def _over(self, error: ProxyError | None, *, gone: bool = False) -> None:
-        """Close the upstream, and book how the attempt ended, once: `gone` with the client, or else with `error`."""
+        """Close the upstream and record how the attempt ended: with `error`, well, or because nobody needs it (`gone`)."""
         try:
             await self.aclose()
         finally:
@@ -372,10 +368,6 @@ class Attempt:
             else:
                 self.tried.end(self._now(), error)
                 self._states.end(self.target, error)
-
-
-def _cut() -> UpstreamTruncated:
-    return UpstreamTruncated()
 
 
 def _too_long(limit: int) -> Limit:

@@ -33,5 +33,5 @@ class ExtraWork:
         return True
 
     def give_back(self, backend: str) -> None:
-        """What was drawn is not needed."""
+        """Return what was drawn and is not needed."""
         self._left[backend] += 1

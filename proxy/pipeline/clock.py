@@ -70,7 +70,7 @@ class RequestClock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.disarm()
-        del self._task  # it keeps its error, whose frames keep this clock: a circle, with all that was to be written
+        del self._task  # a task keeps its error, whose frames keep this clock: a cycle for the garbage collector
 
     def start_attempt(self, timer: Literal["first_token_s", "whole_s"], targets_left: int) -> bool:
         """Give an attempt an equal share of what is left of the one deadline that all targets share (A03).
@@ -137,7 +137,8 @@ class RequestClock:
         if self._committed:
             self._count_from_content()
         if now >= self._total_at:
-            self.interrupt(self._too_long())
+            total_s = self._timers.total_s
+            self.interrupt(Limit(f"the answer took longer than {total_s:g} s (timeouts.total_s of this route)"))
         elif now >= self._silent_until and not self.sending:
             self.interrupt(self._silent())
         else:
@@ -148,9 +149,6 @@ class RequestClock:
                 self._heartbeat()
                 self._heartbeat_at = now + self._heartbeat_s
             self._schedule()
-
-    def _too_long(self) -> ProxyError:
-        return Limit(f"the answer took longer than {self._timers.total_s:g} s (timeouts.total_s of this route)")
 
     def _silent(self) -> ProxyError:
         if self._committed:

@@ -24,7 +24,7 @@ async def close(stream: AsyncGenerator[Batch, None]) -> None:
     """
     closing = stream.aclose()
     try:
-        # Most streams close without waiting for anything. The timer they need not have is 8 µs of a request's 550.
+        # Most streams close without waiting for anything. They need no timer, which costs 8 of a request's 550 µs.
         awaited = closing.send(None)
     except StopIteration:
         return

@@ -9,11 +9,9 @@ from proxy.pipeline.spending import has_budgets
 from proxy.policy.prices import Prices
 from proxy.telemetry.record import StreamRecord
 
-NOTHING = Decimal(0)
-
 
 def counts_costs(settings: Settings) -> bool:
-    """Whether anybody asks what requests cost: who writes down prices wants to see them."""
+    """Whether the costs of requests are needed. A config with prices of its own shows them."""
     return settings.usage is not None or bool(settings.prices) or has_budgets(settings)
 
 
@@ -29,6 +27,6 @@ def price_attempts(record: StreamRecord, prices: Prices) -> None:
         if not attempt.started_at:
             continue
         if attempt.free:
-            attempt.cost_usd = NOTHING
+            attempt.cost_usd = Decimal(0)
         elif attempt.usage is not None and (price := prices.price(attempt.backend, attempt.model)) is not None:
             attempt.cost_usd, attempt.price = price.dollars(attempt.usage), price.source

@@ -46,11 +46,10 @@ class Pipeline(msgspec.Struct, frozen=True):
 class Exchange:
     """One request on its way, and the one place that can stop it from outside."""
 
-    __slots__ = ("_clock", "_pipeline", "_select", "_stopped", "_tokens_asked", "plan", "record", "request")
+    __slots__ = ("_clock", "_pipeline", "_stopped", "_tokens_asked", "plan", "record", "request")
 
     def __init__(self, pipeline: Pipeline, request: ChatRequest, plan: Plan, record: StreamRecord) -> None:
         self._pipeline = pipeline
-        self._select: Select = FALLBACK
         self.request = request
         self.plan = plan
         self.record = record
@@ -71,13 +70,14 @@ class Exchange:
         frontend can answer with a status; `ClientGone` or `CancelledError` when nobody is left to answer.
         """
         record, now = self.record, asyncio.get_running_loop().time
+        select: Select = FALLBACK
         if self.plan.hedge is not None and client.streaming and repeatable(self.request, self.plan):
-            self._select = self._hedged(self.plan.hedge)
+            select = self._hedged(self.plan.hedge)
         smooth = smoothed(client, self.plan, self.request)
         client = smooth or client
         try:
             with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._clock:
-                winner = await self._select.first(self._attempts(client.streaming, self._clock), self._clock)
+                winner = await select.first(self._attempts(client.streaming, self._clock), self._clock)
                 if client.streaming and not self.plan.keeps_request:
                     self._free_request()
                 if self.plan.on_cut == "continue" and client.streaming and continuable(self.request, self.plan):
@@ -99,8 +99,8 @@ class Exchange:
             self._clock = None
             if smooth is not None:
                 smooth.close()
-            if record.usage is None and record.first_content_at is not None:
-                record.estimate(self._estimated_usage())
+            if record.usage is None and record.first_content_at is not None:  # not counted, or cut before it was
+                record.estimate(Usage(self._estimated_tokens(), record.content_events, estimated=True))
 
     def _attempts(self, streaming: bool, clock: RequestClock) -> Iterator[Attempt]:
         """An attempt at each target, begun when it is asked for: in the order of the plan, those held back last."""
@@ -180,10 +180,6 @@ class Exchange:
         """Keep of the request only how long it was: it may be megabytes, and the answer may take minutes."""
         self._tokens_asked = self.request.estimated_tokens()
         self.request = msgspec.structs.replace(self.request, messages=(), tools=(), headers={}, raw_body=None)
-
-    def _estimated_usage(self) -> Usage:
-        """For an answer whose upstream counted nothing, or that broke off before it did."""
-        return Usage(self._estimated_tokens(), self.record.content_events, estimated=True)
 
     def _estimated_tokens(self) -> int:
         return self._tokens_asked or self.request.estimated_tokens()

@@ -1,7 +1,7 @@
 """Guards that end an answer which is no good: one that is in a loop, and one that comes too slowly.
 
 They stand between a backend and its attempt, so that what they find is a failure of the attempt: before the commit point
-the next target is asked, behind it the route's `on_cut` decides. Made for the routes that want them alone.
+the next target is asked, after it the route's `on_cut` decides. Only routes with a guard have such a backend.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class GuardedBackend(WrappedBackend):
         super().__init__(backend)
         self._repetition = Repetition() if repetition else None
         self._pace = Pace(min_tokens_per_s) if min_tokens_per_s else None
-        self._seen: Batch | None = None  # the last one that was looked at: who does not relay it yields it
+        self._seen: Batch | None = None  # the last one that was looked at; it comes again if it was not relayed
 
     async def stream(
         self, request: ChatRequest, target: Target, relay: Relay | None = None

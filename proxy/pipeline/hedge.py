@@ -71,7 +71,7 @@ class Hedged:
                 raise error from error.__cause__
         assert failure is not None, "a plan has a target"
         if self._record.hedge == "no_budget":
-            failure.retryable = False  # more requests are what there is no budget for
+            failure.retryable = False  # a client that tried again would cause what the budget forbids
         raise failure
 
     async def _race(self, attempt: Attempt, attempts: Iterator[Attempt]) -> Attempt:
@@ -160,10 +160,10 @@ class Hedged:
         if running:
             await asyncio.wait(running)
         for task, attempt in running.items():
-            if _began(task):  # at that moment
+            if _began(task):  # just before it was cancelled
                 await attempt.drain(read=False)
 
 
 def _began(leading: asyncio.Task[None]) -> bool:
-    """Whether an attempt is over that led to an answer."""
+    """Whether an attempt has reached its commit point. `leading` is done."""
     return not leading.cancelled() and leading.exception() is None

@@ -31,5 +31,5 @@ def weight(batch: Batch) -> int:
             case Media(_, url):
                 size += len(url)
             case _:
-                size += 64
+                size += 64  # a small event, such as the start of a call
     return size

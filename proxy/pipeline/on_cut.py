@@ -44,7 +44,7 @@ HELD_S = 0.3
 CONTINUED = Notice("continued", "the answer was cut off and goes on from another attempt")
 
 OURS = (Draining, Limit, Stopped)
-"""Ends that no target can change, nor is asked to."""
+"""Errors after which no other target is asked: they end the answer whoever gives it."""
 
 _JSON = frozenset({"json_object", "json_schema"})
 
@@ -80,33 +80,33 @@ class JoinedClient:
         return text
 
     def forget_loop(self, period: int) -> None:
-        """The client has a loop at the end of the text, which nobody is to go on with."""
+        """Leave the loop at the end of the text out of `sent`, so that no target goes on with it."""
         self._sent = [without_loop(self.sent, period)]
 
     async def goes_on(self, *, exact: bool, used: Usage) -> None:
-        """What comes next is of an attempt that goes on. The ones before it have `used` so much."""
+        """From now on batches come from an attempt that goes on. The attempts before it `used` so much."""
         self._joint, self._used = Joint(self.sent, exact=exact), used
         await self._client.send(Batch([CONTINUED]))
 
     def drop_held(self) -> None:
-        """The attempt is over. What is held back of it is not shown: the next one is not told of it."""
+        """The attempt is over. What is held back of it is not shown, as the next attempt does not have it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     async def send(self, batch: Batch) -> None:
-        batch = self._taken(batch)
+        batch = self._to_send(batch)
         if batch.events:
             await self._client.send(batch)
 
     def write(self, batch: Batch) -> bool:
-        batch = self._taken(batch)
+        batch = self._to_send(batch)
         return bool(batch.events) and self._client.write(batch)
 
-    def _taken(self, batch: Batch) -> Batch:
-        """What of a batch the client is sent: of the first attempt all, of others what follows.
+    def _to_send(self, batch: Batch) -> Batch:
+        """What the client is sent of a batch: all of the first attempt's, of another's what follows the text so far.
 
-        Always the events without the upstream's bytes: one answer has one id, and parts with numbers of their own.
+        It never has the upstream's bytes, whose id and numbers of parts are those of one attempt, not of the answer.
         """
         if self._joint is None:
             batch = Batch(batch.events, text_only=batch.text_only)
@@ -117,7 +117,7 @@ class JoinedClient:
                 case TextDelta(text):
                     self._sent.append(text)
                 case ReasoningDelta() | ReasoningSignature():
-                    self.text_only = False if self._sent else self.text_only
+                    self.text_only = self.text_only and not self._sent
                 case Start() | Notice() | Finish() | Fault():
                     pass
                 case _:
@@ -137,9 +137,7 @@ class JoinedClient:
                 case Finish():
                     if following := joint.end():
                         yield TextDelta(following)
-                    if (
-                        event.usage is not None and self._used is not None
-                    ):  # else it is unknown, not what is known so far
+                    if event.usage is not None and self._used is not None:  # else the sum is unknown
                         event = msgspec.structs.replace(event, usage=_sum(self._used, event.usage))
                     yield event
                 case Fault():
@@ -181,26 +179,26 @@ class Continue:
         joined = JoinedClient(client)
         winner.withholds_fault = True
         first = end = await winner.flow(joined)
-        targets, asked = self._others(winner.target), winner
+        targets, latest = self._others(winner.target), winner
         try:
             while isinstance(end, Fault) and isinstance(first, Fault):
+                again = None
                 try:
-                    again = (
-                        None if isinstance(end.error, OURS) else await self._next(end, asked, joined, targets, clock)
-                    )
+                    if not isinstance(end.error, OURS):
+                        again = await self._next(end, latest, joined, targets, clock)
                 except OURS as error:
-                    again, end = None, Fault(error)
+                    end = Fault(error)
                 if again is None:
-                    last = end if isinstance(end.error, OURS) else first
+                    shown = end if isinstance(end.error, OURS) else first
                     winner.withholds_fault = False
-                    await winner.write_end(Batch([last]), last, client)
+                    await winner.write_end(Batch([shown]), shown, client)
                     return
-                asked = again
+                latest = again
                 end = await again.flow(joined)
         finally:  # the client may have left
             joined.drop_held()
-            if asked is not winner:
-                self._account(asked)
+            if latest is not winner:
+                self._account(latest)
                 self._record.usage = self._used()
 
     def _others(self, target: Target) -> Iterator[Target]:

@@ -18,13 +18,12 @@ CHECK_EVERY = 200
 TAIL = 4_096
 """Characters that are kept to look at."""
 
-LOOP, TIMES, LONGEST = 1_500, 3, 1_300
-KEY = 96
-WORDS_EVERY = 5 * CHECK_EVERY
-PROSE = 2_000
-FEWEST_WORDS, NOVEL_WORDS = 150, 17
-
-WORDS_PER_PHRASE = 2.5
+LOOP, TIMES, LONGEST = 1_500, 3, 1_300  # characters of a loop, its repetitions, characters of a piece
+KEY = 96  # last characters, by which the piece is found
+WORDS_EVERY = 5 * CHECK_EVERY  # characters between two counts of words
+PROSE = 2_000  # characters whose words are counted
+FEWEST_WORDS, NOVEL_WORDS = 150, 17  # fewer words there are no prose; so many different ones are no loop
+WORDS_PER_PHRASE = 2.5  # lists of labels have fewer
 
 _ENDS = ".,;:!?…\n"
 _AROUND = _ENDS + "'’“”()*-–—"
@@ -78,9 +77,7 @@ def without_loop(text: str, period: int) -> str:
 
 
 def _period(tail: str) -> int:
-    """How long the piece is that the end of `tail` is made of, over and over: it follows from where its last letters
-    stood before. 0 if there is none.
-    """
+    """The length of the piece that the end of `tail` repeats, found by where its last letters stand before; 0: none."""
     key, at = tail[-KEY:], len(tail) - 1
     first = max(0, at - LONGEST - KEY)
     for _ in range(3):  # a piece may hold its own last letters more than once

@@ -9,10 +9,10 @@ from proxy.errors import TargetBusy
 from proxy.routing.plan import Limit
 
 SLOWER = 2.0
-"""A first token that takes this many times as long as the quickest lately says that the target has too much to do."""
+"""A target has too much to do if its first token takes this many times as long as the quickest of late."""
 
 LATELY = 100
-"""Among how many first tokens the quickest is looked for."""
+"""How many of the latest first tokens the quickest is chosen from."""
 
 AFTER_SLOW, AFTER_REFUSED = 0.9, 0.7
 """What is left of an adaptive limit after a slow first token, and after a 429."""
@@ -74,7 +74,7 @@ class Slots:
             raise
 
     def give(self) -> None:
-        """A slot is free again: it is the turn of who has waited longest."""
+        """Free a slot, for the caller that has waited longest."""
         self.taken -= 1
         self._admit()
 
@@ -105,7 +105,7 @@ class Slots:
                 self.taken += 1
 
     def _leave(self, turn: asyncio.Future[None]) -> None:
-        """Leave the queue. Who got the slot at the same moment gives it back."""
+        """Leave the queue. A caller that was given a slot at the same moment gives it back."""
         if turn.done() and not turn.cancelled():
             self.give()
         elif turn in self._waiting:  # else a slot that came free just now passed it over

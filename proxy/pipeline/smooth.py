@@ -22,6 +22,9 @@ from proxy.routing.plan import Plan
 STEP_S = 0.01
 """The shortest time between two words. Where they have to come faster, several come together."""
 
+LATEST = 0.3
+"""How much the latest gap between two bursts weighs in their average."""
+
 _MARKS = r"[\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u200d\u20d0-\u20ff\ufe00-\ufe0f\U0001f3fb-\U0001f3ff]"
 _PIECES = re.compile(rf"\s*\S{{1,24}}(?:{_MARKS}|(?<=\u200d)\S)*|\s+")
 """A word with the white space before it. Chinese and Japanese have no spaces: there it is some characters.
@@ -65,7 +68,7 @@ class SmoothClient:
 
     async def send(self, batch: Batch) -> None:
         """As `Client.send`. The end of an answer follows its last word; that of a failed one comes at once."""
-        self._raise()
+        self._raise_if_gone()
         before, words, after = _parts(batch.events)
         if before:
             self._flush()
@@ -73,13 +76,13 @@ class SmoothClient:
             await self._client.send(Batch([*before, *first]))
         self._add(words, held=bool(before))
         if after:
-            await self._spoken()
+            await self._all_written()
             await self._client.send(Batch(after))
         elif self._behind:
             await self.caught_up()
 
     def write(self, batch: Batch) -> bool:
-        self._raise()
+        self._raise_if_gone()
         before, words, after = _parts(batch.events)
         if before or after:
             self._flush()
@@ -102,7 +105,7 @@ class SmoothClient:
             return
         now = self._loop.time()
         if self._came_at is not None:
-            self._gap = min(self._max_lag, 0.7 * self._gap + 0.3 * (now - self._came_at))
+            self._gap = min(self._max_lag, (1 - LATEST) * self._gap + LATEST * (now - self._came_at))
         self._came_at = now
         if not self._queue and not held:
             self._write([TextDelta(words.pop(0))])
@@ -116,9 +119,9 @@ class SmoothClient:
         if self._timer is not None:
             due = min(due, self._timer.when())  # a burst does not hold up the words of the one before it
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._speak)
+        self._timer = self._loop.call_at(due, self._write_due)
 
-    def _speak(self) -> None:
+    def _write_due(self) -> None:
         """Write the words that are due."""
         self._timer = None
         now, queue = self._loop.time(), self._queue
@@ -131,7 +134,7 @@ class SmoothClient:
             text.append(queue.popleft()[1])
         try:
             self._write([TextDelta("".join(text))])
-        except Exception as error:  # there is no caller: the next batch tells
+        except Exception as error:  # a timer has no caller: the next batch raises it
             self._gone = error
             queue.clear()
         if queue:
@@ -139,12 +142,12 @@ class SmoothClient:
         elif self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
-    async def _spoken(self) -> None:
-        """Wait for the last word."""
+    async def _all_written(self) -> None:
+        """Wait until the last word is written."""
         if self._queue:
             self._emptied = self._loop.create_future()
             await self._emptied
-        self._raise()
+        self._raise_if_gone()
 
     def _flush(self) -> None:
         if self._queue:
@@ -155,7 +158,7 @@ class SmoothClient:
     def _write(self, events: list[StreamEvent]) -> None:
         self._behind = self._client.write(Batch(events)) or self._behind
 
-    def _raise(self) -> None:
+    def _raise_if_gone(self) -> None:
         if self._gone is not None:
             raise self._gone
 
@@ -163,7 +166,7 @@ class SmoothClient:
 def _parts(events: Sequence[StreamEvent]) -> tuple[list[StreamEvent], list[str], list[StreamEvent]]:
     """What comes before the text of a batch, the words of that text, and the end of the answer.
 
-    Text that something else than the end follows is not to wait: then all is what comes before.
+    If anything but the end follows the text, nothing waits: all of it comes before.
     """
     after: list[StreamEvent] = [events[-1]] if events and type(events[-1]) is Finish else []
     body = events[: len(events) - len(after)]

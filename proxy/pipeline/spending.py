@@ -26,8 +26,8 @@ from proxy.telemetry.record import StreamRecord
 
 log = structlog.get_logger("proxy.budgets")
 
-BILLION = 1_000_000_000
-NEVER_S = 3650 * 86_400.0
+BILLION = 1_000_000_000  # of a meter's units are a dollar
+NEVER_S = 3650 * 86_400.0  # how long a budget without an end is kept: ten years
 MOST_WARNED = 10_000  # periods that were warned of
 
 

@@ -38,7 +38,7 @@ FEWEST_SAMPLES = 20
 SLOW_START = 10
 """How many streams a target that failed has to begin before it gets its whole share again."""
 
-Key = tuple[str, str]
+Key = tuple[str, str]  # a backend and a model
 
 log = structlog.get_logger("proxy.pipeline")
 
@@ -243,7 +243,7 @@ class TargetStates:
         return state
 
     def _forget_one(self) -> None:
-        """Forget the oldest that is not being asked; as many as are asked at once may be more than the room."""
+        """Forget the oldest that is not being asked. While all are, there are more than the limit."""
         for key in self._named_by_clients:
             if not self._states[key].open and self._states[key].begun:
                 del self._states[key], self._named_by_clients[key]

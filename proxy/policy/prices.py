@@ -18,9 +18,14 @@ from proxy.config.models import PriceSettings
 from proxy.request import Usage
 from proxy.routing.plan import Target
 
-_PROVIDERS = {"bedrock": "aws", "gemini": "google", "moonshot": "moonshotai", "vertex_ai": "google", "xai": "x-ai"} | {
-    "together_ai": "together",
+_PROVIDERS = {
+    "bedrock": "aws",
     "fireworks_ai": "fireworks",
+    "gemini": "google",
+    "moonshot": "moonshotai",
+    "together_ai": "together",
+    "vertex_ai": "google",
+    "xai": "x-ai",
 }
 """Presets, and litellm's names of providers, by genai-prices' ids where they differ."""
 
@@ -37,8 +42,9 @@ Rate = tuple[tuple[int, Decimal], ...]
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What a model costs. What is `None` costs what other input, or other output, costs. Of `output` it is not known, nor of
-    audio in a list: it is many times what text costs.
+    """What a model costs. A part whose rate is `None` costs what other input, or output, costs.
+
+    Two costs are unknown instead: that of `output`, and in a list that of audio, which is many times that of text.
     """
 
     source: str  # `config`, or the package with its version, which dates its list

@@ -28,7 +28,7 @@ class _Known(NamedTuple):
 
 
 class StoredKeys:
-    """Keys by digest. While the store is away those that are known stay valid. `named` is told all names."""
+    """Keys by digest. While the store is away those that are known stay valid. `named` is called with all names."""
 
     def __init__(self, shelf: KeyShelf, named: Callable[[Iterable[str]], None]) -> None:
         self._shelf, self._named = shelf, named

@@ -26,6 +26,14 @@ from proxy.pipeline.client import ClientGone, ClientSlow
 from proxy.server.aiohttp_internals import DirectResponse
 from proxy.server.context import RequestContext
 
+READ_ERROR_S = 0.1
+"""The time between an error and the cut: a client that gets both at once may report the cut without the reason."""
+
+RECEIVED_WITHIN_S = 5.0
+"""How long a reset waits for the client's host to have the error before it."""
+
+_DISCARD = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: closing discards what the kernel has not sent
+
 
 class StreamingClient(DirectResponse):
     """Writes an answer as it comes: one write per batch, the head with the first of them.
@@ -86,9 +94,23 @@ class StreamingClient(DirectResponse):
             await self._write(data)
 
     async def caught_up(self) -> None:
-        """Wait until the client has read most of what was written. Raises `ClientSlow` when it reads nothing."""
-        assert self._writer is not None
-        await self._caught_up(self._writer)
+        """Wait until the client has read most of what was written. Raises `ClientSlow` if it reads nothing."""
+        writer = self._writer
+        assert writer is not None
+        while True:
+            transport = writer.transport
+            behind = _unread(transport)
+            self._forget_cancelled_drain(writer.protocol)
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await writer.drain()
+            except TimeoutError:
+                if _unread(transport) >= behind:
+                    raise ClientSlow from None
+            except ConnectionError:
+                raise ClientGone from None
+            else:
+                return
 
     def heartbeat(self) -> None:
         """Show that the answer is still coming. Does nothing before the head, or for a client that is behind."""
@@ -112,7 +134,7 @@ class StreamingClient(DirectResponse):
             await asyncio.sleep(READ_ERROR_S)
             transport = self._request.transport
             if transport is not None and not self._chunked:
-                await self._taken(transport)
+                await self._received(transport)
                 self.abort()  # in HTTP/1.0 a close is the end of an answer: only a reset shows that it was cut
             elif transport is not None:
                 transport.close()  # what is buffered is still sent, without a final chunk
@@ -124,13 +146,13 @@ class StreamingClient(DirectResponse):
         except ConnectionError:
             raise ClientGone from None
         if writer.protocol.writing_paused:
-            await self._caught_up(writer)
+            await self.caught_up()
         await self.response.write_eof()
 
-    async def _taken(self, transport: asyncio.Transport) -> None:
-        """Wait up to `TAKEN_WITHIN_S` until the client's host has all that was written: a reset discards the rest."""
+    async def _received(self, transport: asyncio.Transport) -> None:
+        """Wait until the client's host has all that was written, for a time: a reset discards the rest."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(self._stall_s, TAKEN_WITHIN_S)):
+            async with asyncio.timeout(min(self._stall_s, RECEIVED_WITHIN_S)):
                 while _unread(transport) and not transport.is_closing():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # the kernel has no event for an empty send buffer
 
@@ -139,7 +161,7 @@ class StreamingClient(DirectResponse):
         transport = self._request.transport
         if transport is not None:
             with contextlib.suppress(OSError, AttributeError):
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
             transport.abort()
 
     async def _write_last(self, data: bytes) -> None:
@@ -149,7 +171,7 @@ class StreamingClient(DirectResponse):
         if writer.output_size and writer.chunked:
             self._write_with_end(data)
             if self._protocol.writing_paused:
-                await self._caught_up(writer)
+                await self.caught_up()
         elif data:  # the head is still to be written, or the end of the connection is the end of the answer
             await self._write(data)
 
@@ -162,31 +184,7 @@ class StreamingClient(DirectResponse):
         except ConnectionError:
             raise ClientGone from None
         if writer.protocol.writing_paused:
-            await self._caught_up(writer)
-
-    async def _caught_up(self, writer: StreamWriter) -> None:
-        """Wait for the client to read, for as long as it reads anything at all within `stall_s`."""
-        while True:
-            transport = writer.transport
-            behind = _unread(transport)
-            self._forget_cancelled_drain(writer.protocol)
-            try:
-                async with asyncio.timeout(self._stall_s):
-                    await writer.drain()
-            except TimeoutError:
-                if _unread(transport) >= behind:
-                    raise ClientSlow from None
-            except ConnectionError:
-                raise ClientGone from None
-            else:
-                return
-
-
-TAKEN_WITHIN_S = 5.0
-READ_ERROR_S = 0.1
-"""The time between an error and the cut: a client that gets both at once may report the cut without the reason."""
-
-_AT_ONCE = struct.pack("ii", 1, 0)
+            await self.caught_up()
 
 
 def _unread(transport: asyncio.Transport | None) -> int:

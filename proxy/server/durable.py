@@ -30,7 +30,7 @@ LONG_POLL_S = 20.0
 """How long a long poll waits for something to come."""
 
 CURSOR_S = 20
-"""Caches take requests of the same so many seconds for one."""
+"""How long a cursor stays the same, so that caches answer requests of that time as one."""
 
 _OFFSET = re.compile(r"-1|now|\d{16}")
 SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "cross-origin"}
@@ -106,9 +106,9 @@ async def _events(context: RequestContext, reader: _Reader, position: int) -> we
                 control: dict[str, object] = {"streamNextOffset": _offset(position)}
                 control |= {"streamClosed": True} if closed else {"streamCursor": cursor}
                 control |= {"upToDate": True} if up_to_date else {}
-                data = _event("data", _text(data, binary=binary)) * bool(data) + _event(
-                    "control", json.dumps(control, separators=(",", ":"))
-                )
+                text = base64.b64encode(data).decode() if binary else data.decode("utf-8", "replace")
+                data = _event("data", text) if data else b""
+                data += _event("control", json.dumps(control, separators=(",", ":")))
             await client.send(Batch([], whole=data))
             if closed:
                 break
@@ -128,10 +128,6 @@ def _event(name: str, text: str) -> bytes:
     return "".join(
         [f"event: {name}\n", *(f"data:{' ' if line.startswith(' ') else ''}{line}\n" for line in lines), "\n"]
     ).encode()
-
-
-def _text(data: bytes, *, binary: bool) -> str:
-    return base64.b64encode(data).decode() if binary else data.decode("utf-8", "replace")
 
 
 def _offset(position: int) -> str:

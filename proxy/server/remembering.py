@@ -1,4 +1,4 @@
-"""What budgets know at a start: what the ledger says was spent before."""
+"""Bring budgets up to what the ledger says was spent before a start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from proxy.store.base import Store
 
 log = structlog.get_logger("proxy.budgets")
 
-
 AGAIN_S = 10.0
 """After how long a ledger that cannot be read is asked again."""
 
 
 async def keep_remembering(snapshot: Callable[[], ConfigSnapshot], store: Store) -> None:
-    """The same, until the ledger can be read."""
+    """Try `remember_spending` until the ledger can be read."""
     while True:
         if await remember_spending(snapshot(), store):
             return
@@ -27,7 +26,10 @@ async def keep_remembering(snapshot: Callable[[], ConfigSnapshot], store: Store)
 
 
 async def remember_spending(snapshot: ConfigSnapshot, store: Store) -> bool:
-    """Count in budgets at least what was spent in their period, whatever a store has forgotten. False: nobody knows."""
+    """Count in budgets at least what was spent in their period, whatever a store has forgotten.
+
+    False if the ledger cannot be read.
+    """
     usage, budgets = snapshot.config.settings.usage, snapshot.admission and snapshot.admission.budgets
     found = budgets.all(snapshot.keys.principals) if budgets else []
     if usage is None or not found:

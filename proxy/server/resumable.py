@@ -1,6 +1,6 @@
 """Answers that outlive their connection: the app runs them, and HTTP handlers read their logs.
 
-A request on a route with `resume` gets a generation: a task that asks the upstream and appends what the encoder
+A request on a route with `resume` gets a `DetachedAnswer`: a task asks the upstream and appends what the encoder
 writes to a log. The client that asked is the log's first reader. Others join by the answer's id, by a name that the
 contract has for it, or by an idempotency key. No reader ever starts an upstream call.
 """
@@ -32,7 +32,7 @@ STREAM_ID = "X-Stream-Id"
 STREAMS = "/streams/"
 
 
-class Generation:
+class DetachedAnswer:
     """One answer that needs no connection: its log, its task, and when it stops because nobody reads it."""
 
     def __init__(self, streams: Streams, log: StreamLog, resume: Resume, exchange: Exchange) -> None:
@@ -95,7 +95,7 @@ class Generation:
 
 
 class LoggedAnswer:
-    """The client of a generation, as the pipeline sees it: what it is sent goes to the log."""
+    """The client of a detached answer, as the pipeline sees it: what it is sent goes to the log."""
 
     streaming = True
 
@@ -293,7 +293,7 @@ async def begin(context: RequestContext, exchange: Exchange, encoder: Encoder, b
         log = await streams.open(who, names, unique=unique, asked=asked, most_bytes=resume.bytes, record=record)
         if log.record is record:
             context.begin_answer(encoder)
-            Generation(streams, log, resume, exchange).start(context, encoder)
+            DetachedAnswer(streams, log, resume, exchange).start(context, encoder)
             return Resumed(log)
         running = await join(context, body) or Resumed(log)  # another replica was first
     if context.lease is not None:

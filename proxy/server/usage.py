@@ -19,7 +19,7 @@ _TYPES: dict[Format, str] = {"json": "application/json", "csv": "text/csv", "tab
 
 
 async def usage(context: RequestContext) -> web.StreamResponse:
-    """Grouped as the query says: `?by=key,model,day&since=7d&format=json`."""
+    """What was used, grouped as the query says: `?by=key,model,day&since=7d&format=json`."""
     settings = context.snapshot.config.settings.usage
     if settings is None:
         raise NotFound("Usage is not written down here: the config has no `usage`.")
@@ -29,11 +29,11 @@ async def usage(context: RequestContext) -> web.StreamResponse:
     if format is None:
         raise BadRequest(f"There is no format {asked!r}: json, csv and table are.", param="format")
     own = principal.name if principal is not None and principal.restricted else None
-    text = await asyncio.to_thread(_asked, settings, query.get("by", "key,model"), query.get("since"), own, format)
+    text = await asyncio.to_thread(_report, settings, query.get("by", "key,model"), query.get("since"), own, format)
     return context.reply(Reply(200, text.encode(), {"Content-Type": f"{_TYPES[format]}; charset=utf-8"}), record=False)
 
 
-def _asked(settings: UsageSettings, by: str, since: str | None, key: str | None, format: Format) -> str:
+def _report(settings: UsageSettings, by: str, since: str | None, key: str | None, format: Format) -> str:
     from proxy.ledger import report  # noqa: PLC0415 - not loaded where it is off
     from proxy.ledger.store import LedgerStore  # noqa: PLC0415
 

@@ -34,7 +34,7 @@ class Meter(msgspec.Struct, frozen=True):
     limit: int
     period_s: float = 60.0  # in which `limit` drains; 0: it does not drain
     keeps_s: float = 60.0  # for which it is remembered when nobody asks, if it does not drain
-    settles: bool = True  # it is told in the end what was used
+    settles: bool = True  # at its end a request replaces what it held by what it used
     forfeits: bool = True  # what is held by a lease that ends by itself counts as used
     on_outage: Literal["allow", "deny", "local"] = "local"
     local_share: float = 1.0
@@ -62,9 +62,8 @@ class Lease(msgspec.Struct):
 
     lasts_s: float
     wants: tuple[Want, ...]
-    id: str = msgspec.field(
-        default_factory=lambda: f"{_PROCESS}-{next(_numbers):x}"
-    )  # not a client's: those may come twice
+    # Not the request's id, which a client may choose and send twice.
+    id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}-{next(_numbers):x}")
     taken_at: float = 0.0  # by the clock of the store
     store: Store | None = None  # that took it; `None`: nothing was taken, or it is settled
 
@@ -101,7 +100,7 @@ class Store(Protocol):
 
 
 class Watcher(Protocol):
-    """Is told what meters say, for metrics."""
+    """Takes what meters say, for metrics."""
 
     def room(self, meter: Meter, room: Room) -> None:
         """This much is left, after room was taken or refused."""

@@ -54,7 +54,7 @@ class KeyShelf:
         return True
 
     async def _changed(self) -> None:
-        """No number that counts up: a server that lost its last write would give the same one twice."""
+        """Change the version. A counter would not do: a server that lost its last write would give a number twice."""
         await self._client.set(VERSION, secrets.token_hex(8))
 
     async def all(self) -> dict[str, StoredKey]:
@@ -72,7 +72,7 @@ class KeyShelf:
         return {_text(name): int(at) for name, at in (await self._client.hgetall(USED)).items()}
 
     async def version(self, used: Mapping[str, int]) -> str:
-        """A text that changes with the keys. Notes on the way when some were used."""
+        """A text that changes with the keys. The same round trip keeps when keys were `used`."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.get(VERSION)  # type: ignore[unused-awaitable]  # sent by `execute`
         for name, at in used.items():

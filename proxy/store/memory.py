@@ -93,7 +93,7 @@ class MemoryStore:
         bucket.level = max(bucket.level, used)
 
     def correct(self, meter: Meter, used: float) -> None:
-        """So much was used, as one says who knows."""
+        """Take over what the shared store says was used."""
         self._bucket(meter, self._clock()).level = used
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:

@@ -32,11 +32,11 @@ from proxy.store.memory import MemoryStore
 
 SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
 PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
-TIMEOUT_S = 1.0
-PROBE_S = 0.25
+TIMEOUT_S = 1.0  # for connecting, and for each answer
+PROBE_S = 0.25  # between two tries to reach a server that is away
 LEASE_S = 60.0
-"""For how long a lease lasts that is not renewed: what a killed process held is free then. A third of it later it is
-renewed. Of a budget it lasts as long as the request may, so that nothing is spent twice."""
+"""How long a lease lasts that is not renewed: then what a killed process held is free. It is renewed three times as
+often. A lease in a budget lasts as long as its request may, so that nothing is spent twice."""
 
 MOST_OF_EACH = 64
 """Calls of a kind that are sent at once."""
@@ -179,7 +179,7 @@ class RedisStore:
         if any(want.meter.on_outage == "deny" for want in lease.wants):
             raise LimitsUnknown
         local = [want for want in lease.wants if want.meter.on_outage == "local"]
-        lease.wants = tuple([_locally(want) for want in local])
+        lease.wants = tuple([msgspec.structs.replace(want, meter=want.meter.local) for want in local])
         return self._local.take_now(lease)
 
     def _lost(self, error: Exception) -> None:
@@ -191,10 +191,10 @@ class RedisStore:
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _arguments(
-        self, doing: str, lease: Lease, fourth: float, used: Sequence[int]
+        self, doing: str, lease: Lease, unknown: int, used: Sequence[int]
     ) -> tuple[list[str], list[str | float]]:
         keys: list[str] = []
-        arguments: list[str | float] = [doing, "" if self.now is None else repr(self.now), lease.id, fourth]
+        arguments: list[str | float] = [doing, "" if self.now is None else repr(self.now), lease.id, unknown]
         for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
             if (used and not meter.settles) or (doing == "renew" and not _is_renewed(meter)):
                 continue
@@ -289,10 +289,6 @@ class RedisStore:
 
 def _is_renewed(meter: Meter) -> bool:
     return meter.settles and meter.unit != "usd"
-
-
-def _locally(want: Want) -> Want:
-    return msgspec.structs.replace(want, meter=want.meter.local)
 
 
 def _address(url: str) -> str:

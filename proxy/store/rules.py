@@ -128,7 +128,5 @@ class Outputs:
         lately = self._lately.setdefault(of, deque(maxlen=self.MOST))
         lately.append(tokens)
         self._count += 1
-        if (
-            len(lately) <= self.EVERY or not self._count % self.EVERY
-        ):  # sorting each time takes longer than all the rest
+        if len(lately) <= self.EVERY or not self._count % self.EVERY:  # sorting costs more than all the rest
             self._expected[of] = sorted(lately)[int(0.95 * (len(lately) - 1) + 0.5)]

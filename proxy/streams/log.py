@@ -192,7 +192,7 @@ class StreamLog:
             self.copier.wake()
 
     def _count(self, data: bytes) -> int:
-        """Frames in `data`. Comments of an event stream are none: no reader is told of them."""
+        """The number of frames in `data`. Comments of an event stream have no number."""
         match self.separator:
             case b"\n\n":
                 return data.count(EVENTS) - data.count(b"\n\n: ") - data.startswith(b": ")

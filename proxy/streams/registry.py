@@ -62,7 +62,7 @@ class Streams:
             self.forget(log)
             if (found := await self._followed(other)) is not None:
                 return found
-            self._logs[log.id] = log  # that one is gone by now
+            self._logs[log.id] = log  # the other answer is gone by now
         return log
 
     async def find(self, id: str, owner: str) -> StreamLog:

@@ -10,11 +10,14 @@ however many answers there are.
 
 | key | holds |
 |---|---|
-| `chat-proxy:stream:ID` | entries `n` (number of the first frame) and `d` (frames), at last `c` (1: it ends with a cut) |
+| `chat-proxy:stream:ID` | entries with `n` (number of the first frame) and `d` (frames), see below |
 | `chat-proxy:stream:ID:meta` | whose it is, its runner, a digest of the request |
 | `chat-proxy:stream-name:KIND:NAME` | an id |
 | `chat-proxy:runner:RUNNER` | there as long as that process is |
-| `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each with ids |
+| `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each with ids; `follow` only ends a wait |
+
+The first entry of a stream also has `h` (headers, route and target), the last one `c` alone (1: it ends with a cut). `g`
+says that frames before `n` were lost while Redis was away.
 """
 
 from __future__ import annotations
@@ -34,20 +37,22 @@ from redis.exceptions import RedisError
 from proxy.errors import StreamsUnknown
 from proxy.streams.followed import AnsweredBy, Entries, Followed
 from proxy.streams.log import StreamLog
+from proxy.streams.registry import Name
 from proxy.telemetry.record import StreamRecord
 
 PREFIX = "chat-proxy"
-MOST_CONNECTIONS = 8
+MOST_CONNECTIONS = 8  # two for the tasks that write and read, the others for look-ups
 
 TIMEOUT_S = 5.0
 """How long Redis may take to answer."""
 
 ALIVE_S = 10
-"""How long a runner is believed to be there after it last said so. It does every `BEAT_S`."""
+"""How long a runner counts as running after its last beat."""
 
-BEAT_S = 1.0
+BEAT_S = 1.0  # between two beats of a process
+
 READ_FOR_S = 4.0
-"""How long a follower's word that somebody reads holds. It gives it every `BEAT_S`."""
+"""How long an answer counts as read after a follower's `read`, which comes with every beat."""
 
 LONGEST_S = 7200
 """How long a stream of a runner that died is kept."""
@@ -55,8 +60,6 @@ LONGEST_S = 7200
 MOST_FOLLOWED_BYTES = 1_000_000_000  # the runner's log decides how long an answer may be
 
 warnings = structlog.get_logger("proxy.streams")
-
-Name = tuple[str, str]
 
 
 class SharedStreams:
@@ -116,7 +119,7 @@ class SharedStreams:
 
     async def named(self, name: Name) -> str | None:
         """The id of the newest answer with this name. Raises `StreamsUnknown`."""
-        with _known():
+        with _streams_unknown():
             return await self._named(name)
 
     async def _named(self, name: Name) -> str | None:
@@ -132,7 +135,7 @@ class SharedStreams:
 
     async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None:
         """A log that follows another replica's; `gone` is called when nobody reads it any more. Raises `StreamsUnknown`."""
-        with _known():
+        with _streams_unknown():
             meta = {key.decode(): value.decode() for key, value in (await self._redis.hgetall(_meta(id))).items()}
         if not meta:
             return None
@@ -140,7 +143,7 @@ class SharedStreams:
         log = StreamLog(id, meta["owner"], most_bytes=MOST_FOLLOWED_BYTES, record=record, asked=meta.get("asked", ""))
         log.follows = True
         one = Followed(log, meta["runner"], gone)
-        with _known():
+        with _streams_unknown():
             while entries := (await self._entries({_key(id): one.last}, None)).get(_key(id)):
                 one.take(entries)
         if id in self._followed:  # since another request asked for it too
@@ -208,7 +211,7 @@ class SharedStreams:
     # -- what comes from Redis ---------------------------------------------------------------------------------
 
     def _read_on(self) -> bool:
-        """Whether this starts the task that reads."""
+        """Start the task that reads, unless it runs. True if it was started."""
         if self._reading is not None and not self._reading.done():
             return False
         self._reading = self._start(self._read())
@@ -234,7 +237,7 @@ class SharedStreams:
                 await asyncio.sleep(0.5)
 
     async def _beat(self) -> None:
-        """Say that this process is there, and what it reads; see whether the runners are there that say nothing."""
+        """Say that this process is there, and what it reads; end the answers of runners that are gone."""
         pipeline, read = self._redis.pipeline(transaction=False), defaultdict(list)
         pipeline.set(_alive(self._runner), 1, ex=ALIVE_S)
         for id, one in tuple(self._followed.items()):
@@ -328,7 +331,8 @@ class _Copier:
 
 
 @contextlib.contextmanager
-def _known() -> Iterator[None]:
+def _streams_unknown() -> Iterator[None]:
+    """Raise `StreamsUnknown` where Redis does not answer."""
     try:
         yield
     except (RedisError, OSError) as error:

@@ -54,10 +54,10 @@ class Response(Protocol):
     async def read(self) -> bytes:
         """All body bytes that have come since the last call, at least one; `b""` at the body's proper end.
 
-        Content-Encoding gzip and deflate are undone incrementally. Raises `UpstreamTruncated` when the
-        connection ends before the body does (a body that only the connection's end delimits cannot tell,
-        unless it is reset), `UpstreamMalformed` for bytes that are not HTTP. Without a reader, the socket is left unread once
-        the high-water mark is reached, so that a slow client slows the upstream down.
+        Content-Encoding gzip and deflate are undone incrementally. Raises `UpstreamTruncated` when the connection ends
+        before the body does (a body that only the connection's end delimits cannot tell, unless it is reset),
+        `UpstreamMalformed` for bytes that are not HTTP. Without a reader, the socket is left unread once the high-water
+        mark is reached, so that a slow client slows the upstream down.
         """
 
     async def push(self, sink: Sink) -> None:
@@ -101,10 +101,10 @@ class Transport(Protocol):
     async def open(self, request: Request) -> Response:
         """Send `request`, wait for the answer's head. Cancelling the wait closes the connection.
 
-        Raises `UpstreamConnect` (refused, unknown host, TLS, no connection within `connect_s`),
-        `UpstreamTruncated` (it hung up without an answer), `UpstreamMalformed`, or `InternalError` for a
-        request that cannot be sent as it is, such as a header with a line break. Redirects are returned as they are. There is no timer after connecting: the
-        pipeline owns those.
+        Raises `UpstreamConnect` (refused, unknown host, TLS, no connection within `connect_s`), `UpstreamTruncated` (it
+        hung up without an answer), `UpstreamMalformed`, or `InternalError` for a request that cannot be sent as it is,
+        such as a header with a line break. Redirects are returned as they are. After connecting there is no timer here:
+        the pipeline has those.
         """
 
     async def aclose(self) -> None: ...

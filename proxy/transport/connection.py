@@ -12,7 +12,7 @@ from proxy.transport.reader import READ_UP_TO, ResponseReader
 if TYPE_CHECKING:
     from proxy.transport.pool import Pool
 
-JOIN_UP_TO = 64 * 1024
+JOIN_UP_TO = 64 * 1024  # bytes of a body that are copied behind its head
 _BUFFER = bytearray(READ_UP_TO)
 _VIEW = memoryview(_BUFFER)
 _BUFFERS = (_BUFFER,)

@@ -47,7 +47,7 @@ class HttpTransport:
     ) -> None:
         """`proxies` stands in for the environment's HTTP_PROXY and so on, as `urllib.request.getproxies()` has it."""
         self._high_water = high_water
-        self._heads: dict[tuple[str, str, int], _Head] = {}
+        self._heads: dict[tuple[str, str, int], _CachedHead] = {}
         self._connector = Connector(ssl_context=ssl_context)
         self._ways = Ways(proxies)
         self._pool = Pool(idle_s=idle_s, max_idle_per_origin=max_idle_per_origin)
@@ -88,15 +88,16 @@ class HttpTransport:
                 self._heads.clear()
             address = parse(request.url)
             destination = self._ways.to(address.origin)
-            known = self._heads[key] = _Head(request.headers, destination, _head(request, address, destination))
-        lines = [known.lines]
+            lines = _constant_head(request, address, destination)
+            known = self._heads[key] = _CachedHead(request.headers, destination, lines)
+        head = [known.lines]
         for name, value in request.more.items():
             if name.lower() not in _OURS:
-                lines.append(_line(name, value, destination=known.destination))
+                head.append(_line(name, value, destination=known.destination))
         if request.body or request.method not in {"GET", "HEAD"}:
-            lines.append(b"Content-Length: %d\r\n" % len(request.body))
-        lines.append(b"\r\n")
-        return known.destination, b"".join(lines)
+            head.append(b"Content-Length: %d\r\n" % len(request.body))
+        head.append(b"\r\n")
+        return known.destination, b"".join(head)
 
     async def _connect(self, destination: Destination, within_s: float) -> Connection:
         if not self._pool.closed:
@@ -133,7 +134,7 @@ async def _answer(reader: ResponseReader) -> Response:
         raise
 
 
-class _Head(msgspec.Struct, frozen=True):
+class _CachedHead(msgspec.Struct, frozen=True):
     """The part of a request's head that depends on its address and its constant headers."""
 
     headers: Mapping[str, str]
@@ -141,11 +142,11 @@ class _Head(msgspec.Struct, frozen=True):
     lines: bytes
 
     def __repr__(self) -> str:
-        return f"_Head({self.destination.origin})"  # the rest holds keys
+        return f"_CachedHead({self.destination.origin})"  # the rest holds keys
 
 
-def _head(request: Request, address: Address, destination: Destination) -> bytes:
-    """The request line and headers. The caller's own framing headers are left out."""
+def _constant_head(request: Request, address: Address, destination: Destination) -> bytes:
+    """The request line and `request.headers`. The caller's own framing headers are left out."""
     via = destination.via
     tunnelled = address.origin.scheme == "https"
     target = f"{address.origin}{address.target}" if via is not None and not tunnelled else address.target

@@ -17,7 +17,7 @@ import msgspec
 STEPS_S = (0.0, 0.008, 0.016, 0.033)
 """The ticks that pacing by load chooses from. 33 ms is a frame of a display at 30 Hz."""
 
-SAMPLE_S = 0.25
+SAMPLE_S = 0.25  # between two samples of the load
 BUSY = 0.7  # share of a CPU; above it the next step is taken
 AT_EASE = 0.4  # below it, for `PATIENCE` samples in a row, one step back. Pacing itself saves about half.
 LATE_S = 0.02  # a timer that fires later than this means the same as `BUSY`

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, Self
 
-Hears = Mapping[str, Callable[..., Any]]
-"""What acts on each word. What it returns answers a question; a coroutine runs while later messages are heard."""
+Handlers = Mapping[str, Callable[..., Any]]
+"""A function for each word. What it returns answers a question; a coroutine runs while later messages are handled."""
 
 
 class ChannelClosed(ConnectionError):
@@ -66,7 +66,7 @@ class Channel:
             raise ChannelClosed from error
         return message
 
-    async def run(self, hears: Hears) -> None:
+    async def run(self, handlers: Handlers) -> None:
         """Act on each message, and give each answer to its question, until the other end closes."""
         try:
             while True:
@@ -75,7 +75,7 @@ class Channel:
                     answer = self._asked.get(number)
                     if answer is not None and not answer.done():  # otherwise it came too late
                         answer.set_result(values)
-                elif asyncio.iscoroutine(result := hears[word](**values)):
+                elif asyncio.iscoroutine(result := handlers[word](**values)):
                     task = asyncio.create_task(self._answer(number, result))
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)

@@ -20,7 +20,7 @@ from proxy.errors import ConfigError, ConfigErrors, PortTaken, WorkersFailed
 from proxy.printing import print_banner
 from proxy.server.sockets import addresses, bind_each, reserve
 from proxy.telemetry import sums
-from proxy.workers.channel import ChannelClosed, Hears, SharedState
+from proxy.workers.channel import ChannelClosed, Handlers, SharedState
 from proxy.workers.handle import WorkerHandle, described
 from proxy.workers.reload import BUILD_S, Reload
 
@@ -38,7 +38,7 @@ STUCK_S, STUCK_NOW_S = 5.0, 2.0
 """After the end of the drain, until a worker that is still there is killed; the same after a second signal, when
 stopping takes a second at most."""
 
-LAST_WORDS_S = 1.0
+LAST_MESSAGES_S = 1.0
 """How long to read what a worker sent before its end. All of it has arrived by then, but if a process that the worker
 forked holds the socket open, its end cannot be seen."""
 
@@ -117,7 +117,7 @@ class Parent:
         await worker.open()
         warns = worker.number == 1 and not self._restarts  # one for all
         worker.tell("spec", number=worker.number, warns=warns, **self._app, **self._reload.in_force)
-        hears: Hears = {
+        handlers: Handlers = {
             "refused": lambda errors: self._refused(worker, ConfigErrors([ConfigError(**one) for one in errors])),
             "built": lambda **built: self._admit(worker, **built),
             "failed": worker.kill,
@@ -128,12 +128,12 @@ class Parent:
         }
         try:
             async with asyncio.TaskGroup() as group:
-                hearing = group.create_task(worker.run(hears))
+                receiving = group.create_task(worker.run(handlers))
                 tending = group.create_task(self._tend(worker))
                 exit_code = await worker.exit_code
                 tending.cancel()
-                await asyncio.wait([hearing], timeout=LAST_WORDS_S)
-                hearing.cancel()
+                await asyncio.wait([receiving], timeout=LAST_MESSAGES_S)
+                receiving.cancel()
         finally:
             worker.kill()
         self._places[worker.number] = None

@@ -25,7 +25,7 @@ from proxy.serving import Process, background, run
 from proxy.telemetry import sums
 from proxy.telemetry.metrics import exposition
 from proxy.web.look import Query, Seen, look
-from proxy.workers.channel import Channel, ChannelClosed, Hears, SharedState
+from proxy.workers.channel import Channel, ChannelClosed, Handlers, SharedState
 
 log = structlog.get_logger("proxy.workers")
 
@@ -46,32 +46,32 @@ class WorkerPages(OperatorPages):
             return Reply(
                 503, b"The parent process, which adds up the metrics of all workers, is gone or silent.\n", TEXT
             )
-        serving, died = sum(row["state"] == "serving" for row in gathered["rows"]), "chat_proxy_worker_restarts"
-        restarts = [[died + "_total", [], gathered["restarts"]]]
+        serving = sum(row["state"] == "serving" for row in gathered["rows"])
+        restarts, died = "chat_proxy_worker_restarts", gathered["restarts"]
         counts = [row["answer"]["metrics"] for row in gathered["rows"] if row["answer"]]
         families = [
             *sums.total(counts, gathered["dead"]),
             ["chat_proxy_workers", "gauge", "Worker processes that serve.", [["chat_proxy_workers", [], serving]]],
-            [died, "counter", "Workers started again because one had died.", restarts],
+            [restarts, "counter", "Workers started again because one had died.", [[restarts + "_total", [], died]]],
         ]
         body, content_type = exposition(families)
         return Reply(200, body, {"Content-Type": content_type})
 
     async def status(self) -> Reply:
-        told = self.state()
+        state = self.state()
         try:
             gathered = await self._app.everybody("counts", COUNTS_S)
         except OSError:
-            return Reply(200, msgspec.json.encode(told | {"workers": None}), JSON)
+            return Reply(200, msgspec.json.encode(state | {"workers": None}), JSON)
         rows, counts = gathered["rows"], [row.pop("answer") or {} for row in gathered["rows"]]
         rows = [row | one.get("row", {}) for row, one in zip(rows, counts, strict=True)]
-        told["active"] = sum(row.get("active", 0) for row in rows)
+        state["active"] = sum(row.get("active", 0) for row in rows)
         circuits = [item for one in counts for item in one.get("circuits_open", {}).items()]
-        told["circuits_open"] = dict(sorted(circuits, key=itemgetter(1)))  # of a target, the longest is kept
+        state["circuits_open"] = dict(sorted(circuits, key=itemgetter(1)))  # of a target, the longest is kept
         for name in ("targets", "concurrency"):
-            told[name] = sums.of_targets(one.get(name, {}) for one in counts)
-        told |= {"workers": rows, "worker_restarts": gathered["restarts"]}
-        return Reply(200, msgspec.json.encode(told), JSON)
+            state[name] = sums.of_targets(one.get(name, {}) for one in counts)
+        state |= {"workers": rows, "worker_restarts": gathered["restarts"]}
+        return Reply(200, msgspec.json.encode(state), JSON)
 
 
 class WorkerApp(App):
@@ -102,7 +102,7 @@ class WorkerApp(App):
             self._discard_prepared()
             self._prepared = snapshot
         else:  # it took too long: the parent does not wait for it any more
-            self._close_later(snapshot)
+            self._in_background(snapshot.close())
         return snapshot
 
     def commit(self, *, log: bool) -> None:
@@ -125,7 +125,7 @@ class WorkerApp(App):
     def _discard_prepared(self) -> None:
         snapshot, self._prepared = self._prepared, None
         if snapshot is not None:
-            self._close_later(snapshot)
+            self._in_background(snapshot.close())
 
     @property
     def draining(self) -> bool:
@@ -154,9 +154,9 @@ class WorkerApp(App):
 
     def counts(self) -> dict[str, Any]:
         """What this worker adds to the sums of all."""
-        told = OperatorPages(self).state()
-        row = {"active": told["active"], "generation": told["config"]["generation"]}
-        of_targets = {name: told[name] for name in ("circuits_open", "targets", "concurrency")}
+        state = OperatorPages(self).state()
+        row = {"active": state["active"], "generation": state["config"]["generation"]}
+        of_targets = {name: state[name] for name in ("circuits_open", "targets", "concurrency")}
         return {"row": row, "metrics": self.metrics.snapshot(), **of_targets}
 
 
@@ -213,7 +213,7 @@ class Worker(Process):
 
     async def _take_orders(self) -> None:
         app = self._app
-        orders: Hears = {
+        orders: Handlers = {
             "prepare": self._prepare,
             "commit": app.commit,
             "reject": app.reject,

@@ -23,9 +23,7 @@ _NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport the one 
 
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: for others litellm fetches what is there
 
-_LOSES_FILES = frozenset(
-    {"anthropic"}
-)  # litellm drops sounds silently, and sends other files in forms that are refused
+_LOSES_FILES = frozenset({"anthropic"})  # litellm drops sounds silently, and sends other files in refused forms
 
 _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
     # The details of a model that litellm does not know. Without them it asks a server on this machine,
@@ -67,7 +65,7 @@ def arguments(
         "messages": body["messages"],
         "model": model,
         "stream": True,
-        **_calm(settings),
+        **_one_try(settings),
         # Two detours that need packages which litellm does not require: the client runs the tools, over chat.
         "_skip_mcp_handler": True,
         "_skip_responses_api_bridge": True,
@@ -76,7 +74,7 @@ def arguments(
         "tools": body.get("tools"),
         "user": body.get("user"),
         "stream_options": {"include_usage": True} if settings.include_usage else None,
-        **_way(settings, provider, handler),
+        **_destination(settings, provider, handler),
     }
     return fixed | {name: value for name, value in optional.items() if value is not None}
 
@@ -86,22 +84,22 @@ def embedding_arguments(
 ) -> dict[str, Any]:
     """The same for one `litellm.aembedding`."""
     raw = request.raw_body or {}
-    fixed = {**deepcopy(settings.options), "model": model, "input": deepcopy(raw.get("input")), **_calm(settings)}
+    fixed = {**deepcopy(settings.options), "model": model, "input": deepcopy(raw.get("input")), **_one_try(settings)}
     optional = {
         "dimensions": raw.get("dimensions"),
         "encoding_format": raw.get("encoding_format"),
         "user": request.user,
-        **_way(settings, provider, handler),
+        **_destination(settings, provider, handler),
     }
     return fixed | {name: value for name, value in optional.items() if value is not None}
 
 
-def _calm(settings: LiteLLMSettings) -> dict[str, Any]:
+def _one_try(settings: LiteLLMSettings) -> dict[str, Any]:
     """What keeps litellm from trying again, and from waiting less or longer than the pipeline."""
     return {"drop_params": settings.drop_params, "num_retries": 0, "max_retries": 0, "timeout": _NO_TIMEOUT_S}
 
 
-def _way(settings: LiteLLMSettings, provider: str, handler: Any) -> dict[str, Any]:
+def _destination(settings: LiteLLMSettings, provider: str, handler: Any) -> dict[str, Any]:
     """Where to go, with which key, and over which client. `None` is left out."""
     return {
         "api_key": settings.api_key.get_secret_value() if settings.api_key else None,

@@ -16,7 +16,7 @@ from typing import Any
 from proxy.backends.base import EVERY_TASK, Relay, Resources
 from proxy.backends.http import reported
 from proxy.backends.litellm.arguments import arguments, embedding_arguments
-from proxy.backends.litellm.chunks import last_word, payloads
+from proxy.backends.litellm.chunks import last_chunk, payloads
 from proxy.backends.litellm.errors import translate
 from proxy.backends.litellm.http import CURRENT_CALL, SHARED_CLIENTS, UpstreamCall
 from proxy.backends.litellm.loading import load
@@ -45,7 +45,6 @@ class LiteLLMBackend:
 
     dialect = ""
     tasks = EVERY_TASK
-    local = False
 
     def __init__(self, name: str, settings: LiteLLMSettings, resources: Resources) -> None:
         self.name = name
@@ -209,7 +208,7 @@ class LiteLLMBackend:
         if (
             not decoder.finished
             and not decoder.done
-            and (payload := last_word(wrapper, call.finish_reason)) is not None
+            and (payload := last_chunk(wrapper, call.finish_reason)) is not None
         ):
             yield Batch(_fed(decoder, payload))
         # The end sentinel completes an answer even where no finish reason came (R3).

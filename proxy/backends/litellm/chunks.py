@@ -50,8 +50,8 @@ def own_reason(payload: Payload, reason: str) -> None:
                 choice["finish_reason"] = reason
 
 
-def last_word(wrapper: Any, reason: str = "") -> bytes | None:
-    """A chunk with the finish reason that the provider gave, however its stream ended; nothing if it gave none.
+def last_chunk(wrapper: Any, reason: str = "") -> bytes | None:
+    """A chunk with the finish reason that the provider gave, however its stream ended; `None` if it gave none.
 
     Needed because litellm takes the reason off a chunk that also has content, to send it at the end.
     """

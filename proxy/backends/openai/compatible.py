@@ -193,7 +193,7 @@ class CompatibleBackend(OpenAIChatBackend):
         self._takes = preset.takes
         self._preset = settings.preset or ""
         self._settings = settings
-        self.identify(_identity(settings, settings.address))
+        self.identify(_identity(settings))
 
     def _vocabulary(self, model: str) -> Vocabulary:
         return vocabularies.of_preset(self._preset, model)
@@ -205,7 +205,8 @@ class CompatibleBackend(OpenAIChatBackend):
         return self._takes
 
 
-def _identity(settings: CompatibleSettings, base_url: str) -> Identity:
+def _identity(settings: CompatibleSettings) -> Identity:
+    base_url = settings.address
     headers = {"user-agent": f"chat-proxy/{version('chat-proxy')}"}
     parameters = revealed_query(settings.query)
     secrets = [*revealed(settings.headers).values(), *parameters.values()]

@@ -23,12 +23,12 @@ _CHATS = "/chat/completions"
 
 
 class PlainBackend(HttpBackend):
-    """One such task. `path` takes the place of `/chat/completions` in the address."""
+    """A task beside chats. `path` takes the place of `/chat/completions` in the address."""
 
     path: str
 
     def beside(self, chats: Identity) -> None:
-        """Go where chats go, as they do."""
+        """Use the server and the credentials of `chats`."""
         place, mark, query = chats.url.partition("?")
         url = place.removesuffix(_CHATS) + self.path + mark + query
         self.identify(msgspec.structs.replace(chats, url=url, models_url=""))
