@@ -119,7 +119,6 @@ def read(source: Source, path: Path, params: Mapping[str, Any], *, drop_params: 
         named = provider and not str(params["model"]).startswith(f"{provider}/")
         written = f"{provider}/{model}" if named else str(params["model"])
         made.model = source.text(written, name="model", variable="MODEL")
-    made.defaults, made.notes = {}, []
     _headers(source, made)
     _rest(source, made)
     return made

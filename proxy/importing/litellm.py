@@ -41,7 +41,6 @@ _WHY = {
     "custom_auth": "keys are listed in the file",
     "database_url": "keys are listed in the file; `chat-proxy key new` makes one, with a digest to list",
     "failure_callback": "one log line and the metrics tell of each request",
-    "guardrails": "`guards` of a route look at what is asked and answered",
     "max_fallbacks": "all targets of a route are asked, as long as its timers allow",
     "num_retries": "each target is asked once, then the next one",
     "model_group_retry_policy": "each target is asked once, then the next one",

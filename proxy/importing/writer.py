@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 WIDTH = 118
@@ -63,8 +63,6 @@ def item(fields: Mapping[str, Any], indent: int) -> list[str]:
     return lines
 
 
-def section(name: str, lines: Iterable[str], comments: Sequence[str] = ()) -> list[str]:
-    """A part of the file at its left edge, with what is said about it above."""
-    body = list(lines)
-    said = [line for text in comments for line in comment(text)]
-    return ["", *said, f"{name}:", *body] if body else ["", *said] if said else []
+def section(name: str, lines: list[str]) -> list[str]:
+    """A part of the file, at its left edge; nothing if it has no lines."""
+    return ["", f"{name}:", *lines] if lines else []

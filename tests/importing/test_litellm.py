@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -13,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cli import main
+from proxy.config.models import Settings
 from proxy.errors import ConfigErrors
-from proxy.importing import writer
+from proxy.importing import deployments, litellm, writer
 from proxy.importing.litellm import Converted, convert
 
 EXAMPLES = Path(__file__).parent / "litellm"
@@ -251,6 +254,14 @@ def test_the_table_shows_what_the_router_will_do(tmp_path: Path) -> None:
     ran = run(tmp_path, (EXAMPLES / "fallbacks.yaml").read_text())
     assert "gpt-4o-mini  ->  openai/gpt-4o-mini , then openai/gpt-4o\n" in ran.output
     assert "set before `chat-proxy serve`:" in ran.output
+
+
+def test_reasons_name_only_settings_that_exist() -> None:
+    known = set(re.findall(r'"(\w+)"', json.dumps(Settings.model_json_schema())))
+    tables = (litellm._WHY, litellm._CHANGES_ROUTES, deployments._WHY, deployments._CHANGES_ROUTES)
+    reasons = "\n".join(reason for table in tables for reason in table.values())
+    named = {name for path in re.findall(r"`([a-z_.]+)[`:]", reasons) for name in path.split(".")}
+    assert named - known == set()
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve", "-c"]])
