@@ -62,7 +62,7 @@ class Encoder(Protocol):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What the routes offer to who asks, and since when (Unix time).
+    """What the routes offer to the client, and since when (Unix time).
 
     `context` is the most tokens of a conversation with a model; 0 where that is not known.
     """
@@ -79,11 +79,11 @@ Detects = Callable[[Head, bytes], int]
 class Endpoint(msgspec.Struct, frozen=True):
     """One method and path of a contract.
 
-    `chat` asks a model; `models` and `model` tell what the routes offer; `answer` is answered by the contract
-    itself, by the function of that name, which may raise a `RequestError`. `resume` and `stop` are for an answer that
-    can be resumed (see `Resumes`), and answered as `answer` is where there is none. `{id}` in a path stands for anything,
-    slashes included. Where several contracts share a path, `claim` says whose a request is; one of them may do
-    without, and gets what nobody claims.
+    `chat` asks a model; `models` and `model` tell what the routes offer; for `answer` the contract itself replies, by
+    the function of that name, which may raise a `RequestError`. `resume` and `stop` are for an answer that can be
+    resumed (see `Resumes`); where there is none, the same function replies. `{id}` in a path stands for anything,
+    slashes included. Where several contracts share a path, the one whose `detects` is surest gets a request; one of
+    them may have no `detects`, and gets the requests that no other detects.
     """
 
     method: str
@@ -124,13 +124,13 @@ class Frontend(Protocol):
 
 
 MOST_DIGITS = 18
-"""No frame has a longer number, and Python refuses to read one of thousands of digits."""
+"""The longest number of a frame that a client may send: Python refuses to parse one of thousands of digits."""
 
 
 class Frames(Protocol):
-    """The encoded frames of an answer that can be resumed, as far as they came."""
+    """The encoded frames of an answer that can be resumed, as far as they have come."""
 
-    closed: bool  # none follows
+    closed: bool  # no frame follows
 
     def read(self, position: int) -> tuple[bytes, int]:
         """Some frames from number `position` on, and the number of the next one."""
@@ -144,14 +144,14 @@ class Resumes(Protocol):
         """The name: what `{id}` stands for in the path of the `resume` endpoint."""
 
     def resume(self, frames: Frames, head: Head) -> int | Reply:
-        """From which frame on the answer is sent, or another answer. Raises `BadRequest`."""
+        """The number of the first frame to send, or a reply without frames. Raises `BadRequest`."""
 
     def stopped(self, frames: Frames, head: Head) -> Reply:
         """The answer to a `stop`."""
 
 
 def accepts(head: Head, media_type: str) -> bool:
-    """Whether `Accept` names this very type, and not only to refuse it."""
+    """Whether `Accept` names exactly this type, with a quality above 0."""
     return _accepts(head.headers.get("accept", ""), media_type)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Never
+from typing import Never
 
 import msgspec
 
@@ -16,7 +16,7 @@ from proxy.wire.text import error_line
 from proxy.wire.upstream_errors import error_body
 
 LIVE: Mapping[str, str] = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-"""What keeps those in between from holding a stream back."""
+"""Headers that keep proxies in between from buffering a stream."""
 
 EVENT_STREAM: Mapping[str, str] = {"Content-Type": "text/event-stream; charset=utf-8", **LIVE}
 JSON: Mapping[str, str] = {"Content-Type": "application/json", "Cache-Control": "no-store"}
@@ -34,7 +34,7 @@ def error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[
 def sdk_error_headers(error: ProxyError, headers: Mapping[str, str] = JSON) -> dict[str, str]:
     """The same for the SDKs of OpenAI and Anthropic.
 
-    They wait by the millisecond, and `X-Should-Retry` overrides what they would do by the status alone.
+    They read the time to wait in milliseconds. `X-Should-Retry` overrides what they would do by the status alone.
     """
     told = error_headers(error, headers)
     told["X-Should-Retry"] = "true" if error.retryable else "false"
@@ -59,22 +59,16 @@ class NoModels:
         raise NotFound("this contract has no list of models")
 
 
-def error_object(error: ProxyError, request_id: str) -> dict[str, Any]:
-    """An error for programs: the body of a failed request, and the error frame of the `json` dialect."""
-    return {
-        "error": {
-            "message": error_line(error),
-            "type": error.type,
-            "code": error.code,
-            "retryable": error.retryable,
-            "request_id": request_id,
-        }
-    }
-
-
 def encode_error(error: ProxyError, request_id: str) -> bytes:
-    """`error_object` as JSON, on one line."""
-    return msgspec.json.encode(error_object(error, request_id))
+    """An error as JSON on one line: the body of a failed `/chat` request, and the error frame of the `json` dialect."""
+    fields = {
+        "message": error_line(error),
+        "type": error.type,
+        "code": error.code,
+        "retryable": error.retryable,
+        "request_id": request_id,
+    }
+    return msgspec.json.encode({"error": fields})
 
 
 def openai_failure(error: ProxyError) -> Reply:

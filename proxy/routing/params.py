@@ -40,7 +40,7 @@ def prepared(request: ChatRequest, plan: Plan, target: Target) -> ChatRequest:
 def output_limit(plan: Plan, request: ChatRequest) -> int | None:
     """The most tokens that each choice of the answer may have, by the route or by the request. An embedding has none.
 
-    What is no limit to some server is none here: -1, or the smaller one of two.
+    A server may ignore -1, and the smaller one of two limits, so neither counts here.
     """
     if request.task == "embedding":
         return 0
@@ -61,7 +61,7 @@ def most_output(plan: Plan, request: ChatRequest) -> int | None:
 
 
 def shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> dict[str, int]:
-    """The parameter that limits an answer to `most` tokens, by the request's name for it; empty if it is limited so."""
+    """The parameter that limits an answer to `most` tokens, by the request's name for it; empty if it has no effect."""
     asked = output_limit(plan, request)
     if most is None or (asked is not None and asked <= most):
         return {}

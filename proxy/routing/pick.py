@@ -130,7 +130,7 @@ class ByWeight(Picker):
         return sorted(usable, key=lambda one: self._draw(one, value))
 
     def _draw(self, one: Weighted, value: str) -> float:
-        """Exponentially distributed with rate `weight`: the lowest of several is one's own in proportion to it."""
+        """Exponentially distributed with rate `weight`: a target has the lowest number in proportion to its weight."""
         return -log(_unit(f"{self.route}\0{value}\0{one.target}")) / one.weight if one.weight else inf
 
     def shares(self, usable: Usable) -> Sequence[float]:
@@ -158,7 +158,7 @@ class LeastBusy(ByWeight):
 
 
 class LeastLatency(ByWeight):
-    """The shortest expected wait: the usual time to the first token, for each stream that is open there and for this."""
+    """The shortest expected wait: the usual time to the first token, times the open streams there and this one."""
 
     def order(self, usable: Usable, facts: Facts, states: States) -> tuple[Target, ...]:
         remeasure = _unit(f"remeasure\0{facts.request.id}") < REMEASURE

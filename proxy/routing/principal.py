@@ -34,9 +34,9 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def restricted(self) -> bool:
-        """Whether it may not reach everything. Only who may sees what concerns others."""
+        """Whether it may not reach everything. Data about other clients is only for those that may."""
         return bool(self.routes or self.models)
 
 
 ANONYMOUS = Principal("anonymous")
-"""Whoever asks where no keys are asked for."""
+"""Every client, where no key is required."""

@@ -150,7 +150,7 @@ class _Rule:
         return structs.replace(target, model=model, asked=True, pattern=target.model)
 
     def _named_by_stars(self, target: Target, models: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """The same backwards, where there is one star: what a client says to get one of these models."""
+        """The reverse, for patterns with one star: the names by which a client gets these models."""
         form = STARS.sub("*", target.model)
         for pattern in self.settings.match.model or ():
             if form.count("*") == pattern.count("*") == 1:
@@ -160,7 +160,7 @@ class _Rule:
                 )
 
     def names(self, listed: ModelLists) -> Iterator[tuple[str, str]]:
-        """Names that a client might ask this rule for, each with the target that it stands for, if it does for one."""
+        """Names that a client might ask this rule for, each with the one target that it stands for, or with nothing."""
         for pattern in self.settings.match.model or ():
             if not is_glob(pattern):
                 yield pattern, ""
@@ -255,7 +255,7 @@ class Router:
         return self.plan_by(Facts(request, principal))
 
     def plan_by(self, facts: Facts) -> Plan:
-        """As `plan`, for who keeps the facts."""
+        """As `plan`, for callers that keep the facts."""
         return self._rule(facts).plan(facts)
 
     def keep(self, facts: Facts) -> Kept:

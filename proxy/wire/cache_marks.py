@@ -1,4 +1,4 @@
-"""Marks of what an upstream is to keep in its prompt cache (`cache_control`, which Anthropic has invented). No I/O."""
+"""Marks of what an upstream is to keep in its prompt cache (Anthropic's `cache_control`). No I/O."""
 
 from __future__ import annotations
 

@@ -207,9 +207,7 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
     means = meaning(reason)
     if means == "none":
         return Verdict("tool_calls" if has_calls else "stop")
-    if means == "error":
-        raise gave_up(reason)
-    if means in ("unknown", "tool_calls") and not has_content and not has_calls:
+    if means == "error" or (means in ("unknown", "tool_calls") and not has_content and not has_calls):
         raise gave_up(reason)
     if means == "unknown":
         return Verdict("tool_calls" if has_calls else "stop", shown(reason))
@@ -217,7 +215,7 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
 
 
 def gave_up(reason: Any) -> UpstreamFailed:
-    """The error for a finish reason that says the answer is none."""
+    """The error for a finish reason after which there is no answer."""
     return UpstreamFailed(f"the upstream gave the answer up (finish_reason: {shown(reason) or 'unreadable'})")
 
 

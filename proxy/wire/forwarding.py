@@ -43,7 +43,6 @@ _NEVER_ANYWHERE = frozenset(
     }
 )
 
-
 NEVER_FORWARDED = _NEVER_ANYWHERE | {
     # The same in common words, which may be something else inside of an object such as `metadata`.
     "base_model",
@@ -66,7 +65,6 @@ NEVER_FORWARDED = _NEVER_ANYWHERE | {
     "timeout",
 }
 """Fields of a client's body that no upstream is sent."""
-
 
 NEVER_PREFIXES = ("litellm_", "aws_", "azure_", "vertex_", "watsonx_", "langfuse_", "langsmith_", "user_api_key")
 """Prefixes of more such fields: credentials, and destinations of a gateway's logs."""

@@ -1,6 +1,7 @@
 """Requests that go in a circle: proxies that lead to each other, or back to the first (E06).
 
-Another chat-proxy is known by its `User-Agent`. What it asks is passed on with a count, so vendors never see the header.
+Another chat-proxy is known by its `User-Agent`. Its requests are passed on with a count of hops, all others without, so
+a vendor that is asked directly never sees the header.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def _drawn(seed: str, alphabet: str, length: int) -> str:
 def names_for(names: Iterable[str], form: NameForm) -> Mapping[str, str]:
     """The names that a target does not take, each with the one that is sent instead.
 
-    The new name begins like the old one and ends in a digest of it, so it depends on no other name. Answers are told
-    with the old one.
+    The new name begins like the old one and ends in a digest of it, so it depends on no other name. Answers to
+    the client have the old one.
     """
     return {name: _short(name, form) for name in names if not form.takes(name)}
 

@@ -4,8 +4,8 @@ Vendors sign what their models think, or encrypt it, and refuse a conversation t
 where several vendors may answer, such state goes to the client as `cp1-ISSUER:STATE`, and comes back either as it was
 made, or not at all. Nothing is kept here: the tag says all. No I/O.
 
-Known: Anthropic's signed and redacted thinking, its summaries of long conversations and what its tools encrypt, Gemini's thought signatures, litellm's
-`thinking_blocks`, and `reasoning_details` of OpenRouter and MiniMax.
+Known: Anthropic's signed and redacted thinking, its summaries of long conversations and what its tools encrypt,
+Gemini's thought signatures, litellm's `thinking_blocks`, and `reasoning_details` of OpenRouter and MiniMax.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def tagged(state: str, by: str) -> str:
 
 
 def returned(state: str, to: str) -> str:
-    """The state as `to` made it; empty if another made it. Without a tag nobody knows, and it stays as it is.
+    """The state as `to` made it; empty if another made it. State without a tag stays as it is.
 
     Clients put the pieces of a signature together, so the tag of its own maker is taken out wherever it stands.
     """

@@ -17,6 +17,15 @@ def json_string(text: str) -> bytes:
         return _encode(mended(text))
 
 
+def without_separators(data: bytes) -> bytes:
+    """JSON with escapes for the characters that some readers (httpx, `str.splitlines`) take for a line end too."""
+    if data.isascii():
+        return data
+    return (
+        data.replace(b"\xc2\x85", b"\\u0085").replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    )
+
+
 def json_line(text: str) -> bytes | None:
     """A JSON text from a model on one line, otherwise unchanged; None if it is not JSON."""
     try:

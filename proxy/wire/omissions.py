@@ -59,7 +59,7 @@ SETTINGS = frozenset(
 )
 """Settings of chats that not every contract has. In a body that is shared with an application, others are its own."""
 
-MOST_UNREAD = 16
+MOST_UNREAD = 16  # names in one list: a client may send any number of fields
 
 _NEEDS_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
 _NEEDS_LOGPROBS = "top_logprobs"

@@ -44,7 +44,7 @@ def mended(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-MESSAGE_LENGTH = 500
+MESSAGE_LENGTH = 500  # characters of an upstream's message that a client is shown
 
 
 def one_line_of(text: str, limit: int = MESSAGE_LENGTH) -> str:

@@ -19,7 +19,6 @@ from proxy.errors import ModelRefused, ProxyError, UpstreamAuth, UpstreamError, 
 Clean = Callable[[str], str]
 """Makes an upstream's text fit to be shown: one line, bounded, no secrets."""
 
-
 _REFUSED = frozenset({400, 404, 413, 415, 422})  # the request is at fault: another target would say the same
 _AUTH = frozenset({401, 402, 403, 407})  # our account is: its key, its credit, its rights
 
@@ -193,7 +192,7 @@ def _detail(error: Any) -> Detail | None:
     )
 
 
-LONGEST_DELAY_S = 600.0
+LONGEST_DELAY_S = 600.0  # a longer delay counts as this one
 _DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 

@@ -115,7 +115,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     user_after_result: bool = True
     """Whether the user may speak right after the result of a tool. Else an answer is put between them."""
     prefill: Literal["", "none", "trailing", "prefix_flag", "continue_final_message"] = ""
-    """How a model is had to continue an answer at the end of its conversation. Empty: not known; it is sent as it is.
+    """How a model is made to continue an answer at the end of its conversation. Empty: not known; it is sent as it is.
 
     `trailing`: it does. `prefix_flag`: the message needs `prefix: true`. `continue_final_message`: the body needs that,
     and no `add_generation_prompt`. `none`: it answers with an error, so a request to continue is put behind the answer,

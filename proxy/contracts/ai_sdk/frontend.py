@@ -15,21 +15,26 @@ from proxy.request import ChatRequest
 
 _STREAMS = ("/api/chat/{id}/stream", "/ai-sdk/chat/{id}/stream")
 
+NOTHING_RUNS = Reply(204, b"", {"Cache-Control": "no-store"})
+
+
+def nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
+    """The answer to a page that loads with `resume`: 204 says that no answer is running."""
+    return NOTHING_RUNS
+
 
 class AiSdkFrontend(NoModels):
     """UI message streams. The contract has no list of models."""
 
     name = "ai-sdk"
     route_settings = frozenset({"errors"})
-
-    def __init__(self) -> None:
-        self.endpoints = (
-            Endpoint("POST", "/api/chat", detects=_detects),
-            Endpoint("POST", "/api/completion"),
-            Endpoint("POST", "/ai-sdk/chat"),
-            *(Endpoint("GET", path, "resume", answer=nothing_to_resume) for path in _STREAMS),
-            *(Endpoint("DELETE", path, "stop", answer=nothing_to_resume) for path in _STREAMS),
-        )
+    endpoints = (
+        Endpoint("POST", "/api/chat", detects=lambda _, body: detects(body)),
+        Endpoint("POST", "/api/completion"),
+        Endpoint("POST", "/ai-sdk/chat"),
+        *(Endpoint("GET", path, "resume", answer=nothing_to_resume) for path in _STREAMS),
+        *(Endpoint("DELETE", path, "stop", answer=nothing_to_resume) for path in _STREAMS),
+    )
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, contract=self.name, path=head.path, headers=head.headers)
@@ -50,18 +55,6 @@ class AiSdkFrontend(NoModels):
 
     def stopped(self, frames: Frames, head: Head) -> Reply:  # noqa: ARG002
         return NOTHING_RUNS
-
-
-def _detects(head: Head, body: bytes) -> int:  # noqa: ARG001
-    return detects(body)
-
-
-def nothing_to_resume(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001
-    """The answer to a page that loads with `resume`: 204 says that no answer is running."""
-    return NOTHING_RUNS
-
-
-NOTHING_RUNS = Reply(204, b"", {"Cache-Control": "no-store"})
 
 
 FRONTEND = AiSdkFrontend()

@@ -54,9 +54,8 @@ _CALL_SETTINGS = {
     "stopSequences": "stop",
 }
 
-_READ = frozenset(
-    [*_CALL_SETTINGS, "headers", "maxRetries", "abortSignal", "timeout"]
-)  # the last four are the client's
+# The last four are settings of the client itself.
+_READ = frozenset([*_CALL_SETTINGS, "headers", "maxRetries", "abortSignal", "timeout"])
 
 _TRIGGERS = frozenset({b'"submit-message"', b'"regenerate-message"'})
 

@@ -32,7 +32,8 @@ class AITextWriter:
 
     def feed(self, batch: Batch) -> bytes:
         """The text of a batch. Raises `UntoldAnswer` for an answer that holds nothing but images."""
-        text = text_of(batch)
+        # A refusal is text too, so that the reader sees why there is no answer.
+        text = utf8("".join([event.text for event in batch.events if isinstance(event, (TextDelta, RefusalDelta))]))
         if not self._has_text:
             self._has_text = bool(text)
             self._media = self._media or any(type(event) is Media for event in batch.events)
@@ -52,8 +53,3 @@ class AITextWriter:
 
     def failure(self, error: ProxyError) -> Reply:
         return failure(error)
-
-
-def text_of(batch: Batch) -> bytes:
-    """The text of a batch. A refusal is text too, so that the reader sees why there is no answer."""
-    return utf8("".join([event.text for event in batch.events if isinstance(event, (TextDelta, RefusalDelta))]))

@@ -24,7 +24,6 @@ from proxy.wire.stream_end import text_of
 _INFERRED = (("text", "text_delta"), ("thinking", "thinking_delta"), ("partial_json", "input_json_delta"))
 """The type of a delta that names none, by the field that it fills."""
 
-
 _NAMED_AS_BLOCKS = {"text": "text_delta", "thinking": "thinking_delta"}
 """Types of deltas as some upstreams write them: those of their blocks."""
 

@@ -25,9 +25,8 @@ _UNSIGNED = "it has no signature of this target's"
 
 def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) -> list[Notice]:
     """Notices for what is missing or changed in `fields`, the body as it is sent."""
-    if (
-        request.dialect == DIALECT and request.raw_body is not None
-    ):  # the client's own body, without what an API version refuses, and thoughts of other vendors
+    if request.dialect == DIALECT and request.raw_body is not None:
+        # The client's own body, without what an API version refuses, and without thoughts of other vendors.
         left_out = [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
         if type(budget := (request.raw_body.get("thinking") or {}).get("budget_tokens")) is int:
             too_short = budget >= fields["max_tokens"] and "thinking" not in fields

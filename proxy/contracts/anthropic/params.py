@@ -23,7 +23,9 @@ NO_SAMPLING_SINCE = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
 
 _BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_768}
-SMALLEST_BUDGET = 1024
+"""Tokens of thinking by OpenAI's effort, for models that take a budget. Anthropic defines no such table."""
+
+SMALLEST_BUDGET = 1024  # Anthropic refuses less
 
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
 _ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
@@ -62,7 +64,7 @@ def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: 
     Raises `Unsupported` for what Messages cannot do. A name that OpenAI does not have comes from a route, which may
     use Anthropic's own settings (`thinking`), and is sent unchanged; this does not apply to names in `hints`.
     """
-    if _is_more_than(params.get("n"), 1):
+    if type(n := params.get("n")) is int and n > 1:
         raise Unsupported("this target gives one answer, not several (n)", param="n")
     if params.get("logprobs") is True:
         raise Unsupported("this target tells no log probabilities", param="logprobs")
@@ -212,7 +214,3 @@ def _json_schema(format_: Any) -> dict[str, Any] | None:
             return closed(schema)
         case _:
             return None
-
-
-def _is_more_than(value: Any, limit: int) -> bool:
-    return type(value) is int and value > limit

@@ -43,7 +43,7 @@ _READ = frozenset(
     ]
 )
 _RARE = ("citations", "mcp_tool_use", "server_tool_use")
-"""What only Anthropic makes sense of in messages: a wish, and the tools that ran there."""
+"""What only Anthropic can read in messages: the setting `citations`, and calls of tools that ran there."""
 
 _READ_OF_OUTPUT = frozenset({"effort", "format"})
 _READ_OF_TOOLS = frozenset(
@@ -183,8 +183,8 @@ def _holds(content: Any, kind: str) -> bool:
 
 def _wants_citations(content: Any) -> bool:
     """Whether the answer is to cite a document in this content."""
-    wishes = [block.get("citations") for block in content] if isinstance(content, list) else []
-    return any(isinstance(wish, dict) and wish.get("enabled") is True for wish in wishes)
+    settings = [block.get("citations") for block in content] if isinstance(content, list) else []
+    return any(isinstance(one, dict) and one.get("enabled") is True for one in settings)
 
 
 def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:

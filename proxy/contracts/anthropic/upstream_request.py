@@ -10,8 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.params import (
     NO_SAMPLING_SINCE,
@@ -28,7 +26,7 @@ from proxy.wire.forwarding import without_destinations
 from proxy.wire.ids import fitted
 from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm
 
-USER_ID_LENGTH = 256
+USER_ID_LENGTH = 256  # of `metadata.user_id`; Anthropic refuses more
 
 CALL_IDS = IdForm(WORD, 1, 64)
 """The ids of calls: Anthropic takes `^[a-zA-Z0-9_-]+$`. The longest is a cautious guess."""
@@ -39,13 +37,8 @@ _IDS = tuple(_IDS_OF.values())
 _ABSENT = object()
 
 
-def encode_request(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> bytes:
-    """The body for an upstream, in API version `version`. The same request gives the same bytes."""
-    return msgspec.json.encode(request_fields(request, model=model, version=version, max_tokens=max_tokens))
-
-
 def request_fields(request: ChatRequest, *, model: str, version: str, max_tokens: int) -> dict[str, Any]:
-    """The fields of that body.
+    """The fields of the body for an upstream, in API version `version`, always in the same order.
 
     `max_tokens` is for requests that name none. Raises `Unsupported` for what Messages cannot do.
     """
@@ -183,8 +176,8 @@ def with_fitting_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _with_ids(block: dict[str, Any], fitting: Mapping[str, str]) -> dict[str, Any]:
-    kind = _IDS_OF.get(str(block.get("type")))
-    return block | {kind: fitting[block[kind]]} if kind and block.get(kind) in fitting else block
+    name = _IDS_OF.get(str(block.get("type")))
+    return block | {name: fitting[block[name]]} if name and block.get(name) in fitting else block
 
 
 def _is_unsigned(block: Mapping[str, Any]) -> bool:

@@ -70,7 +70,8 @@ class Contract:
         framing = _framing(response)
         self.frames: Mapping[str, Frame] = {name: compile_frame(node, name, framing) for name, node in nodes.items()}
         self.tokens = {name: _tokens(nodes[name], name, response, framing) for name in _TEXTS if name in nodes}
-        whole = settings.whole if settings.whole is not None else _whole(response)
+        default = "$text" if response.framing == "raw" else {"text": "$text"}
+        whole = default if settings.whole is None else settings.whole
         body = next(body for body in (settings.errors.body, response.error, _ERROR) if body is not None)
         bare = Bare()
         whole_node, body_node = parse(whole, "whole")[0], parse(body, "body")[0]
@@ -195,12 +196,7 @@ def _tokens(node: Node, name: str, response: ResponseSettings, framing: Framing)
         event = framing.text(name)
         return lambda _: BareEvents(event)
     lf = response.line_ends == "lf" or (response.framing == "sse" and not is_one_line(node))
-
     return lambda frame: frame_tokens(frame, lf=lf)
-
-
-def _whole(response: ResponseSettings) -> Any:
-    return "$text" if response.framing == "raw" else {"text": "$text"}
 
 
 def _type(node: Node) -> str:

@@ -13,15 +13,13 @@ from typing import Any, NamedTuple, Protocol, assert_never
 import msgspec
 
 from proxy.config.templates import Fields, Items, Node, Scalar, Slot, Words, is_one_line, is_text, text_pieces
+from proxy.wire.json_text import without_separators
 from proxy.wire.text import mended, utf8
 
 Values = Mapping[str, Any]
 Encode = Callable[[Any], bytes]
 
 _encode = msgspec.json.Encoder().encode
-
-# Some readers, such as httpx, also end a line at these characters. JSON can write them as escapes.
-_LINE_SEPARATORS = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
 def json(value: Any) -> bytes:
@@ -34,11 +32,7 @@ def json(value: Any) -> bytes:
 
 def line_json(value: Any) -> bytes:
     """The same, with escapes for the characters that only some readers take for a line end."""
-    data = json(value)
-    if not data.isascii():
-        for separator, escape in _LINE_SEPARATORS:
-            data = data.replace(separator, escape)
-    return data
+    return without_separators(json(value))
 
 
 def as_text(value: Any) -> str:

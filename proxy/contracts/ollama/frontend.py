@@ -83,12 +83,11 @@ def _alive(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - th
 
 
 def _not_here(body: bytes, head: Head, offer: Offer) -> Reply:  # noqa: ARG001 - only the path matters
-    """Refuse what else Ollama serves, and say that there is nothing at any other path."""
+    """Refuse the operations that change models. All other paths do not exist."""
     name = head.path.removeprefix(f"{PREFIX}/api/")
-    if name in {"pull", "push", "create", "copy", "delete"}:
-        why = "the server's config decides which models there are; `/api/tags` lists them"
-    else:
+    if name not in {"pull", "push", "create", "copy", "delete"}:
         raise NotFound(f"there is nothing at {head.path[:200]}")
+    why = "the server's config decides which models there are; `/api/tags` lists them"
     raise RequestError(f"`/api/{name}` is not served: {why}", status=501, code="not_implemented")
 
 

@@ -61,9 +61,8 @@ def decode_show(body: bytes) -> str:
 
 
 def _row(name: str, created: int) -> dict[str, Any]:
-    digest = hashlib.sha256(
-        name.encode()
-    ).hexdigest()  # clients tell models apart by it; the `ollama` command shows 12 characters
+    # Clients tell models apart by the digest; the `ollama` command shows 12 characters of it.
+    digest = hashlib.sha256(name.encode()).hexdigest()
     return {
         "name": name,
         "model": name,

@@ -1,8 +1,9 @@
 """Write answers as Ollama does: one JSON object per line; the last has `"done": true`, counts and times.
 
 https://docs.ollama.com/api/chat. A stream that broke off ends with the line `{"error": "…"}` and never with a `done`
-line; then the connection is cut, because Open WebUI 0.12 reads no error line and shows what came as complete. The heartbeat is a line with empty text, which adds nothing to the answer in any client. Tool calls are written
-when the answer is complete, because only then are their arguments known to be complete.
+line; then the connection is cut, because Open WebUI 0.12 reads no error line and shows what came as complete. The
+heartbeat is a line with empty text, which adds nothing to the answer in any client. Tool calls are written at the end
+of the answer, because only then are their arguments known to be complete.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer, ChatRequest, ToolCall, Usage
-from proxy.wire.json_text import json_string
+from proxy.wire.json_text import json_string, without_separators
 
 STREAM_HEADERS: Mapping[str, str] = {"Content-Type": "application/x-ndjson", **LIVE}
 
@@ -259,17 +260,8 @@ def _object(arguments: str) -> bytes | None:
             _arguments(text)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
-    return _on_one_line(text.replace(b"\n", b" ").replace(b"\r", b" ")) if text.strip() else b"{}"
+    return without_separators(text.replace(b"\n", b" ").replace(b"\r", b" ")) if text.strip() else b"{}"
 
 
 def _string(text: str) -> bytes:
-    return _on_one_line(json_string(text))
-
-
-def _on_one_line(data: bytes) -> bytes:
-    """JSON with escapes for the characters at which Ollama's Python client also splits lines (`str.splitlines`)."""
-    if data.isascii():
-        return data
-    return (
-        data.replace(b"\xc2\x85", b"\\u0085").replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    )
+    return without_separators(json_string(text))  # Ollama's Python client splits lines by `str.splitlines`

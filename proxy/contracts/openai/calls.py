@@ -62,20 +62,15 @@ class Call(msgspec.Struct):
 class CallReader:
     """Turns pieces of calls into events. `id` is the answer's, from which ids are made where there are none."""
 
-    __slots__ = ("_calls", "_last", "_told", "id", "indexes", "renumbers")
+    __slots__ = ("_calls", "_last", "id", "indexes", "renumbers", "told")
 
     def __init__(self) -> None:
         self.id = ""
         self._calls: dict[tuple[int, int], Call] = {}  # by choice and the upstream's index
         self._last: dict[int, Call] = {}  # by choice
-        self._told = 0
+        self.told = 0  # how many calls were told, each by a `ToolCallStart`
         self.renumbers = False  # two calls had one index, so that the upstream's do not tell them apart
         self.indexes: list[int] = []  # of the pieces read since the caller emptied it: our own
-
-    @property
-    def told(self) -> int:
-        """How many calls were told."""
-        return self._told
 
     def read(self, choice: int, piece: ToolCallPiece, events: list[StreamEvent]) -> None:
         """One piece of a call. Raises `UpstreamMalformed` where it cannot be told whose it is."""
@@ -96,7 +91,7 @@ class CallReader:
                     "the upstream repeats a tool call's arguments from their beginning in each piece"
                 )
         self._last[choice] = call
-        self.indexes.append(self._told if call.index < 0 else call.index)
+        self.indexes.append(self.told if call.index < 0 else call.index)
         self._add(call, id_, name, arguments, events)
 
     def fill(self, choice: int, pieces: list[ToolCallPiece], events: list[StreamEvent]) -> None:
@@ -170,8 +165,8 @@ class CallReader:
             self._start(call, events)
 
     def _start(self, call: Call, events: list[StreamEvent]) -> None:
-        call.index = self._told
-        self._told += 1
+        call.index = self.told
+        self.told += 1
         id_ = call.id
         if not id_ or any(other.id == id_ and other is not call for other in self._calls.values()):
             id_ = f"call_{self.id.removeprefix('chatcmpl-')}_{call.index}"  # clients find a call by its id

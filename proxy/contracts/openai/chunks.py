@@ -119,8 +119,8 @@ _PLAIN = {"prompt_tokens", "completion_tokens", "total_tokens"}
 def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Usage | None:
     """Token counts, read leniently: a count that is missing or no number is 0.
 
-    None where the count of output cannot be true, so that it is estimated and marked: nothing, for an answer that has
-    content. Reasoning that some vendors (xAI, Gemini) leave out of the output is counted in: the total shows it.
+    None for an answer with content whose output counts nothing: that cannot be true, so the output is estimated and
+    marked. Reasoning that some vendors (xAI, Gemini) leave out of the output is counted in: the total shows it.
     """
     if not usage:
         return None
@@ -164,11 +164,7 @@ def usage_in(chunk: Chunk) -> dict[str, Any] | None:
         usage = chunk.x_groq.get("usage")
     if not isinstance(usage, dict):
         return None
-    return usage if any(type(count) is int and count > 0 for count in usage.values()) or _counts(usage) else None
-
-
-def _counts(usage: dict[str, Any]) -> bool:
-    return any(_count(usage, name) for name in usage)
+    return usage if any(_count(usage, name) for name in usage) else None
 
 
 def _count(counts: Any, name: str) -> int:

@@ -1,8 +1,8 @@
 """Completions without messages, the form before chats, which editors still complete code with.
 
 A prompt in, the text that goes on after it out, streamed or whole (https://platform.openai.com/docs/api-reference/completions).
-To an upstream that has it a request goes as it came, and its answer comes back as it came. Others are asked in a chat
-where the prompt is all there is to say (`plain_prompt`).
+An upstream that has this form gets the request as it came, and its answer goes back as it came. Others are asked in a
+chat whose only message is the prompt (see `plain_prompt`).
 """
 
 from __future__ import annotations
@@ -93,9 +93,8 @@ def request_fields(request: ChatRequest, *, model: str, include_usage: bool) -> 
     """The fields of the body for an upstream: the client's own, with the route's settings as far as they apply."""
     fields = without_destinations(request.raw_body or {})
     params = {name: value for name, value in request.params.items() if name not in _OF_CHATS}
-    if (
-        limit := request.params.get("max_completion_tokens")
-    ) is not None:  # a route's; the same limit by its other name
+    limit = request.params.get("max_completion_tokens")  # a route's: the same limit by its other name
+    if limit is not None:
         params["max_tokens"] = limit
     body = {**fields, **params, "model": model}
     if request.stream and include_usage:

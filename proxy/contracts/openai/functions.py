@@ -32,7 +32,7 @@ def as_tools(wire: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def nested(tools: list[Any] | None) -> list[Any] | None:
-    """The tools, those that Cursor and others send in the form of Responses or of Anthropic in that of Chat Completions."""
+    """The tools in the form of Chat Completions. Cursor and others send some in that of Responses or of Anthropic."""
     if not tools or not any(map(_is_flat, tools)):
         return tools
     return [_nested(tool) if _is_flat(tool) else tool for tool in tools]

@@ -82,10 +82,10 @@ class StreamDecoder(StreamEnd):
         hide_usage: bool = False,
         clean: Clean = one_line_of,
         dialect: str = DIALECT,
-        decode: Callable[[bytes], Chunk] | None = None,
+        decode: Callable[[bytes], Chunk] = decode_chunk,
     ) -> None:
         super().__init__()
-        self._decode = decode or decode_chunk
+        self._decode = decode
         self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
@@ -123,7 +123,7 @@ class StreamDecoder(StreamEnd):
         return batch
 
     def _texts(self, texts: list[str], chunk: bytes) -> Batch:
-        """The batch of a chunk in which all is as it was, but for these pieces of text."""
+        """The batch of chunks that differ from the template in these pieces of text alone."""
         self._template.fitted = True
         events: list[StreamEvent] = [TextDelta(text) for text in texts if text]
         return Batch(events, self._dialect, [chunk] if self._keep else [], b"", bool(events))
@@ -168,7 +168,7 @@ class StreamDecoder(StreamEnd):
             self._fault(batch, error)
 
     def _feed_many(self, chunk: bytes) -> Batch:
-        """A read that brought many events, of which most differ from one of the first in their text alone."""
+        """A read that brought many events. Most of them differ from one of the first in their text alone."""
         batch = Batch([], self._dialect, [])
         for _ in range(PREAMBLE):
             if not self._sse.pending and not self._sse.special:
@@ -318,7 +318,7 @@ class StreamDecoder(StreamEnd):
             self._template, self._goes_on = ChunkTemplate(), False
 
     def _tells(self, choice: Choice) -> bool:
-        """Whether a choice that gives no events says something all the same: one that is not told, or not known."""
+        """Whether a choice has content that becomes no event, because it is not the first of several."""
         return self._choices > 1 and bool(choice.index) and choice.delta is not None and bool(choice.delta.content)
 
     def _judge(self, choice: Choice, reason: str | None, *, content: bool) -> None:

@@ -78,8 +78,8 @@ def request_fields(
     `raw_body` and may add others. Code that changes a request's messages must drop its `raw_body`.
 
     `max_tokens_name`: for upstreams that know only one of `max_tokens` and `max_completion_tokens`. `hints`: the
-    settings among `request.hints` that this upstream takes. `reasoning`: how
-    earlier reasoning goes back; `None` leaves it out.
+    settings among `request.hints` that this upstream takes. `reasoning`: how earlier reasoning goes back; `None` leaves
+    it out.
     """
     if request.dialect == DIALECT and request.raw_body:
         fields = without_destinations(request.raw_body)

@@ -30,8 +30,8 @@ def decode_whole(
     """A completion that came in one piece, as one batch with all its events.
 
     `keep` makes the body the batch's `whole`, for a client that asked for just that; without it only the events
-    count. `choices`, `dialect` and `decode`: as for `StreamDecoder`. Raises the mapped error for an error object, and `UpstreamMalformed` for
-    anything else.
+    count. `choices`, `dialect` and `decode` are those of `StreamDecoder`. Raises the mapped error for an error object,
+    and `UpstreamMalformed` for anything else.
     """
     try:
         chunk = decode(body)

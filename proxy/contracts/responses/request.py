@@ -13,7 +13,7 @@ from typing import Any
 from proxy.contracts.responses.items import read_input, records
 from proxy.contracts.responses.tools import read_choice, read_tools
 from proxy.errors import BadRequest
-from proxy.request import ChatRequest
+from proxy.request import ChatRequest, Message
 from proxy.wire.json_body import (
     get_boolean,
     get_object,
@@ -102,7 +102,7 @@ def _refuse_what_is_kept_elsewhere(wire: Mapping[str, Any]) -> None:
         )
 
 
-def _messages(wire: Mapping[str, Any]) -> Any:
+def _messages(wire: Mapping[str, Any]) -> tuple[Message, ...]:
     if wire.get("input") is None and isinstance(wire.get("messages"), list):
         raise BadRequest(
             "input: required, a string or a list of items; `messages` is read at /v1/chat/completions", param="input"
