@@ -354,6 +354,11 @@ class InternalError(ProxyError):
     """A bug on our side. The client gets the request id; the log has the rest."""
 
 
+def error_codes(kind: type[ProxyError] = ProxyError) -> set[str]:
+    """The codes of all errors of this kind."""
+    return {kind.code}.union(*map(error_codes, kind.__subclasses__()))
+
+
 class ConfigError(Exception):
     """One problem in a config file: where it is, what is wrong, what to do."""
 

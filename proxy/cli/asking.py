@@ -24,7 +24,7 @@ def address(host: str, port: int) -> str:
 
 
 def told(url: str, id: str | None, key: str | None) -> dict[str, Any]:
-    """What the proxy at `url` tells of request `id`, by default of the last one that is over. Leaves if it does not."""
+    """What the proxy at `url` tells of request `id`, or of the last one that is over. Exits if that is nothing."""
     try:
         found = json.loads(
             fetched(url, f"/status/requests/{quote(id, safe='')}" if id else "/status/requests?last=1", key)
@@ -37,7 +37,7 @@ def told(url: str, id: str | None, key: str | None) -> dict[str, Any]:
 
 
 def fetched(url: str, path: str, key: str | None) -> bytes:
-    """A page of the proxy at `url`. Leaves if there is none."""
+    """A page of the proxy at `url`. Exits if there is none."""
     if urlsplit(url).scheme not in {"http", "https"}:
         stop(f"{url} is no address: write it as http://127.0.0.1:8080", exit_code=2)
     request = Request(url.rstrip("/") + path, headers={"Authorization": f"Bearer {key}"} if key else {})  # noqa: S310
@@ -103,5 +103,5 @@ def _seconds(milliseconds: float) -> str:
 
 
 def _plain(line: str) -> str:
-    """Without what would act on a terminal."""
+    """The line without characters that a terminal would act on."""
     return "".join(character if character.isprintable() else "�" for character in line)

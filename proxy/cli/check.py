@@ -40,7 +40,7 @@ def check(path: str, file: str | None) -> None:
 
 
 def _doubts(config: Config) -> Iterable[str]:
-    """What needs prices to be said: they are looked up only where there are budgets."""
+    """Budgets with targets that have no known price. Prices are looked up only if there are budgets."""
     from proxy.pipeline.spending import Budgets, has_budgets  # noqa: PLC0415
     from proxy.policy.prices import Prices  # noqa: PLC0415
 

@@ -45,8 +45,8 @@ def serve(context: click.Context, path: str, host: str | None, port: int | None,
     chat-proxy serve -c production.yaml --host 0.0.0.0 --port 80
     chat-proxy serve --workers 4
     """  # noqa: D301
-    # Until serving takes over; as PID 1 they would go unheard. Not `sys.exit`: an import runs destructors, where Python
-    # ignores exceptions.
+    # Until serving installs its own handlers: a process with PID 1 ignores signals without one. Not `sys.exit`, because
+    # an import runs destructors, in which Python ignores exceptions.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     content = None

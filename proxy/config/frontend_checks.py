@@ -26,7 +26,7 @@ from proxy.config.templates import (
     text_pieces,
 )
 from proxy.config.wording import dotted, nearest
-from proxy.errors import ConfigError, ProxyError
+from proxy.errors import ConfigError, error_codes
 
 OPERATIONS = (
     *("/healthz", "/readyz", "/metrics", "/status", "/status/events", "/status/requests", "/status/config"),
@@ -332,7 +332,7 @@ def _errors(row: _Row) -> Iterator[ConfigError]:
     if body is not None:
         node = yield from _template(row, body, "body", "errors", "body")
         yield from _told_from_an_answer(row, node)
-    codes = _error_codes()
+    codes = error_codes()
     for key, status in row.mapping("errors", "status").items():
         where = ("errors", "status", key)
         if not _STATUS.fullmatch(key) and key not in codes:
@@ -354,14 +354,3 @@ def _told_from_an_answer(row: _Row, body: Node | None) -> Iterator[ConfigError]:
             "with status 200 it could not be told from `whole`: both may be the same text; give it a shape of its own"
         )
         yield row.error(message, "errors", "body")
-
-
-def _error_codes() -> frozenset[str]:
-    """The codes of all errors."""
-    codes: set[str] = set()
-    kinds: list[type[ProxyError]] = [ProxyError]
-    while kinds:
-        kind = kinds.pop()
-        codes.add(kind.code)
-        kinds += kind.__subclasses__()
-    return frozenset(codes)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from proxy.config.base import Model, as_list
-from proxy.config.templates import STREAM_TEMPLATES, TOOL_TEMPLATES
+from proxy.config.templates import STREAM_TEMPLATES
 from proxy.request import Role
 
 ACCEPT, ALWAYS, NEVER = "$accept", "$always", "$never"
@@ -165,11 +165,6 @@ class ResponseSettings(Model):
     )
 
     _some_template = field_validator(*STREAM_TEMPLATES, mode="before")(_some_template)
-
-    @property
-    def calls_tools(self) -> bool:
-        """Whether there is a template for tool calls."""
-        return not self.model_fields_set.isdisjoint(TOOL_TEMPLATES)
 
     @property
     def cuts(self) -> bool:

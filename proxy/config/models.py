@@ -55,8 +55,6 @@ __all__ = [
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 Megabytes = Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)]
-
-
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

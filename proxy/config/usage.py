@@ -1,4 +1,4 @@
-"""Where it is written down who used what: `usage:`."""
+"""Where the usage ledger is: `usage:` of the config."""
 
 from __future__ import annotations
 

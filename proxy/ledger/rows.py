@@ -12,7 +12,7 @@ import msgspec
 from proxy.telemetry.record import StreamRecord
 
 MOST = 2**53  # of tokens: what every store and every reader of JSON can count
-LONGEST = 256  # of what a client says
+LONGEST = 256  # characters of what a client says
 
 _PROCESS = secrets.token_hex(8)
 _numbers = count()

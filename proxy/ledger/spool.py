@@ -1,8 +1,7 @@
 """Files that rows are written to before they are in the store, each with one process that holds its lock.
 
-A process appends to its own file, and cuts it to nothing when all of it is in the store. A file without a process is
-what one left behind that was killed: whoever finds it brings its rows into the store, where each row has a place of its
-own, so that a row that is there already is not there twice.
+A process appends to its own file, and cuts it to nothing when all of it is in the store. A process that is killed
+leaves its file behind. Another process that finds it brings its rows into the store, which skips those that it has.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ class Spool:
         return self._size - self._done
 
     def append(self, data: bytes) -> None:
-        """Write whole lines, and have the disk keep them. Raises `OSError`; then none of them is there."""
+        """Write whole lines and sync them. After an `OSError` append them again: the store takes each row once."""
         with self._lock:
             try:
                 left = memoryview(data)
@@ -115,7 +114,7 @@ class Spool:
                 self._size = self._done = 0
 
     def close(self) -> None:
-        """Leave it, if it is not in the store, to whoever looks next."""
+        """Close the file, and delete it if all of it is in the store. Else the next process that looks takes it."""
         if not self.waiting:
             self.path.unlink(missing_ok=True)
         os.close(self._file)

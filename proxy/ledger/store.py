@@ -55,7 +55,7 @@ class LedgerStore:
             self.failures = (psycopg.Error, OSError)
 
     def insert(self, rows: Sequence[Row]) -> None:
-        """Have these rows, all or none of them new."""
+        """Insert rows, all or none of them. A row that is there already is skipped."""
         with self._transaction() as cursor:
             cursor.executemany(self._insert, [msgspec.structs.astuple(row) for row in rows])
 

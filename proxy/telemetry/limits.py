@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from proxy.store.base import Meter, Room
 from proxy.telemetry.series import Counts
 
-MOST_NAMES = 1000
+MOST_NAMES = 1000  # owners of limits with a label of their own; all others are `other`
 OTHER = "other"
 
 _LABELS = ("scope", "name", "limit")

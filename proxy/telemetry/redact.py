@@ -13,7 +13,7 @@ LONGEST_TRACEBACK = 8 * 1024
 MOST_ITEMS = 32
 DEEPEST = 3
 
-MOST_NAMES, LONGEST_NAME = 256, 256
+MOST_NAMES, LONGEST_NAME = 256, 256  # entries of the cache of `clean_name`, and characters of one
 
 
 class Redactor:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import IO, Any
 
-MOST_BYTES = 4 * 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024  # of lines that wait
 
 GATHER_S = 0.02
 """How long after a write the thread waits before the next, to write several lines at once. Under load a wake-up for

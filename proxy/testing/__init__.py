@@ -6,6 +6,5 @@ See docs/extend/backend.md and docs/extend/contract.md.
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "proxy.testing.backend", "proxy.testing.contract", "proxy.testing.upstream"
-)  # so that a failing check shows its values
+# So that a failing check shows its values.
+pytest.register_assert_rewrite("proxy.testing.backend", "proxy.testing.contract", "proxy.testing.upstream")

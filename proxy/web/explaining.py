@@ -18,8 +18,7 @@ from proxy.contracts.declared.frontend import DeclaredFrontend
 from proxy.errors import ConfigErrors
 from proxy.explain import Judge, as_data, as_text, verdict
 from proxy.pipeline.targets import TargetStates
-from proxy.request import ChatRequest
-from proxy.routing.conditions import Kept, NotKept
+from proxy.routing.conditions import NotKept
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.telemetry.record import StreamRecord
 from proxy.telemetry.redact import Redactor
@@ -29,6 +28,8 @@ HIDDEN = "hidden-by-the-proxy"
 
 
 class App(Protocol):
+    """What is read of the app."""
+
     path: str
     redactor: Redactor
     states: TargetStates
@@ -103,10 +104,11 @@ def judged(app: App, content: bytes, records: Sequence[StreamRecord]) -> Judged:
     judges = Judge(app.snapshot.config), Judge(new)
     keys = _keys(new)
     for record in records:
-        assert record.kept is not None
+        kept = record.kept
+        assert kept is not None
         request, shown = as_request(record), {"id": record.request_id, "path": record.path, "model": record.model}
         try:
-            before, after = (_verdict(judge, request, record.kept) for judge in judges)
+            before, after = (verdict(judge.explain_kept(request, kept)) for judge in judges)
         except NotKept as missing:
             result.unknown.append({**shown, "why": str(missing)})
             continue
@@ -115,10 +117,6 @@ def judged(app: App, content: bytes, records: Sequence[StreamRecord]) -> Judged:
         if before != after:
             result.differs.append({**shown, "before": before, "after": after})
     return result
-
-
-def _verdict(judge: Judge, request: ChatRequest, kept: Kept) -> str:
-    return verdict(judge.explain_kept(request, kept))
 
 
 def _keys(config: Config) -> set[str] | None:
@@ -189,9 +187,8 @@ def shown_config(app: App) -> str:
 
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
-_NO_SECRET = re.compile(
-    r"(?:first_)?tokens?(?:_(?:ms|s|gap_s))?|max_\w*tokens|max_key\w*"
-)  # names that only look like one
+# Names that only look like those of secrets.
+_NO_SECRET = re.compile(r"(?:first_)?tokens?(?:_(?:ms|s|gap_s))?|max_\w*tokens|max_key\w*")
 _REFERENCE = re.compile(r"(?:Bearer )?\$\{\w+(?::-)?\}")
 _COMMENT = re.compile(r"#.*")
 

@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.contracts.base import Reply, accepts
+from proxy.contracts.replies import EVENT_STREAM
 from proxy.errors import BadRequest, NotFound
 from proxy.server.body import read_body
 from proxy.server.context import RequestContext
@@ -28,11 +29,6 @@ LOOK_S = 0.5
 STATUS_S = 1.0
 HEARTBEAT_S = 10.0
 LONGEST_CONFIG_MB = 1
-EVENT_STREAM = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 FOLDER = "/web/"
 PREFIX = "/status/requests/"
 

@@ -6,8 +6,8 @@
 /** @typedef {{text?: string, error?: string, done?: boolean}} Piece */
 /**
  * @typedef {{path: string, body: (messages: Message[], model: string) => Record<string, any>, read: (frame: Frame) => Piece,
- *   says?: boolean}} Contract
- * `says`: its stream has an end of its own, so that one without was cut
+ *   hasEnd?: boolean}} Contract
+ * `hasEnd`: the contract has a frame that ends an answer, so that an answer without it was cut
  */
 
 /** @param {string} model */
@@ -31,7 +31,7 @@ const parts = (messages) => messages.map(({ role, content }, index) => ({ id: `m
 export const CONTRACTS = {
   chat: {
     path: "chat",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ messages, ...named(model) }),
     // As the hook reads that this contract was made for: what follows `data:` in a frame that is trimmed. An empty line,
     // which would end the frame, has a CR in it.
@@ -39,19 +39,19 @@ export const CONTRACTS = {
   },
   openai: {
     path: "v1/chat/completions",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ ...named(model), messages, stream: true }),
     read: inJSON(({ choices, error }) => (error ? { error: error.message } : { text: choices?.[0]?.delta?.content ?? "" })),
   },
   completions: {
     path: "v1/completions",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ ...named(model), prompt: messages.at(-1)?.content ?? "", stream: true }),
     read: inJSON(({ choices, error }) => (error ? { error: error.message } : { text: choices?.[0]?.text ?? "" })),
   },
   responses: {
     path: "v1/responses",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ ...named(model), input: messages, stream: true }),
     read: inJSON((event) => {
       if (event.type === "response.output_text.delta") return { text: event.delta };
@@ -62,7 +62,7 @@ export const CONTRACTS = {
   },
   anthropic: {
     path: "v1/messages",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ ...named(model), max_tokens: 1024, messages, stream: true }),
     read: inJSON((event) => {
       if (event.type === "content_block_delta") return { text: event.delta?.text ?? "" };
@@ -72,13 +72,13 @@ export const CONTRACTS = {
   },
   ollama: {
     path: "ollama/api/chat",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ ...named(model), messages }),
     read: inJSON((line) => (line.error ? { error: line.error } : { text: line.message?.content ?? "", done: line.done === true })),
   },
   "ai-sdk": {
     path: "ai-sdk/chat",
-    says: true,
+    hasEnd: true,
     body: (messages, model) => ({ id: `chat-${++number}`, trigger: "submit-message", messages: parts(messages), ...named(model) }),
     read: inJSON((event) => {
       if (event.type === "text-delta") return { text: event.delta };
@@ -93,7 +93,7 @@ export const CONTRACTS = {
   },
   "ag-ui": {
     path: "agui",
-    says: true,
+    hasEnd: true,
     body: (messages) => ({
       threadId: "page",
       runId: `run-${++number}`,

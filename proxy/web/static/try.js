@@ -72,11 +72,10 @@ export function tryView(main) {
   else if (kept.replays) outcome.textContent = `not sent: ${wanted} is not served any more`;
   kept.replays = false;
   void learn();
-  const update = () => contracts();
-  store.addEventListener("status", update);
+  store.addEventListener("status", contracts);
   return () => {
     running?.abort();
-    store.removeEventListener("status", update);
+    store.removeEventListener("status", contracts);
   };
 
   /** @returns {Record<string, Contract>} */
@@ -184,7 +183,7 @@ export function tryView(main) {
           }
           words.data = said;
         }
-        if (spoken.says && !finished) end = { class: "bad", words: "cut off: the answer ended without its end" };
+        if (spoken.hasEnd && !finished) end = { class: "bad", words: "cut off: the answer ended without its end" };
       }
     } catch (error) {
       end = stopping.signal.aborted ? { class: "slow", words: "stopped" } : { class: "bad", words: `cut off: ${error instanceof Error ? error.message : error}` };

@@ -44,9 +44,10 @@ function pieces(attempt, row, all) {
   ];
 }
 
-/** All attempts of a request in one small bar. @param {Row} row @param {number} [scale] */
-export function mini(row, scale = span(row)) {
-  return h("span", { class: "mini", "aria-hidden": "true" }, row.attempts.flatMap((attempt) => pieces(attempt, row, scale)));
+/** All attempts of a request in one small bar. @param {Row} row */
+export function mini(row) {
+  const all = span(row);
+  return h("span", { class: "mini", "aria-hidden": "true" }, row.attempts.flatMap((attempt) => pieces(attempt, row, all)));
 }
 
 /** A bar for each attempt, with its words. @param {Row} row */
