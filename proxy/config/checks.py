@@ -205,7 +205,7 @@ def _downgrades(context: Context) -> Iterator[ConfigError]:
 
 
 def _stars(context: Context) -> Iterator[ConfigError]:
-    """`$1` in a target needs a star in each pattern of `match.model`, and no `?`, of which nobody could say what it took."""
+    """`$1` in a target needs a star in each pattern of `match.model`, and no `?`: that leaves open what a star took."""
     for index, route, _ in context.read.routes:
         patterns = route.match.model or ()
         for number, target in enumerate(route.to):

@@ -197,7 +197,6 @@ class TargetSettings(Model):
         allow_inf_nan=False,
         description="Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.",
     )
-
     concurrency: Annotated[
         ConcurrencyRange | None, BeforeValidator(_as_range, json_schema_input_type=int | ConcurrencyRange)
     ] = Field(

@@ -63,7 +63,7 @@ class Found(NamedTuple):
     def passes_on(self) -> str:
         """The vendor that is asked for any other model by the name given; "" for none.
 
-        That is one with models of many makers, where no server on this machine has any: that would be meant.
+        It is one with models of many makers, and only if no server on this machine has a model: that would come first.
         """
         vendor = next((vendor for vendor in self.vendors if vendor.first), None)
         local = any(server.models for server in self.servers)

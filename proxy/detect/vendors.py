@@ -58,6 +58,6 @@ def with_key(environment: Mapping[str, str]) -> list[Vendor]:
 
 
 def unusable(environment: Mapping[str, str]) -> dict[str, str]:
-    """Why a key that is set is none, by its variable."""
+    """Why a key that is set cannot be one, by its variable."""
     found = {vendor.variable: environment.get(vendor.variable, "") for vendor in vendors()}
     return {variable: fault for variable, key in found.items() if key and (fault := fault_of_key(key))}

@@ -177,7 +177,7 @@ class Router:
                 self._walk(one, asked, walked, depth + 1)
 
     def _usual(self, name: str, asked: str) -> list[str]:
-        """The chain of a name, else that of the name asked for, else the one for all. An alias has no other's chain."""
+        """The chain of a name, else that of the name asked for, else the one for all. An alias has its own chain."""
         return self._fallbacks.get(name) or self._fallbacks.get(asked) or self._fallbacks.get("*") or []
 
     def only_for_length(self, asked: str) -> list[str]:

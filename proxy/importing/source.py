@@ -73,7 +73,7 @@ class Source:
         return left.comment
 
     def text(self, value: Any, *, name: str, variable: str, holds: str = "text") -> str:
-        """A text of the result: a reference to a variable for one, and for what looks like a secret; else itself.
+        """A text of the result: `${VARIABLE}` for a variable and for what looks like a secret, else the text itself.
 
         `name` is the setting's, `variable` the one for a secret that the file holds itself.
         """

@@ -56,12 +56,10 @@ class Spool:
         for path in sorted(folder.glob(f"*{ENDING}")):
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-                try:
+                spool: Self | None = None
+                with contextlib.suppress(OSError):  # another process holds the lock
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     spool = cls(path, descriptor) if path.exists() else None
-                except OSError:
-                    os.close(descriptor)
-                    continue
                 if spool is None:
                     os.close(descriptor)
                     continue

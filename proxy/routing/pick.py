@@ -95,7 +95,7 @@ class Picker:
         raise NotImplementedError  # each picker has its own
 
     def shares(self, usable: Usable) -> Sequence[float]:
-        """For each of `usable`, the share of requests that try it first, as far as the config says; all: it depends."""
+        """For each of `usable`, the share of requests that try it first; all alike where live state decides."""
         return [1 / len(usable)] * len(usable)
 
     def note(self, one: Weighted, facts: Facts, states: States) -> str:  # noqa: ARG002 - for pickers with a score

@@ -1,1 +1,1 @@
-"""What operators see: logs, metrics, usage."""
+"""What operators see: the log, metrics and traces, all of them from the record of each request."""

@@ -176,7 +176,7 @@ class Metrics:
         self._keys.update(keys)
 
     def name_keys(self, names: Iterable[str]) -> None:
-        """These keys are known too, up to a number that no store makes larger."""
+        """Names of keys in the store become label values too, at most `MOST_NAMES` at once."""
         self._keys.update(islice(names, MOST_NAMES))
 
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:

@@ -33,7 +33,7 @@ MAY_HAVE_COST = frozenset(
         "limit",
     }
 )
-"""How an attempt ends that was accepted, and that a vendor may bill although nothing came. What was refused is free."""
+"""The ends of attempts that a vendor accepted, and may bill although nothing came. Refused attempts are free."""
 
 HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]
 
@@ -122,7 +122,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     notices: list[Notice] = []  # what of the request was omitted on the way to the target that answered
     usage: Usage | None = None
     priced: bool = False  # what the attempts cost was looked up
-    hedge: HedgeEnd = ""  # how the second target that was asked at the same time fared; `no_budget`: it was not
+    hedge: HedgeEnd = ""  # how the second target, asked at the same time, fared; `no_budget`: none was asked
     loser: asyncio.Task[None] | None = None  # ends the slower attempt of a hedge; the record is complete after it
     has_finish_reason: bool = True  # False: the end sentinel came without a finish reason (R3)
     end: EndReason | None = None

@@ -1,4 +1,4 @@
-"""What another config would do with the last requests, and where a request would go. Nobody is asked, nothing taken up."""
+"""What another config would do with the last requests, and where a request would go. No model is asked."""
 
 from __future__ import annotations
 

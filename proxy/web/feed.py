@@ -1,7 +1,7 @@
 """The operations of the page: its files, the events it follows, one request, and explanations.
 
-The feed is made by looking: while a page is open it asks twice a second what is new. Requests know nothing of it, and
-a page that reads slowly makes its own feed wait, so nothing is queued for it.
+While a page is open, its feed looks twice a second for what is new. So requests do no work for it, and nothing is
+queued for a page that reads slowly: only its own feed waits.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ MOST_NEW = 50
 
 
 class App(Protocol):
-    """What there is to know."""
+    """What is read of the app."""
 
     path: str
     redactor: Redactor

@@ -84,7 +84,7 @@ def told(record: StreamRecord, clock: Clock, redactor: Redactor) -> dict[str, An
 
 
 def why(record: StreamRecord) -> list[str]:
-    """Why not the rules above the one that took it, and which one did, by the config that it was answered by."""
+    """Why the rules above did not take it, and which rule did, by the config that it was answered by."""
     if record.router is None or record.kept is None:
         return []
     try:

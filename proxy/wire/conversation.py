@@ -40,7 +40,7 @@ _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 class Arranged(msgspec.Struct, frozen=True):
-    """A conversation in a target's vocabulary, and what its client should know about the way there."""
+    """A conversation in a target's vocabulary, and notices of what its client may miss."""
 
     messages: tuple[Message, ...]
     notices: tuple[Notice, ...] = ()

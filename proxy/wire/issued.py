@@ -171,9 +171,9 @@ def own_state(request: ChatRequest, to: str, *, unsigned: str = "") -> tuple[Cha
 
 
 def _with_own(message: Message, change: Change) -> Message:
-    seal = message.reasoning_signature
-    own = change(seal) if seal else seal
-    return message if own == seal else msgspec.structs.replace(message, reasoning_signature=own or None)
+    signature = message.reasoning_signature
+    own = change(signature) if signature else signature
+    return message if own == signature else msgspec.structs.replace(message, reasoning_signature=own or None)
 
 
 def _states(message: Any) -> Iterator[str]:

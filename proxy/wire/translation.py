@@ -50,7 +50,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
         return Translation(request, tuple(notices))
     request = with_settings(request, vocabulary, notices)
     used = frozenset([call.id for message in request.messages for call in message.tool_calls])
-    messages = tuple(_with_seal(message, vocabulary) for message in request.messages)
+    messages = tuple(_with_signature(message, vocabulary) for message in request.messages)
     messages = with_media(messages, vocabulary, notices)
     request, messages = marked(request, messages, vocabulary.cache_marks, notices)
     conversation = arranged(messages, vocabulary)
@@ -101,12 +101,11 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
     return messages[-1:] != () and messages[-1].role == "user"
 
 
-def _with_seal(message: Message, vocabulary: Vocabulary) -> Message:
-    """The message with the signature of its reasoning where the target's own vendor made it."""
-    seal = message.reasoning_signature
-    if seal and seal.startswith(GEMINI_SEAL) != (vocabulary.signatures == "gemini"):
-        seal = None
-    return message if seal == message.reasoning_signature else replace(message, reasoning_signature=seal)
+def _with_signature(message: Message, vocabulary: Vocabulary) -> Message:
+    """The message without the signature of its reasoning where another vendor than the target's made it."""
+    signature = message.reasoning_signature
+    foreign = signature and signature.startswith(GEMINI_SEAL) != (vocabulary.signatures == "gemini")
+    return replace(message, reasoning_signature=None) if foreign else message
 
 
 def _with_names_of_speakers(

@@ -1,8 +1,8 @@
 """Read requests of the Vercel AI SDK: those of `useChat`, `useCompletion`, and assistant-ui on top of them.
 
 A conversation is a list of UI messages, and each message a list of parts: text, files, reasoning, and tools with their
-results. They are read as the SDK's own `convertToModelMessages` does, except that parts of unknown types are left out,
-which come with every release, and calls whose arguments are not complete. Calls and files of version 4 are read too.
+results. They are read as the SDK's own `convertToModelMessages` does, but without parts of unknown types, which come
+with every release, and without calls whose arguments are not complete. Calls and files of version 4 are read too.
 
 The other fields belong to the app. Settings are read under OpenAI's names, and under those that assistant-ui's
 transport sends: `system`, `tools`, `callSettings`, `config.modelName`.

@@ -148,7 +148,7 @@ class StreamDecoder(StreamEnd):
         return event
 
     def _read(self, event: Event, data: bytes, events: list[StreamEvent], payloads: list[bytes]) -> bytes:
-        """Take an event in. `payloads` gets what a client of this dialect needs before it; returns it for them."""
+        """Take an event in. Returns its data for a client of this dialect; what has to come before it goes to `payloads`."""
         index = event.index or 0
         match event.type:
             case "content_block_delta":

@@ -25,7 +25,7 @@ from proxy.wire.lenient_json import SurrogateJoiner
 from proxy.wire.vocabulary import GEMINI_SEAL
 
 _SETTINGS = frozenset({"effort", "max_tokens", "enabled", "exclude", "generate_summary"})
-"""What the settings of reasoning have, which some servers echo where others write it."""
+"""Fields of the settings of reasoning, which some servers echo where others write the reasoning itself."""
 
 _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "content", "reasoning_content", "reasoning_text")
 
@@ -33,13 +33,13 @@ _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "content", "reasoning_
 class DeltaReader:
     """Reads the choices of one answer. `calls.id` is its id; `holds`: half a character waits for the next text."""
 
-    __slots__ = ("_by_delta", "_has_seal", "_messages", "_seen", "_text", "calls", "holds")
+    __slots__ = ("_by_delta", "_has_signature", "_messages", "_seen", "_text", "calls", "holds")
 
     def __init__(self, id_: str = "") -> None:
         self.calls = CallReader()
         self.calls.id = id_
         self.holds = False
-        self._has_seal = False
+        self._has_signature = False
         self._by_delta: set[str] = set()  # kinds of text that deltas brought
         self._messages: dict[str, _Message] = {}
         self._text = {kind: SurrogateJoiner() for kind in _EVENTS}
@@ -110,8 +110,8 @@ class DeltaReader:
         """Gemini's signature of the thought before a call, the first one: later calls of an answer have none."""
         google = extra.get("google") if isinstance(extra, dict) else None
         signature = google.get("thought_signature") if isinstance(google, dict) else None
-        if isinstance(signature, str) and signature and not self._has_seal:
-            self._has_seal = True
+        if isinstance(signature, str) and signature and not self._has_signature:
+            self._has_signature = True
             events.append(ReasoningSignature(GEMINI_SEAL + signature))
 
     def _once(self, event: Source | Media, events: list[StreamEvent]) -> None:

@@ -162,8 +162,8 @@ def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, A
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
-        if (seal := message.reasoning_signature or "").startswith(GEMINI_SEAL):
-            google = {"thought_signature": seal.removeprefix(GEMINI_SEAL)}
+        if (signature := message.reasoning_signature or "").startswith(GEMINI_SEAL):
+            google = {"thought_signature": signature.removeprefix(GEMINI_SEAL)}
             fields["tool_calls"][0]["extra_content"] = {"google": google}
     if message.tool_call_id is not None:
         fields["tool_call_id"] = message.tool_call_id
