@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from proxy.cli.common import stop
 
 WITHIN_S = 10.0
-MOST_BYTES = 16 << 20
+MOST_BYTES = 16 << 20  # of an answer
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what listens there answers here
 

@@ -20,7 +20,7 @@ from proxy.config.source import Document, Path
 from proxy.config.wording import nearest
 from proxy.errors import ConfigError, ConfigWarning
 
-SHORTEST_KEY = 16
+SHORTEST_KEY = 16  # characters
 
 # Example keys from documentation and templates, which people forget to replace. Refused as digests, too.
 _WELL_KNOWN = (

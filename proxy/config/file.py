@@ -10,7 +10,7 @@ import threading
 
 from proxy.errors import ConfigError, ConfigErrors
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 20  # of a config file
 
 READ_S = 5.0
 """How long a file may take to be read. Only a network file system that hangs takes longer than milliseconds."""

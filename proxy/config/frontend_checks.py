@@ -47,7 +47,7 @@ _OWN_HEADERS = frozenset(
     | {"trailer", "transfer-encoding", "upgrade", "x-chat-notice", "x-request-id"}
 )
 _SSE_ONLY = ("events", "data_prefix", "bare_text")
-_RAW = ("token", "reasoning", "error", "heartbeat")
+_RAW = ("token", "reasoning", "error")
 _ENDS = ("done", "error")
 _UNNAMED = "message"  # the standard's name for an event without a name
 
@@ -239,7 +239,7 @@ def _template(row: _Row, value: Any, kind: str, *path: str) -> Generator[ConfigE
 def _framed(row: _Row, name: str, node: Node, framing: str) -> Iterator[ConfigError]:
     """Report a template that its framing cannot write."""
     if framing == "raw":
-        if name not in _RAW[:3]:
+        if name not in _RAW:
             hint = "; its end is the end of the body" if name == "done" else ""
             yield row.error(f"`raw` is the bare text and has no place for `{name}`{hint}", "response", name, key=True)
         elif not is_text(node):

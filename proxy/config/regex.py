@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-MAX_LENGTH = 1000
+MAX_LENGTH = 1000  # characters of an expression
 
 
 @lru_cache(maxsize=256)

@@ -20,7 +20,7 @@ from proxy.config.scalars import TrapError, plain_scalar
 from proxy.config.variables import substitute
 from proxy.errors import ConfigError, ConfigErrors
 
-MAX_DEPTH = 100
+MAX_DEPTH = 100  # of lists and mappings inside each other
 MAX_NODES = 50_000  # an alias counts as often as it is used
 
 _SHORTEST_SECRET = 6  # characters; masking shorter values would make messages unreadable

@@ -21,7 +21,7 @@ def validation_errors(
 ) -> Iterator[ConfigError]:
     """Each problem of `error` as a `ConfigError`. `at` is the path of the validated data in the document."""
     for problem in error.errors(include_url=False):
-        inner = written_path(problem["loc"], document, at)
+        inner = _written_path(problem["loc"], document, at)
         path = at + inner
         if _already_reported(path, problem["type"], document):
             continue
@@ -29,7 +29,7 @@ def validation_errors(
         yield document.error(_message(problem, path, inner, document, model), path, key=is_key)
 
 
-def written_path(loc: tuple[str | int, ...], document: Document, at: Path) -> Path:
+def _written_path(loc: tuple[str | int, ...], document: Document, at: Path) -> Path:
     """The path in the file of a validated value: `to: x` is validated as `to: [{target: x}]`."""
     path: Path = ()
     for step in loc:

@@ -139,7 +139,8 @@ def summary(found: Found) -> str:
     return "\n".join(lines)
 
 
-def _some(models: Sequence[str], most: int = 4) -> str:
+def _some(models: Sequence[str]) -> str:
+    """The first four models and the last one."""
     models = [model for model in models if model.removesuffix(":latest") == model]  # the short name is there, too
-    more = len(models) - most - 1
-    return ", ".join(models) if more < 1 else f"{', '.join(models[:most])}, and {more} more, {models[-1]}"
+    more = len(models) - 5
+    return ", ".join(models) if more < 1 else f"{', '.join(models[:4])}, and {more} more, {models[-1]}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 _DIM, _RED, _GREEN, _YELLOW, _CYAN, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 
-LEAST_WIDTH = 20
+LEAST_WIDTH = 20  # columns
 
 
 class _Piece(NamedTuple):

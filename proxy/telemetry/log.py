@@ -26,7 +26,7 @@ from proxy.telemetry.sink import Sink
 
 Format = Literal["auto", "json", "console"]
 
-LONGEST_LINE = 64 * 1024
+LONGEST_LINE = 64 * 1024  # characters, as are the next two
 LONGEST_WORDS = 300  # of what an attempt's error says
 LONGEST_USER = 128
 

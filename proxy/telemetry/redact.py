@@ -8,10 +8,10 @@ from pydantic import BaseModel, SecretStr
 
 from proxy.wire.secret_shapes import MARGIN, Secrets
 
-LONGEST_VALUE = 2048
-LONGEST_TRACEBACK = 8 * 1024
-MOST_ITEMS = 32
-DEEPEST = 3
+LONGEST_VALUE = 2048  # characters
+LONGEST_TRACEBACK = 8 * 1024  # characters
+MOST_ITEMS = 32  # of a list or mapping
+DEEPEST = 3  # levels of lists and mappings
 
 MOST_NAMES, LONGEST_NAME = 256, 256  # entries of the cache of `clean_name`, and characters of one
 

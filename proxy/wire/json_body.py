@@ -218,9 +218,9 @@ def no_calls(contract: str, instead: str) -> Unsupported:
     )
 
 
-def decode_messages(values: list[Any], at: str = "messages") -> tuple[Message, ...]:
+def decode_messages(values: list[Any]) -> tuple[Message, ...]:
     """The messages of a conversation. Raises `BadRequest` that names the wrong one."""
-    return tuple([_message(value, path) for value, path in objects(values, at)])
+    return tuple([_message(value, path) for value, path in objects(values, "messages")])
 
 
 def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...]:

@@ -20,7 +20,7 @@ MOST_SECRETS = 2000
 _SHORTEST = 4  # fewer characters are masked nowhere: they would blank out ordinary words
 _SHORTEST_WORD = 8  # of a secret made of letters alone: "ollama" and "none" are keys of local servers
 _SHORTEST_DISGUISED = 8  # letters and digits of a secret that is searched for in disguise
-_SHORTEST_ENCODED = 10
+_SHORTEST_ENCODED = 10  # letters and digits of its base64
 
 _KEYS = re.compile(
     # Each alternative is a literal start and one bounded run, so matching is linear in the text.
