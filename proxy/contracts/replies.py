@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Never
 
 import msgspec
@@ -78,6 +79,11 @@ def openai_failure(error: ProxyError) -> Reply:
 
 def json_reply(body: bytes) -> Reply:
     return Reply(200, body, JSON)
+
+
+def date(seconds: int) -> str:
+    """A Unix time as RFC 3339 writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class OpenAIErrors:

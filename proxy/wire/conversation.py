@@ -36,7 +36,7 @@ CONTINUE = "Continue exactly where you stopped."
 ORPHAN = "The result of a tool call that is not part of this conversation:"
 SHOWN = "The result is in the user's next message."
 SILENT = "The tool gave no output."
-_SYSTEM_ROLES = frozenset({"system", "developer"})
+SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 class Arranged(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
 def _split(messages: Sequence[Message]) -> tuple[Sequence[Message], Sequence[Message]]:
     """The system text at the beginning, and all that follows."""
     for index, message in enumerate(messages):
-        if message.role not in _SYSTEM_ROLES:
+        if message.role not in SYSTEM_ROLES:
             return messages[:index], messages[index:]
     return messages, ()
 
@@ -116,7 +116,7 @@ def _behind_users(messages: Iterable[Message]) -> Iterator[Message]:
     waiting: list[Part] = []
     is_users = False
     for message in [*messages, None]:
-        if message is not None and message.role in _SYSTEM_ROLES:
+        if message is not None and message.role in SYSTEM_ROLES:
             waiting += message.parts
             continue
         if waiting and (message is None or message.role == "assistant"):
@@ -132,7 +132,7 @@ def _as_reminders(messages: Iterable[Message]) -> list[Message]:
     found: list[Message] = []
     joins = False  # whether the last message is a user's turn that a reminder belongs to, or a reminder without a turn
     for message in messages:
-        is_system = message.role in _SYSTEM_ROLES
+        is_system = message.role in SYSTEM_ROLES
         if is_system:
             message = Message("user", (_reminder(message.parts),))
         if message.role == "user" and found and found[-1].role == "user" and (is_system or joins):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxy.request import ChatRequest, Message
+from proxy.wire.conversation import SYSTEM_ROLES
 from proxy.wire.translation import Translation
 from proxy.wire.vocabulary import Vocabulary
-
-_SYSTEM = ("system", "developer")
 
 
 def differences(request: ChatRequest, translation: Translation, vocabulary: Vocabulary) -> Iterator[str]:
@@ -36,8 +35,8 @@ def differences(request: ChatRequest, translation: Translation, vocabulary: Voca
 def _late(messages: tuple[Message, ...]) -> int:
     """How many texts of the system stand behind the head."""
     roles = [message.role for message in messages]
-    head = next((index for index, role in enumerate(roles) if role not in _SYSTEM), len(roles))
-    return sum(role in _SYSTEM for role in roles[head:])
+    head = next((index for index, role in enumerate(roles) if role not in SYSTEM_ROLES), len(roles))
+    return sum(role in SYSTEM_ROLES for role in roles[head:])
 
 
 def _ids(messages: tuple[Message, ...]) -> Iterator[str]:

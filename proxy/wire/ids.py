@@ -1,9 +1,9 @@
-"""Ids of calls and names of tools in the form that a target takes. They depend on the client's alone. No I/O."""
+"""Ids of calls and users, and names of tools, as a target takes them. They depend on the client's alone. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 from proxy.wire.vocabulary import WORD, IdForm, NameForm
 
@@ -20,6 +20,11 @@ def id_for(id_: str, form: IdForm, used: set[str]) -> str:
         count += 1
     used.add(found)
     return found
+
+
+def user_for(user: str, longest: int) -> str:
+    """Who asks; its digest where it has more characters than the target takes."""
+    return user if len(user) <= longest else sha256(user.encode()).hexdigest()
 
 
 def fitted(ids: Iterable[str], form: IdForm) -> Mapping[str, str]:

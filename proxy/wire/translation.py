@@ -17,7 +17,7 @@ from proxy.errors import Unsupported
 from proxy.events import Batch, Notice, ToolCallStart
 from proxy.request import ChatRequest, Message, Text
 from proxy.wire.cache_marks import marked
-from proxy.wire.conversation import arranged
+from proxy.wire.conversation import SYSTEM_ROLES, arranged
 from proxy.wire.ids import id_for, names_for
 from proxy.wire.media import with_media
 from proxy.wire.omissions import unread_notices
@@ -26,7 +26,6 @@ from proxy.wire.vocabulary import GEMINI_SEAL, IdForm, Vocabulary
 
 _ANY_ID = IdForm()
 _SPEAKERS = ("user", "assistant")
-_SYSTEM_ROLES = ("system", "developer")
 _NOT_IN_NAMES = re.compile(r"[\s<|\\/>]+")
 """What OpenAI refuses in a `name`: "string does not match pattern. Expected a string that matches '^[^\\s<|\\\\/>]+$'"."""
 
@@ -54,7 +53,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
     messages = with_media(messages, vocabulary, notices)
     request, messages = marked(request, messages, vocabulary.cache_marks, notices)
     conversation = arranged(messages, vocabulary)
-    said = any(message.role not in _SYSTEM_ROLES for message in conversation.messages)
+    said = any(message.role not in SYSTEM_ROLES for message in conversation.messages)
     if not conversation.messages or not (said or vocabulary.empty_turns):
         raise Unsupported("this target needs a message that is not empty, besides the system prompt")
     called = [call.name for message in conversation.messages for call in message.tool_calls]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from proxy.contracts.anthropic.errors import failure
 from proxy.contracts.anthropic.request import decode_count, decode_request, input_tokens
 from proxy.contracts.anthropic.writer import AnthropicWriter
 from proxy.contracts.base import Endpoint, Head, Offer, Reply
-from proxy.contracts.replies import JSON, cuts_on_error, json_reply
+from proxy.contracts.replies import JSON, cuts_on_error, date, json_reply
 from proxy.errors import NotFound, ProxyError
 from proxy.request import ChatRequest
 
@@ -70,8 +69,7 @@ class AnthropicFrontend:
 
 
 def _model(id_: str, created: int) -> dict[str, Any]:
-    at = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": "model", "id": id_, "display_name": id_, "created_at": at}
+    return {"type": "model", "id": id_, "display_name": id_, "created_at": date(created)}
 
 
 FRONTEND = AnthropicFrontend()

@@ -6,7 +6,6 @@ that the route changes are changed. A request of another dialect is translated.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from proxy.contracts.anthropic.params import (
 from proxy.contracts.anthropic.upstream_messages import encode_messages
 from proxy.request import ChatRequest, Message, Tool
 from proxy.wire.forwarding import without_destinations
-from proxy.wire.ids import fitted
+from proxy.wire.ids import fitted, user_for
 from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm
 
 USER_ID_LENGTH = 256  # of `metadata.user_id`; Anthropic refuses more
@@ -89,7 +88,7 @@ def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
-        body["metadata"] = {"user_id": _user_id(request.user)}
+        body["metadata"] = {"user_id": user_for(request.user, USER_ID_LENGTH)}
     _merge(body, encode_params(request.params, model=model, tools=bool(request.tools), hints=request.hints))
     if "thinking" not in body:
         _think(body, request, model, limit)
@@ -194,7 +193,3 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if tool.cache:
         optional["cache_control"] = tool.cache
     return {"name": tool.name, **optional, "input_schema": schema}
-
-
-def _user_id(user: str) -> str:
-    return user if len(user) <= USER_ID_LENGTH else hashlib.sha256(user.encode()).hexdigest()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from proxy.contracts.ollama.request import LATEST
+from proxy.contracts.replies import date
 from proxy.wire.json_body import get_string, missing, parse_object
 
 CAPABILITIES = ("completion", "tools", "vision", "thinking")
@@ -46,7 +46,7 @@ def show_body(id_: str, created: int, context: int = 0) -> bytes:
             "details": _DETAILS,
             "model_info": {"general.architecture": "unknown", "general.basename": id_, **length},
             "capabilities": CAPABILITIES,
-            "modified_at": _date(created),
+            "modified_at": date(created),
         }
     )
 
@@ -66,7 +66,7 @@ def _row(name: str, created: int) -> dict[str, Any]:
     return {
         "name": name,
         "model": name,
-        "modified_at": _date(created),
+        "modified_at": date(created),
         "size": 0,
         "digest": digest,
         "details": _DETAILS,
@@ -75,7 +75,3 @@ def _row(name: str, created: int) -> dict[str, Any]:
 
 def _tagged(id_: str) -> str:
     return id_ if ":" in id_.rpartition("/")[2] else id_ + LATEST
-
-
-def _date(created: int) -> str:
-    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, assert_never
 
@@ -13,11 +12,13 @@ from proxy.errors import Unsupported
 from proxy.events import Notice
 from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.wire.forwarding import without_destinations
+from proxy.wire.ids import user_for
 from proxy.wire.json_body import PARAMETERS
 from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, lost_reasoning
 from proxy.wire.vocabulary import GEMINI_SEAL
 
 USER_LENGTH = 64
+"""OpenAI refuses a `user` of more characters, and Claude Code sends one: account, machine and session."""
 
 ReasoningForm = Literal["reasoning_content", "reasoning", "reasoning_details", "thinking_blocks"]
 
@@ -122,7 +123,7 @@ def _from_values(request: ChatRequest, reasoning: ReasoningReturn | None) -> dic
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
-        fields["user"] = _user(request.user)
+        fields["user"] = user_for(request.user, USER_LENGTH)
     return fields  # without `metadata`: OpenAI refuses it without `store`, and clients send it for our rules
 
 
@@ -142,11 +143,6 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
         if other != name and other in body:
             value = body.pop(other)
             body.setdefault(name, value)
-
-
-def _user(user: str) -> str:
-    """Who asks. OpenAI refuses more than 64 characters, and Claude Code sends more: account, machine and session."""
-    return user if len(user) <= USER_LENGTH else hashlib.sha256(user.encode()).hexdigest()
 
 
 def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, Any]:
