@@ -14,7 +14,7 @@ from proxy.transport import HttpTransport, Request
 WITHIN_S = 0.8
 """For all servers together. A server of this machine answers within milliseconds, or is busy loading a model."""
 
-MOST_MODELS = 200  # of one server; more belong into a file that somebody has thought about
+MOST_MODELS = 200  # of one server; a config for more is better written by hand
 
 OLLAMA_PORT = 11434
 
@@ -53,7 +53,7 @@ _USUAL = (
 def places(environment: Mapping[str, str], *, own_port: int) -> list[Place]:
     """The places to ask, those first that the environment names: `LOCAL_BASE_URL`, and Ollama's own `OLLAMA_HOST`.
 
-    `own_port` is where the proxy will listen: nobody else does.
+    `own_port` is where the proxy will listen, so no server does.
     """
     found = []
     if local := environment.get("LOCAL_BASE_URL"):

@@ -46,7 +46,7 @@ class Spool:
             path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{ENDING}"
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if path.exists():  # nobody took it for a file that was left behind, before it was locked
+            if path.exists():  # else another process took it for one left behind, before it was locked
                 return cls(path, descriptor)
             os.close(descriptor)
 

@@ -242,7 +242,7 @@ class Router:
         states = NothingKnown() if states is None else states
         self._rules = tuple(_Rule(route, live, off, defaults, states=states, price=price) for route in routes)
         self.named = frozenset(name for route in routes for name in _named(route))
-        """Models that the rules name, in `match` or as targets, whatever is on and whoever may use them."""
+        """Models that the rules name, in `match` or as targets, also those that are off or that a key may not use."""
         self._looking_up = tuple(
             condition
             for rule in self._rules

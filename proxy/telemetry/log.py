@@ -57,7 +57,7 @@ class Log:
 
     @property
     def dropped(self) -> int:
-        """Lines lost because whoever reads the log was too slow."""
+        """Lines lost because the reader of the log was too slow."""
         return self._handler.sink.dropped
 
     def flush(self, timeout_s: float = 2.0) -> bool:

@@ -84,7 +84,7 @@ class AttemptRecord(msgspec.Struct):
 
     @property
     def free(self) -> bool:
-        """Whether nobody can have been billed: the target refused, or was not reached."""
+        """Whether it cannot have cost anything: the target refused, or was not reached."""
         if self.usage is not None or self.committed_at is not None:
             return False
         return self.outcome != "ok" and self.outcome not in MAY_HAVE_COST

@@ -1,4 +1,4 @@
-"""A record of a request as the page shows it, and why it went where it went. Computed only when somebody looks."""
+"""A record of a request as the page shows it, and why it went where it went. Computed when a page asks."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ _WORDS: dict[str, Meaning] = {
 """Reasons by what is left of them when case, separators and an enumeration's name are gone."""
 
 _STEMS: tuple[tuple[str, Meaning], ...] = (
-    # Words nobody listed: what is in them still says that the answer is not whole. Never `stop`: a word that merely
+    # Words that are not listed: what is in them still says that the answer is not whole. Never `stop`: a word that merely
     # contains it (`stopped_by_server`) may mean anything. The first that is found counts.
     ("contentfilter", "content_filter"),
     ("safety", "content_filter"),
@@ -199,7 +199,7 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
     | none (only the end mark came) | with calls     | `tool_calls`: the answer waits for them                        |
     | none                          | anything else  | `stop`: the end mark says that it is complete (R3)             |
     | error                         | any            | an error: the upstream says that it gave up                    |
-    | unknown                       | empty          | an error: nothing was said and nobody knows why                |
+    | unknown                       | empty          | an error: nothing came, for an unknown reason                  |
     | `tool_calls`                  | empty          | an error: the calls that it speaks of are missing              |
     | unknown                       | anything else  | complete, with the upstream's own word                         |
     | `stop`, `tool_calls`, `length`, `content_filter` | any | as it says                                             |

@@ -197,7 +197,7 @@ _DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s")
 
 
 def _retry_delay(details: Any) -> float | None:
-    """The seconds that Gemini wants to be left alone, which no header says."""
+    """The seconds after which Gemini may be asked again; no header has them."""
     for detail in details if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, dict) else None
         if isinstance(delay, str) and (found := _DELAY.fullmatch(delay)):

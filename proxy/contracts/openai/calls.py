@@ -109,7 +109,7 @@ class CallReader:
             self._add(call, piece.id or "", function.name or "", rest, events)
 
     def finish(self, events: list[StreamEvent]) -> None:
-        """The answer is complete. Raises `UpstreamMalformed` for a call that nobody could make."""
+        """The answer is complete. Raises `UpstreamMalformed` for a call without a name, or for several in one."""
         self.tell_named(events)
         for call in self._calls.values():
             if call.index < 0 and call.arguments.strip():

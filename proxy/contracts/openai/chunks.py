@@ -2,7 +2,7 @@
 
 msgspec decodes a chunk into these structs in about a microsecond, half of what a dict costs, and refuses a field of
 another type on the way. A chunk that is refused is read again by `lenient`. Fields that each vendor writes in its own
-form are `Any` here: whoever reads them checks their types.
+form are `Any` here: their readers check the types.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class DeltaReader:
             self._once(source, events)
 
     def finish(self, events: list[StreamEvent]) -> None:
-        """The answer is complete. Raises `UpstreamMalformed` for a call that nobody could make."""
+        """The answer is complete. Raises `UpstreamMalformed` for a call without a name, or for several in one."""
         for kind, joiner in self._text.items():
             if rest := joiner.flush():
                 events.append(_EVENTS[kind](rest))

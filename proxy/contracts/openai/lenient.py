@@ -2,7 +2,7 @@
 
 Strict about meaning, lenient about form. Where a text is expected, a number or a boolean becomes the text that the
 upstream wrote (`0.50` stays `0.50`): some gateways write each token that looks like JSON without quotes. A field that
-nobody needs to understand the answer is skipped when it is broken. A broken field that the answer needs (the list of
+is not needed to understand the answer is skipped when it is broken. A broken field that the answer needs (the list of
 choices, a delta, its content, a tool call) is a `ValueError`.
 """
 

@@ -281,7 +281,7 @@ class StreamDecoder(StreamEnd):
             self._take(name, data[5:].strip(), batch)
             return None
         if name not in (b"", b"message") or data.strip().lower() in _KEEP_ALIVES:
-            return None  # an event of a name that nobody knows
+            return None  # an event of an unknown name
         raise self._not_a_chunk(data)
 
     def _without_choices(self, chunk: Chunk, data: bytes) -> bool:
