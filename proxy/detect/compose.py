@@ -53,7 +53,7 @@ class Found(NamedTuple):
 
     @property
     def default(self) -> str:
-        """The target for requests that ask for no model, or for one that is nowhere: what is on this machine first."""
+        """The target for requests that ask for no model, or for an unknown one: what is on this machine first."""
         for server in self.servers:
             if first := next((model for model in server.models if not _NO_CHAT.search(model) and "$" not in model), ""):
                 return f"{server.place.name}/{first}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.config.frontends import FrontendSettings
 from proxy.config.templates import STREAM_TEMPLATES
-from proxy.contracts.ai_sdk.text_writer import text_of
+from proxy.contracts.ai_sdk.text_writer import AITextWriter
 from proxy.contracts.chat.writer import ChatWriter
 from proxy.contracts.declared.contract import Contract
 from proxy.contracts.declared.writer import DeclaredWriter
@@ -88,8 +88,8 @@ def test_the_json_dialect_of_chat_declared_is_the_built_in_one_byte_for_byte(eve
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_text_streams_of_the_ai_sdk_declared_are_the_built_in_ones(name):
-    declared = response("framing: raw\ntoken: $text")
-    assert written(declared, *EXAMPLES[name]) == b"".join(text_of(Batch([event])) for event in EXAMPLES[name])
+    declared, built_in = response("framing: raw\ntoken: $text"), AITextWriter()
+    assert written(declared, *EXAMPLES[name]) == b"".join(built_in.feed(Batch([event])) for event in EXAMPLES[name])
     assert (declared.content_type, declared.response.cuts) == ("text/plain; charset=utf-8", True)
     assert writer(declared).ping() == b""
 
