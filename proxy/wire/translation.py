@@ -49,7 +49,7 @@ def translated(request: ChatRequest, vocabulary: Vocabulary) -> Translation:
         return Translation(request, tuple(notices))
     request = with_settings(request, vocabulary, notices)
     used = frozenset([call.id for message in request.messages for call in message.tool_calls])
-    messages = tuple(_with_signature(message, vocabulary) for message in request.messages)
+    messages = tuple(_without_foreign_signature(message, vocabulary) for message in request.messages)
     messages = with_media(messages, vocabulary, notices)
     request, messages = marked(request, messages, vocabulary.cache_marks, notices)
     conversation = arranged(messages, vocabulary)
@@ -100,7 +100,7 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
     return messages[-1:] != () and messages[-1].role == "user"
 
 
-def _with_signature(message: Message, vocabulary: Vocabulary) -> Message:
+def _without_foreign_signature(message: Message, vocabulary: Vocabulary) -> Message:
     """The message without the signature of its reasoning where another vendor than the target's made it."""
     signature = message.reasoning_signature
     foreign = signature and signature.startswith(GEMINI_SEAL) != (vocabulary.signatures == "gemini")
