@@ -82,10 +82,10 @@ class StreamDecoder(StreamEnd):
         hide_usage: bool = False,
         clean: Clean = one_line_of,
         dialect: str = DIALECT,
-        decode: Callable[[bytes], Chunk] = decode_chunk,
+        decode: Callable[[bytes], Chunk] | None = None,
     ) -> None:
         super().__init__()
-        self._decode = decode
+        self._decode = decode or decode_chunk
         self._sse = SSEDecoder(max_event_bytes)
         self._max_event_bytes = max_event_bytes
         self._template = ChunkTemplate()
