@@ -12,6 +12,7 @@ from proxy.app import settings_for
 from proxy.backends.openai.compatible import PRESETS
 from proxy.config.load import load_config
 from proxy.errors import ConfigErrors
+from tests.support.said import assert_said
 
 ROUTES = "routes: [{name: default, to: far/m}]"
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -53,9 +54,7 @@ def without_model(route: str, *, far: str = f"{{kind: openai-compatible, base_ur
     ],
 )
 def test_N5_a_route_that_leaves_the_model_to_requests_that_name_none_is_doubted(route: str) -> None:
-    (warning,) = warnings(without_model(route))
-    assert warning.startswith("4:")
-    assert '`far` names none either: those are refused; write `far/MODEL`, or `match: {model: "*"}`' in warning
+    assert_said(warnings(without_model(route)), ['4: `far` far/MODEL {model: "*"}'])
 
 
 @pytest.mark.parametrize(
@@ -92,18 +91,17 @@ def test_N5_a_backend_with_a_model_of_its_own_is_fine() -> None:
     ],
 )
 def test_N5_a_variable_in_another_programs_form_is_an_error_with_ours(written: str, name: str) -> None:
-    (error,) = errors(row(base_url=LOCAL, api_key=written), env={"FAR_KEY": "sk-0123456789abcdef"})
-    assert error.startswith("2:")
-    assert error.endswith(f"is not replaced here; write ${{{name}}}")
+    found = errors(row(base_url=LOCAL, api_key=written), env={"FAR_KEY": "sk-0123456789abcdef"})
+    assert_said(found, [f"2: ${{{name}}}"])
 
 
 def test_N5_the_same_holds_for_addresses_headers_and_client_keys() -> None:
     (error,) = errors(row(base_url="$FAR_URL"))
-    assert "write ${FAR_URL}" in error
+    assert "${FAR_URL}" in error
     (error,) = errors(row(base_url=LOCAL, headers="{X-Api-Key: os.environ/FAR_KEY}"))
-    assert "write ${FAR_KEY}" in error
+    assert "${FAR_KEY}" in error
     (error,) = errors(row(base_url=LOCAL) + "auth: {keys: [{name: web, key: $WEB_KEY}]}\n")
-    assert "write ${WEB_KEY}" in error
+    assert "${WEB_KEY}" in error
 
 
 def test_N5_a_value_that_comes_from_the_environment_is_not_read_again() -> None:
@@ -115,21 +113,20 @@ def test_N5_a_value_that_comes_from_the_environment_is_not_read_again() -> None:
 def test_N5_an_address_that_ends_with_the_endpoint_is_an_error(kind: str, endpoint: str) -> None:
     url = f'"http://127.0.0.1:9999/v1{endpoint}"'
     (error,) = errors(row(kind=kind, base_url=url, api_key="sk-0123456789abcdef"))
-    assert f"ends with `{endpoint}`, which each request adds; end it before that" in error
+    assert f"`{endpoint}`" in error
 
 
 def test_N5_the_same_for_the_kind_anthropic() -> None:
     url = '"https://api.anthropic.com/v1/messages"'
     (error,) = errors(row(kind="anthropic", base_url=url, api_key="sk-0123456789abcdef"))
-    assert "ends with `/messages`" in error
+    assert "`/messages`" in error
     assert warnings(row(kind="anthropic", base_url='"https://api.anthropic.com"', api_key="sk-0123456789abcdef")) == []
 
 
 @pytest.mark.parametrize("kind", ["openai-compatible", "openai"])
 def test_N5_an_address_without_a_path_is_doubted(kind: str) -> None:
-    (warning,) = warnings(row(kind=kind, base_url='"http://127.0.0.1:11434/"', api_key="sk-0123456789abcdef"))
-    assert warning.startswith("2:")
-    assert "nearly all servers want http://127.0.0.1:11434/v1 as `base_url`" in warning
+    found = warnings(row(kind=kind, base_url='"http://127.0.0.1:11434/"', api_key="sk-0123456789abcdef"))
+    assert_said(found, ["2: http://127.0.0.1:11434/v1 base_url"])
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -151,17 +148,13 @@ def test_N5_the_address_of_a_known_vendor_is_right_as_it_is(preset: str) -> None
     ],
 )
 def test_N7_a_line_indented_too_deep_is_told_so(text: str) -> None:
-    (error,) = errors(text)
-    assert error.startswith(f"{text.count(chr(10))}:")
-    assert error.endswith(
-        "this line is indented deeper than the one above, which has a value already; indent both alike"
-    )
+    assert_said(errors(text), [f"{text.count(chr(10))}: indent"])
 
 
 @pytest.mark.parametrize("text", ["a: b: c\n", "x:\n  a: b: c\n", "- a: b: c\n", "x: 1\ny: see: that\n"])
 def test_N7_a_second_colon_is_told_so(text: str) -> None:
     (error,) = errors(text)
-    assert "a second `: ` in this line" in error
+    assert "`: `" in error
 
 
 @pytest.mark.parametrize(
@@ -178,54 +171,43 @@ def test_N7_a_second_colon_is_told_so(text: str) -> None:
     ],
 )
 def test_N7_a_vendor_given_as_kind_is_told_its_preset(kind: str, preset: str) -> None:
-    (error,) = errors(f"backends:\n  far: {{kind: {kind}}}\n{ROUTES}\n")
-    assert error.startswith("2:")
-    assert error.endswith(f"backend `far`: no kind `{kind}`; write `kind: openai-compatible` and `preset: {preset}`")
+    found = errors(f"backends:\n  far: {{kind: {kind}}}\n{ROUTES}\n")
+    assert_said(found, [f"2: `far` `{kind}` openai-compatible preset: {preset}`"])
 
 
 def test_N7_azure_given_as_kind_is_told_where_it_is() -> None:
-    (error,) = errors(f"backends:\n  far: {{kind: azure}}\n{ROUTES}\n")
-    assert "write `kind: openai` and `azure: {endpoint: …, api_version: …}`" in error
+    assert_said(errors(f"backends:\n  far: {{kind: azure}}\n{ROUTES}\n"), ["2: openai endpoint api_version"])
 
 
 def test_N7_a_kind_like_none_of_them_is_told_which_there_are() -> None:
-    (error,) = errors(f"backends:\n  far: {{kind: zzzzzz}}\n{ROUTES}\n")
-    assert "no such kind; there is: anthropic" in error
-    (error,) = errors(f"backends:\n  far: {{kind: openai-compatibel}}\n{ROUTES}\n")
-    assert "no such kind; did you mean `openai-compatible`?" in error
+    assert_said(errors(f"backends:\n  far: {{kind: zzzzzz}}\n{ROUTES}\n"), ["2: `far` anthropic"])
+    assert_said(errors(f"backends:\n  far: {{kind: openai-compatibel}}\n{ROUTES}\n"), ["2: `openai-compatible`"])
 
 
 QUIRKS = {
-    "the nearest key": (
-        "{prefil: trailing}",
-        "prefil:",
-        "unknown key `prefil` in backends.far.quirks; did you mean `prefill`?",
-    ),
-    "the nearest value": ("{system: hed}", "hed", "`hed` is not one of its values; did you mean `head`?"),
-    "a key inside": ("{call_ids: {longst: 9}}", "longst", "unknown key `longst`"),
+    "the nearest key": ("{prefil: trailing}", "prefil:", "backends.far.quirks `prefill`"),
+    "the nearest value": ("{system: hed}", "hed", "`hed` `head`"),
+    "a key inside": ("{call_ids: {longst: 9}}", "longst", "`longst`"),
     "a number too small": ("{call_ids: {longest: 3}}", "3}", "backends.far.quirks.call_ids.longest"),
 }
 
 
 @pytest.mark.parametrize("case", QUIRKS)
 def test_N7_a_mistake_in_quirks_is_placed(case: str) -> None:
-    quirks, wrong, message = QUIRKS[case]
+    quirks, wrong, facts = QUIRKS[case]
     text = row(base_url=LOCAL, quirks=quirks)
-    (error,) = errors(text)
-    assert error.startswith(f"2:{text.splitlines()[1].index(wrong) + 1}: "), error
-    assert message in error
+    assert_said(errors(text), [f"2:{text.splitlines()[1].index(wrong) + 1}: {facts}"])
 
 
 def test_N7_litellm_takes_quirks_of_conversations_alone() -> None:
     litellm = "backends:\n  far: {kind: litellm, quirks: {%s}}\n" + ROUTES
     load_config("c.yaml", content=(litellm % "system: anywhere").encode(), settings_for=settings_for, env={})
-    (error,) = errors(litellm % "parameters: {seed: s}")
-    assert "2:33: unknown key `parameters` in backends.far.quirks" in error
+    assert_said(errors(litellm % "parameters: {seed: s}"), ["2:33: `parameters` backends.far.quirks"])
 
 
 def test_N5_perplexity_s_ended_api_is_doubted() -> None:
     (warning,) = warnings(row(preset="perplexity", api_key="k"))
-    assert "Perplexity ended its Chat Completions" in warning
+    assert "Perplexity" in warning
 
 
 LITELLM = """
@@ -240,12 +222,9 @@ LITELLM = """
 
 
 def test_N7_a_config_of_litellm_is_told_in_one_line_what_it_is_and_what_to_do() -> None:
-    (error,) = errors(LITELLM)
-    assert error.startswith("2:1: this is a config of LiteLLM's proxy; ")
-    assert "`backends`" in error
-    assert "`routes`" in error
+    assert_said(errors(LITELLM), ["2:1: LiteLLM `backends` `routes`"])
 
 
 def test_N7_a_config_of_our_own_with_a_stray_key_is_told_of_the_key(tmp_path: Path) -> None:
     (error,) = errors(row(base_url=LOCAL) + "model_list: []\n")
-    assert "unknown key `model_list`" in error
+    assert "`model_list`" in error

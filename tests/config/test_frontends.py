@@ -7,7 +7,8 @@ from textwrap import dedent, indent
 import pytest
 
 from proxy.config.frontend_checks import OPERATIONS
-from proxy.config.templates import Problem, could_look_alike, is_one_line, parse
+from proxy.config.templates import could_look_alike, is_one_line, parse
+from tests.support.said import assert_said
 
 HEAD = "backends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\nfrontends:\n  own:\n"
 
@@ -42,9 +43,8 @@ def test_one_stands_for_a_list_of_one(load):
 def test_a_rule_may_name_a_declared_contract(load, problems):
     text = with_own("path: /own\nresponse: {token: $text}")
     assert load(text.replace("{name: default, to", "{name: default, match: {contract: own}, to"))
-    assert problems(text.replace("{name: default, to", "{name: default, match: {contract: won}, to")) == [
-        "2:44: route `default`: no contract `won`; did you mean `own`?"
-    ]
+    wrong = text.replace("{name: default, to", "{name: default, match: {contract: won}, to")
+    assert_said(problems(wrong), ["2:44: won own"])
 
 
 def test_variables_are_read_in_declarations_too(load):
@@ -63,17 +63,17 @@ def test_the_pages_of_operators_are_all_known():
 # -- what is wrong ---------------------------------------------------------------------------------------------
 
 PLACES = [
-    ("{}", ["5:5: `path` is missing in frontends.own", "5:5: `response` is missing in frontends.own"]),
-    ("path: /own\nresponse: {}", ["6:15: `token` is missing in frontends.own.response"]),
-    ("path: []\nresponse: {token: $text}", ["5:11: frontends.own.path must be at least 1 long"]),
+    ("{}", ["5:5: path frontends.own", "5:5: response frontends.own"]),
+    ("path: /own\nresponse: {}", ["6:15: token frontends.own.response"]),
+    ("path: []\nresponse: {token: $text}", ["5:11: frontends.own.path"]),
     (
         "path: own\nresponse: {token: $text}",
         [
-            "5:11: frontends.own.path: `own` is no path: begin with a slash, and use letters, digits and `-._~!$&'()*+,;=:@` between slashes. It is compared letter by letter with what clients send",
+            "5:11: frontends.own.path own",
         ],
     ),
     *(
-        (f"path: [/fine, {path}]\nresponse: {{token: $text}}", [f"5:19: frontends.own.path[1]: `{shown}` is no path"])
+        (f"path: [/fine, {path}]\nresponse: {{token: $text}}", [f"5:19: frontends.own.path[1] `{shown}`"])
         for path, shown in [
             ("/", "/"),
             ("/a//b", "/a//b"),
@@ -88,128 +88,125 @@ PLACES = [
     ),
     (
         "path: /chat\nresponse: {token: $text}",
-        ["5:11: frontends.own.path: /chat is served by the contract `chat`; choose another path"],
+        ["5:11: frontends.own.path /chat"],
     ),
     (
         "path: /v1/models/mine\nresponse: {token: $text}",
-        ["5:11: frontends.own.path: /v1/models/mine is served by the contract `openai`; choose another path"],
+        ["5:11: frontends.own.path /v1/models/mine openai"],
     ),
     (
         "path: /status\nresponse: {token: $text}",
-        ["5:11: frontends.own.path: /status is a page for operators; choose another path"],
+        ["5:11: frontends.own.path /status"],
     ),
     (
         "path: [/own, /own]\nresponse: {token: $text}",
-        ["5:18: frontends.own.path[1]: /own is declared twice here; choose another path"],
+        ["5:18: frontends.own.path[1] /own"],
     ),
     (
         "path: /own\nrespons: {token: $text}",
         [
-            "5:5: `response` is missing in frontends.own",
-            "6:5: unknown key `respons` in frontends.own; did you mean `response`?",
+            "5:5: response frontends.own",
+            "6:5: respons frontends.own response",
         ],
     ),
     (
         "path: /own\nresponse: {token: $text}\nheaders: {Content-Type: text/plain, X-A: a, x-a: b, Access-Control-Allow-Origin: x}",
         [
-            "7:15: frontends.own.headers.Content-Type: this header is the proxy's own; write `content_type` under `response`",
-            "7:49: frontends.own.headers.x-a: this header is given twice",
-            "7:57: frontends.own.headers.Access-Control-Allow-Origin: this header is the proxy's own; write `cors` under `server`",
+            "7:15: frontends.own.headers.Content-Type content_type response",
+            "7:49: frontends.own.headers.x-a",
+            "7:57: frontends.own.headers.Access-Control-Allow-Origin cors server",
         ],
     ),
     (
         'path: /own\nresponse: {token: $text}\nheaders: {X-A: "a\\r\\nX-B: c", "X B": c, X-É: d}',
         [
-            "7:15: frontends.own.headers.X-A: a header is a name and a value of printable ASCII on one line",
-            "7:35: frontends.own.headers.X B: a header is a name and a value of printable ASCII on one line",
-            "7:45: frontends.own.headers.X-É: a header is a name and a value of printable ASCII on one line",
+            "7:15: frontends.own.headers.X-A",
+            "7:35: frontends.own.headers.X B",
+            "7:45: frontends.own.headers.X-É",
         ],
     ),
     (
         "path: /own\nresponse: {token: $text}\nerrors: {status: {upstream_timout: 500, 6xx: 500, invalid_api_key: 200, 5xx: 302}}",
         [
-            "7:23: frontends.own.errors.status.upstream_timout: `upstream_timout` is no code, status or class; did you mean `upstream_timeout`?",
-            "7:45: frontends.own.errors.status.6xx: `6xx` is no code, status or class; did you mean `5xx`?",
-            "7:55: frontends.own.errors.status.invalid_api_key: a request without a valid key is a 401, whatever the contract",
-            "7:82: frontends.own.errors.status.5xx: the status of a failure is 200, or one from 400 to 599",
+            "7:23: frontends.own.errors.status.upstream_timout upstream_timeout",
+            "7:45: frontends.own.errors.status.6xx 5xx",
+            "7:55: frontends.own.errors.status.invalid_api_key 401",
+            "7:82: frontends.own.errors.status.5xx 200 400 599",
         ],
     ),
     (
         "path: /own\nresponse: {token: $text}\nerrors: {body: {detail: $mesage}}",
-        ["7:29: frontends.own.errors.body.detail: unknown placeholder `$mesage`; did you mean `$message`?"],
+        ["7:29: frontends.own.errors.body.detail $mesage $message"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nerrors: {status: {5xx: 200}, body: {text: $message}}",
         [
-            "7:40: frontends.own.errors.body: with status 200 it could not be told from `whole`: both may be the same text"
+            "7:40: frontends.own.errors.body 200 whole"
         ],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole: {done: true}",
-        ["7:12: frontends.own.whole: it has no `$text`, so the answer would be lost"],
+        ["7:12: frontends.own.whole $text"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole: {text: $text, calls: $tool_calls}",
-        ["7:12: frontends.own.whole: `$tool_calls` needs a `response.tool_call` that is written as JSON"],
+        ["7:12: frontends.own.whole $tool_calls response.tool_call"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole:",
-        ["7:11: frontends.own.whole: the template is missing; write one, or remove the key"],
+        ["7:11: frontends.own.whole"],
     ),
 ]
 
 
 @pytest.mark.parametrize(("declaration", "told"), PLACES, ids=lambda value: repr(value)[:60])
 def test_a_mistake_in_a_declaration_is_reported_with_its_place(problems, declaration, told):
-    got = problems(with_own(declaration))
-    assert len(got) == len(told), got
-    for message, beginning in zip(got, told, strict=True):
-        assert message.startswith(beginning)
+    assert_said(problems(with_own(declaration)), told)
 
 
 REQUESTS = [
-    ("{messages: 5}", ['6:25: frontends.own.request.messages takes text, not a number; quote it: "5"']),
-    ("{messages: []}", ["6:25: frontends.own.request.messages must be at least 1 long"]),
-    ("{mesages: m}", ["6:15: unknown key `mesages` in frontends.own.request; did you mean `messages`?"]),
+    ("{messages: 5}", ['6:25: frontends.own.request.messages "5"']),
+    ("{messages: []}", ["6:25: frontends.own.request.messages"]),
+    ("{mesages: m}", ["6:15: mesages frontends.own.request messages"]),
     (
         "{content: [text, a..b]}",
         [
-            "6:31: frontends.own.request.content[1]: `a..b` is no field: write its name, or a path such as `input.question`"
+            "6:31: frontends.own.request.content[1] a..b input.question"
         ],
     ),
-    ('{prompt: ""}', ["6:23: frontends.own.request.prompt: `` is no field: write its name, or a path"]),
-    ("{model: $model}", ["6:22: frontends.own.request.model: `$model` is no field: name one of the request's body"]),
+    ('{prompt: ""}', ["6:23: frontends.own.request.prompt"]),
+    ("{model: $model}", ["6:22: frontends.own.request.model $model"]),
     (
         "{user: $accept}",
         [
-            "6:21: frontends.own.request.user: `$accept` is no field: name one of the request's body (only `stream` may be `$accept`)"
+            "6:21: frontends.own.request.user $accept stream"
         ],
     ),
-    ("{stream: $acept}", ["6:23: frontends.own.request.stream: `$acept` is no field"]),
+    ("{stream: $acept}", ["6:23: frontends.own.request.stream $acept"]),
     (
         "{roles: {ai: asistant}}",
-        ["6:27: frontends.own.request.roles.ai: `asistant` is not one of its values; did you mean `assistant`?"],
+        ["6:27: frontends.own.request.roles.ai asistant assistant"],
     ),
     (
         "{parameters: {temprature: t, max_tokens: a.}}",
         [
-            "6:28: frontends.own.request.parameters.temprature: `temprature` is no parameter; did you mean `temperature`?",
-            "6:55: frontends.own.request.parameters.max_tokens: `a.` is no field: write its name",
+            "6:28: frontends.own.request.parameters.temprature temperature",
+            "6:55: frontends.own.request.parameters.max_tokens a.",
         ],
     ),
-    ("{metadata: {tenant: .t}}", ["6:34: frontends.own.request.metadata.tenant: `.t` is no field: write its name"]),
+    ("{metadata: {tenant: .t}}", ["6:34: frontends.own.request.metadata.tenant .t"]),
     (
         "{tools: tools}",
-        ["6:15: frontends.own.request.tools: tools are read, but `response` has no `tool_call` template for calls"],
+        ["6:15: frontends.own.request.tools response tool_call"],
     ),
     (
         "{defaults: {sistem: x, temperature: hot, model: 3, stream: yep, temperatur: 1}}",
         [
-            "6:26: frontends.own.request.defaults.sistem: `sistem` has no default; did you mean `system`?",
-            "6:50: frontends.own.request.defaults.temperature: `temperature` takes a number",
-            "6:62: frontends.own.request.defaults.model: takes text",
-            "6:73: frontends.own.request.defaults.stream: takes true or false",
-            "6:78: frontends.own.request.defaults.temperatur: `temperatur` has no default; did you mean `temperature`?",
+            "6:26: frontends.own.request.defaults.sistem system",
+            "6:50: frontends.own.request.defaults.temperature number",
+            "6:62: frontends.own.request.defaults.model text",
+            "6:73: frontends.own.request.defaults.stream true false",
+            "6:78: frontends.own.request.defaults.temperatur temperature",
         ],
     ),
 ]
@@ -217,156 +214,150 @@ REQUESTS = [
 
 @pytest.mark.parametrize(("request_", "told"), REQUESTS)
 def test_a_mistake_about_requests_is_reported_with_its_place(problems, request_, told):
-    got = problems(with_own(f"path: /own\nrequest: {request_}\nresponse: {{token: $text}}"))
-    assert len(got) == len(told), got
-    for message, beginning in zip(got, told, strict=True):
-        assert message.startswith(beginning)
+    assert_said(problems(with_own(f"path: /own\nrequest: {request_}\nresponse: {{token: $text}}")), told)
 
 
 RESPONSES = [
     (
         "token: {text: $txt}",
-        ["7:21: frontends.own.response.token.text: unknown placeholder `$txt`; did you mean `$text`?"],
+        ["7:21: frontends.own.response.token.text $txt $text"],
     ),
     (
         "token: {a: [$text, {b: $answer}]}",
         [
-            "7:30: frontends.own.response.token.a[1].b: unknown placeholder `$answer`; there is: $created, $id, $model, $text"
+            "7:30: frontends.own.response.token.a[1].b $answer $created"
         ],
     ),
-    ('token: "say $text to $whom"', ["7:14: frontends.own.response.token: unknown placeholder `$whom`; there is:"]),
+    ('token: "say $text to $whom"', ["7:14: frontends.own.response.token $whom"]),
     (
         "token: {text: $text, of: $request}",
         [
-            "7:32: frontends.own.response.token.of: `$request` needs a field: `$request.conversation_id` repeats that one"
+            "7:32: frontends.own.response.token.of $request $request.conversation_id"
         ],
     ),
     (
         "token: {text: hello}",
-        ["7:14: frontends.own.response.token: it has no `$text`, so the answer would be lost"],
+        ["7:14: frontends.own.response.token $text"],
     ),
     (
         "token: 5",
-        ["7:14: frontends.own.response.token: a template is a mapping, a list or text, such as {text: $text}"],
+        ["7:14: frontends.own.response.token $text"],
     ),
-    ("token:", ["7:13: frontends.own.response.token: the template is missing; write one, or remove the key"]),
+    ("token:", ["7:13: frontends.own.response.token"]),
     (
         "tokn: $text",
-        ["7:7: `token` is missing", "7:7: unknown key `tokn` in frontends.own.response; did you mean `token`?"],
+        ["7:7: token", "7:7: tokn frontends.own.response token"],
     ),
-    ("framing: xml\ntoken: $text", ["7:16: frontends.own.response.framing: `xml` is not one of its values"]),
-    ("token: $text\ncontent_type: html", ["8:21: frontends.own.response.content_type: write a content type as"]),
+    ("framing: xml\ntoken: $text", ["7:16: frontends.own.response.framing xml"]),
+    ("token: $text\ncontent_type: html", ["8:21: frontends.own.response.content_type"]),
     (
         'token: $text\ncontent_type: "a/b\\nX: y"',
-        ["8:21: frontends.own.response.content_type: write a content type as"],
+        ["8:21: frontends.own.response.content_type"],
     ),
     # events
     (
         "token: $text\nevents: {tokens: x}",
-        ["8:16: frontends.own.response.events.tokens: `tokens` is no template; did you mean `token`?"],
+        ["8:16: frontends.own.response.events.tokens"],
     ),
     (
         "token: $text\nevents: {done: end}",
-        ["8:16: frontends.own.response.events.done: there is no template `done` to name"],
+        ["8:16: frontends.own.response.events.done"],
     ),
     (
         'token: $text\nevents: {token: "a\\nb"}',
-        ["8:23: frontends.own.response.events.token: an event's name is printable ASCII"],
+        ["8:23: frontends.own.response.events.token ASCII"],
     ),
     (
         'token: $text\nevents: {token: " a"}',
-        ["8:23: frontends.own.response.events.token: an event's name is printable ASCII"],
+        ["8:23: frontends.own.response.events.token ASCII"],
     ),
     (
         'framing: ndjson\ntoken: {t: $text}\nevents: {token: a}\ndata_prefix: "data:"',
         [
-            "9:7: frontends.own.response.events: this needs `framing: sse`",
-            "10:7: frontends.own.response.data_prefix: this needs `framing: sse`",
+            "9:7: frontends.own.response.events sse",
+            "10:7: frontends.own.response.data_prefix sse",
         ],
     ),
     (
         "token: {t: $text}\nbare_text: text",
-        ["8:7: frontends.own.response.bare_text: this needs `token: $text`"],
+        ["8:7: frontends.own.response.bare_text $text"],
     ),
     (
         "token: $text\nbare_text: both\nevents: {token: t}",
-        ["9:23: frontends.own.response.events.token: the chat hook ignores events with a name"],
+        ["9:23: frontends.own.response.events.token"],
     ),
     # framings
     (
         "framing: raw\ntoken: {t: $text}",
         [
-            "8:14: frontends.own.response.token: in `raw` a template is text, such as `$text`; for JSON choose `framing: ndjson`"
+            "8:14: frontends.own.response.token raw $text"
         ],
     ),
     (
         "framing: raw\ntoken: $text\ndone: END\nstart: Hi",
         [
-            "9:7: frontends.own.response.done: `raw` is the bare text and has no place for `done`; its end is the end of the body",
-            "10:7: frontends.own.response.start: `raw` is the bare text and has no place for `start`",
+            "9:7: frontends.own.response.done raw",
+            "10:7: frontends.own.response.start raw",
         ],
     ),
     (
         "framing: ndjson\ntoken: $text",
-        ["8:14: frontends.own.response.token: a line end in it would end the frame: in `ndjson` write a mapping"],
+        ["8:14: frontends.own.response.token ndjson"],
     ),
     (
         "framing: ndjson\ntoken: $text.json\nerror: '3:$code'",
-        ["9:14: frontends.own.response.error: a line end in it would end the frame: in `ndjson` write a mapping"],
+        ["9:14: frontends.own.response.error ndjson"],
     ),
     # ends
     (
         "token: $text\ncut_on_error: false",
         [
-            "8:21: frontends.own.response.cut_on_error: an answer that broke off would look complete; write a template `error`"
+            "8:21: frontends.own.response.cut_on_error error"
         ],
     ),
     (
         "framing: raw\ntoken: $text\nerror: $message\ncut_on_error: false",
         [
-            "10:21: frontends.own.response.cut_on_error: an answer that broke off would look complete; `raw` has no other sign of it"
+            "10:21: frontends.own.response.cut_on_error raw"
         ],
     ),
     (
         "token: {text: $text}\nerror: {text: $message}",
         [
-            "8:14: frontends.own.response.error: it could not be told from `token`: both may be the same text; give it a shape of its own, or an event name under `events`",
+            "8:14: frontends.own.response.error token events",
         ],
     ),
     (
         "token: {text: $text}\ndone: {text: END}",
-        ["8:13: frontends.own.response.done: it could not be told from `token`"],
+        ["8:13: frontends.own.response.done token"],
     ),
-    ("token: $text\ndone: END", ["8:13: frontends.own.response.done: it could not be told from `token`"]),
-    ("token: $text\ndone: {done: true}", ["8:13: frontends.own.response.done: it could not be told from `token`"]),
-    ("token: $text\nerror: $message", ["8:14: frontends.own.response.error: it could not be told from `token`"]),
+    ("token: $text\ndone: END", ["8:13: frontends.own.response.done token"]),
+    ("token: $text\ndone: {done: true}", ["8:13: frontends.own.response.done token"]),
+    ("token: $text\nerror: $message", ["8:14: frontends.own.response.error token"]),
     (
         "token: {t: $text}\ndone: {e: x}\nerror: {e: $code}",
-        ["9:14: frontends.own.response.error: it could not be told from `done`"],
+        ["9:14: frontends.own.response.error done"],
     ),
     (
         "token: {t: $text}\ndone: {d: 1}\nheartbeat: {d: 1}",
-        ["8:13: frontends.own.response.done: it could not be told from `heartbeat`"],
+        ["8:13: frontends.own.response.done heartbeat"],
     ),
     (
         "framing: ndjson\ntoken: {t: $text}\ndone: {t: $finish_reason}",
         [
-            "9:13: frontends.own.response.done: it could not be told from `token`: both may be the same text; give it a shape of its own"
+            "9:13: frontends.own.response.done token"
         ],
     ),
     (
         "token: $text\ndone: END\nevents: {token: message}",
-        ["8:13: frontends.own.response.done: it could not be told from `token`"],
+        ["8:13: frontends.own.response.done token"],
     ),
 ]
 
 
 @pytest.mark.parametrize(("text", "told"), RESPONSES)
 def test_a_mistake_about_answers_is_reported_with_its_place(problems, text, told):
-    got = problems(with_response(text))
-    assert len(got) == len(told), got
-    for message, beginning in zip(got, told, strict=True):
-        assert message.startswith(beginning)
+    assert_said(problems(with_response(text)), told)
 
 
 def test_names_of_contracts_are_names_and_their_own(problems):
@@ -376,12 +367,8 @@ def test_names_of_contracts_are_names_and_their_own(problems):
         "  c: {path: /a, response: {token: $text}}\n"
         "  d: [path]\n"
     )
-    assert problems(text) == [
-        "4:3: frontends.chat: there is a contract `chat` already, built in; choose another name",
-        "5:3: frontends.a/b: a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit",
-        "6:13: frontends.c.path: /a is declared by `chat` above; choose another path",
-        "7:6: frontends.d takes a mapping, not a list",
-    ]
+    expected = ["4:3: frontends.chat", "5:3: frontends.a/b", "6:13: frontends.c.path /a chat", "7:6: frontends.d mapping"]
+    assert_said(problems(text), expected)
 
 
 def test_all_mistakes_of_a_declaration_come_at_once(problems):
@@ -427,10 +414,9 @@ def node(value, template="token"):
 
 
 def test_problems_name_the_place_inside_the_template():
-    assert parse({"a": ["$nope", {"b": "x $nah"}]}, "start")[1] == [
-        Problem(("a", 0), "unknown placeholder `$nope`; there is: $created, $id, $model"),
-        Problem(("a", 1, "b"), "unknown placeholder `$nah`; there is: $created, $id, $model"),
-    ]
+    first, second = parse({"a": ["$nope", {"b": "x $nah"}]}, "start")[1]
+    assert (first.path, "$nope" in first.message) == (("a", 0), True)
+    assert (second.path, "$nah" in second.message) == (("a", 1, "b"), True)
 
 
 @pytest.mark.parametrize(

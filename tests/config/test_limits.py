@@ -11,6 +11,7 @@ from proxy.backends.base import kind
 from proxy.config.limits import KeyLimits, UsageLimits, passwords_of
 from proxy.config.load import Config, load_config
 from proxy.errors import ConfigErrors
+from tests.support.said import says
 
 REST = "\nbackends: {echo: {kind: echo}}\nroutes: [{name: default, to: echo}]\n"
 
@@ -50,8 +51,7 @@ def test_a_store_is_memory_or_an_address_from_the_environment(tmp_path: Path):
 
 def test_another_store_is_refused_without_its_password(tmp_path: Path):
     said = refused(tmp_path, 'store: "${URL}"', URL="mysql://:hunter2hunter2@db")
-    assert said.startswith("config.yaml:1:8: store")
-    assert "`memory`, or an address such as `redis://localhost:6379/0`" in said
+    assert says(said, "config.yaml:1:8: store `memory` redis://")
     assert "hunter2" not in said
 
 
@@ -63,10 +63,10 @@ def test_a_missing_package_is_named_with_the_command(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("limits", "where"),
     [
-        ("{requests_per_minut: 5}", "did you mean `requests_per_minute`?"),
+        ("{requests_per_minut: 5}", "`requests_per_minute`"),
         ("{parallel: 0}", "auth.limits.parallel"),
         ("{on_outage: wait}", "auth.limits.on_outage"),
-        ("{per_user: {per_user: {}}}", "unknown key `per_user` in auth.limits.per_user"),
+        ("{per_user: {per_user: {}}}", "auth.limits.per_user"),
     ],
 )
 def test_a_mistake_in_limits_is_found_at_its_place(tmp_path: Path, limits: str, where: str):

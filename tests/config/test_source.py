@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.config.file import MAX_BYTES
 from proxy.config.source import MAX_DEPTH, Place, parse
 from proxy.errors import ConfigErrors
+from tests.support.said import assert_said
 
 
 def read(text, env=None, **options):
@@ -52,38 +53,33 @@ def test_an_anchor_may_be_used_again():
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("word", "facts"),
     [
-        ("NO", 'NO without quotes is false in YAML 1.1: write false, or quote it if it is text: "NO"'),
-        ("on", 'on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"'),
-        ("Yes", 'Yes without quotes is true in YAML 1.1: write true, or quote it if it is text: "Yes"'),
-        ("off", 'off without quotes is false in YAML 1.1: write false, or quote it if it is text: "off"'),
-        ("0123", '0123 without quotes is the number 83 in YAML 1.1: write 83, or quote it if it is text: "0123"'),
-        ("-010", '-010 without quotes is the number -8 in YAML 1.1: write -8, or quote it if it is text: "-010"'),
-        ("0x1F", '0x1F without quotes is the number 31 in YAML 1.1: write 31, or quote it if it is text: "0x1F"'),
-        ("0b11", '0b11 without quotes is the number 3 in YAML 1.1: write 3, or quote it if it is text: "0b11"'),
-        ("22:22", 'is a number in base 60, 1342 in YAML 1.1: quote it if it is text: "22:22"'),
-        (
-            "1_000",
-            '1_000 without quotes is the number 1000 in YAML 1.1: write 1000, or quote it if it is text: "1_000"',
-        ),
-        ("2026-11-23", 'is a date in YAML 1.1: quote it if it is text: "2026-11-23"'),
-        ("1e3", 'write 1000.0, or quote it if it is text: "1e3"'),
-        (".5", 'write 0.5, or quote it if it is text: ".5"'),
-        ("1.", 'write 1.0, or quote it if it is text: "1."'),
-        (".inf", "is not a finite number in YAML 1.1"),
-        (".NaN", "is not a finite number in YAML 1.1"),
-        ("0o17", "0o17 without quotes is a number to some readers of YAML and text to others: quote"),
-        ("089", 'a number to some readers of YAML and text to others: write 89, or quote it if it is text: "089"'),
-        ("9" * 30, f"{'9' * 30} has too many digits for a number; if it is text, quote it"),
-        ("9" * 5000, "a number of 5000 digits is too long; if it is text, quote it"),
-        ("=", "is a special value in YAML 1.1"),
+        ("NO", 'false "NO"'),
+        ("on", 'true "on"'),
+        ("Yes", 'true "Yes"'),
+        ("off", 'false "off"'),
+        ("0123", '83 "0123"'),
+        ("-010", '-8 "-010"'),
+        ("0x1F", '31 "0x1F"'),
+        ("0b11", '3 "0b11"'),
+        ("22:22", '1342 "22:22"'),
+        ("1_000", '1000 "1_000"'),
+        ("2026-11-23", 'date "2026-11-23"'),
+        ("1e3", '1000.0 "1e3"'),
+        (".5", '0.5 ".5"'),
+        ("1.", '1.0 "1."'),
+        (".inf", "finite"),
+        (".NaN", "finite"),
+        ("0o17", "0o17 quote"),
+        ("089", '89 "089"'),
+        ("9" * 30, f"{'9' * 30} quote"),
+        ("9" * 5000, "5000 quote"),
+        ("=", "special"),
     ],
 )
-def test_e04_a_word_that_yaml_would_twist_is_refused(word, message):
-    (complaint,) = complaints(f"a:\n  - {word}\n")
-    assert complaint.startswith("2:5: ")
-    assert message in complaint
+def test_e04_a_word_that_yaml_would_twist_is_refused(word, facts):
+    assert_said(complaints(f"a:\n  - {word}\n"), [f"2:5: {facts}"])
     assert complaints(f'a:\n  - "{word}"\n') == []
 
 
@@ -134,40 +130,40 @@ def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\na: 2\n", ["2:1: `a` is already in line 1; keep one of the two"]),
-        ("x:\n  a: 1\n  'a': 2\n", ["3:3: `a` is already in line 2; keep one of the two"]),
-        ("x: &x {a: 1}\ny:\n  <<: *x\n", ["3:3: `<<` merges are not allowed here; write the keys out"]),
-        ("on: 1\n", ['1:1: the key on without quotes is true in YAML 1.1: write true, or quote it if it is text: "on"']),
-        ("404: x\n", ["1:1: a key must be text, and `404` is not; quote it"]),
-        ("? [a]\n: b\n", ["1:3: a key must be text"]),
-        ("a: !!python/object/apply:os.system [x]\n", ["1:4: tags (`!name`, `!!type`) are not allowed here; remove it, or quote text that starts with !"]),
-        ("a: !secret x\n", ["1:4: tags (`!name`, `!!type`) are not allowed here; remove it, or quote text that starts with !"]),
-        ("a: *nowhere\n", ["1:4: this alias has no anchor (`&name`) above it; quote text that starts with *"]),
-        ("a: &a [*a]\n", ["1:8: this alias refers to a value that contains it"]),
-        ("", ["1:1: the file is empty; it needs `backends` and `routes`"]),
-        ("# only a comment\n", ["1:1: the file is empty; it needs `backends` and `routes`"]),
-        ("---\n", ["1:1: the file is empty; it needs `backends` and `routes`"]),
-        ("- a\n", ["1:1: the file must be a mapping with keys such as `backends:` and `routes:`"]),
-        ("just text\n", ["1:1: the file must be a mapping with keys such as `backends:` and `routes:`"]),
-        ("a: 1\n---\nb: 2\n", ["2:1: a second document starts here; a config is a single one"]),
-        ("a:\n\tb: 1\n", ["2:1: a tab cannot indent YAML; use spaces"]),
-        ("a: b: c\n", ["1:5: a second `: ` in this line; quote the text that holds it, or start a new line"]),
-        ("a: [1,\n", ["2:1: the file ends inside a bracket or brace"]),
-        ("a: [1, 2\n", ["1:4: a bracket or brace opened here is never closed"]),
-        ("a: {b: 1\nc: 2}\n", ["2:2: a `,` or the closing bracket is missing before this"]),
-        ("a: 'x\n", ["1:4: a quote opened here is never closed"]),
-        ("a: @x\n", ["1:4: text cannot start with @ unless it is quoted"]),
-        ('a: "\\d"\n', ["1:6: not an escape that \"…\" knows; double the backslash, or use '…'"]),
-        ("key: value\nfoo\n", ["2:1: a `:` is missing after this key, or the line belongs to the one above; check its indentation"]),
-        ("- a\nb: c\n", ["2:1: this line fits neither what is above nor around it; check its indentation"]),
-        (b"a: \xff\n", ["1:4: this is not UTF-8; save the file as UTF-8"]),
-        ("a: x\n".encode("utf-16"), ["1:1: this is not UTF-8; save the file as UTF-8"]),
-        ("a:\n  b: \0\n", ["2:6: the character U+0000 is not allowed in YAML; remove it, or write it as an escape in quotes"]),
-        ("a: ${X\n", ["1:4: `${` starts a variable, written ${NAME} or ${NAME:-default}; for these two characters write $${"]),
+        ("a: 1\na: 2\n", ["2:1: `a` 1"]),
+        ("x:\n  a: 1\n  'a': 2\n", ["3:3: `a` 2"]),
+        ("x: &x {a: 1}\ny:\n  <<: *x\n", ["3:3: <<"]),
+        ("on: 1\n", ['1:1: true "on"']),
+        ("404: x\n", ["1:1: 404 quote"]),
+        ("? [a]\n: b\n", ["1:3: key"]),
+        ("a: !!python/object/apply:os.system [x]\n", ["1:4: !name quote"]),
+        ("a: !secret x\n", ["1:4: !name quote"]),
+        ("a: *nowhere\n", ["1:4: &name quote"]),
+        ("a: &a [*a]\n", ["1:8: alias"]),
+        ("", ["1:1: backends routes"]),
+        ("# only a comment\n", ["1:1: backends routes"]),
+        ("---\n", ["1:1: backends routes"]),
+        ("- a\n", ["1:1: backends routes"]),
+        ("just text\n", ["1:1: backends routes"]),
+        ("a: 1\n---\nb: 2\n", ["2:1: document"]),
+        ("a:\n\tb: 1\n", ["2:1: tab spaces"]),
+        ("a: b: c\n", ["1:5: quote"]),
+        ("a: [1,\n", ["2:1: bracket"]),
+        ("a: [1, 2\n", ["1:4: bracket"]),
+        ("a: {b: 1\nc: 2}\n", ["2:2: ,"]),
+        ("a: 'x\n", ["1:4: quote"]),
+        ("a: @x\n", ["1:4: @ quoted"]),
+        ('a: "\\d"\n', ["1:6: backslash"]),
+        ("key: value\nfoo\n", ["2:1: indentation"]),
+        ("- a\nb: c\n", ["2:1: indentation"]),
+        (b"a: \xff\n", ["1:4: UTF-8"]),
+        ("a: x\n".encode("utf-16"), ["1:1: UTF-8"]),
+        ("a:\n  b: \0\n", ["2:6: U+0000"]),
+        ("a: ${X\n", ["1:4: ${NAME} $${"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_place(text, expected):
-    assert complaints(text) == expected
+    assert_said(complaints(text), expected)
 
 
 def test_lesser_mistakes_are_reported_together():
@@ -202,16 +198,16 @@ def bomb(levels):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (deep(2000), f"1:{3 + MAX_DEPTH}: nested more than {MAX_DEPTH} deep"),
-        (deep(200_000), f"1:{3 + MAX_DEPTH}: nested more than {MAX_DEPTH} deep"),
-        ("\n".join("  " * n + f"k{n}:" for n in range(300)), f"{MAX_DEPTH}:199: nested more"),
-        (bomb(9), "more than 50,000 values, aliases counted by use"),
-        (f"a: &a '{'x' * 100_000}'\nb: [{', '.join(['*a'] * 20_000)}]", "more than 50,000 values"),
-        ("a: [" + "1," * 400_000 + "]", "more than 50,000 values"),
-        ("x" * (MAX_BYTES + 1), "1:1: the file is larger than 1 MiB"),
-        ("a: b\n" * 20_000, "is already in line"),
-        ("? " * 400_000, f"nested more than {MAX_DEPTH} deep"),
-        ("- " * 400_000, f"nested more than {MAX_DEPTH} deep"),
+        (deep(2000), f"1:{3 + MAX_DEPTH}: "),
+        (deep(200_000), f"1:{3 + MAX_DEPTH}: "),
+        ("\n".join("  " * n + f"k{n}:" for n in range(300)), f"{MAX_DEPTH}:199: "),
+        (bomb(9), "50,000"),
+        (f"a: &a '{'x' * 100_000}'\nb: [{', '.join(['*a'] * 20_000)}]", "50,000"),
+        ("a: [" + "1," * 400_000 + "]", "50,000"),
+        ("x" * (MAX_BYTES + 1), "1 MiB"),
+        ("a: b\n" * 20_000, "2:1: "),
+        ("? " * 400_000, str(MAX_DEPTH)),
+        ("- " * 400_000, str(MAX_DEPTH)),
         ("a: " + "&a " * 1000, ""),
         ("x: " + '"' + "\\u00e9" * 150_000 + '"', None),
     ],
@@ -227,7 +223,7 @@ def test_e04_a_hostile_file_is_judged_within_a_second(text, expected):
 def test_aliases_below_aliases_count_towards_the_depth():
     levels = ["l0: &l0 [[[[[[[[[[x]]]]]]]]]]"]
     levels += [f"l{n}: &l{n} [[[[[[[[[[*l{n - 1}]]]]]]]]]]" for n in range(1, 12)]
-    assert complaints("\n".join(levels)) == [f"10:19: nested more than {MAX_DEPTH} deep"]
+    assert_said(complaints("\n".join(levels)), [f"10:19: {MAX_DEPTH}"])
 
 
 YAMLISH = st.lists(

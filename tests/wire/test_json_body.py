@@ -16,6 +16,7 @@ from proxy.request import Audio, File, Image, Message, Text, Tool, ToolCall
 from proxy.wire import json_body
 from proxy.wire.json_body import decode_messages, decode_params, decode_tools, parse_object
 from proxy.wire.strict_json import MAX_DEPTH
+from tests.support.said import assert_said
 
 
 def nested(depth):
@@ -23,47 +24,47 @@ def nested(depth):
 
 
 HOSTILE = {
-    "nothing": (b"", "is empty"),
-    "white space": (b" \n", "is empty"),
-    "100k arrays": (b"[" * 100_000, "nests deeper"),
-    "100k closed arrays": (nested(100_000), "nests deeper"),
-    "100k objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nests deeper"),
-    "just too deep": (nested(MAX_DEPTH + 1), "nests deeper"),
-    "a million arrays": (b'{"a":[' + b"[]," * 1_000_000 + b"[]]}", "more than 500000 values"),
-    "NaN": (b'{"a":NaN}', r"byte 5"),
-    "Infinity": (b'{"a":Infinity}', r"byte 5"),
+    "nothing": (b"", "empty"),
+    "white space": (b" \n", "empty"),
+    "100k arrays": (b"[" * 100_000, str(MAX_DEPTH)),
+    "100k closed arrays": (nested(100_000), str(MAX_DEPTH)),
+    "100k objects": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, str(MAX_DEPTH)),
+    "just too deep": (nested(MAX_DEPTH + 1), str(MAX_DEPTH)),
+    "a million arrays": (b'{"a":[' + b"[]," * 1_000_000 + b"[]]}", "500000"),
+    "NaN": (b'{"a":NaN}', "byte 5"),
+    "Infinity": (b'{"a":Infinity}', "byte 5"),
     "-Infinity": (b'{"a":-Infinity}', r"byte"),
-    "overflowing float": (b'{"b":"\\"1e999","a":1e999}', r"number out of range \(byte 19\)"),
-    "overflowing negative float": (b'{"a":-1e999}', r"number out of range \(byte 5\)"),
-    "5,000-digit int": (b'{"a":' + b"9" * 5000 + b"}", r"number out of range \(byte 5\)"),
-    "65-bit int": (b'{"a":[18446744073709551616]}', r"number out of range \(byte 6\)"),
-    "negative 65-bit int": (b'{"a":-9223372036854775809}', r"number out of range \(byte 5\)"),
-    "duplicate": (b'{"model":"a","model":"b"}', "'model' twice"),
-    "escaped duplicate": (b'{"model":"a","mod\\u0065l" : "b"}', "'model' twice"),
-    "nested duplicate": (b'{"a":[{"\\\\":{"b:":1,"b:" :2}}]}', "'b:' twice"),
-    "duplicate beside a long number": (b'{"a":1,"a":1234567890123456789}', "'a' twice"),
-    "lone high surrogate": (b'{"a":"\\ud800"}', r"surrogate pair.*byte 6"),
+    "overflowing float": (b'{"b":"\\"1e999","a":1e999}', "byte 19"),
+    "overflowing negative float": (b'{"a":-1e999}', "byte 5"),
+    "5,000-digit int": (b'{"a":' + b"9" * 5000 + b"}", "byte 5"),
+    "65-bit int": (b'{"a":[18446744073709551616]}', "byte 6"),
+    "negative 65-bit int": (b'{"a":-9223372036854775809}', "byte 5"),
+    "duplicate": (b'{"model":"a","model":"b"}', "'model'"),
+    "escaped duplicate": (b'{"model":"a","mod\\u0065l" : "b"}', "'model'"),
+    "nested duplicate": (b'{"a":[{"\\\\":{"b:":1,"b:" :2}}]}', "'b:'"),
+    "duplicate beside a long number": (b'{"a":1,"a":1234567890123456789}', "'a'"),
+    "lone high surrogate": (b'{"a":"\\ud800"}', "surrogate.*byte 6"),
     "lone low surrogate": (b'{"a":"\\udc00"}', "surrogate"),
     "two high surrogates": (b'{"a":"\\ud800\\ud800"}', "surrogate"),
     "surrogate as a name": (b'{"\\ud800":1}', "surrogate"),
-    "surrogate in UTF-8": (b'{"a":"\xed\xa0\x80"}', r"not valid UTF-8 \(byte 6\)"),
-    "bad UTF-8": (b'{"a":"\xff"}', r"not valid UTF-8 \(byte 6\)"),
-    "cut UTF-8": (b'{"a":"\xf0\x9f\x98"}', r"not valid UTF-8 \(byte 6\)"),
-    "latin-1": ('{"a":"é"}'.encode("latin-1"), r"not valid UTF-8 \(byte 6\)"),
+    "surrogate in UTF-8": (b'{"a":"\xed\xa0\x80"}', "UTF-8.*byte 6"),
+    "bad UTF-8": (b'{"a":"\xff"}', "UTF-8.*byte 6"),
+    "cut UTF-8": (b'{"a":"\xf0\x9f\x98"}', "UTF-8.*byte 6"),
+    "latin-1": ('{"a":"é"}'.encode("latin-1"), "UTF-8.*byte 6"),
     "UTF-8 with mark": (b'\xef\xbb\xbf{"a":1}', "byte order mark"),
     "UTF-16 with mark": ('{"a":1}'.encode("utf-16"), "byte order mark"),
-    "UTF-16 without mark": ('{"a":1}'.encode("utf-16-le"), r"not valid JSON.*byte 1"),
-    "trailing object": (b'{"a":1}{"a":2}', r"trailing characters"),
-    "cut": (b'{"a":[1,', r"ends before.*byte 8"),
-    "NUL": (b'{"a":"\x00"}', r"byte 6"),
-    "newline in a string": (b'{"a":"\n"}', r"byte 6"),
+    "UTF-16 without mark": ('{"a":1}'.encode("utf-16-le"), "JSON.*byte 1"),
+    "trailing object": (b'{"a":1}{"a":2}', "trailing"),
+    "cut": (b'{"a":[1,', "byte 8"),
+    "NUL": (b'{"a":"\x00"}', "byte 6"),
+    "newline in a string": (b'{"a":"\n"}', "byte 6"),
     "comment": (b'{"a":1 /* c */}', r"byte"),
-    "single quotes": (b"{'a':1}", r"byte 1"),
+    "single quotes": (b"{'a':1}", "byte 1"),
     "leading zero": (b'{"a":01}', r"byte"),
-    "a list": (b"[]", "expected an object, got a list"),
-    "a string": (b'"a"', "expected an object, got a string"),
-    "null": (b"null", "expected an object, got null"),
-    "a number": (b"1", "expected an object, got a number"),
+    "a list": (b"[]", "object.*list"),
+    "a string": (b'"a"', "object.*string"),
+    "null": (b"null", "object.*null"),
+    "a number": (b"1", "object.*number"),
 }
 
 
@@ -73,7 +74,6 @@ def test_h06_hostile_json_is_a_bad_request_that_says_where(name):
     with pytest.raises(BadRequest) as caught:
         parse_object(body)
     assert re.search(words, caught.value.message)
-    assert caught.value.message.startswith("the request body")
     assert caught.value.status == 400
     assert len(caught.value.message) < 200
 
@@ -134,18 +134,19 @@ def test_d04_a_20_mb_prompt_is_read_in_a_fraction_of_a_second():
 
 def test_a_wrong_type_is_named_with_its_path_and_kind():
     cases = [
-        (json_body.get_string, 1, "a.b: expected a string, got a number"),
-        (json_body.get_boolean, 1, "a.b: expected a boolean, got a number"),
-        (json_body.get_array, {}, "a.b: expected a list, got an object"),
-        (json_body.get_object, [], "a.b: expected an object, got a list"),
-        (json_body.need_string, None, "a.b: required, a string"),
-        (json_body.need_array, False, "a.b: expected a list, got a boolean"),
-        (json_body.need_object, "s", "a.b: expected an object, got a string"),
+        (json_body.get_string, 1, "string number"),
+        (json_body.get_boolean, 1, "boolean number"),
+        (json_body.get_array, {}, "list object"),
+        (json_body.get_object, [], "object list"),
+        (json_body.need_string, None, "string"),
+        (json_body.need_array, False, "list boolean"),
+        (json_body.need_object, "s", "object string"),
     ]
-    for accessor, value, words in cases:
+    for accessor, value, kinds in cases:
         with pytest.raises(BadRequest) as caught:
             accessor({"b": value}, "b", "a")
-        assert (caught.value.message, caught.value.param) == (words, "a.b")
+        assert caught.value.param == "a.b"
+        assert_said([caught.value.message], [f"a.b: {kinds}"])
 
 
 def test_absent_and_null_are_the_same_to_an_optional_field():
@@ -210,35 +211,34 @@ def test_every_kind_of_message_has_a_normal_form():
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "path"),
     [
-        ("hi", "messages[1]: expected an object, got a string"),
-        ({"content": "hi"}, "messages[1].role: required, a string"),
-        ({"role": "wizard", "content": "hi"}, "messages[1].role: 'wizard' is none of system, developer"),
-        ({"role": "user"}, "messages[1].content: expected a string or a list of parts, got null"),
-        ({"role": "user", "content": 3}, "messages[1].content: expected a string or a list of parts, got a number"),
-        ({"role": "user", "content": ["a"]}, "messages[1].content[0]: expected an object, got a string"),
-        ({"role": "user", "content": [{}]}, "messages[1].content[0].type: required, a string"),
-        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text: required, a string"),
+        ("hi", "messages[1]"),
+        ({"content": "hi"}, "messages[1].role"),
+        ({"role": "wizard", "content": "hi"}, "messages[1].role"),
+        ({"role": "user"}, "messages[1].content"),
+        ({"role": "user", "content": 3}, "messages[1].content"),
+        ({"role": "user", "content": ["a"]}, "messages[1].content[0]"),
+        ({"role": "user", "content": [{}]}, "messages[1].content[0].type"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 1}}]},
-            "messages[1].content[0].image_url.url: expected a string, got a number",
+            "messages[1].content[0].image_url.url",
         ),
         (
             {"role": "user", "content": [{"type": "file", "file": {}}]},
-            "messages[1].content[0].file: required, an object with file_data or file_id",
+            "messages[1].content[0].file",
         ),
         (
             {"role": "assistant", "tool_calls": [{"id": "c", "function": {"arguments": "{}"}}]},
-            "messages[1].tool_calls[0].function.name: required, a string",
+            "messages[1].tool_calls[0].function.name",
         ),
     ],
 )
-def test_a_wrong_message_is_named_by_its_path(message, words):
+def test_a_wrong_message_is_named_by_its_path(message, path):
     with pytest.raises(BadRequest) as caught:
         decode_messages([{"role": "user", "content": "fine"}, message])
-    assert caught.value.message.startswith(words)
-    assert words.startswith(caught.value.param)
+    assert caught.value.param == path
 
 
 def test_function_tools_have_a_normal_form_and_other_types_stay_on_the_wire():
@@ -317,7 +317,8 @@ def test_A6_a_setting_is_read_in_its_own_type(name, value, read):
 def test_A6_a_setting_of_a_wrong_type_is_refused_and_named(name, value, expected):
     with pytest.raises(BadRequest) as caught:
         decode_params({name: value}, at="settings")
-    assert (caught.value.message, caught.value.param) == (f"settings.{name}: expected {expected}", f"settings.{name}")
+    assert caught.value.param == f"settings.{name}"
+    assert_said([caught.value.message], [f"settings.{name}: {expected}"])
     assert decode_params({name: value}, choices=True) == {name: value}, "its own upstream says so itself"
 
 

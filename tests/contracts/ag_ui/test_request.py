@@ -202,34 +202,35 @@ def test_progress_is_no_part_of_the_conversation():
 
 
 @pytest.mark.parametrize(
-    ("body", "where"),
+    ("body", "place"),
     [
-        ({}, "messages: required"),
-        ({"messages": []}, "messages: expected at least one"),
-        ({"messages": [HI], "threadId": 7}, "threadId: expected a string"),
-        ({"messages": [HI], "protocolVersion": 1.0}, "protocolVersion: expected a string"),
-        ({"messages": [{**HI, "role": "robot"}]}, r"messages\[0\].role: 'robot' is none of"),
-        ({"messages": [{**HI, "content": 7}]}, r"messages\[0\].content: expected a string or a list of parts"),
-        ({"messages": [{**HI, "content": [{"type": "image"}]}]}, r"messages\[0\].content\[0\].source: required"),
+        ({}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [HI], "threadId": 7}, "threadId"),
+        ({"messages": [HI], "protocolVersion": 1.0}, "protocolVersion"),
+        ({"messages": [{**HI, "role": "robot"}]}, "messages[0].role"),
+        ({"messages": [{**HI, "content": 7}]}, "messages[0].content"),
+        ({"messages": [{**HI, "content": [{"type": "image"}]}]}, "messages[0].content[0].source"),
         (
             {"messages": [{**HI, "content": [{"type": "image", "source": {"type": "data", "value": "AA"}}]}]},
-            r"messages\[0\].content\[0\].source.mimeType: required",
+            "messages[0].content[0].source.mimeType",
         ),
         (
             {"messages": [{**HI, "content": [{"type": "binary", "mimeType": "a/b"}]}]},
-            r"messages\[0\].content\[0\].id: required",
+            "messages[0].content[0].id",
         ),
-        ({"messages": [{"role": "tool", "content": "x"}]}, r"messages\[0\].toolCallId: required"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].toolCallId"),
         (
             {"messages": [{"role": "assistant", "toolCalls": [{"id": "1"}]}]},
-            r"messages\[0\].toolCalls\[0\].function: required",
+            "messages[0].toolCalls[0].function",
         ),
-        ({"messages": [HI], "tools": [{}]}, r"tools\[0\].name: required"),
-        ({"messages": [HI], "context": [{"value": "x"}]}, r"context\[0\].description: required"),
-        ({"messages": [HI], "forwardedProps": {"model": 7}}, "forwardedProps.model: expected a string"),
-        ({"messages": [HI], "resume": [{"interruptId": "1"}]}, "resume: no run here was interrupted"),
+        ({"messages": [HI], "tools": [{}]}, "tools[0].name"),
+        ({"messages": [HI], "context": [{"value": "x"}]}, "context[0].description"),
+        ({"messages": [HI], "forwardedProps": {"model": 7}}, "forwardedProps.model"),
+        ({"messages": [HI], "resume": [{"interruptId": "1"}]}, "resume"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(body, where):
-    with pytest.raises(BadRequest, match=where):
+def test_what_is_wrong_is_said_with_its_place(body, place):
+    with pytest.raises(BadRequest) as caught:
         decode(body)
+    assert (caught.value.status, caught.value.param) == (400, place)

@@ -349,35 +349,35 @@ def test_messages_of_older_sdks_have_plain_text():
 
 
 @pytest.mark.parametrize(
-    ("body", "where"),
+    ("body", "place"),
     [
-        ({}, "messages: required"),
-        ({"messages": []}, "messages: expected at least one"),
-        ({"messages": {}}, "messages: expected a list"),
-        ({"messages": [1]}, r"messages\[0\]: expected an object"),
-        ({"messages": [{"role": "user"}]}, r"messages\[0\].parts: required"),
-        ({"messages": [{"parts": []}]}, r"messages\[0\].role: required"),
-        ({"messages": [{"role": "tool", "parts": []}]}, r"messages\[0\].role: 'tool' is none of"),
-        ({"messages": [{"role": "user", "parts": [{}]}]}, r"messages\[0\].parts\[0\].type: required"),
-        ({"messages": [{"role": "user", "parts": [{"type": "text"}]}]}, r"messages\[0\].parts\[0\].text: required"),
-        ({"messages": [{"role": "user", "parts": [{"type": "file"}]}]}, r"messages\[0\].parts\[0\].url: required"),
+        ({}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"messages": [1]}, "messages[0]"),
+        ({"messages": [{"role": "user"}]}, "messages[0].parts"),
+        ({"messages": [{"parts": []}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "parts": []}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "parts": [{}]}]}, "messages[0].parts[0].type"),
+        ({"messages": [{"role": "user", "parts": [{"type": "text"}]}]}, "messages[0].parts[0].text"),
+        ({"messages": [{"role": "user", "parts": [{"type": "file"}]}]}, "messages[0].parts[0].url"),
         (
             {"messages": [{"role": "user", "parts": [{"type": "file", "url": "data:x"}]}]},
-            r"messages\[0\].parts\[0\].url: a data: URL without a comma",
+            "messages[0].parts[0].url",
         ),
         (
             {"messages": [assistant({"type": "tool-x", "state": "output-error"})]},
-            r"messages\[0\].parts\[0\].toolCallId: required",
+            "messages[0].parts[0].toolCallId",
         ),
-        ({"messages": [HI], "model": 7}, "model: expected a string"),
-        ({"messages": [HI], "stream": "no"}, "stream: expected a boolean"),
-        ({"messages": [HI], "tools": 7}, "tools: expected a list"),
-        ({"messages": [HI], "tools": {"f": 7}}, "tools.f: expected an object"),
-        ({"prompt": 7}, "prompt: expected a string"),
-        (b"{", "ends before its JSON is complete"),
+        ({"messages": [HI], "model": 7}, "model"),
+        ({"messages": [HI], "stream": "no"}, "stream"),
+        ({"messages": [HI], "tools": 7}, "tools"),
+        ({"messages": [HI], "tools": {"f": 7}}, "tools.f"),
+        ({"prompt": 7}, "prompt"),
+        (b"{", None),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(body, where):
-    with pytest.raises(BadRequest, match=where) as caught:
+def test_what_is_wrong_is_said_with_its_place(body, place):
+    with pytest.raises(BadRequest) as caught:
         decode(body)
-    assert caught.value.status == 400
+    assert (caught.value.status, caught.value.param) == (400, place)

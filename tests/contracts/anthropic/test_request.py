@@ -251,47 +251,43 @@ def test_unsigned_reasoning_begins_no_new_turn():
 
 
 @pytest.mark.parametrize(
-    ("fields", "param", "says"),
+    ("fields", "param"),
     [
-        ({"max_tokens": None}, "max_tokens", "max_tokens: required, a whole number"),
-        ({"max_tokens": "9"}, "max_tokens", "max_tokens: expected a whole number, got a string"),
-        ({"max_tokens": True}, "max_tokens", "max_tokens: expected a whole number, got a boolean"),
-        ({"max_tokens": -1}, "max_tokens", "max_tokens: expected 0 or more"),
-        ({"messages": None}, "messages", "messages: required, a list"),
-        ({"messages": []}, "messages", "messages: expected at least one message"),
-        ({"messages": [7]}, "messages[0]", "expected an object, got a number"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content", "expected a string or a list of content blocks"),
-        ({"messages": [{"content": "x"}]}, "messages[0].role", "required"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "'tool' is none of user, assistant"),
-        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type", "required"),
-        ({"system": 7}, "system", "expected a string or a list of text blocks"),
-        ({"system": [{"type": "text"}]}, "system[0].text", "required"),
-        ({"tools": [{"input_schema": {}}]}, "tools[0].name", "required"),
-        ({"tools": [{"name": "f", "input_schema": []}]}, "tools[0].input_schema", "expected an object"),
-        ({"stream": "yes"}, "stream", "expected a boolean"),
-        ({"metadata": {"user_id": 7}}, "metadata.user_id", "expected a string"),
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": "9"}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": [7]}, "messages[0]"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "messages[0].content[0].type"),
+        ({"system": 7}, "system"),
+        ({"system": [{"type": "text"}]}, "system[0].text"),
+        ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
+        ({"tools": [{"name": "f", "input_schema": []}]}, "tools[0].input_schema"),
+        ({"stream": "yes"}, "stream"),
+        ({"metadata": {"user_id": 7}}, "metadata.user_id"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}]},
             "messages[0].content[0].source.media_type",
-            "required",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
             "messages[0].content[0].tool_use_id",
-            "required",
         ),
         (
             {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f"}]}]},
             "messages[0].content[0].input",
-            "required",
         ),
     ],
 )
-def test_a_refusal_says_what_is_wrong_and_where(fields, param, says):
+def test_a_refusal_names_what_is_wrong(fields, param):
     with pytest.raises(BadRequest) as refused:
         decode(**fields)
-    assert refused.value.param == param
-    assert says in refused.value.message
+    assert (refused.value.status, refused.value.param) == (400, param)
 
 
 def test_zero_tokens_are_a_wish_too():

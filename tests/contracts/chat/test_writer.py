@@ -93,26 +93,25 @@ def test_what_the_body_says_about_streaming_counts_more_than_the_default(body, s
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "param"),
     [
-        (b"{", 400, "ends before its JSON is complete"),
-        (b"[]", 400, "expected an object, got a list"),
-        (b"[" * 100_000, 400, "nests deeper"),
-        ({}, 422, "messages: required, a list"),
-        ({"messages": None}, 422, "messages: required, a list"),
-        ({"messages": "hi"}, 422, "messages: expected a list, got a string"),
-        ({"messages": []}, 422, "messages: expected at least one message"),
-        ({"messages": ["hi"]}, 422, "messages[0]: expected an object, got a string"),
-        ({"messages": [{"role": "user", "content": "hi"}], "stream": "no"}, 422, "stream: expected a boolean"),
-        ({"messages": [{"role": "user", "content": "hi"}], "model": 4}, 422, "model: expected a string, got a number"),
-        ({"messages": [{"role": "user", "content": "hi"}], "metadata": []}, 422, "metadata: expected an object"),
+        (b"{", 400, None),
+        (b"[]", 400, None),
+        (b"[" * 100_000, 400, None),
+        ({}, 422, "messages"),
+        ({"messages": None}, 422, "messages"),
+        ({"messages": "hi"}, 422, "messages"),
+        ({"messages": []}, 422, "messages"),
+        ({"messages": ["hi"]}, 422, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "hi"}], "stream": "no"}, 422, "stream"),
+        ({"messages": [{"role": "user", "content": "hi"}], "model": 4}, 422, "model"),
+        ({"messages": [{"role": "user", "content": "hi"}], "metadata": []}, 422, "metadata"),
     ],
 )
-def test_h06_a_body_that_is_no_chat_request_is_refused_with_the_reason(body, status, words):
+def test_h06_a_body_that_is_no_chat_request_is_refused_with_its_place(body, status, param):
     with pytest.raises(BadRequest) as caught:
         decode(body)
-    assert words in caught.value.message
-    assert caught.value.status == status
+    assert (caught.value.status, caught.value.param) == (status, param)
 
 
 # Ends

@@ -192,38 +192,37 @@ def test_fields_that_the_answer_repeats_are_kept():
 
 
 REFUSED = [
-    (b"", "{}", 400, "the request body is empty"),
-    (b"[]", "{}", 400, "the request body: expected an object, got a list"),
-    (b'{"messages": [', "{}", 400, "the request body ends before its JSON is complete"),
-    ({}, "{}", 422, "messages: required, a list of messages"),
-    ({"messages": []}, "{}", 422, "messages: expected at least one message, got an empty list"),
-    ({"messages": "hi"}, "{}", 422, "messages: expected a list of messages, got a string"),
-    ({"messages": ["hi"]}, "{}", 422, "messages[0]: expected an object, got a string"),
-    ({"messages": [{}]}, "{}", 422, "messages[0].role: required, a string"),
-    ({"messages": [{"role": 5}]}, "{}", 422, "messages[0].role: expected a string, got a number"),
-    ({"messages": [{"role": True}]}, "{}", 422, "messages[0].role: 'true' is none of system, developer, user, assistant, tool"),
-    ({"messages": [{"role": "ai"}]}, "{}", 422, "messages[0].role: 'ai' is none of system, developer, user, assistant, tool"),
-    ({"messages": [{"role": "user"}]}, "{}", 422, "messages[0].content: required, a string or a list of parts"),
-    ({"messages": [{"role": "user", "content": 5}]}, "{}", 422, "messages[0].content: expected a string or a list of parts, got a number"),
-    ({"messages": [{"role": "user", "content": [5]}]}, "{}", 422, "messages[0].content[0]: expected an object, got a number"),
-    ({"chat": {"log": [{"who": "me"}]}}, "messages: chat.log\nrole: who\ncontent: [text, html]\nroles: {me: user}", 422, "chat.log[0].text: required, a string or a list of parts"),
-    ({}, "prompt: input.question", 422, "input.question: required, a string"),
-    ({"input": {"question": 5}}, "prompt: input.question", 422, "input.question: expected a string, got a number"),
-    ({"messages": [HI], "model": 5}, "{}", 422, "model: expected a string, got a number"),
-    ({"messages": [HI], "user": True}, "{}", 422, "user: expected a string or a number, got a boolean"),
-    ({"messages": [HI], "stream": "yes"}, "{}", 422, "stream: expected a boolean, got a string"),
-    ({"messages": [HI], "metadata": 5}, "{}", 422, "metadata: expected an object, got a number"),
-    ({"messages": [HI], "options": 5}, "parameters_in: options", 422, "options: expected an object, got a number"),
-    ({"messages": [HI], "persona": {}}, "system: persona", 422, "persona: expected a string, got an object"),
+    (b"", "{}", 400, None),
+    (b"[]", "{}", 400, None),
+    (b'{"messages": [', "{}", 400, None),
+    ({}, "{}", 422, "messages"),
+    ({"messages": []}, "{}", 422, "messages"),
+    ({"messages": "hi"}, "{}", 422, "messages"),
+    ({"messages": ["hi"]}, "{}", 422, "messages[0]"),
+    ({"messages": [{}]}, "{}", 422, "messages[0].role"),
+    ({"messages": [{"role": 5}]}, "{}", 422, "messages[0].role"),
+    ({"messages": [{"role": True}]}, "{}", 422, "messages[0].role"),
+    ({"messages": [{"role": "ai"}]}, "{}", 422, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "{}", 422, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": 5}]}, "{}", 422, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [5]}]}, "{}", 422, "messages[0].content[0]"),
+    ({"chat": {"log": [{"who": "me"}]}}, "messages: chat.log\nrole: who\ncontent: [text, html]\nroles: {me: user}", 422, "chat.log[0].text"),
+    ({}, "prompt: input.question", 422, "input.question"),
+    ({"input": {"question": 5}}, "prompt: input.question", 422, "input.question"),
+    ({"messages": [HI], "model": 5}, "{}", 422, "model"),
+    ({"messages": [HI], "user": True}, "{}", 422, "user"),
+    ({"messages": [HI], "stream": "yes"}, "{}", 422, "stream"),
+    ({"messages": [HI], "metadata": 5}, "{}", 422, "metadata"),
+    ({"messages": [HI], "options": 5}, "parameters_in: options", 422, "options"),
+    ({"messages": [HI], "persona": {}}, "system: persona", 422, "persona"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "where", "status", "told"), REFUSED)
-def test_a_bad_request_is_refused_with_its_place(body, where, status, told):
+@pytest.mark.parametrize(("body", "where", "status", "param"), REFUSED)
+def test_a_bad_request_is_refused_with_its_place(body, where, status, param):
     with pytest.raises(BadRequest) as caught:
         decode(body, where)
-    assert caught.value.status == status
-    assert caught.value.message.startswith(told)
+    assert (caught.value.status, caught.value.param) == (status, param)
 
 
 JSON = st.recursive(

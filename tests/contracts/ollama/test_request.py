@@ -227,37 +227,36 @@ def test_a_upstream_of_another_dialect_is_asked_the_same():
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("fields", "place"),
     [
-        ({"messages": "hi"}, "messages: expected a list, got a string"),
-        ({"messages": ["hi"]}, "messages[0]: expected an object, got a string"),
-        ({"messages": [{"content": "hi"}]}, "messages[0].role: required, a string"),
-        ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role: 'robot' is none of system, user"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content: expected a string, got a list"),
-        ({"messages": [*HI, {"role": "user", "images": "x"}]}, "messages[1].images: expected a list, got a string"),
-        ({"messages": [{"role": "user", "images": [7]}]}, "messages[0].images[0]: expected an image in base64, got a number"),
-        ({"messages": [{"role": "user", "images": ["https://x.test/a.png"]}]}, "messages[0].images[0]: expected a PNG, JPEG"),
-        ({"messages": [{"role": "user", "images": [b64encode(b"%PDF-1.7 1234").decode()]}]}, "messages[0].images[0]: expected"),
-        ({"messages": [{"role": "user", "images": [""]}]}, "messages[0].images[0]: expected a PNG"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].function: required"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"content": "hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content"),
+        ({"messages": [*HI, {"role": "user", "images": "x"}]}, "messages[1].images"),
+        ({"messages": [{"role": "user", "images": [7]}]}, "messages[0].images[0]"),
+        ({"messages": [{"role": "user", "images": ["https://x.test/a.png"]}]}, "messages[0].images[0]"),
+        ({"messages": [{"role": "user", "images": [b64encode(b"%PDF-1.7 1234").decode()]}]}, "messages[0].images[0]"),
+        ({"messages": [{"role": "user", "images": [""]}]}, "messages[0].images[0]"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls[0].function"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
-            "messages[0].tool_calls[0].function.arguments: expected an object, got a string",
+            "messages[0].tool_calls[0].function.arguments",
         ),
-        ({"tools": [{"type": "function"}]}, "tools[0].function: required, an object"),
-        ({"options": [1]}, "options: expected an object, got a list"),
-        ({"format": "xml"}, """format: 'xml' is neither "json" nor a JSON Schema"""),
-        ({"format": 7}, """format: expected "json" or a JSON Schema, got a number"""),
-        ({"think": 7}, "think: expected a boolean or a level, got a number"),
-        ({"stream": "no"}, "stream: expected a boolean, got a string"),
-        ({"model": 7}, "model: expected a string, got a number"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"options": [1]}, "options"),
+        ({"format": "xml"}, "format"),
+        ({"format": 7}, "format"),
+        ({"think": 7}, "think"),
+        ({"stream": "no"}, "stream"),
+        ({"model": 7}, "model"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_place(fields, message):
+def test_what_is_wrong_is_named_with_its_place(fields, place):
     with pytest.raises(BadRequest) as refused:
         chat(**fields)
-    assert refused.value.message.startswith(message)
-    assert refused.value.status == 400
+    assert (refused.value.status, refused.value.param) == (400, place)
 
 
 # -- /api/generate

@@ -63,16 +63,17 @@ def test_tools_count_where_both_are_given():
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"functions": [5]}, r"functions\[0\]: expected an object"),
-        ({"functions": FUNCTIONS, "function_call": {}}, "function_call.name: required"),
-        ({"functions": FUNCTIONS, "function_call": 5}, "function_call: expected a string or an object"),
+        ({"functions": [5]}, "functions[0]"),
+        ({"functions": FUNCTIONS, "function_call": {}}, "function_call.name"),
+        ({"functions": FUNCTIONS, "function_call": 5}, "function_call"),
         (
             {"messages": [{"role": "assistant", "function_call": "f"}]},
-            r"messages\[0\].function_call: expected an object",
+            "messages[0].function_call",
         ),
-        ({"messages": [5]}, r"messages\[0\]: expected an object"),
+        ({"messages": [5]}, "messages[0]"),
     ],
 )
 def test_what_is_wrong_is_reported_with_its_place(fields, place):
-    with pytest.raises(BadRequest, match=place):
+    with pytest.raises(BadRequest) as refused:
         decode(**fields)
+    assert refused.value.param == place

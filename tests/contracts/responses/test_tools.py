@@ -63,17 +63,18 @@ def test_tools_that_come_within_the_conversation_are_offered_too():
 @pytest.mark.parametrize(
     ("value", "place"),
     [
-        ({"type": "function"}, r"tools\[0\].name: required"),
-        ({"name": "f"}, r"tools\[0\].type: required"),
-        ({"type": "function", "name": "f", "parameters": "x"}, r"tools\[0\].parameters: expected an object"),
-        ({"type": "custom", "name": "f", "format": "x"}, r"tools\[0\].format: expected an object"),
-        ({"type": "namespace", "name": "n"}, r"tools\[0\].tools: required"),
-        ({"type": "namespace", "name": "n", "tools": [{"type": "function"}]}, r"tools\[0\].tools\[0\].name: required"),
+        ({"type": "function"}, "tools[0].name"),
+        ({"name": "f"}, "tools[0].type"),
+        ({"type": "function", "name": "f", "parameters": "x"}, "tools[0].parameters"),
+        ({"type": "custom", "name": "f", "format": "x"}, "tools[0].format"),
+        ({"type": "namespace", "name": "n"}, "tools[0].tools"),
+        ({"type": "namespace", "name": "n", "tools": [{"type": "function"}]}, "tools[0].tools[0].name"),
     ],
 )
 def test_what_is_wrong_with_a_tool_is_reported_with_its_place(value, place):
-    with pytest.raises(BadRequest, match=place):
+    with pytest.raises(BadRequest) as refused:
         tools(value)
+    assert refused.value.param == place
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
@@ -127,21 +128,21 @@ def test_allowed_tools_are_the_only_ones_offered():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "place", "fact"),
     [
-        ("any", "'any' is none of none, auto, required"),
-        (5, "expected a string or an object, got a number"),
-        ({}, "tool_choice.type: required"),
-        ({"type": "function"}, "tool_choice.name: required"),
-        ("required", r"a tool that this server does not run \(web_search\)"),
-        ({"type": "web_search"}, r"a tool that this server does not run \(web_search\)"),
-        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "mcp"}]}, "does not run"),
+        ("any", "tool_choice", "required"),
+        (5, "tool_choice", ""),
+        ({}, "tool_choice.type", ""),
+        ({"type": "function"}, "tool_choice.name", ""),
+        ("required", "tool_choice", "web_search"),
+        ({"type": "web_search"}, "tool_choice", "web_search"),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "mcp"}]}, "tool_choice", ""),
     ],
 )
-def test_a_choice_that_cannot_be_kept_is_refused(value, told):
-    with pytest.raises(BadRequest, match=told) as refused:
+def test_a_choice_that_cannot_be_kept_is_refused(value, place, fact):
+    with pytest.raises(BadRequest, match=fact) as refused:
         read_choice(value, tools(SEARCH, SEARCH))
-    assert refused.value.param.startswith("tool_choice")
+    assert refused.value.param == place
 
 
 def test_the_functions_parameters_are_a_schema_others_accept():
