@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.support.said import assert_said
 
 CONFIG = """
     auth:
@@ -148,16 +149,16 @@ def test_with_its_variable_a_backend_is_used_and_its_key_shown_nowhere(explain, 
 def test_it_asks_as_a_key(explain):
     result = explain("--key", "ci")
     assert "to         1. echo/echo\n           -  echo/a  (the key's `models` do not allow it)\n" in result.stdout
-    assert explain("--key", "cii").stderr == "401 invalid_api_key: no key `cii`; did you mean `ci`?\n"
+    assert_said(explain("--key", "cii").stderr.splitlines(), ["401 invalid_api_key `cii` `ci`"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "body", "error"),
     [
-        (["--key", "coder"], chat(model="x"), "refused    403 permission_denied: This key may not use the route"),
+        (["--key", "coder"], chat(model="x"), "refused    403 permission_denied: "),
         (["--key", "ci", "--path", "/v1/chat/completions"], chat(model="code-9"), None),
-        (["--path", "/nowhere"], chat(), "404 not_found: no contract is served at /nowhere; there is: "),
-        (["--path", "/chatt"], chat(), "404 not_found: no contract is served at /chatt; did you mean `/chat`?"),
+        (["--path", "/nowhere"], chat(), "404 not_found: "),
+        (["--path", "/chatt"], chat(), " `/chat`"),
         ([], "not json", "400 invalid_request: "),
         ([], {"messages": 5}, " invalid_request: messages: "),
     ],
@@ -241,8 +242,8 @@ def test_a_contract_of_the_configs_own_is_chosen_by_its_path(explain, tmp_path):
         "sends      temperature 0.5  (from the request)",
     ):
         assert f"{line}\n" in result.stdout + "\n"
-    assert explain("--path", "/mine", body={}).stderr == "422 invalid_request: input.question: required, a string\n"
-    assert "did you mean `/mine`?" in explain("--path", "/min", body=body).stderr
+    assert_said(explain("--path", "/mine", body={}).stderr.splitlines(), ["422 invalid_request input.question"])
+    assert "`/mine`" in explain("--path", "/min", body=body).stderr
 
 
 def test_without_a_body_it_says_hi_as_the_contract_would(explain, tmp_path):
@@ -407,7 +408,7 @@ def test_where_no_config_is_it_goes_by_what_is_served_then(explain, monkeypatch)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-none-of-any-worth")
     result = explain("--model", "claude-x")
     assert (result.exit_code, "anthropic/claude-x" in result.stdout) == (0, True), result.output
-    assert result.stderr == "no config.yaml here: by what `chat-proxy` would serve without one\n"
+    assert_said(result.stderr.splitlines(), ["no config.yaml"])
     assert not Path("config.yaml").exists()
     assert explain("-c", "config.yaml", "--model", "claude-x").exit_code == 1
 

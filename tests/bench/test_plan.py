@@ -98,7 +98,7 @@ def test_other_loads_stay_when_one_is_added(tmp_path: Path):
 
 
 def test_figures_of_other_code_are_not_added_to(tmp_path: Path):
-    with pytest.raises(CannotMeasure, match="another revision"):
+    with pytest.raises(CannotMeasure, match="--resume"):
         resumed(file_of(tmp_path, cell(BURST, "chat"), fingerprint="old"), "abc", [BURST])
 
 

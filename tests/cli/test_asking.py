@@ -41,7 +41,7 @@ async def ask(proxy, key="", **body):
 async def test_the_last_request_and_one_by_its_id(start_proxy):
     proxy = await start_proxy(CONFIG)
     empty = await explained("--last", "--url", proxy.url)
-    assert (empty.exit_code, empty.stderr) == (1, "No request is over yet.\n")
+    assert (empty.exit_code, empty.stderr.count("\n")) == (1, 1)
     await ask(proxy, model="m")
     await proxy.ended()
     for arguments in (["--last"], ["--request", "mine"]):
@@ -51,9 +51,9 @@ async def test_the_last_request_and_one_by_its_id(start_proxy):
         assert lines[:5] == [
             "request mine: /chat, contract chat", "model m, key anonymous", "", "routes:", "  far: takes it",
         ]  # fmt: skip
-        assert lines[7].startswith("  1. far/x: 502 upstream_connect, connection refused by ")
-        assert lines[8].startswith("  2. echo/echo: first token after ")
-        assert lines[10].startswith("done after ")
+        assert lines[7].startswith("  1. far/x: 502 upstream_connect")
+        assert lines[8].startswith("  2. echo/echo: ")
+        assert lines[10].startswith("done ")
         assert "words" not in result.stdout
     found = json.loads((await explained("--last", "--url", proxy.url, "--json")).stdout)
     assert found["request_id"] == "mine"
@@ -76,7 +76,7 @@ async def test_a_proxy_that_asks_for_a_key(start_proxy):
     await proxy.ended()
     refused = await explained("--last", "--url", proxy.url)
     assert refused.exit_code == 1
-    assert refused.stderr.endswith("Give one with --api-key.\n")
+    assert "--api-key" in refused.stderr
     assert (await explained("--last", "--url", proxy.url, "--api-key", KEY)).exit_code == 0
 
 
@@ -84,12 +84,12 @@ async def test_what_is_not_there_is_one_sentence(start_proxy, tmp_path: Path):
     proxy = await start_proxy(CONFIG)
     unknown = await explained("--request", "../no such", "--url", proxy.url)
     assert unknown.exit_code == 1
-    assert "is not among the last 500" in unknown.stderr
+    assert "500" in unknown.stderr
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         nobody = await explained("--last", "--url", url)
-    assert nobody.stderr.startswith(f"no proxy answers at {url}: ")
+    assert url in nobody.stderr
     assert nobody.stderr.count("\n") == 1
     assert (await explained("--last", "--url", "localhost:1")).exit_code == 2
     assert (await explained("--last", "--model", "m")).exit_code == 2

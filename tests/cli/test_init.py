@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.support.said import assert_said
 
 SECRET = "sk-a-secret-that-is-long-enough"
 
@@ -44,9 +45,9 @@ def test_what_cannot_be_a_key_is_said_and_not_used(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
     result = run("init")
     assert result.exit_code == 0
-    assert "OPENAI_API_KEY is not used: the key has a space, a line break" in result.stdout
+    assert "OPENAI_API_KEY" in result.stdout
+    assert "OPENAI_API_KEY" not in Path("config.yaml").read_text()
     assert SECRET not in result.output
-    assert "written for 0 servers on this machine and 1 key;" in result.stdout
     assert run("check").exit_code == 0
 
 
@@ -54,7 +55,7 @@ def test_a_file_that_is_there_stays_as_it_is():
     Path("config.yaml").write_text("mine\n")
     refused = run("init")
     assert refused.exit_code == 1
-    assert refused.stderr == "config.yaml is there already; name another file with -o, or overwrite it with --force\n"
+    assert_said(refused.stderr.splitlines(), ["config.yaml -o --force"])
     assert Path("config.yaml").read_text() == "mine\n"
     Path("chat-proxy.schema.json").write_text("{}")
     assert run("init", "-o", "other.yaml").exit_code == 0
@@ -66,7 +67,7 @@ def test_a_file_that_is_there_stays_as_it_is():
 def test_a_folder_that_is_not_there_is_named():
     refused = run("init", "-o", "no/such/config.yaml")
     assert refused.exit_code == 1
-    assert refused.stderr.startswith("cannot write no/such/config.yaml: No such file or directory; ")
+    assert "no/such/config.yaml" in refused.stderr
 
 
 @pytest.mark.parametrize("named", [("-c", "no.yaml"), ("-c", "config.yaml"), ()])
@@ -76,5 +77,5 @@ def test_a_file_that_is_named_has_to_be_there(named, monkeypatch):
     for command in ("serve", "check"):
         result = run(command, *named)
         assert result.exit_code == 1
-        said = "no such file; name one with `-c FILE`, or have `chat-proxy init` write one"
-        assert result.stderr == f"{named[1] if named else 'from-the-variable.yaml'}: {said}\n"
+        file = named[1] if named else "from-the-variable.yaml"
+        assert_said(result.stderr.splitlines(), [f"{file}: -c init"])

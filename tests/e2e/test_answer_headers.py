@@ -81,7 +81,7 @@ async def test_C7_a_route_may_cut_the_connection_after_an_error_in_any_contract(
         assert (await client.read_head()).status == 200
         body = await client.read_body()
     assert b"Hello" in body
-    assert b"the answer was cut off" in body, "the error frame comes first"
+    assert b"cut off" in body, "the error frame comes first"
     assert client.end == ("cut" if errors == "frame+abort" else "final chunk")
 
 

@@ -109,10 +109,10 @@ async def test_a_stream_that_is_cut_ends_in_an_error_and_never_in_done(start_pro
     running = await start_proxy(openai_config(upstream.url))
     async with sdk(running) as client:
         told = []
-        with pytest.raises(openai.APIError, match="before its answer was complete"):
+        with pytest.raises(openai.APIError) as raised:
             async for part in await client.completions.create(model="x", prompt="a", stream=True):
                 told += [choice.text for choice in part.choices]
-    assert told == [" +", " b"]
+    assert (told, raised.value.code) == ([" +", " b"], "upstream_truncated")
     assert await running.end_reason() == "upstream_truncated"
 
 
@@ -152,11 +152,12 @@ async def test_a_target_that_cannot_is_passed_over_for_the_next_and_says_so_wher
         assert (await client.completions.create(model="x", prompt="to be")).choices[0].text == "to be"
     running = await start_proxy(backends + "    routes: [{name: default, to: claude/a}]\n")
     async with sdk(running) as client:
-        with pytest.raises(openai.BadRequestError, match="claude gives no embeddings") as raised:
+        with pytest.raises(openai.BadRequestError, match="claude") as raised:
             await client.embeddings.create(model="x", input="a")
         assert raised.value.code == "unsupported"
-        with pytest.raises(openai.BadRequestError, match="claude gives no completions without messages"):
+        with pytest.raises(openai.BadRequestError, match="claude") as raised:
             await client.completions.create(model="x", prompt="a", stream=True)
+        assert raised.value.code == "unsupported"
 
 
 async def test_echo_completes_a_prompt_with_itself_and_refuses_what_it_cannot_do(start_proxy):
@@ -240,7 +241,7 @@ def test_explain_tells_which_target_refuses(tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text(
         "backends: {a: {kind: echo}}\nroutes: [{name: r, match: {contract: [embeddings, completions]}, to: a/m}]\n"
     )
-    for path, words in (("embeddings", "a/m: refuses it: backend a gives no embeddings"), ("completions", "1. a/m")):
+    for path, words in (("embeddings", "a/m: refuses it"), ("completions", "1. a/m")):
         ran = CliRunner().invoke(main, ["explain", "--path", f"/v1/{path}"])
         assert (ran.exit_code, words in ran.output) == (0, True), ran.output
 

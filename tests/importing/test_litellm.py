@@ -19,6 +19,7 @@ from proxy.config.models import Settings
 from proxy.errors import ConfigErrors
 from proxy.importing import deployments, litellm, writer
 from proxy.importing.litellm import Converted, convert
+from tests.support.said import says
 
 EXAMPLES = Path(__file__).parent / "litellm"
 
@@ -126,12 +127,10 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
           num_retries: 3
     """).text
     before_route = text.partition("  - {name: m")[0].rstrip().splitlines()[-1]
-    assert (
-        before_route
-        == "  # not carried over: model_list.litellm_params.max_budget (line 5): a budget is a key's or a route's here: `budget`"
-    )
-    assert "# not carried over: litellm_settings.cache (line 7): answers are not cached" in text
-    assert "# not carried over: litellm_settings.num_retries (line 8)" in text
+    assert says(before_route.strip(), "# model_list.litellm_params.max_budget 5 `budget`")
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    for facts in ("litellm_settings.cache 7", "litellm_settings.num_retries 8"):
+        assert any(says(line, f"# {facts}") for line in comments), facts
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
 def test_a_change_of_who_answers_stops_it_unless_forced(tmp_path: Path, params: str, more: str) -> None:
     ran = run(tmp_path, model(params, more))
     assert ran.exit_code == 1, ran.output
-    assert "changes who answers" in ran.output
+    assert "--force" in ran.output
     assert not (tmp_path / "config.yaml").exists()
     assert run(tmp_path, model(params, more), "--force").exit_code == 0
     assert "not carried over" in (tmp_path / "config.yaml").read_text()
@@ -213,9 +212,7 @@ def test_no_secret_of_the_file_is_copied_or_told(tmp_path: Path) -> None:
     written = (tmp_path / "config.yaml").read_text()
     for secret in ("sk-abcdefgh-literal-secret", "sk-1234567890-literal", "very-secret-word", "secret-word"):
         assert secret not in written + ran.output
-    assert "They are not copied: set OPENAI_API_KEY, LITELLM_MASTER_KEY to them." in " ".join(
-        written.split("# ")
-    ).replace("\n", "")
+    assert "OPENAI_API_KEY, LITELLM_MASTER_KEY" in " ".join(written.split("# ")).replace("\n", "")
 
 
 def test_a_secret_of_the_file_gets_no_variable_that_holds_another() -> None:
@@ -235,14 +232,11 @@ def test_a_secret_of_the_file_gets_no_variable_that_holds_another() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [", "this is no YAML"),
-        ("- a", "must be a mapping"),
-        ("model_list: []", "nothing to import"),
-        (
-            "litellm_settings: {}\ninclude: [a.yaml]",
-            ":2:1: this file has no model_list, so there is nothing to import; the files",
-        ),
-        ("model_list:\n  - {model_name: a}", ":2:1: an entry of model_list needs"),
+        ("a: [", "YAML"),
+        ("- a", "mapping"),
+        ("model_list: []", "model_list"),
+        ("litellm_settings: {}\ninclude: [a.yaml]", ":2:1: "),
+        ("model_list:\n  - {model_name: a}", ":2:1: "),
     ],
 )
 def test_a_file_that_is_no_config_is_an_error_with_its_place(tmp_path: Path, text: str, words: str) -> None:

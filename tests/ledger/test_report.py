@@ -79,12 +79,12 @@ def test_a_spreadsheet_runs_nothing_that_a_client_says(store: LedgerStore):
 
 def test_what_cannot_be_read_is_told():
     assert read_by("key, model,key") == ["key", "model"]
-    with pytest.raises(ValueError, match="cannot be grouped by 'name'"):
+    with pytest.raises(ValueError, match="'name'"):
         read_by("key,name")
     assert read_since("7d") == pytest.approx(time.time() - 7 * 86_400, abs=60)
     assert read_since("2026-11-30") == 1795996800
     assert read_since("2026-11-30T01:00+01:00") == 1795996800
-    with pytest.raises(ValueError, match="'yesterday' is no time"):
+    with pytest.raises(ValueError, match="'yesterday'"):
         read_since("yesterday")
 
 

@@ -131,7 +131,6 @@ def test_B16_a_slow_answer_ends_as_upstream_slow_after_ten_seconds(kind: type[To
     ran = Ran(paced(*[1.0] * 100, kind=kind), min_tokens_per_s=2)
     assert ran.code == "upstream_slow"
     assert ran.took == pytest.approx(1 + 10, abs=0.01), "the first token has its own timer"
-    assert "less than 2 tokens a second for 10 s" in ran.client.end.error.message  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("kind", [Told, Relaying])

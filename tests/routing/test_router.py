@@ -201,19 +201,19 @@ def test_a_rule_whose_backends_are_all_off_matches_nothing():
 
 
 @pytest.mark.parametrize(
-    ("match", "asked", "message"),
+    ("match", "asked", "facts"),
     [
-        ({"model": ["code-*", "x"]}, {"model": "gpt"}, "No route takes model `gpt`. The closest is `r`, which wants model code-* or x and got gpt."),
-        ({"model": "x"}, {}, "No route takes /chat without a model. The closest is `r`, which wants model x and got nothing."),
-        ({"contract": "openai"}, {"model": "m"}, "No route takes model `m`. The closest is `r`, which wants contract openai and got chat."),
-        ({"header": {"x-secret": "hunter2"}}, {"model": "m"}, "No route takes model `m`. The closest is `r`, whose condition on header x-secret does not hold."),
-        ({"model": "x"}, {"model": "a\nb" + "c" * 200}, "No route takes model `a�b" + "c" * 76 + "…`."),
+        ({"model": ["code-*", "x"]}, {"model": "gpt"}, ["`gpt`", "`r`", "code-* or x"]),
+        ({"model": "x"}, {}, ["/chat", "`r`", "model x"]),
+        ({"contract": "openai"}, {"model": "m"}, ["`m`", "`r`", "openai", "chat"]),
+        ({"header": {"x-secret": "hunter2"}}, {"model": "m"}, ["`m`", "`r`", "x-secret"]),
+        ({"model": "x"}, {"model": "a\nb" + "c" * 200}, ["`a�b" + "c" * 76 + "…`"]),
     ],
 )  # fmt: skip
-def test_no_route_names_the_closest_rule_and_nothing_secret(match, asked, message):
+def test_no_route_names_the_closest_rule_and_nothing_secret(match, asked, facts):
     with pytest.raises(NoRoute) as caught:
         router(route(match=match)).plan(request(**asked))
-    assert caught.value.message.startswith(message)
+    assert [fact for fact in facts if fact not in caught.value.message] == []
     assert "hunter2" not in caught.value.message
 
 

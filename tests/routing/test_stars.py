@@ -47,8 +47,9 @@ def test_a_target_is_asked_for_what_the_star_stands_for(
 
 
 def test_a_star_that_stands_for_nothing_names_no_model() -> None:
-    with pytest.raises(BadRequest, match="needs a model"):
+    with pytest.raises(BadRequest) as refused:
         router({"match": {"model": "openai/*"}, "to": "a/$1"}).plan(asking("openai/"))
+    assert refused.value.param == "model"
 
 
 def test_other_targets_of_the_rule_stay_as_they_are() -> None:
@@ -83,22 +84,22 @@ def test_what_the_stars_stand_for_makes_the_text_again(pattern: str, text: str) 
 
 
 @pytest.mark.parametrize(
-    ("match", "words"),
+    ("match", "named"),
     [
-        ("", "there is no `match.model`; add one"),
-        ("match: {model: gpt}, ", "`gpt` has fewer; write a `*` in it"),
-        ('match: {model: ["a*", gpt]}, ', "`gpt` has fewer"),
-        ('match: {model: "gpt-?*"}, ', "`gpt-?*` has a `?`"),
+        ("", "`match.model`"),
+        ("match: {model: gpt}, ", "`gpt`"),
+        ('match: {model: ["a*", gpt]}, ', "`gpt`"),
+        ('match: {model: "gpt-?*"}, ', "`gpt-?*`"),
     ],
 )
-def test_a_star_that_is_not_there_is_an_error_at_its_place(tmp_path: Path, match: str, words: str) -> None:
+def test_a_star_that_is_not_there_is_an_error_at_its_place(tmp_path: Path, match: str, named: str) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"backends: {{a: {{kind: echo}}}}\nroutes:\n  - {{name: r, {match}to: a/$1}}\n")
     ran = CliRunner().invoke(main, ["check", str(config)])
     column = config.read_text().splitlines()[2].index("a/$1") + 1
     assert ran.exit_code == 1
-    assert f"{config}:3:{column}: route `r`: `$1` in `a/$1` stands for what a `*` of `match.model` takes" in ran.output
-    assert words in ran.output
+    (error,) = [line for line in ran.output.splitlines() if line.startswith(f"{config}:3:{column}: ")]
+    assert [fact for fact in ("`r`", "`a/$1`", named) if fact not in error] == []
 
 
 def test_explain_shows_the_model_and_where_it_comes_from(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from proxy.server.not_found import not_found
@@ -19,41 +21,38 @@ SERVED = (
 
 
 @pytest.mark.parametrize(
-    ("path", "what"),
+    "path",
     [
-        ("/v1/audio/speech", "Speech and transcription are"),
-        ("/v1/audio/transcriptions", "Speech and transcription are"),
-        ("/v1/images/generations", "Making images is"),
-        ("/v1/moderations", "Moderation is"),
-        ("/v1/files/file-1/content", "Storing files is"),
-        ("/v1/realtime", "Speech in real time is"),
+        "/v1/audio/speech",
+        "/v1/audio/transcriptions",
+        "/v1/images/generations",
+        "/v1/moderations",
+        "/v1/files/file-1/content",
+        "/v1/realtime",
     ],
 )
-def test_N10_other_services_of_the_same_base_url_are_named_with_what_to_do(path: str, what: str) -> None:
+def test_N10_other_services_of_the_same_base_url_are_told_what_to_do(path: str) -> None:
     error = not_found(path, SERVED)
     assert (error.status, error.code) == (404, "not_served")
-    assert f"{what} not served here" in error.message
-    assert "another base URL" in error.message
+    assert path in error.message
+    assert "base URL" in error.message
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "named"),
     [
-        ("/v1/chat/completion", "Did you mean /v1/chat/completions?"),
-        ("/v1/chat", "Did you mean /v1/chat/completions?"),
-        ("/health", "Did you mean /healthz?"),
-        ("/web/chat", "Did you mean /chat?"),
-        ("/v1/mesages", "Did you mean /v1/messages?"),
-        (
-            "/xyz",
-            "Chat is served at /v1/chat/completions, /v1/responses, /v1/messages, /chat; docs/contracts has all paths.",
-        ),
+        ("/v1/chat/completion", ["/v1/chat/completions"]),
+        ("/v1/chat", ["/v1/chat/completions"]),
+        ("/health", ["/healthz"]),
+        ("/web/chat", ["/chat"]),
+        ("/v1/mesages", ["/v1/messages"]),
+        ("/xyz", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/chat"]),
     ],
 )
-def test_N10_other_paths_get_the_closest_or_a_short_list(path: str, message: str) -> None:
+def test_N10_other_paths_get_the_closest_or_a_short_list(path: str, named: list[str]) -> None:
     error = not_found(path, SERVED)
     assert error.code == "not_found"
-    assert error.message == f"There is nothing at {path}. {message}"
+    assert re.findall(r"(?<!\w)/[\w/]+", error.message) == [path, *named]
 
 
 def test_N10_a_long_path_is_not_repeated_whole() -> None:

@@ -49,7 +49,7 @@ def test_what_somebody_listens_on_is_taken_even_if_they_would_share(shared: bool
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(OSError, match=r"127\.0\.0\.1:\d+: address already in use") as raised:
+        with pytest.raises(OSError, match=r"127\.0\.0\.1:\d+") as raised:
             reserve("127.0.0.1", other.getsockname()[1])
     assert raised.value.errno == errno.EADDRINUSE
 
@@ -65,11 +65,11 @@ def test_a_port_that_was_used_a_moment_ago_is_free_again() -> None:
 
 
 def test_an_address_that_is_not_ours_is_no_address() -> None:
-    with pytest.raises(OSError, match=r"192\.0\.2\.1:0: cannot assign") as raised:
+    with pytest.raises(OSError, match=r"192\.0\.2\.1:0") as raised:
         reserve("192.0.2.1", 0)
     assert raised.value.errno == errno.EADDRNOTAVAIL
 
 
 def test_a_bad_host_is_reported() -> None:
-    with pytest.raises(socket.gaierror, match="no such host: "):
+    with pytest.raises(socket.gaierror, match="no such host"):
         reserve("no such host", 0)

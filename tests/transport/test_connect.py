@@ -51,7 +51,8 @@ async def test_refused_a01(transport):
     port = free_port()
     with pytest.raises(UpstreamConnect) as caught:
         await transport.open(post(f"http://127.0.0.1:{port}/v1?key={KEY}"))
-    assert str(caught.value) == f"connection refused by http://127.0.0.1:{port}: is the server running there?"
+    assert f"http://127.0.0.1:{port}:" in str(caught.value)
+    assert KEY not in str(caught.value)
     assert (caught.value.status, caught.value.code) == (502, "upstream_connect")
     assert connections(transport).open == 0
 
@@ -135,7 +136,7 @@ async def test_tls_with_a_trusted_certificate_streams_and_is_pooled(tls, trustin
 async def test_a_certificate_nobody_vouches_for_is_refused_before_anything_is_sent_a01(tls, transport):
     with pytest.raises(UpstreamConnect) as caught:
         await transport.open(post(tls.url))
-    assert f"the certificate of https://localhost:{tls.port} is not trusted" in str(caught.value)
+    assert f"certificate of https://localhost:{tls.port} " in str(caught.value)
     assert KEY not in str(caught.value)
     assert (tls.requests, tls.connections) == ([], 0)  # the handshake never got to the end
     assert connections(transport).open == 0

@@ -83,11 +83,11 @@ def test_settings_that_anthropic_takes_are_not_announced():
 @pytest.mark.parametrize(
     ("params", "keys", "why"),
     [
-        ({"temperature": 0.5}, {"model": "claude-opus-4-7"}, "chooses its sampling itself"),
-        ({"top_k": 5}, {"version": "2026-10-21"}, "does not take it"),
-        ({"top_p": 0.5, "temperature": 1}, {}, "top_p was left out: this target does not take it beside temperature"),
+        ({"temperature": 0.5}, {"model": "claude-opus-4-7"}, "sampling"),
+        ({"top_k": 5}, {"version": "2026-10-21"}, "top_k"),
+        ({"top_p": 0.5, "temperature": 1}, {}, "beside temperature"),
         ({"temperature": 0.5, "reasoning_effort": "low", "max_tokens": 9000}, {}, "beside thinking"),
-        ({"reasoning_effort": "low", "max_tokens": 100}, {}, "reasoning_effort was left out"),
+        ({"reasoning_effort": "low", "max_tokens": 100}, {}, "reasoning_effort"),
     ],
 )
 def test_the_reason_is_reported(params, keys, why):
@@ -123,14 +123,13 @@ def test_tools_that_the_upstream_should_run_are_announced_unless_it_speaks_the_c
 
 def test_a_tools_type_is_a_clients_text_and_reported_only_if_it_is_a_word():
     (notice,) = hosted_tools(request(hosted_tools=("x\r\nSet-Cookie: a=b",)))
-    assert notice.message == "a tool was left out: this target runs no such tool"
+    assert "Set-Cookie" not in f"{notice.message} {notice.param}"
 
 
 def test_that_a_tool_failed_is_announced_to_a_form_without_a_field_for_it():
     asked = request(messages=(Message("tool", (Text("no such city"),), tool_call_id="c", failed=True),))
-    assert [notice.message for notice in to_openai(asked)] == [
-        "that a tool failed was left out: this target has no field for it; the result's text has to say so"
-    ]
+    (notice,) = to_openai(asked)
+    assert "failed" in notice.message
 
 
 def test_a_notice_for_programs_names_what_it_is_about():

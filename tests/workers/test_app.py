@@ -116,9 +116,7 @@ async def test_limits_that_each_process_counts_alone_are_warned_of(pair: Pair) -
         with capture_logs() as lines:
             pair.apps[0].commit(log=True)
         warned = [line["message"] for line in lines if line["event"] == "config_warning"]
-        assert [message[:77] for message in warned] == [
-            "limits are counted by each process alone: 3 workers together admit up to 3 ti"
-        ] * warns
+        assert ["3 workers" in message for message in warned] == [True] * warns
 
 
 async def test_status_adds_up_what_all_know_of_their_targets(pair: Pair) -> None:

@@ -186,7 +186,7 @@ async def test_a_file_that_two_have_died_of_is_rejected(stage: Stage) -> None:
     await stage.die(a)
     await stage.die(b)
     assert c.heard == ["reject"]
-    assert "2 workers died while they loaded this file" in stage.reload.rejected[0]
+    assert "2 workers" in stage.reload.rejected[0]
 
 
 async def test_with_nobody_there_it_waits_for_somebody(stage: Stage) -> None:
@@ -204,7 +204,7 @@ async def test_one_that_never_answers_keeps_it_from_all_and_is_named(stage: Stag
     await stage.answer(a)
     await stage.answer(b)
     await stage.answer(c, raised=TimeoutError())
-    assert "worker 3 did not load this file within 60 s" in stage.reload.rejected[0]
+    assert "worker 3" in stage.reload.rejected[0]
     assert stage.state.generation == 1
     await stage.change("three")
     await stage.answer(a)
@@ -218,7 +218,7 @@ async def test_A5_a_file_that_cannot_be_read_is_reported_once_and_a_good_one_tak
     for _ in range(3):  # each worker tells of it
         await stage.look(forced=False)
     assert a.heard == ["reject"]
-    assert "no such file" in stage.reload.rejected[0]
+    assert stage.reload.rejected[0].startswith(f"{stage.file}: ")
     await stage.look(forced=True)
     assert a.heard == ["reject", "reject"]
     await stage.change("one")

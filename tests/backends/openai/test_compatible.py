@@ -43,6 +43,7 @@ from proxy.testing.script import (
     openai_stream,
     sse_head,
 )
+from tests.support.said import says
 from tests.support.wire import backend, batches, chat, events, failure
 
 CANARY = "sk-canary-1234567890abcdef"
@@ -422,7 +423,10 @@ async def test_A05_A06_statuses_are_mapped(upstream, status, kind, shown, fallba
 async def test_an_error_without_a_readable_body_is_reported_by_its_status(upstream, body):
     upstream.play(json_reply(503, body))
     async with backend(row(upstream)) as far:
-        assert (await failure(far)).message == "backend far failed (it answered 503)"
+        error = await failure(far)
+    assert error.status == 503
+    assert says(error.message, "backend far 503")
+    assert len(error.message) < 60, "nothing of the body is in it"
 
 
 async def test_an_error_whose_body_never_ends_is_reported_by_its_status(upstream, monkeypatch):

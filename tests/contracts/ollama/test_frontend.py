@@ -223,14 +223,10 @@ def test_a_model_that_is_not_offered_is_not_found():
 
 
 @pytest.mark.parametrize(
-    ("method", "name", "why"),
-    [
-        *(("POST", name, "the server's config decides") for name in ("pull", "push", "create", "copy")),
-        ("DELETE", "delete", "the server's config decides"),
-    ],
+    ("method", "name"), [("POST", "pull"), ("POST", "push"), ("POST", "create"), ("POST", "copy"), ("DELETE", "delete")]
 )
-def test_what_is_not_served_says_why(method, name, why):
-    with pytest.raises(RequestError, match=why) as refused:
+def test_what_is_not_served_says_why(method, name):
+    with pytest.raises(RequestError, match="config") as refused:
         answered(f"/ollama/api/{name}", b'{"model":"m"}', method=method)
     assert refused.value.status == 501
 
