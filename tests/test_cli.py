@@ -92,12 +92,6 @@ def test_check_prints_every_mistake_to_stderr_and_exits_1():
     assert lines[2::3] == ["       | ^", "       | ^", "       |                            ^"]
 
 
-def test_check_of_no_file():
-    result = run("check", "-c", "nowhere.yaml")
-    assert result.exit_code == 1
-    assert_said(result.stderr.splitlines(), ["nowhere.yaml: -c init"])
-
-
 # -- serve -----------------------------------------------------------------------------------------------------
 
 BAD_FILES = {
@@ -269,15 +263,16 @@ def test_diff_shows_the_requests_that_would_go_elsewhere(configs):
     )
     result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
     assert result.exit_code == 1
-    assert result.stdout.splitlines() == [
+    *different, last = result.stdout.splitlines()
+    assert different == [
         "requests.jsonl:2: /chat, model code-1",
         "  - default: echo/echo",
         "  + code: echo/code, echo/echo",
         "requests.jsonl:3: /v1/chat/completions, model m",
         "  - default: echo/echo",
         "  + refused: 404 model_not_found",
-        "2 of 4 requests would be routed differently",
     ]
+    assert_said([last], ["2 4"])
 
 
 def test_diff_of_what_a_route_sets(configs):
@@ -292,11 +287,10 @@ def test_diff_reads_each_request_as_each_config_declares_its_contract(configs):
     Path("new.yaml").write_text(GOOD + declared)
     lines({"path": "/mine", "body": {"ask": "hi", "model": "m"}})
     result = run("diff", "old.yaml", "new.yaml", "requests.jsonl")
-    assert result.stdout.splitlines() == [
+    assert result.stdout.splitlines()[:-1] == [
         "requests.jsonl:1: /mine, model m",
         "  - refused: 404 not_found",
         "  + default: echo/echo",
-        "1 of 1 request would be routed differently",
     ]
     assert run("diff", "new.yaml", "new.yaml", "requests.jsonl").exit_code == 0
     lines({"path": "/mine", "body": {"question": "hi"}})
@@ -308,7 +302,8 @@ def test_diff_reads_each_request_as_each_config_declares_its_contract(configs):
 def test_diff_without_a_difference_exits_0(configs):
     lines({"path": "/chat"}, {"path": "/api/chat"})
     result = run("diff", "old.yaml", "old.yaml", "requests.jsonl")
-    assert (result.exit_code, result.stdout) == (0, "0 of 2 requests would be routed differently\n")
+    assert result.exit_code == 0
+    assert_said(result.stdout.splitlines(), ["0 2"])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 
 import pytest
@@ -38,7 +39,8 @@ async def test_rows_wait_while_the_server_is_gone_and_are_there_once_when_it_is_
     store = LedgerStore(in_postgres)
     assert len(ids_in(store)) == len(set(ids_in(store))) == 102
     store.close()
-    assert [line.text for line in check(in_postgres, None)] == ["102 rows in the store, 0 in the spool only"]
+    (line,) = check(in_postgres, None)
+    assert re.findall(r"\d+", line.text) == ["102", "0"]
 
 
 def test_what_is_in_the_spool_only_is_told(settings: UsageSettings, store: LedgerStore):
@@ -50,7 +52,8 @@ def test_what_is_in_the_spool_only_is_told(settings: UsageSettings, store: Ledge
         filled.insert([row("a")])
     spool = Spool.new(settings.spool_folder)
     spool.append(lines("a", "b", "c"))
-    assert [line.text for line in check(settings, None)] == ["1 rows in the store, 2 in the spool only"]
+    (line,) = check(settings, None)
+    assert re.findall(r"\d+", line.text) == ["1", "2"]
     spool.close()
 
 

@@ -138,7 +138,6 @@ def test_a_upstream_gets_the_request_in_chat_completions_form():
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]", "item_not_found", "itself"),
         ({"input": [{"id": "msg_1"}]}, "input[0]", "item_not_found", "itself"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "input[0].type", "unsupported_value", "compaction"),
-        ({"input": [{"type": "compaction", "encrypted_content": "c"}]}, "input[0].type", "unsupported_value", "compaction"),
     ],
 )  # fmt: skip
 def test_what_only_points_to_something_kept_or_would_be_lost_is_refused(fields, param, code, advice):
