@@ -357,10 +357,10 @@ async def test_what_is_wrong_with_a_request_is_reported_in_anthropics_form(
     start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(config(upstream, "anthropic"))
-    for body, says in (({**ASK, "max_tokens": None}, "max_tokens: required"), (b"{", "ends before its JSON")):
+    for body, fact in (({**ASK, "max_tokens": None}, "max_tokens"), (b"{", "JSON")):
         head, told = await call(proxy, "POST", PATH, body, {**VERSION, "content-type": "application/json"})
         assert (head.status, told["error"]["type"]) == (400, "invalid_request_error")
-        assert says in told["error"]["message"]
+        assert fact in told["error"]["message"]
     assert upstream.connections == 0
 
 
@@ -512,7 +512,7 @@ async def test_a_refusal_of_the_proxys_own_is_reported_before_anything_is_sent(
     part = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
     head, told = await call(proxy, "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": [part]}]})
     assert head.status == 400
-    assert "takes no audio" in told["error"]["message"]
+    assert "audio" in told["error"]["message"]
     assert upstream.connections == 0
 
 

@@ -189,8 +189,8 @@ def test_an_old_python_is_named_with_what_to_do(project, tmp_path):
     old = script(tmp_path, 'test "$1" = --version && echo Python 3.9.2 && exit; exit 1')
     answer = make(project, "run", python=old)
     assert answer.returncode != 0
-    assert "needs Python 3.11 or newer" in answer.stderr
-    assert "is Python 3.9.2" in answer.stderr
+    assert "3.11" in answer.stderr
+    assert "3.9.2" in answer.stderr
     assert "make PYTHON=" in answer.stderr
 
 
@@ -198,7 +198,7 @@ def test_a_python_without_venv_is_explained(project, tmp_path):
     lacking = script(tmp_path, f'test "$2" = venv && exit 1; exec "{sys.executable}" "$@"')
     answer = make(project, "run", python=lacking)
     assert answer.returncode != 0
-    assert "apt-get install python3-venv" in answer.stderr
+    assert "python3-venv" in answer.stderr
     assert not (project / ".venv").exists()
 
 

@@ -29,6 +29,9 @@ SERVED = (
         "/v1/moderations",
         "/v1/files/file-1/content",
         "/v1/realtime",
+        "/v1/assistants",
+        "/v1/threads",
+        "/v1/batches",
     ],
 )
 def test_N10_other_services_of_the_same_base_url_are_told_what_to_do(path: str) -> None:
