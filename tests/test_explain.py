@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from textwrap import dedent
@@ -286,7 +287,8 @@ def test_R2_what_a_target_is_sent_in_other_words_is_said_before_any_traffic(expl
     said = json.loads(explain("--json", "--path", "/ollama/api/chat", body=body).stdout)["differences"]
     by_target = {target: [one["what"] for one in said if one["target"] == target] for target in ("far/m", "near/m")}
     assert_said(by_target["far/m"], ["2 messages 3", "1 id", "the tool look.up look_up_", "seed random_seed"])
-    assert_said([by_target["near/m"][0], by_target["near/m"][-1]], ["2 messages 3", "seed s"])
+    assert says(by_target["near/m"][0], "2 messages 3")
+    assert re.fullmatch(r"seed .* s", by_target["near/m"][-1])
     assert f"\nreworded   far/m: {by_target['far/m'][0]}\n" in explain("--path", "/ollama/api/chat", body=body).stdout
 
 
@@ -372,7 +374,8 @@ def test_state_that_is_tagged_is_explained(explain, tmp_path):
         {"role": "user", "content": "?"},
     ]
     body = json.dumps({"model": "m", "max_tokens": 9, "messages": said})
-    assert says(line(explain("--path", "/v1/messages", body=body).stdout, "notices"), "notices a/m: reasoning")
+    told = explain("--path", "/v1/messages", body=body).stdout
+    assert any("a/m: " in one and "reasoning" in one for one in told.splitlines())
 
 
 def test_how_many_streams_a_target_is_sent_is_explained(explain, tmp_path):

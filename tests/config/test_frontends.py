@@ -257,7 +257,7 @@ RESPONSES = [
     # events
     (
         "token: $text\nevents: {tokens: x}",
-        ["8:16: frontends.own.response.events.tokens"],
+        ["8:16: frontends.own.response.events.tokens `token`"],
     ),
     (
         "token: $text\nevents: {done: end}",
@@ -312,7 +312,7 @@ RESPONSES = [
     (
         "token: $text\ncut_on_error: false",
         [
-            "8:21: frontends.own.response.cut_on_error error"
+            "8:21: frontends.own.response.cut_on_error `error`"
         ],
     ),
     (

@@ -128,7 +128,7 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
     """).text
     before_route = text.partition("  - {name: m")[0].rstrip().splitlines()[-1]
     assert says(before_route.strip(), "# model_list.litellm_params.max_budget 5 `budget`")
-    comments = [line for line in text.splitlines() if line.startswith("#")]
+    comments = [line.strip() for line in text.splitlines()]
     for facts in ("litellm_settings.cache 7", "litellm_settings.num_retries 8"):
         assert any(says(line, f"# {facts}") for line in comments), facts
 
