@@ -13,7 +13,7 @@ import yaml
 
 from bench import install
 from bench.peers import CHAT, KEY, PEERS, Peer, Site
-from bench.tools import HERE, ROOT, CannotMeasure
+from bench.tools import HERE, CannotMeasure
 from proxy.backends.base import kind
 from proxy.config.load import load_config
 
@@ -64,8 +64,6 @@ def test_each_checks_the_upstreams_certificate_against_our_authority(key: str, t
 @pytest.mark.parametrize("key", OWN)
 def test_ours_is_measured_as_it_is_shipped(key: str, site: Site):
     peer = PEERS[key]
-    if peer.tick_ms and not install.knows_ticks(str(ROOT)):
-        pytest.skip("this revision does not pace")
     peer.write_config(site)
     config = load_config(site.folder / peer.config, settings_for=lambda name: kind(name).settings, env={})
     assert not config.warnings

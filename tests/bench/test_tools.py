@@ -145,7 +145,6 @@ def test_children_are_stopped_with_their_parent_and_counted_in_its_tree():
         while len(tree := processes.tree(process.pid)) < 2:
             pass
         assert processes.memory_kb(process.pid) > 0
-        assert processes.cpu_s(process.pid) >= 0
     assert process.poll() is not None
     deadline = time.monotonic() + 60
     while any(alive(pid) for pid in tree):  # they were told; the kernel takes its time

@@ -70,6 +70,6 @@ def test_a_password_is_in_no_error(tmp_path):
     with pytest.raises(store.failures) as caught:
         store.select("SELECT 1")
     assert secret not in str(caught.value) + repr(settings)
-    with pytest.raises(ValueError, match="no address of Postgres") as refused:
+    with pytest.raises(ValueError, match="Postgres") as refused:
         UsageSettings.model_validate({"store": f"postgresql://me:{secret}@host:x:y/db?nonsense={secret}"})
     assert secret not in str(refused.value)
