@@ -140,9 +140,7 @@ PLACES = [
     ),
     (
         "path: /own\nresponse: {token: $text}\nerrors: {status: {5xx: 200}, body: {text: $message}}",
-        [
-            "7:40: frontends.own.errors.body 200 whole"
-        ],
+        ["7:40: frontends.own.errors.body 200 whole"],
     ),
     (
         "path: /own\nresponse: {token: $text}\nwhole: {done: true}",
@@ -170,17 +168,13 @@ REQUESTS = [
     ("{mesages: m}", ["6:15: mesages frontends.own.request messages"]),
     (
         "{content: [text, a..b]}",
-        [
-            "6:31: frontends.own.request.content[1] a..b input.question"
-        ],
+        ["6:31: frontends.own.request.content[1] a..b input.question"],
     ),
     ('{prompt: ""}', ["6:23: frontends.own.request.prompt"]),
     ("{model: $model}", ["6:22: frontends.own.request.model $model"]),
     (
         "{user: $accept}",
-        [
-            "6:21: frontends.own.request.user $accept stream"
-        ],
+        ["6:21: frontends.own.request.user $accept stream"],
     ),
     ("{stream: $acept}", ["6:23: frontends.own.request.stream $acept"]),
     (
@@ -224,16 +218,12 @@ RESPONSES = [
     ),
     (
         "token: {a: [$text, {b: $answer}]}",
-        [
-            "7:30: frontends.own.response.token.a[1].b $answer $created"
-        ],
+        ["7:30: frontends.own.response.token.a[1].b $answer $created"],
     ),
     ('token: "say $text to $whom"', ["7:14: frontends.own.response.token $whom"]),
     (
         "token: {text: $text, of: $request}",
-        [
-            "7:32: frontends.own.response.token.of $request $request.conversation_id"
-        ],
+        ["7:32: frontends.own.response.token.of $request $request.conversation_id"],
     ),
     (
         "token: {text: hello}",
@@ -289,9 +279,7 @@ RESPONSES = [
     # framings
     (
         "framing: raw\ntoken: {t: $text}",
-        [
-            "8:14: frontends.own.response.token raw $text"
-        ],
+        ["8:14: frontends.own.response.token raw $text"],
     ),
     (
         "framing: raw\ntoken: $text\ndone: END\nstart: Hi",
@@ -311,15 +299,11 @@ RESPONSES = [
     # ends
     (
         "token: $text\ncut_on_error: false",
-        [
-            "8:21: frontends.own.response.cut_on_error `error`"
-        ],
+        ["8:21: frontends.own.response.cut_on_error `error`"],
     ),
     (
         "framing: raw\ntoken: $text\nerror: $message\ncut_on_error: false",
-        [
-            "10:21: frontends.own.response.cut_on_error raw"
-        ],
+        ["10:21: frontends.own.response.cut_on_error raw"],
     ),
     (
         "token: {text: $text}\nerror: {text: $message}",
@@ -344,9 +328,7 @@ RESPONSES = [
     ),
     (
         "framing: ndjson\ntoken: {t: $text}\ndone: {t: $finish_reason}",
-        [
-            "9:13: frontends.own.response.done token"
-        ],
+        ["9:13: frontends.own.response.done token"],
     ),
     (
         "token: $text\ndone: END\nevents: {token: message}",
@@ -367,7 +349,12 @@ def test_names_of_contracts_are_names_and_their_own(problems):
         "  c: {path: /a, response: {token: $text}}\n"
         "  d: [path]\n"
     )
-    expected = ["4:3: frontends.chat", "5:3: frontends.a/b", "6:13: frontends.c.path /a chat", "7:6: frontends.d mapping"]
+    expected = [
+        "4:3: frontends.chat",
+        "5:3: frontends.a/b",
+        "6:13: frontends.c.path /a chat",
+        "7:6: frontends.d mapping",
+    ]
     assert_said(problems(text), expected)
 
 

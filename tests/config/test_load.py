@@ -115,7 +115,12 @@ def test_warnings_say_what_is_probably_not_meant(load):
             default: {temperature: 1}
         """
     )
-    expected = ["2:7: auth 0.0.0.0", "6:3: far FAR_KEY", "8:39: temprature temperature", "9:28: temperature set default"]
+    expected = [
+        "2:7: auth 0.0.0.0",
+        "6:3: far FAR_KEY",
+        "8:39: temprature temperature",
+        "9:28: temperature set default",
+    ]
     assert_said([str(warning).removeprefix("config.yaml:") for warning in config.warnings], expected)
 
 

@@ -143,9 +143,7 @@ def test_what_cannot_be_is_said(tmp_path: Path, server: redis.RedisServer):
     assert "`default`" in said("new", "--store", "--route", "defualt")
     assert "requests_per_minute" in said("new", "--limits", "requests=3")
     assert "usd" in said("new", "--budget", "per=day")
-    assert "`near`" in said(
-        "new", "--store", "--budget", "usd=1.5,downgrade_to=naer/echo,reset=00:00 Europe/Oslo"
-    )
+    assert "`near`" in said("new", "--store", "--budget", "usd=1.5,downgrade_to=naer/echo,reset=00:00 Europe/Oslo")
     assert "2001" in said("new", "--store", "--expires", "2001-01-01")
     assert "--store" in said("new", "--expires", "3d")
     assert not said("new", "--name", "ann", "--store")

@@ -18,11 +18,11 @@ from proxy.request import Usage
 from proxy.telemetry import otlp
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.otlp.names import NAMES, Names
-from tests.support.said import says
 from proxy.telemetry.otlp.places import Place, place
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from proxy.telemetry.sums import Family
 from proxy.telemetry.trace import Trace
+from tests.support.said import says
 
 pytest.importorskip("opentelemetry.sdk")
 

@@ -131,12 +131,12 @@ def test_allowed_tools_are_the_only_ones_offered():
     ("value", "place", "fact"),
     [
         ("any", "tool_choice", "required"),
-        (5, "tool_choice", ""),
-        ({}, "tool_choice.type", ""),
-        ({"type": "function"}, "tool_choice.name", ""),
+        (5, "tool_choice", None),
+        ({}, "tool_choice.type", None),
+        ({"type": "function"}, "tool_choice.name", None),
         ("required", "tool_choice", "web_search"),
         ({"type": "web_search"}, "tool_choice", "web_search"),
-        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "mcp"}]}, "tool_choice", ""),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "mcp"}]}, "tool_choice", None),
     ],
 )
 def test_a_choice_that_cannot_be_kept_is_refused(value, place, fact):
