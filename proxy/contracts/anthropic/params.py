@@ -30,8 +30,8 @@ SMALLEST_BUDGET = 1024  # Anthropic refuses less
 _GENERATION = re.compile(r"claude-(?:[a-z]+-)?(\d)(?:-(\d{1,2}))?(?!\d)")
 _ADAPTIVE_SINCE = (4, 6)  # these models choose the budget of their thinking
 _FIXED_SAMPLING_SINCE = (4, 7)
-_LATE_SYSTEM_SINCE = (4, 8)
-_LATE_SYSTEM_OF_ALL_SINCE = (5, 0)
+_LATE_SYSTEM_SINCE = {"opus": (4, 8), "sonnet": (5, 1)}
+_LATE_SYSTEM_OF_OTHERS_SINCE = (5, 0)
 _NO_PREFILL_SINCE = (4, 6)
 _NEWEST = (99, 0)
 _OF_MAX_TOKENS = ("max_completion_tokens", "max_tokens")
@@ -105,9 +105,9 @@ def takes_sampling(model: str) -> bool:
 
 
 def takes_late_system(model: str) -> bool:
-    """Whether `model` takes system text between the turns: Claude Opus since 4.8, and all that came later."""
-    generation = _generation(model)
-    return generation >= (_LATE_SYSTEM_SINCE if "opus" in model else _LATE_SYSTEM_OF_ALL_SINCE)
+    """Whether `model` takes system text between the turns: Claude Opus since 4.8, and all since 5 but Sonnet 5."""
+    since = (since for family, since in _LATE_SYSTEM_SINCE.items() if family in model)
+    return _generation(model) >= next(since, _LATE_SYSTEM_OF_OTHERS_SINCE)
 
 
 def takes_prefill(model: str) -> bool:

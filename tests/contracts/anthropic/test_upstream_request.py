@@ -5,6 +5,7 @@ import base64
 import msgspec
 import pytest
 
+from proxy.contracts.anthropic.params import takes_late_system
 from proxy.contracts.anthropic.request import decode_request
 from proxy.contracts.anthropic.upstream_request import request_fields
 from proxy.contracts.openai.request import decode_request as decode_openai
@@ -282,6 +283,23 @@ def test_what_would_change_the_answer_is_refused(params):
 )
 def test_a_temperature_goes_to_models_that_take_one(model, takes):
     assert written({"temperature": 0.7, "top_k": 4}, model) == ({"temperature": 0.7, "top_k": 4} if takes else {})
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        ("claude-sonnet-4-6", False),
+        ("claude-opus-4-7", False),
+        ("claude-opus-4-8", True),
+        ("claude-opus-5-20260901", True),
+        ("claude-sonnet-5", False),
+        ("claude-sonnet-5-20260801", False),
+        ("claude-fable-5-1", True),
+        ("qwen3-coder", False),
+    ],
+)
+def test_system_text_between_turns_goes_to_models_that_take_it(model, takes):
+    assert takes_late_system(model) is takes
 
 
 def test_from_a_certain_api_version_on_no_temperature_is_sent_at_all():

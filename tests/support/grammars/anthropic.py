@@ -41,7 +41,7 @@ _BLOCKS: Mapping[str, frozenset[str]] = {
     "system": frozenset({"text"}),
 }
 _IMAGES = {"image/jpeg", "image/png", "image/gif", "image/webp"}
-_OPUS_SINCE_4_8 = re.compile(r"claude-opus-4-[89]|claude-[a-z]+-[5-9]")
+_TAKES_LATE_SYSTEM = re.compile(r"claude-opus-4-[89]|claude-(?!sonnet)[a-z]+-[5-9]")
 _SINCE_4_6 = re.compile(r"claude-[a-z]+-(4-[6-9]|[5-9])")
 _BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
 
@@ -156,7 +156,7 @@ def _conversation(body: Body) -> Iterator[str]:
 
 def _late_system(turns: list[Any], index: int, model: str) -> Iterator[str]:
     """platform.claude.com, Mid-conversation system messages: right after a user's turn, then an answer or the end."""
-    if not _OPUS_SINCE_4_8.search(model):
+    if not _TAKES_LATE_SYSTEM.search(model):
         yield "role 'system' is not supported on this model"
     if not index or turns[index - 1]["role"] != "user":
         yield f"messages.{index}: system text that does not follow a user's turn"
