@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from proxy.backends import vocabularies
+from proxy.backends import model_vocabularies, vocabularies
 from proxy.backends.base import kinds
 from proxy.cli import main
 from proxy.config.schema import json_schema
@@ -215,13 +215,13 @@ def translation() -> str:
         "its models since GPT-5.4": vocabularies.OPENAI_THINKS_ALONE,
         "kind `anthropic`": vocabularies.ANTHROPIC,
         "its models since 4.6": vocabularies.ANTHROPIC_WITHOUT_PREFILL,
-        "Opus since 4.8, all since 5": vocabularies.ANTHROPIC_WITH_SYSTEM,
+        "Opus since 4.8, all since 5 but Sonnet 5": vocabularies.ANTHROPIC_WITH_SYSTEM,
     }
     presets: dict[str, Vocabulary] = {}
     for preset, known in sorted(vocabularies.PRESETS.items()):
         if preset != "anthropic":
             presets[f"preset `{preset}`"] = known
-            for pattern, differs in vocabularies.MODELS.get(preset, ()):
+            for pattern, differs in model_vocabularies.MODELS.get(preset, ()):
                 presets[f"`{preset}`, models `{pattern.pattern.replace('|', ' or ')}`"] = differs
     rows = [
         _vocabulary(name, words) for name, words in {**kinds_of, **presets, "all others": vocabularies.COMMON}.items()

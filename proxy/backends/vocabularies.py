@@ -1,4 +1,4 @@
-"""The vocabularies of targets: one row for each kind, preset or family of models that differs from the common one.
+"""The vocabularies of targets: one row for each kind or preset that differs from the common one.
 
 A quotation beside a cell is the vendor's page, or its refusal as users reported it.
 """
@@ -38,22 +38,23 @@ OPENAI_PLAIN = msgspec.structs.replace(OPENAI, efforts=(), refused=frozenset({"v
 """Models that do not think: "Unrecognized request argument supplied: reasoning_effort". Of `verbosity` they take one value:
 "Supported values are: 'medium'"."""
 
-_LOW_TO_HIGH = ("low", "medium", "high")
+LOW_TO_HIGH = ("low", "medium", "high")
+HIGH_LOW_MAX = ("high", "low", "max")  # `medium` and `xhigh` become `high` there
 _SAMPLING = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})
 _PENALTIES = frozenset({"presence_penalty", "frequency_penalty", "logit_bias", "stop"})
 
-OPENAI_O = msgspec.structs.replace(OPENAI, refused=_SAMPLING | _PENALTIES, efforts=_LOW_TO_HIGH)
+OPENAI_O = msgspec.structs.replace(OPENAI, refused=_SAMPLING | _PENALTIES, efforts=LOW_TO_HIGH)
 """o1 to o4: "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) value is
 supported", "Unsupported parameter: 'stop' is not supported with this model"."""
 
-OPENAI_5 = msgspec.structs.replace(OPENAI_O, efforts=("minimal", *_LOW_TO_HIGH))
+OPENAI_5 = msgspec.structs.replace(OPENAI_O, efforts=("minimal", *LOW_TO_HIGH))
 
 OPENAI_MAY_THINK = msgspec.structs.replace(
     OPENAI,
     refused=_PENALTIES,
     refused_thinking=_SAMPLING,
     no_thinking={"reasoning_effort": "none"},
-    efforts=(*_LOW_TO_HIGH, "xhigh"),
+    efforts=(*LOW_TO_HIGH, "xhigh"),
 )
 """GPT-5.1 to 5.3 think if asked to: "The following parameters are only supported when using GPT-5.2 with reasoning effort set
 to none: temperature, top_p, logprobs" (platform.openai.com, Using GPT-5.2)."""
@@ -64,7 +65,7 @@ function tools, use /v1/responses or set reasoning_effort to 'none'." """
 
 _OPENAI_MODELS = (
     (re.compile(r"gpt-3|gpt-4|.*-chat|chatgpt"), OPENAI_PLAIN),
-    (re.compile(r"gpt-5\.1(?!\d)"), msgspec.structs.replace(OPENAI_MAY_THINK, efforts=_LOW_TO_HIGH)),
+    (re.compile(r"gpt-5\.1(?!\d)"), msgspec.structs.replace(OPENAI_MAY_THINK, efforts=LOW_TO_HIGH)),
     (re.compile(r"gpt-5\.[23](?!\d)"), OPENAI_MAY_THINK),
     (re.compile(r"gpt-5\.\d|gpt-[6-9]"), OPENAI_THINKS_ALONE),
     (re.compile(r"gpt-5"), OPENAI_5),
@@ -82,8 +83,8 @@ ANTHROPIC = Vocabulary(
     # "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
     tool_names=NameForm(WORD, 128),
     signatures="anthropic",
-    cache_marks=4,  # "You can define up to 4 cache breakpoints" (docs.anthropic.com, Prompt caching)
-    hottest=1,  # "Ranges from 0.0 to 1.0" (docs.anthropic.com, API reference of Messages)
+    cache_marks=4,  # "You can define up to 4 cache breakpoints" (platform.claude.com, Prompt caching)
+    hottest=1,  # "Ranges from `0.0` to `1.0`" (platform.claude.com, API reference of Messages)
     media=frozenset({"file", "image"}),
     result_media=True,
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
@@ -97,7 +98,7 @@ ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="none")
 (platform.claude.com, Errors: prefill not supported)."""
 
 ANTHROPIC_WITH_SYSTEM = msgspec.structs.replace(ANTHROPIC_WITHOUT_PREFILL, system="after_user")
-"""Claude Opus since 4.8 and every model since 5 takes `system` right after a user's turn (platform.claude.com,
+"""Claude Opus since 4.8 and every model since 5 but Sonnet 5 take `system` right after a user's turn (platform.claude.com,
 Mid-conversation system messages). Others answer "role 'system' is not supported on this model"."""
 
 
@@ -112,9 +113,9 @@ IMAGES = frozenset({"image"})
 TEXT: frozenset[str] = frozenset()
 _TEMPLATE_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 _TEMPLATE_ON = {"chat_template_kwargs": {"enable_thinking": True}}
-_DISABLED = {"thinking": {"type": "disabled"}}
-_ENABLED = {"thinking": {"type": "enabled"}}
-_NONE = {"reasoning_effort": "none"}
+DISABLED = {"thinking": {"type": "disabled"}}
+ENABLED = {"thinking": {"type": "enabled"}}
+EFFORT_NONE = {"reasoning_effort": "none"}
 
 MISTRAL = Vocabulary(
     # "Tool call id was call_49c89af0 but must be a-z, A-Z, 0-9, with a length of 9."
@@ -124,7 +125,7 @@ MISTRAL = Vocabulary(
     # docs.mistral.ai, API reference of chat completions; a field that it does not list is a 422, `extra_forbidden`
     parameters={"seed": "random_seed"},
     refused=frozenset({"user", "logit_bias", "logprobs", "top_logprobs", "service_tier", "verbosity"}),
-    hottest=1.5,  # the same page: "between 0.0 and 0.7", at most 1.5
+    hottest=1.5,  # the same page: at most 1.5; "we recommend between 0.0 and 0.7"
     efforts=(),  # docs.mistral.ai, Reasoning, names the models that have the setting
     empty_turns=False,
     # "Unexpected role 'user' after role 'tool'", code 3230
@@ -140,21 +141,14 @@ GEMINI = Vocabulary(
     # "Invalid function name. Must start with a letter or an underscore. Must be alphameric (a-z, A-Z, 0-9), underscores
     # (_), dots (.), colons (:), or dashes (-), with a maximum length of 64."
     tool_names=NameForm(WORD + ".:", 64, _LETTERS + "_"),
-    # ai.google.dev, OpenAI compatibility: Thinking
-    no_thinking=_NONE,
-    efforts=("minimal", *_LOW_TO_HIGH),
+    # ai.google.dev, OpenAI compatibility: "set reasoning_effort to "none" for 2.5 models"
+    no_thinking=EFFORT_NONE,
+    efforts=("minimal", *LOW_TO_HIGH),
     signatures="gemini",
     schemas="openapi",  # "Unknown name \"$ref\"", "Unknown name \"const\"" (ai.google.dev, API reference: Schema)
     # "Unknown name \"frequency_penalty\": Cannot find field.", and the same of `seed`
     refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias", "seed", "verbosity"}),
-    stops=5,  # "up to 5" (ai.google.dev, API reference: GenerationConfig)
-)
-
-GEMINI_3 = msgspec.structs.replace(
-    GEMINI,
-    # "Function call is missing a thought_signature in functionCall parts." For calls of other models the page names this
-    # word (ai.google.dev, Thought signatures).
-    unsigned=f"{GEMINI_SEAL}skip_thought_signature_validator",
+    stops=5,  # "character sequences (up to 5) that will stop output" (ai.google.dev, API reference: GenerationConfig)
 )
 
 MOONSHOT = Vocabulary(
@@ -162,31 +156,22 @@ MOONSHOT = Vocabulary(
     tool_names=NameForm(WORD, 64, _LETTERS),
     # "Invalid request: the message at position 8 with role 'assistant' must not be empty", and "text content is empty"
     empty_turns=False,
-    stops=5,  # "the number of stop_sequences must not exceed 5"
-    hottest=1,  # platform.moonshot.ai, API reference of Chat: "Between 0 and 1"
+    stops=5,  # platform.kimi.ai, API reference of Chat: "A maximum of 5 strings is allowed"
+    hottest=1,  # platform.kimi.ai, Migrating from OpenAI: [0, 1]
+    # "URL-formatted images: Not supported" (platform.kimi.ai, Use Kimi vision model)
+    image_addresses=False,
     # "At path 'properties.x': conflicting keywords found after $ref expansion", "unsupported keywords: $schema"
     schemas="inline",
     media=IMAGES,
 )
-MOONSHOT_THINKING = msgspec.structs.replace(
-    MOONSHOT,
-    # "invalid temperature: only 1 is allowed for this model"; the model list says the same of the other settings
-    refused=frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"}),
-    # "tool_choice 'required' is incompatible with thinking enabled", and "'specified' is incompatible"
-    choices="auto",
-    efforts=(),
-)
-MOONSHOT_MAY_THINK = msgspec.structs.replace(
-    MOONSHOT_THINKING, choices="unthinking", no_thinking=_DISABLED, thinking=_ENABLED
-)
-"""kimi-k2.5, k2.6 and k3 can be told not to think; k2-thinking and k2.7-code cannot: "invalid thinking: only type=enabled is
-allowed for this model"."""
 
 DEEPSEEK = Vocabulary(
     # api-docs.deepseek.com, Thinking Mode
-    no_thinking=_DISABLED,
-    thinking=_ENABLED,
-    efforts=("high", "max"),
+    no_thinking=DISABLED,
+    thinking=ENABLED,
+    efforts=HIGH_LOW_MAX,
+    # "no longer supported. It will not take effect" (Create Chat Completion)
+    refused=frozenset({"frequency_penalty", "presence_penalty"}),
     choices="unthinking",  # "Thinking mode does not support this tool_choice"
     formats=frozenset({"json_object"}),  # "This response_format type is unavailable now", of `json_schema`
     stops=16,  # api-docs.deepseek.com, Create Chat Completion: "Up to 16 sequences"
@@ -205,11 +190,11 @@ GROQ = Vocabulary(
 
 # docs.z.ai, API reference of Chat Completion
 ZAI = Vocabulary(
-    no_thinking=_DISABLED,
-    thinking=_ENABLED,
+    no_thinking=DISABLED,
+    thinking=ENABLED,
     efforts=(),
-    choices="auto",  # "The default and only supported value is auto"
-    formats=frozenset({"json_object"}),  # "Supports two formats: text, json_object"
+    choices="auto",  # "The default value is auto, and only auto is supported"
+    formats=frozenset({"json_object"}),  # "Supports two formats", `text` and `json_object`
     stops=1,  # "Currently, only one stop word is supported"
     hottest=1,  # "value range is [0.0, 1.0]"
     refused=frozenset(
@@ -221,19 +206,12 @@ ZAI = Vocabulary(
     names=False,
 )
 
-GROK = Vocabulary(
-    # docs.x.ai, Reasoning: "The presencePenalty, frequencyPenalty and stop parameters are not supported by reasoning models."
-    refused=frozenset({"presence_penalty", "frequency_penalty", "stop"}),
-    efforts=(),  # "Model grok-4.20-0309-reasoning does not support parameter reasoningEffort."
-    media=IMAGES,
-)
-
 # From its source, openai/openai.go: `invalid reasoning value: '%s' (must be "high", "medium", "low", or "none")`,
 # "invalid image input" for addresses and other types, "invalid message format" for other parts. docs.ollama.com, OpenAI
 # compatibility: `tool_choice`, `logit_bias`, `user` and `n` are not among its fields.
 OLLAMA = Vocabulary(
-    no_thinking=_NONE,
-    efforts=_LOW_TO_HIGH,
+    no_thinking=EFFORT_NONE,
+    efforts=LOW_TO_HIGH,
     choices="auto",
     refused=frozenset({"logit_bias", "n"}),
     media=IMAGES,
@@ -243,17 +221,12 @@ OLLAMA = Vocabulary(
 
 PRESETS: Mapping[str, Vocabulary] = {
     "anthropic": ANTHROPIC,
-    # "Currently not supported … 400 error" (inference-docs.cerebras.ai, OpenAI compatibility)
-    "cerebras": Vocabulary(
-        refused=frozenset(
-            {"frequency_penalty", "presence_penalty", "logit_bias", "parallel_tool_calls", "service_tier"}
-        ),
-        hottest=1.5,  # its API reference of Chat Completions: "between 0 and 1.5"
-        stops=4,  # the same page
-    ),
+    # inference-docs.cerebras.ai, OpenAI compatibility: "currently not supported and will result in a 400 error". Its API
+    # reference of Chat Completions: "Up to 4 sequences"
+    "cerebras": Vocabulary(refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias"}), stops=4),
     "deepseek": DEEPSEEK,
-    # hexdocs.pm, ReqLLM, Fireworks AI: `none` is one of its efforts
-    "fireworks": Vocabulary(no_thinking=_NONE, efforts=_LOW_TO_HIGH),
+    # docs.fireworks.ai, Reasoning: `none` is one of the efforts of most models
+    "fireworks": Vocabulary(no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH),
     "gemini": GEMINI,
     "groq": GROQ,
     # Its server's README: `chat_template_kwargs`, "For example: {"enable_thinking": false}"; `repeat_penalty`. A choice that
@@ -265,7 +238,7 @@ PRESETS: Mapping[str, Vocabulary] = {
         },
         no_thinking=_TEMPLATE_OFF,
         thinking=_TEMPLATE_ON,
-        efforts=_LOW_TO_HIGH,
+        efforts=LOW_TO_HIGH,
         choices="required",
         media=frozenset({"audio", "image"}),
     ),
@@ -278,10 +251,14 @@ PRESETS: Mapping[str, Vocabulary] = {
         formats=frozenset({"json_schema"}),
         media=IMAGES,
     ),
-    # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored. `thinking`:
-    # MiniMax-M3 takes it, and M2 thinks in any case. "(0.0, 1.0]" of the temperature.
+    # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored; `thinking`
+    # is `disabled` or `adaptive`; "audio input is not" supported
     "minimax": Vocabulary(
-        no_thinking=_DISABLED, refused=frozenset({"presence_penalty", "frequency_penalty", "logit_bias"}), hottest=1
+        no_thinking=DISABLED,
+        thinking={"thinking": {"type": "adaptive"}},
+        efforts=(),
+        refused=frozenset({"presence_penalty", "frequency_penalty", "logit_bias"}),
+        media=IMAGES,
     ),
     "mistral": MISTRAL,
     "moonshot": MOONSHOT,
@@ -291,7 +268,7 @@ PRESETS: Mapping[str, Vocabulary] = {
     "openrouter": Vocabulary(
         parameters={"reasoning_effort": "reasoning.effort"},
         no_thinking={"reasoning": {"effort": "none"}},
-        efforts=("minimal", *_LOW_TO_HIGH, "xhigh"),
+        efforts=("minimal", *LOW_TO_HIGH, "xhigh"),
         cache_marks=4,
     ),
     # www.alibabacloud.com/help, Deep thinking: "Set to false: The model responds directly." "The tool_choice parameter does
@@ -303,12 +280,12 @@ PRESETS: Mapping[str, Vocabulary] = {
         choices="unthinking",
     ),
     # qwen.readthedocs.io, SGLang: `chat_template_kwargs`, `enable_thinking`
-    # Going on with an answer: docs.sglang.ai, Sampling parameters
+    # Going on with an answer: from its source, openai/serving_chat.py
     "sglang": Vocabulary(
         prefill="continue_final_message",
         no_thinking=_TEMPLATE_OFF,
         thinking=_TEMPLATE_ON,
-        efforts=_LOW_TO_HIGH,
+        efforts=LOW_TO_HIGH,
         media=frozenset({"audio", "image"}),
     ),
     # docs.together.ai, Reasoning: "Supports both reasoning and non-reasoning modes via reasoning={"enabled": True/False}"
@@ -323,63 +300,15 @@ PRESETS: Mapping[str, Vocabulary] = {
     # Going on with an answer: docs.vllm.ai, OpenAI-Compatible Server, extra parameters
     "vllm": Vocabulary(
         prefill="continue_final_message",
-        no_thinking=_NONE | _TEMPLATE_OFF,
+        no_thinking=EFFORT_NONE | _TEMPLATE_OFF,
         thinking=_TEMPLATE_ON,
-        efforts=_LOW_TO_HIGH,
+        efforts=LOW_TO_HIGH,
         media=frozenset({"audio", "image"}),
     ),
-    "xai": Vocabulary(media=IMAGES),
+    "xai": Vocabulary(media=IMAGES, stops=4),  # "Up to 4" (docs.x.ai, API reference of Chat Completions)
     "zai": ZAI,
 }
 """By the preset of a row of kind `openai-compatible`."""
-
-_replaced = msgspec.structs.replace
-
-MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
-    "cerebras": ((re.compile(r"gpt-oss"), _replaced(PRESETS["cerebras"], efforts=_LOW_TO_HIGH)),),
-    "deepseek": ((re.compile(r".*vision"), _replaced(DEEPSEEK, media=IMAGES)),),
-    "gemini": ((re.compile(r"gemini-([3-9]|\d\d)"), GEMINI_3),),
-    "groq": (
-        # "`reasoning_effort` must be one of `low`, `medium`, or `high`"
-        (
-            re.compile(r"openai/gpt-oss"),
-            _replaced(GROQ, efforts=_LOW_TO_HIGH, formats=frozenset({"json_object", "json_schema"})),
-        ),
-        (
-            re.compile(r"moonshotai/|meta-llama/llama-4"),
-            _replaced(GROQ, formats=frozenset({"json_object", "json_schema"})),
-        ),
-        # "`reasoning_effort` must be one of `none` or `default`"
-        (re.compile(r"qwen/"), _replaced(GROQ, no_thinking=_NONE, thinking={"reasoning_effort": "default"})),
-    ),
-    "mistral": (
-        (re.compile(r"mistral-large-[4-9]"), _replaced(MISTRAL, no_thinking=_NONE, efforts=_LOW_TO_HIGH)),
-        (
-            re.compile(r"mistral-(small-(latest|2603)|medium-3-5)"),
-            _replaced(MISTRAL, no_thinking=_NONE, efforts=("high",)),
-        ),
-    ),
-    "moonshot": (
-        (re.compile(r"kimi-k2(-thinking|\.7)"), MOONSHOT_THINKING),
-        (re.compile(r"kimi-k(2\.[5-9]|[3-9])"), MOONSHOT_MAY_THINK),
-    ),
-    "together": ((re.compile(r"openai/gpt-oss"), Vocabulary(efforts=_LOW_TO_HIGH, media=IMAGES)),),
-    "xai": (
-        # Grok 4.3, 4.5 and 4.6 take efforts and `none`; 4.20 refuses the field (release notes of @ai-sdk/xai)
-        (re.compile(r"grok-4\.[3-9](?!\d)"), _replaced(GROK, no_thinking=_NONE, efforts=(*_LOW_TO_HIGH, "xhigh"))),
-        (re.compile(r"grok-.*non-reasoning"), Vocabulary(efforts=(), media=IMAGES)),
-        (re.compile(r"grok-3-mini"), _replaced(GROK, efforts=("low", "high"))),
-        (re.compile(r"grok-[4-9]"), GROK),
-    ),
-}
-"""By preset: models that differ from it. The first pattern that fits counts."""
-
-
-def of_preset(preset: str, model: str) -> Vocabulary:
-    """The vocabulary of a model behind a preset; "" for none."""
-    known = PRESETS.get(preset, COMMON)
-    return next((words for pattern, words in MODELS.get(preset, ()) if pattern.match(model)), known)
-
 
 PROVIDERS: Mapping[str, Vocabulary] = {
     **PRESETS,

@@ -84,7 +84,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, str] = {}
     """Its own names of settings, by OpenAI's."""
     refused: frozenset[str] = frozenset()
-    """Fields that it answers with an error. A request of its own dialect keeps them."""
+    """Fields that it answers with an error, or ignores. A request of its own dialect keeps them."""
     refused_thinking: frozenset[str] = frozenset()
     """The same, for requests with an effort to think."""
     hottest: float | None = None
@@ -94,7 +94,7 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     thinking: Mapping[str, Any] = {}
     """The fields that make a model think, for any other effort."""
     efforts: tuple[str, ...] | None = None
-    """The words of `reasoning_effort` that it takes besides `none`, in order; the nearest one is sent.
+    """The words of `reasoning_effort` that it takes besides `none`: the nearest one is sent, of two the first here.
 
     Empty: it has no such setting. None: not known; what the client says is sent.
     """

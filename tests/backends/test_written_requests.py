@@ -45,11 +45,13 @@ ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a local server": (LOCAL, "qwen3", "compatible"),
     "mistral": (preset("mistral"), "mistral-medium-latest", "mistral"),
     "moonshot": (preset("moonshot"), "kimi-k2-thinking", "moonshot"),
+    "kimi 3": (preset("moonshot"), "kimi-k3", "moonshot"),
     "deepseek": (preset("deepseek"), "deepseek-reasoner", "deepseek"),
     "gemini": (preset("gemini"), "gemini-2.5-flash", "gemini"),
     "gemini 3": (preset("gemini"), "gemini-3-pro-preview", "gemini"),
     "claude 4.5": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-5", "anthropic"),
     "claude 4.6": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-6", "anthropic"),
+    "claude sonnet 5": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-5", "anthropic"),
     "claude opus 4.8": ({"kind": "anthropic", "api_key": "k"}, "claude-opus-4-8", "anthropic"),
 }
 """Targets: the row of the backend, the model, and the grammar of its vendor."""

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 from pydantic import Field, model_validator
 
-from proxy.backends import vocabularies
+from proxy.backends import model_vocabularies
 from proxy.backends.base import Kind, Resources
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
@@ -156,7 +156,7 @@ class CompatibleSettings(OpenAIChatSettings):
     def issuer(self, model: str) -> str:
         preset = self.preset or ""
         returned = reasoning_return(self, known(preset, model))
-        signed = vocabularies.of_preset(preset, model).signatures or (returned and returned.form in SIGNED_FORMS)
+        signed = model_vocabularies.of_preset(preset, model).signatures or (returned and returned.form in SIGNED_FORMS)
         return issuer(self.kind, self.address, preset) if signed else ""
 
     def doubts(self) -> Iterator[tuple[str, str]]:
@@ -196,7 +196,7 @@ class CompatibleBackend(OpenAIChatBackend):
         self.identify(_identity(settings))
 
     def _vocabulary(self, model: str) -> Vocabulary:
-        return vocabularies.of_preset(self._preset, model)
+        return model_vocabularies.of_preset(self._preset, model)
 
     def _returned(self, model: str) -> ReasoningReturn | None:
         return reasoning_return(self._settings, known(self._preset, model))

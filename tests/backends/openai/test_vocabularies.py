@@ -28,19 +28,30 @@ def written(preset: str, model: str = "m", **params: Any) -> tuple[dict[str, Any
 
 
 EFFORTS = {
+    ("cerebras", "zai-glm-4.7", "max"): {"reasoning_effort": "high"},
+    ("deepseek", "deepseek-v4-pro", "minimal"): {"thinking": {"type": "enabled"}, "reasoning_effort": "low"},
     ("deepseek", "deepseek-v4-pro", "medium"): {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
     ("deepseek", "deepseek-v4-pro", "xhigh"): {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
     ("gemini", "gemini-3-pro-preview", "xhigh"): {"reasoning_effort": "high"},
+    ("gemini", "gemini-3.8-flash", "minimal"): {"reasoning_effort": "low"},
     ("groq", "openai/gpt-oss-120b", "minimal"): {"reasoning_effort": "low"},
     ("groq", "qwen/qwen3-32b", "high"): {"reasoning_effort": "default"},
     ("llama.cpp", "m", "low"): {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low"}},
+    ("minimax", "MiniMax-M3", "low"): {"thinking": {"type": "adaptive"}},
     ("mistral", "mistral-medium-3-5", "low"): {"reasoning_effort": "high"},
+    ("moonshot", "kimi-k2.6", "low"): {"thinking": {"type": "enabled"}},
+    ("moonshot", "kimi-k3", "medium"): {"reasoning_effort": "high"},
     ("ollama", "qwen3", "xhigh"): {"reasoning_effort": "high"},
     ("openrouter", "m", "xhigh"): {"reasoning": {"effort": "xhigh"}},
     ("qwen", "qwen3-max", "low"): {"enable_thinking": True},
     ("together", "m", "low"): {"reasoning": {"enabled": True}},
-    ("xai", "grok-4.5", "xhigh"): {"reasoning_effort": "xhigh"},
+    ("xai", "grok-4.3", "low"): {"reasoning_effort": "low"},
+    ("xai", "grok-4.5", "xhigh"): {"reasoning_effort": "high"},
+    ("xai", "grok-4.6", "xhigh"): {"reasoning_effort": "xhigh"},
     ("zai", "glm-4.6", "low"): {"thinking": {"type": "enabled"}},
+    ("zai", "glm-5.2", "low"): {"thinking": {"type": "enabled"}, "reasoning_effort": "high"},
+    ("zai", "glm-5.2", "xhigh"): {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
+    ("zai", "glm-5.3", "low"): {"reasoning_effort": "low"},
 }
 
 
@@ -50,7 +61,10 @@ def test_R4_an_effort_is_said_in_the_vendor_s_words(case: tuple[str, str, str]) 
     assert written(preset, model, reasoning_effort=effort) == (EFFORTS[case], set())
 
 
-@pytest.mark.parametrize(("preset", "model"), [("xai", "grok-4.20"), ("mistral", "codestral"), ("groq", "llama-3.3")])
+@pytest.mark.parametrize(
+    ("preset", "model"),
+    [("xai", "grok-4.20"), ("mistral", "codestral"), ("groq", "llama-3.3"), ("minimax", "MiniMax-M2")],
+)
 def test_R4_an_effort_that_a_model_refuses_is_announced_as_left_out(preset: str, model: str) -> None:
     assert written(preset, model, reasoning_effort="low") == ({}, {"reasoning_effort"})
 
@@ -116,6 +130,30 @@ def test_R4_not_to_think_is_said_in_the_vendor_s_words(preset: str) -> None:
     assert written(preset, reasoning_effort="none") == (NO_THINKING[preset], set())
 
 
+THINKS_ANYWAY = [
+    ("cerebras", "gpt-oss-120b"),
+    ("fireworks", "accounts/fireworks/models/gpt-oss-120b"),
+    ("gemini", "gemini-2.5-pro"),
+    ("gemini", "gemini-3-pro-preview"),
+    ("minimax", "MiniMax-M2.5"),
+    ("moonshot", "kimi-k3"),
+    ("xai", "grok-4.5"),
+    ("zai", "glm-5.3"),
+]
+
+
+@pytest.mark.parametrize(("preset", "model"), THINKS_ANYWAY)
+def test_R4_not_to_think_is_announced_where_a_model_cannot_be_told(preset: str, model: str) -> None:
+    assert written(preset, model, reasoning_effort="none") == ({}, {"reasoning_effort"})
+
+
+@pytest.mark.parametrize(
+    ("preset", "model"), [("cerebras", "zai-glm-4.7"), ("gemini", "gemini-2.5-flash"), ("xai", "grok-4.3")]
+)
+def test_R4_not_to_think_is_an_effort_of_some_models(preset: str, model: str) -> None:
+    assert written(preset, model, reasoning_effort="none") == ({"reasoning_effort": "none"}, set())
+
+
 SAMPLING = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2}
 LEFT_OUT = {
     "fireworks": set(),
@@ -139,6 +177,18 @@ def test_R4_what_minimax_ignores_is_announced() -> None:
     fields, told = written("minimax", presence_penalty=1.0, frequency_penalty=1.0, logit_bias={"1": 1}, top_p=0.5)
     assert fields == {"top_p": 0.5}
     assert told == {"presence_penalty", "frequency_penalty", "logit_bias"}
+
+
+def test_R4_what_deepseek_ignores_is_announced() -> None:
+    fields, told = written("deepseek", presence_penalty=1.0, frequency_penalty=1.0, top_p=0.5)
+    assert fields == {"top_p": 0.5}
+    assert told == {"presence_penalty", "frequency_penalty"}
+
+
+@pytest.mark.parametrize("preset", ["cerebras", "minimax"])
+def test_R4_a_temperature_up_to_2_goes_to_vendors_that_take_it(preset: str) -> None:
+    asked = {"temperature": 1.8, "service_tier": "flex"}
+    assert written(preset, **asked) == (asked, set())
 
 
 @pytest.mark.parametrize("preset", ["mistral", "fireworks"])

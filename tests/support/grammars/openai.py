@@ -387,16 +387,18 @@ def moonshot(body: Body) -> list[str]:
         tool_name=r"[a-zA-Z][a-zA-Z0-9_-]{0,63}",
         stops=5,
         parts=frozenset({"text", "image_url"}),
+        image_addresses=False,
         more=_moonshot,
     )
     return check(body, rules)
 
 
 def _moonshot(body: Body) -> Iterator[str]:
-    if "thinking" in body["model"]:
+    by_effort = body["model"].startswith("kimi-k3")
+    if by_effort or "thinking" in body["model"]:
         if body.get("temperature", 1) != 1:
             yield "invalid temperature: only 1 is allowed for this model"
-        if _demands(body):
+        if _demands(body) and not (by_effort and body["tool_choice"] == "required"):
             yield f"tool_choice '{body['tool_choice']}' is incompatible with thinking enabled"
     if '"$ref"' in json.dumps(body.get("tools", [])):
         yield "tools.function.parameters is not a valid moonshot flavored json schema"
@@ -414,7 +416,7 @@ def deepseek(body: Body) -> list[str]:
         fields=_FIELDS | {"thinking"},
         message_fields=Rules().message_fields | {"reasoning_content"},
         stops=16,
-        efforts=frozenset({"high", "max"}),
+        efforts=frozenset({"low", "high", "max"}),
         formats=frozenset({"text", "json_object"}),
         parts=frozenset({"text"}),
         more=_deepseek,
@@ -451,6 +453,8 @@ def _gemini(body: Body) -> Iterator[str]:
     for name in ("$ref", "$defs", "const", "oneOf", "$schema", "exclusiveMinimum"):
         if f'"{name}": ' in schemas:
             yield f'Unknown name "{name}"'
+    if body["model"].startswith("gemini-3") and body.get("reasoning_effort") == "none":
+        yield "Budget 0 is invalid. This model only works in thinking mode."
     if not body["model"].startswith("gemini-3"):
         return
     turn: list[Any] = []
