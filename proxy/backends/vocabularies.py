@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.contracts.anthropic.params import takes_late_system, takes_prefill
 from proxy.contracts.anthropic.upstream_request import CALL_IDS
-from proxy.wire.vocabulary import GEMINI_SEAL, WORD, IdForm, NameForm, Vocabulary
+from proxy.wire.vocabulary import WORD, IdForm, NameForm, Vocabulary
 
 _LETTERS = string.ascii_letters
 
