@@ -56,7 +56,7 @@ class Connection(ObservedConnection):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that is gone and closed nothing (C05)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # a host that is gone and closed nothing
                 # The kernel's time also runs for a client that reads nothing. The proxy itself has to cut that one, so that
                 # the record says why; it takes up to twice the stall limit, and longer when the machine is busy.
                 lost_ms = int(self._limits.write_stall_s * 2000) + LATE_MS
