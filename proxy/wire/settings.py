@@ -137,8 +137,8 @@ def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Noti
     given = request.params.get("stop")
     if not vocabulary.stops or not isinstance(given, list) or len(given) <= vocabulary.stops:
         return request
-    left_out = f"some stop sequences were left out: this target takes {vocabulary.stops} of them"
-    notices += changed(request, "stop", left_out)
+    fewer = f"some stop sequences were left out: this target takes {vocabulary.stops} of them"
+    notices += changed(request, "stop", fewer)
     return _with(request, stop=given[: vocabulary.stops])
 
 

@@ -27,11 +27,11 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
     """Notices for what is missing or changed in `fields`, the body as it is sent."""
     if request.dialect == DIALECT and request.raw_body is not None:
         # The client's own body, without what an API version refuses, and without thoughts of other vendors.
-        left_out = [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
+        notices = [ignored(name) for name in SAMPLING if name not in fields and noticeable(request, name)]
         if type(budget := (request.raw_body.get("thinking") or {}).get("budget_tokens")) is int:
             too_short = budget >= fields["max_tokens"] and "thinking" not in fields
-            left_out += [ignored("thinking", "the longest answer here is too short for it")] if too_short else []
-        return [*left_out, *lost_reasoning(request, _UNSIGNED, signed=True)]
+            notices += [ignored("thinking", "the longest answer here is too short for it")] if too_short else []
+        return [*notices, *lost_reasoning(request, _UNSIGNED, signed=True)]
     config = fields.get("output_config")
     sent = {*fields, *config} if isinstance(config, dict) else fields.keys()
     notices = [
