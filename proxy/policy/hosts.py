@@ -6,11 +6,11 @@ same origin as the proxy. `Host` holds that name. Names that public DNS does not
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from proxy.errors import Forbidden
+from proxy.policy.peers import parse_address
 
 _NOT_PUBLIC = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
 """Ends of names that public DNS does not have: of this machine, its network, and containers (`host.docker.internal`)."""
@@ -45,12 +45,4 @@ class Hosts:
             return False
         if "." not in name and ":" not in name:  # a single word is a machine or a container
             return bool(name)
-        return name in self._allowed or name.endswith(_NOT_PUBLIC) or _is_address(name)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+        return name in self._allowed or name.endswith(_NOT_PUBLIC) or parse_address(name) is not None

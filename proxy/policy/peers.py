@@ -22,11 +22,11 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies
     Never raises; a hop that is no address ends the search.
     """
     networks = _networks(tuple(trusted_proxies))
-    address = _parse(peer or "")
+    address = parse_address(peer or "")
     if not networks or address is None or not _within(address, networks):
         return peer or ""
     for hop in _forwarded_for(headers):
-        nearer = _parse(hop)
+        nearer = parse_address(hop)
         if nearer is None:
             break
         address = nearer
@@ -37,7 +37,7 @@ def client_address(peer: str | None, headers: Mapping[str, str], trusted_proxies
 
 def is_within(peer: str | None, networks: Iterable[str]) -> bool:
     """Whether the address `peer` is in one of these networks."""
-    address = _parse(peer or "")
+    address = parse_address(peer or "")
     return address is not None and _within(address, _networks(tuple(networks)))
 
 
@@ -82,7 +82,7 @@ def _forwarded_for(headers: Mapping[str, str]) -> list[str]:
     return [hop.strip() for hop in reversed(",".join(lines).rsplit(",", MOST_HOPS)[-MOST_HOPS:])]
 
 
-def _parse(text: str) -> _Address | None:
+def parse_address(text: str) -> _Address | None:
     """An address, also as `1.2.3.4:567`, `[::1]:567` or `fe80::1%eth0`. Unwraps IPv4-mapped IPv6 addresses."""
     if len(text) > 64:
         return None
@@ -115,7 +115,7 @@ def _within(address: _Address, networks: tuple[_Network, ...]) -> bool:
 
 
 def _one_owner(peer: str) -> str:
-    address = _parse(peer)
+    address = parse_address(peer)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
     return str(address) if address is not None else peer[:64]
