@@ -60,17 +60,24 @@ venv: $(MADE) $(LOCKED) $(PROJECT)
 # A test that hangs is told by its stack, and fails, instead of holding up all others.
 NO_HANGING := -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
+USUAL := -m "not heavy and not real and not image and not clients and not agents and not deploy and not openwebui" $(NO_HANGING)
+
 test: venv $(DEV) ## set up the test packages too and run the tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest -n auto --dist loadgroup -m "not heavy and not real and not image and not clients and not agents and not deploy and not openwebui" $(NO_HANGING) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup $(USUAL) $(ARGS)
 
+# A test that fails beside thousands of others on a busy machine, and passes alone, is a fault of the test: it is named
+# at the end, to be mended, and holds nobody up. One that fails alone too, or a run that broke off, is a failure.
 check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI asks for
 	@echo "checking format, lint, types and import layers"
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory test PYTHON="$(PYTHON)"
+	@rm -f .pytest_cache/v/cache/lastfailed
+	@$(MAKE) --no-print-directory test PYTHON="$(PYTHON)" || { \
+		echo "running what failed again, alone: what passes now does not always pass, and is to be mended" && \
+		$(BIN)/python -m pytest -x -v --last-failed --last-failed-no-failures none $(USUAL) $(ARGS); }
 
 fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .

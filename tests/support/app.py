@@ -77,14 +77,6 @@ async def at_rest(app: App, within: float = 60.0) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _open(config: Path) -> AsyncIterator[Running]:
-    warm_up = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-    warm_up.close()  # uvloop opens descriptors of its own with its first server
-    async with quiescent(), _listening(config) as running:
-        yield running
-
-
-@contextlib.asynccontextmanager
 async def _listening(config: Path) -> AsyncIterator[Running]:
     app = App(str(config), host="127.0.0.1", port=0)
     if os.environ.get("TRANSPORT") == "aiohttp":  # which of these tests would another transport pass?
@@ -118,17 +110,34 @@ class _Records:
         self._records.append(record)
 
 
-@pytest.fixture
-async def start_proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
-    """Start proxies inside the test: `await start_proxy(config_text)`."""
+@contextlib.asynccontextmanager
+async def proxies(folder: Path, *, within: float = 60.0) -> AsyncIterator[StartProxy]:
+    """Start proxies with their files in `folder`. When all are closed, nothing of any is left.
+
+    They are looked at together: while one is closed, another may rightly open a connection more.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         async def opened(config: str) -> Running:
-            path = tmp_path / f"config-{len(list(tmp_path.iterdir()))}.yaml"
+            path = folder / f"config-{len(list(folder.iterdir()))}.yaml"
             path.write_text(dedent(config))
-            return await stack.enter_async_context(_open(path))
+            nonlocal watched
+            if not watched:
+                watched = True
+                warm_up = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+                warm_up.close()  # uvloop opens descriptors of its own with its first server
+                await stack.enter_async_context(quiescent(within=within))
+            return await stack.enter_async_context(_listening(path))
 
+        watched = False
         yield opened
+
+
+@pytest.fixture
+async def start_proxy(tmp_path: Path) -> AsyncIterator[StartProxy]:
+    """Start proxies inside the test: `await start_proxy(config_text)`."""
+    async with proxies(tmp_path) as start:
+        yield start
 
 
 class Process:
