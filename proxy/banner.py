@@ -1,7 +1,5 @@
 """What a process prints at its start: where it listens, what it serves, and what answers without a key."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

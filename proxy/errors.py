@@ -44,8 +44,6 @@
 `end` is the reason a stream's one log line and metric carry (docs/reliability.md R7).
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 EndReason = Literal[

@@ -5,8 +5,6 @@ M backends need N + M codecs. Text travels as the model wrote it; encoders deriv
 "block stop" themselves by remembering the part that is open.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Iterable
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Requests from a command line, and what the router says about them in words and as data."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence

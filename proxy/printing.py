@@ -1,7 +1,5 @@
 """What a serving process prints for the person who started it."""
 
-from __future__ import annotations
-
 import os
 import sys
 

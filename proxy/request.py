@@ -6,8 +6,6 @@ common denominator. What is not modelled here stays in `raw_body` and reaches a 
 dialect untouched.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ SIGTERM and SIGINT drain: readiness says no at once, listening ends after a shor
 finish for `drain_s`, those that do not end with an error frame. A second signal ends them now. SIGHUP reloads.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,11 +1,9 @@
 """Kind `anthropic`: Anthropic, or any server that speaks its Messages API."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 import msgspec
@@ -70,7 +68,7 @@ class AnthropicSettings(HttpSettings):
         return issuer(self.kind, self.base_url, "anthropic")
 
     @model_validator(mode="after")
-    def _has_a_key(self) -> AnthropicSettings:
+    def _has_a_key(self) -> Self:
         if self.base_url == BASE_URL and self.api_key is None and not _KEY_HEADERS & revealed(self.headers).keys():
             raise ValueError("Anthropic needs a key: api_key: ${ANTHROPIC_API_KEY}")
         return self

@@ -5,8 +5,6 @@ effects), *open* (slow or blocking preparation, such as importing an SDK off the
 Built-in kinds register through the same entry-point group `proxy.backends` as anybody's.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
@@ -67,7 +65,7 @@ Relay = Callable[[Batch], bool]
 """Sends a batch to the client from within the callback that read it: content, no terminal event. False: not sent, yield it."""
 
 
-def prefills(backend: Backend, model: str) -> bool:
+def prefills(backend: "Backend", model: str) -> bool:
     """Whether `model` is known to go on, letter for letter, with an answer at the end of its conversation."""
     vocabulary = getattr(backend, "vocabulary", None)
     return vocabulary is not None and vocabulary(model).prefill not in {"", "none"}

@@ -4,8 +4,6 @@ No request waits for a list: `models` returns the last good one at once, and fet
 that is old. A failure is not an error; the last good list stays.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Kind `echo`: answers with the last user message, word by word, unchanged. Needs no key and no network."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence

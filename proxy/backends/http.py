@@ -5,8 +5,6 @@ may help; an answer that is neither an event stream nor JSON goes no further. Di
 `_omissions`, `_decoder` and `_whole`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from abc import ABC, abstractmethod

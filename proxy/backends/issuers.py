@@ -4,8 +4,6 @@ A route whose targets make such state in more than one place tags it. All routes
 from another route, or from before a reload.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 

@@ -1,7 +1,5 @@
 """A backend with limits of its own, such as its vendor's quota: it is not asked for more than they allow."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """Make a row's backend, and check the order of a plug-in's events while it runs; tests check that of built-in kinds."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 

@@ -1,7 +1,5 @@
 """What a row says about its target's vocabulary, where it differs from what is known of the kind or preset."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import msgspec

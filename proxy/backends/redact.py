@@ -1,7 +1,5 @@
 """What clients may read of an upstream's texts."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from proxy.wire.secret_shapes import MARGIN, MASK, Secrets

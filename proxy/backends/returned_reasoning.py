@@ -1,7 +1,5 @@
 """Which targets want earlier reasoning back, and in which form (C2). The source stands beside each row."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The settings that all HTTP backends share, and the checks of headers and addresses in a config."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal

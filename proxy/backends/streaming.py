@@ -1,7 +1,5 @@
 """Read an answer over HTTP: tell an event stream from JSON, and decode a stream to its one end."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress

@@ -3,8 +3,6 @@
 A quotation beside a cell is the vendor's page, or its refusal as users reported it.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Mapping

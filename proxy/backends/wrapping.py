@@ -1,7 +1,5 @@
 """A backend around another: what all wrappers have in common."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from proxy.backends.base import Backend

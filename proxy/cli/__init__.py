@@ -1,7 +1,5 @@
 """The command line. Each command is a module here, and imports what it needs when it runs: `--help` answers at once."""
 
-from __future__ import annotations
-
 import click
 
 from proxy import __version__

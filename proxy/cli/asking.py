@@ -1,7 +1,5 @@
 """Ask a running proxy what it did with a request: `chat-proxy explain --last` and `--request ID`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any, NoReturn

@@ -1,7 +1,5 @@
 """`chat-proxy diff`."""
 
-from __future__ import annotations
-
 import sys
 from typing import IO
 

@@ -1,7 +1,5 @@
 """The line of a config file that an error is about, with a caret under its column. Secrets in it are masked."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`chat-proxy explain`."""
 
-from __future__ import annotations
-
 import json
 import sys
 from typing import IO

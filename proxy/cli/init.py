@@ -1,7 +1,5 @@
 """`chat-proxy init`."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

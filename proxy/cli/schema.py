@@ -1,7 +1,5 @@
 """`chat-proxy schema`."""
 
-from __future__ import annotations
-
 import json
 
 import click

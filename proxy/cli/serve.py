@@ -1,7 +1,5 @@
 """`chat-proxy serve`."""
 
-from __future__ import annotations
-
 import errno
 import gc
 import os

@@ -1,8 +1,6 @@
 """How the answers of a route are asked for."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,7 +27,7 @@ class HedgeSettings(Model):
     )
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> HedgeSettings:
+    def _one_of_both(self) -> Self:
         if (self.after_ms is None) == (self.after_percentile is None):
             raise ValueError("say `after_ms` or `after_percentile`, one of the two")
         return self

@@ -1,7 +1,5 @@
 """Base class and field types that all settings share."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any
 

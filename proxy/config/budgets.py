@@ -1,7 +1,5 @@
 """How much may be spent: `budget:` of keys and routes."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError

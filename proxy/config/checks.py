@@ -1,7 +1,5 @@
 """Checks over several places of a config: names that must exist, rules that no request reaches, weak keys."""
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping

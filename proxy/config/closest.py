@@ -1,7 +1,5 @@
 """The known name that is most like an unknown one."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 

@@ -1,7 +1,5 @@
 """What two configs differ in, as the paths of the keys: values may be secrets, so none is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The config file's bytes, or why they cannot be read. Imports little: the parent of workers uses it, too."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -4,8 +4,6 @@ The checks work on the data as it is written, so one mistake does not hide the n
 wrong types; they are skipped here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Only types are checked here. `proxy.config.frontend_checks` checks the values of
 because it can point at the wrong word.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator

@@ -1,7 +1,5 @@
 """How much may be used: `limits:` of keys, users, routes and backends, and the store that counts."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -40,7 +38,7 @@ class UsageLimits(Model):
         description="With `on_outage: local`: the part of each limit that one process admits, such as 0.5 for two replicas.",
     )
 
-    def over(self, base: UsageLimits | None) -> Self:
+    def over(self, base: "UsageLimits | None") -> Self:
         """These limits where they are given, else those of `base`. `null` is no limit."""
         given = self.model_fields_set
         known = type(base).model_fields.keys() & type(self).model_fields.keys() if base else ()

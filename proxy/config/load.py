@@ -1,7 +1,5 @@
 """Load a config file: all of its settings, checked, or all of its errors."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -5,12 +5,10 @@ The field descriptions are the reference manual: `chat-proxy schema` gives them 
 `proxy.config.checks` checks what depends on more than one place in the file.
 """
 
-from __future__ import annotations
-
 import hashlib
 import ipaddress
 import re
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -75,7 +73,7 @@ class CorsSettings(Model):
         return origins
 
     @model_validator(mode="after")
-    def _no_credentials_for_all(self) -> CorsSettings:
+    def _no_credentials_for_all(self) -> Self:
         if self.credentials and "*" in self.origins:
             raise ValueError('`credentials` needs named origins: replace "*"')
         return self
@@ -209,7 +207,7 @@ class ServerSettings(Model):
             return (main,)
         return main, Listen(self.ollama_port, "/ollama", "server.ollama_port")
 
-    def needs_restart(self, running: ServerSettings) -> list[str]:
+    def needs_restart(self, running: "ServerSettings") -> list[str]:
         """The keys that differ from those of a process that runs with `running`, and are read at its start only."""
         keys = ("host", "port", "ollama_port", "log", "reload")
         return [f"server.{key}" for key in keys if getattr(self, key) != getattr(running, key)]
@@ -256,7 +254,7 @@ class KeySettings(Model):
         return digest.lower() if digest else digest
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> KeySettings:
+    def _exactly_one(self) -> Self:
         if (self.sha256 is None) == (self.key is None):
             raise ValueError("a key needs exactly one of `sha256` and `key`")
         return self

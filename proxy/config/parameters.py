@@ -1,7 +1,5 @@
 """The sampling and output parameters that a route may set, by their OpenAI names, and the type of each."""
 
-from __future__ import annotations
-
 from typing import Any
 
 # A route may not set these: they are the request's own content, or the proxy decides them.

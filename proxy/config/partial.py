@@ -4,8 +4,6 @@ Each route and key is validated separately, without its faulty fields. The resul
 `proxy.config.checks`; it is never served.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError

@@ -4,8 +4,6 @@ Python's `re` needs seconds for `(a+)+$` on 26 characters, and a rule is tried o
 a bound is needed. RE2 is an extra; only configs with a `content` rule need it.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -5,8 +5,6 @@ links away, and network file systems send no events. So the content decides, and
 0.02 % of a CPU. Events of the system cost 2.5 MB and 40 ms at the start, and do not replace reading.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

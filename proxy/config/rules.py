@@ -1,9 +1,7 @@
 """One rule of the file: which requests it takes, where they go, and what it changes in them."""
 
-from __future__ import annotations
-
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
@@ -78,7 +76,7 @@ class TokenRange(Model):
     max: int | None = Field(default=None, ge=0, description="At most so many.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> TokenRange:
+    def _in_order(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("say `min`, `max` or both")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -165,7 +163,7 @@ class ConcurrencyRange(Model):
     max: int = Field(gt=0, description="What it never exceeds.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> ConcurrencyRange:
+    def _in_order(self) -> Self:
         if self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
@@ -232,7 +230,7 @@ class TargetSettings(Model):
         return self.target.partition("/")[2]
 
     @model_validator(mode="after")
-    def _queue_before_slots(self) -> TargetSettings:
+    def _queue_before_slots(self) -> Self:
         if self.queue and self.concurrency is None:
             raise ValueError("`queue` means something only with `concurrency`")
         return self
@@ -359,7 +357,7 @@ class RouteSettings(Model):
         raise ValueError("sticky is one of `header:NAME`, `key`, `user` and `conversation`")
 
     @model_validator(mode="after")
-    def _weights(self) -> RouteSettings:
+    def _weights(self) -> Self:
         weighted = self.pick in {"weighted", "least-busy"}
         if self.sticky and self.pick != "weighted":
             raise ValueError("`sticky` means something only with `pick: weighted`")

@@ -4,8 +4,6 @@ YAML 1.1, which Python's parser implements, reads `NO` as false, `0123` as 83 an
 reads some of them as text. A word with a surprising or disputed meaning is an error that names the meaning.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

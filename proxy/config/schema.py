@@ -1,7 +1,5 @@
 """JSON Schema of a config file, for editors: the settings, with a row type for each registered backend kind."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

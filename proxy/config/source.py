@@ -6,8 +6,6 @@ mappings with text keys, lists, text, numbers, booleans and null. Size, depth an
 bounded before anything is built.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -139,7 +137,7 @@ class _Node:
         self.size = 1
         self.height = 1
 
-    def add(self, child: _Node) -> None:
+    def add(self, child: "_Node") -> None:
         self.children.append(child)
         self.size += child.size
         self.height = max(self.height, child.height + 1)

@@ -1,8 +1,7 @@
 """Where telemetry goes: `telemetry:` of the config."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
+from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -43,7 +42,7 @@ class OtlpSettings(Model):
         return endpoint
 
     @model_validator(mode="after")
-    def _installed(self) -> OtlpSettings:
+    def _installed(self) -> Self:
         if not installed():
             raise ValueError("OpenTelemetry is not installed: pip install 'chat-proxy[otel]'")
         return self

@@ -9,8 +9,6 @@ A template value that is exactly `$name` becomes the named value with its type; 
 whatever it holds.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -87,13 +85,13 @@ class Words(msgspec.Struct, frozen=True):
 class Fields(msgspec.Struct, frozen=True):
     """A mapping, with the config's keys."""
 
-    items: tuple[tuple[str, Node], ...]
+    items: "tuple[tuple[str, Node], ...]"
 
 
 class Items(msgspec.Struct, frozen=True):
     """A list."""
 
-    items: tuple[Node, ...]
+    items: "tuple[Node, ...]"
 
 
 Node = Scalar | Words | Fields | Items
@@ -188,7 +186,7 @@ def _may_be_any_value(node: Node) -> bool:
     )
 
 
-def _overlap(one: _Outline, other: _Outline) -> bool:
+def _overlap(one: "_Outline", other: "_Outline") -> bool:
     if not one.open and not other.open:
         return one.prefix == other.prefix
     start, end = min(len(one.prefix), len(other.prefix)), min(len(one.suffix), len(other.suffix))

@@ -1,7 +1,5 @@
 """Where the usage ledger is: `usage:` of the config."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any

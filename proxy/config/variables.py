@@ -1,7 +1,5 @@
 """`${VAR}` and `${VAR:-default}` in text. Values are inserted after parsing, once, and never shown in messages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Validation errors in plain words: where, what is wrong, and the closest correct name or value."""
 
-from __future__ import annotations
-
 import types
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Union, get_args, get_origin

@@ -1,7 +1,5 @@
 """What a frontend is: where a contract is served, how its requests are read and how answers are written."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Mapping
 from functools import cache, lru_cache
 from importlib.metadata import entry_points

@@ -5,8 +5,6 @@
 Every contract sends it, also one that says the same in its answers: a header breaks no client.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from proxy.events import Notice

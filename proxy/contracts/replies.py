@@ -1,7 +1,5 @@
 """What the replies of many contracts have in common: the headers of a stream and of JSON, and when to ask again."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime

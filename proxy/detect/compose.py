@@ -1,7 +1,5 @@
 """Write a config for what was found: a YAML text that says in comments what each part is for."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Look at this machine once."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 

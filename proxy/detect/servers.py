@@ -1,7 +1,5 @@
 """Ask the ports where model servers usually listen which models they have."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

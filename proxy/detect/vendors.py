@@ -1,7 +1,5 @@
 """Vendors whose key is set: the usual variable of each kind and preset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

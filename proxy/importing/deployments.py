@@ -1,7 +1,5 @@
 """One deployment of LiteLLM's `model_list`: the backend row that asks as it does, the target there, and the rest."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Routes out of LiteLLM's `model_list` and `router_settings`: one for each name that a client may ask for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A config of LiteLLM's proxy, written as a config of this one (https://docs.litellm.ai/docs/proxy/config_settings)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

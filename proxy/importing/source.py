@@ -1,7 +1,5 @@
 """A foreign YAML file: its values, the line of each, and what of it is not carried over."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Writes a config as YAML, with comments: sections of rows, each row on a line if it is short."""
 
-from __future__ import annotations
-
 import json
 import re
 import textwrap

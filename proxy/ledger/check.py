@@ -1,7 +1,5 @@
 """Whether the ledger is whole: rows against the spool, and against what the metrics of running proxies counted."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,14 +1,12 @@
 """What the ledger says: sums of rows, grouped. All of it blocks: it is for threads."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -49,7 +47,7 @@ class Sums(msgspec.Struct):
     estimated: int  # attempts whose tokens were estimated
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> Sums:
+    def of(cls, values: Sequence[Any]) -> Self:
         """As `_SUMS` selects them. Postgres gives some of them as decimals."""
         return cls(*(value if index == 6 else int(value) for index, value in enumerate(values)))
 

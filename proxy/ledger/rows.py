@@ -1,7 +1,5 @@
 """From the record of a request to rows of the ledger: one for each target that was asked."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Iterator

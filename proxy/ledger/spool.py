@@ -4,8 +4,6 @@ A process appends to its own file, and cuts it to nothing when all of it is in t
 leaves its file behind. Another process that finds it brings its rows into the store, which skips those that it has.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The table of usage, in SQLite or Postgres. All of it blocks: it is for threads."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ One thread writes lines to the spool, another brings them from there into the st
 costs disk, and a disk that is slow costs memory; neither costs a request anything.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -4,9 +4,8 @@
 under: of the key, of the key's user, of the route. The lease it returns is settled once, when the request is over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import msgspec
 
@@ -36,7 +35,7 @@ class _Limited(msgspec.Struct, frozen=True):
     most_output: int | None
 
     @classmethod
-    def of(cls, limits: UsageLimits | None, scope: str, owner: str, count: str = "") -> _Limited:
+    def of(cls, limits: UsageLimits | None, scope: str, owner: str, count: str = "") -> Self:
         return cls(
             whose(scope, owner),
             tuple(meters(limits, scope, owner, count)),

@@ -4,8 +4,6 @@
 `flow` sends what was held back and all that follows, and writes the one end (docs/reliability.md R1, R2).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from contextvars import copy_context

@@ -1,7 +1,5 @@
 """How much extra work requests may cause: second attempts that are no fallback, such as hedges."""
 
-from __future__ import annotations
-
 PER_ATTEMPT = 0.2
 """What the first attempt of each request adds. In an outage there are at most 1.2 attempts for each request."""
 

@@ -1,7 +1,5 @@
 """The client's side of one answer, as the pipeline sees it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The clock of one request: content timers, the total time, heartbeats, and interruption from outside."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from types import TracebackType

@@ -1,7 +1,5 @@
 """Closing a backend's stream without waiting for it for ever."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from functools import partial

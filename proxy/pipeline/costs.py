@@ -1,7 +1,5 @@
 """What a request cost, by the prices of its config."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 from proxy.config.models import Settings

@@ -5,8 +5,6 @@ Until the first meaningful event nothing reaches the client, so statuses are rea
 client is gone (R2). Every way out closes the upstream (R4).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Literal

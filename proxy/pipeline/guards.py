@@ -4,8 +4,6 @@ They stand between a backend and its attempt, so that what they find is a failur
 the next target is asked, after it the route's `on_cut` decides. Only routes with a guard have such a backend.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator

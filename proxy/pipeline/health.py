@@ -1,7 +1,5 @@
 """Asking backends whether they are well, beside the requests and at their own pace."""
 
-from __future__ import annotations
-
 import asyncio
 
 import structlog

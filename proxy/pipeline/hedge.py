@@ -4,8 +4,6 @@ Both attempts share `first_token_s`. The loser is closed at once, or read to its
 anyway and says at the end how much.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """What an attempt holds back before the commit point."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from proxy.events import Batch, Media, Notice, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta

@@ -4,8 +4,6 @@ A model that is asked to go on often repeats the end of what it wrote, or starts
 left out. Anything that is alike but not the same cannot be joined, and is refused instead of shown.
 """
 
-from __future__ import annotations
-
 from proxy.errors import UpstreamError
 
 SHORTEST_OVERLAP = 8

@@ -5,8 +5,6 @@ call, or reasoning, has no place at which two of them can be joined, nor has JSO
 letter. If no target can go on, the client is told the first error, for that is what happened to its answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

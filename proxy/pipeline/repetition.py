@@ -10,8 +10,6 @@ Tables, arrays, code and logs repeat their form, and not their letters, and are 
 as a number counts as repeated: it may be what was asked for.
 """
 
-from __future__ import annotations
-
 CHECK_EVERY = 200
 """Characters between two looks at the latest text."""
 

@@ -1,7 +1,5 @@
 """Which answers can be written from their events, without the bytes of their upstream."""
 
-from __future__ import annotations
-
 from proxy.request import ChatRequest
 
 

@@ -1,7 +1,5 @@
 """Which of a plan's attempts answers the client."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Protocol
 

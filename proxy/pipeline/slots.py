@@ -1,7 +1,5 @@
 """How many streams a target is sent at once, and the queue in front of it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 

@@ -5,8 +5,6 @@ is later than that. The first word of a burst is never held up, so neither is th
 one word at a time. Everything but text goes on at once, with the text before it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections import deque
@@ -33,7 +31,7 @@ No accent, Thai vowel, or part of a joined emoji is cut from what it belongs to.
 """
 
 
-def smoothed(client: Client, plan: Plan, request: ChatRequest) -> SmoothClient | None:
+def smoothed(client: Client, plan: Plan, request: ChatRequest) -> "SmoothClient | None":
     """The client with even text, where the plan wants it and the answer can have it."""
     if plan.smooth_s and client.streaming and rewritable(request):
         return SmoothClient(client, plan.smooth_s)

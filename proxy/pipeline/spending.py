@@ -4,12 +4,11 @@ A budget is a meter that does not drain, in billionths of a dollar; each period 
 the worst case, and settles with what it cost. See `proxy.store.base`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Self
 
 import msgspec
 import structlog
@@ -41,7 +40,7 @@ class Budget(msgspec.Struct, frozen=True):
     ends: float | None  # None: never
 
     @classmethod
-    def of(cls, settings: BudgetSettings, scope: str, owner: str, now: float, prices: Prices) -> Budget:
+    def of(cls, settings: BudgetSettings, scope: str, owner: str, now: float, prices: Prices) -> Self:
         began, ends = period(settings, now)
         meter = Meter(
             name=f"budget:{scope}:{owner}:{settings.per}:{int(began)}",

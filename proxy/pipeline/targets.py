@@ -5,8 +5,6 @@ A target is a backend and a model there. One that failed several times in a row,
 the same, as Envoy does in its panic mode, so no client and no single bad minute can shut out the others (A2).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from math import exp

@@ -4,8 +4,6 @@ Nothing is sent by default. Answers name what is allowed and never say `*`, whic
 requests with credentials.
 """
 
-from __future__ import annotations
-
 import string
 from collections.abc import Callable, Mapping
 

@@ -4,8 +4,6 @@ A browser on this machine can: a web page may let its own name lead to 127.0.0.1
 same origin as the proxy. `Host` holds that name. Names that public DNS does not have cannot be a page's own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 

@@ -4,8 +4,6 @@ One function reads every header that may hold a key, so that all are checked ali
 only and looks up the whole digest: the text that a client sent is never compared, stored or logged (G01, G02).
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

@@ -1,7 +1,5 @@
 """Client addresses: which one asks behind front proxies, and which ones keep presenting wrong keys."""
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping

@@ -3,8 +3,6 @@
 A price that is not known is `None`, never 0.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from decimal import Decimal

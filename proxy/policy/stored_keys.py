@@ -1,7 +1,5 @@
 """The keys of the store, as this process knows them: asked for again twice a second, so a new one works everywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -4,8 +4,6 @@ Everything here takes time linear in the request for a given config: sets and pr
 backtracking-free glob, RE2 for text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -56,7 +54,7 @@ class Facts:
         """What a later explanation needs of this request. To be called while its contents are there."""
         return Kept(self.principal, self._tokens, self._features, self._looked_up)
 
-    def looked_up(self, name: str, find: Callable[[Facts], Any]) -> Any:
+    def looked_up(self, name: str, find: "Callable[[Facts], Any]") -> Any:
         """A fact that only some rules ask for, remembered for `keep`. Raises `NotKept`."""
         known = self._looked_up
         if known is None:

@@ -1,7 +1,5 @@
 """What `explain` shows of a decision of the router, as plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

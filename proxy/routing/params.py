@@ -1,7 +1,5 @@
 """The parameters a target is sent: the request's, with the route's `default` and `set` applied."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import msgspec

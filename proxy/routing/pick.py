@@ -4,8 +4,6 @@ A picker only reads, so that `explain` shows what `plan` does. To add one, write
 allow its name in `RouteSettings.pick`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b

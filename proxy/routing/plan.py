@@ -1,7 +1,5 @@
 """What a request will do: its targets, timers and policies. Plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

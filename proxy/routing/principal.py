@@ -1,7 +1,5 @@
 """Who asks, and the headers that say so."""
 
-from __future__ import annotations
-
 from typing import Self
 
 import msgspec

@@ -1,7 +1,5 @@
 """Which targets answer a request, and why: compiled rules, no I/O, no clock."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 

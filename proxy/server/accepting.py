@@ -4,8 +4,6 @@ uvloop accepts one connection per turn. When 400 clients kept one core busy, a n
 first token and 6.6 s for `/healthz`, because 300 connections were waiting to be accepted (measured).
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

@@ -3,8 +3,6 @@
 `check` runs at start, so that a version of aiohttp without one of these names is refused before it serves.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading a request's body, within the limits. Requests that will be refused are refused before their body."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 

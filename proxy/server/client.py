@@ -1,7 +1,5 @@
 """The client's side of one answer: head, body, heartbeats, and a client that stops reading."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

@@ -1,7 +1,5 @@
 """One HTTP request, from its head to the record of its end."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import secrets

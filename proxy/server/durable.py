@@ -4,8 +4,6 @@ An offset is the number of the next frame, written so that offsets sort as text.
 not offered: a stream is made by asking a question.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib
@@ -85,7 +83,7 @@ def _reply(context: RequestContext, log: StreamLog, data: bytes, after: int, mor
     return context.reply(Reply(204 if more and not data else 200, data, headers), record=False)
 
 
-async def _events(context: RequestContext, reader: _Reader, position: int) -> web.StreamResponse:
+async def _events(context: RequestContext, reader: "_Reader", position: int) -> web.StreamResponse:
     """`data` events with what came, each followed by a `control` event with the next offset."""
     log = reader.log
     media_type = log.headers.get("Content-Type", "")

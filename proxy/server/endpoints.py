@@ -4,8 +4,6 @@ A table belongs to one config snapshot. Nothing is normalised: only a path that 
 served (G03).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 

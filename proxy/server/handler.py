@@ -4,8 +4,6 @@ One handler serves every path, so that nothing can be reached without these chec
 paths, compared letter by letter, and one order of checks: preflight, key, path, method, size and form, contract.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 import structlog

@@ -5,8 +5,6 @@ idle ones stay for an hour. Here a request's head has `header_s`, an idle connec
 of connections is bounded, in all and per address (C06).
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections import Counter
@@ -41,7 +39,7 @@ class Connection(ObservedConnection):
 
     __slots__ = ("_body", "_head_timer", "_limits", "_peer", "_server", "prefix")
 
-    def __init__(self, server: Server, peer: str, prefix: str, *, limits: LimitSettings, **options: Any) -> None:
+    def __init__(self, server: "Server", peer: str, prefix: str, *, limits: LimitSettings, **options: Any) -> None:
         super().__init__(server, **options)
         self.prefix = prefix  # of the paths that are served at the root of this connection's port
         self._server = server

@@ -1,7 +1,5 @@
 """What to say where nothing is served."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from proxy.config.closest import closest

@@ -1,7 +1,5 @@
 """Bring budgets up to what the ledger says was spent before a start."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ writes to a log. The client that asked is the log's first reader. Others join by
 contract has for it, or by an idempotency key. No reader ever starts an upstream call.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 from collections.abc import Sequence
@@ -68,7 +66,7 @@ class DetachedAnswer:
             self._streams.forget(log)
             self._task.cancel()
 
-    async def _run(self, context: RequestContext, answer: LoggedAnswer) -> None:
+    async def _run(self, context: RequestContext, answer: "LoggedAnswer") -> None:
         log, failure = self._log, None
         try:
             await context.run(self._exchange, answer)

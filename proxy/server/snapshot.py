@@ -4,8 +4,6 @@ A request keeps the snapshot that it began with until it is over, its fallbacks 
 snapshot in force, and the old one is closed after its last request (E02, E03).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 

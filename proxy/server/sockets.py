@@ -5,8 +5,6 @@ only workers listen, each on a socket of its own (`join`). A socket that is boun
 connections.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

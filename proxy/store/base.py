@@ -6,12 +6,10 @@ certain (`charge`) is used at once; the rest (`hold`) is held until the request 
 lease ends. So neither a reservation that was too large nor one that was given up lets anybody use more than the limit.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -44,7 +42,7 @@ class Meter(msgspec.Struct, frozen=True):
         return level * self.period_s / self.limit if self.period_s else self.keeps_s
 
     @property
-    def local(self) -> Meter:
+    def local(self) -> Self:
         """The same, with the part of the limit that one process admits alone."""
         return msgspec.structs.replace(self, limit=max(1, int(self.limit * self.local_share)))
 
@@ -65,7 +63,7 @@ class Lease(msgspec.Struct):
     # Not the request's id, which a client may choose and send twice.
     id: str = msgspec.field(default_factory=lambda: f"{_PROCESS}-{next(_numbers):x}")
     taken_at: float = 0.0  # by the clock of the store
-    store: Store | None = None  # that took it; `None`: nothing was taken, or it is settled
+    store: "Store | None" = None  # that took it; `None`: nothing was taken, or it is settled
 
 
 class Room(NamedTuple):

@@ -1,7 +1,5 @@
 """Client keys that are kept in Redis, besides those in the file: by name, with their digest and never themselves."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from typing import Any

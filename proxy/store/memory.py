@@ -1,7 +1,5 @@
 """Meters in this process. `meters.lua` does the same, line by line; one property test holds both to one model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from proxy.store.base import SLACK, Lease, Meter, Room, Want

@@ -8,8 +8,6 @@ settled waits, and is sent then. A take that nobody knows the fate of is given u
 counted once, or by this process alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

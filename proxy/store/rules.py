@@ -1,7 +1,5 @@
 """From `limits:` of the config to meters, and from meters to words."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -104,7 +102,7 @@ class Counting(NamedTuple):
     """What counts for all configs."""
 
     store: Store
-    outputs: Outputs
+    outputs: "Outputs"
     watcher: Watcher
 
 

@@ -1,7 +1,5 @@
 """A log that follows a stream in Redis: what its entries mean."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import msgspec

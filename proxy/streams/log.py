@@ -4,8 +4,6 @@ What can be resumed is the log, not the connection. Frames are appended before a
 when the log is closed. Frames have numbers from 0, so a reader that has frame N asks for what is strictly after it.
 """
 
-from __future__ import annotations
-
 import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence

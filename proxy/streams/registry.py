@@ -1,7 +1,5 @@
 """Which answers can be resumed, by their ids and by the names that contracts know them by."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence

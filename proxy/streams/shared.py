@@ -20,8 +20,6 @@ The first entry of a stream also has `h` (headers, route and target), the last o
 says that frames before `n` were lost while Redis was away.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import secrets
@@ -173,7 +171,7 @@ class SharedStreams:
 
     # -- what goes to Redis ------------------------------------------------------------------------------------
 
-    def _to_copy(self, copier: _Copier) -> None:
+    def _to_copy(self, copier: "_Copier") -> None:
         self._uncopied.add(copier)
         self._woken.set()
 
@@ -290,7 +288,7 @@ class SharedStreams:
 class _Copier:
     """Copies one log into its Redis stream."""
 
-    def __init__(self, log: StreamLog, to_copy: Callable[[_Copier], None]) -> None:
+    def __init__(self, log: StreamLog, to_copy: "Callable[[_Copier], None]") -> None:
         self.log = log
         self.read_until = 0.0  # somebody reads it on another replica, until then at least
         self.keep_s = float(LONGEST_S)

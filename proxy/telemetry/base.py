@@ -1,7 +1,5 @@
 """Record sinks: what happens with the record of every request that is over."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from proxy.telemetry.record import StreamRecord

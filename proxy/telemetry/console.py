@@ -3,8 +3,6 @@
 12:03:04 200 openai  default → ollama/llama3.2  first 0.21 s  12 → 340 tokens  done 2.10 s
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Metrics of limits: how full they are, and how often each refused. Names are those of the config and of stored keys."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry

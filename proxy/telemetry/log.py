@@ -5,8 +5,6 @@ and everything that could forge a line are masked, the line is rendered as JSON 
 Prompts and answers are never logged.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -51,7 +49,7 @@ _encode = msgspec.json.Encoder().encode
 class Log:
     """The configured log of this process."""
 
-    def __init__(self, handler: _Foreign, redactor: Redactor) -> None:
+    def __init__(self, handler: "_Foreign", redactor: Redactor) -> None:
         self.redactor = redactor
         self._handler = handler
 

@@ -4,8 +4,6 @@ Label values come from the config, from fixed sets, or are `other`: no client ca
 The record of a stream collects its timings, which are observed once, when it is over; a token touches no metric.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from http import HTTPStatus

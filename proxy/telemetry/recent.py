@@ -1,7 +1,5 @@
 """The last requests, for the page at `/`: their records, in memory."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 

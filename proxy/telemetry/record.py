@@ -1,7 +1,5 @@
 """What is known of one request. The pipeline fills it in, and every record sink reads it when the request is over."""
 
-from __future__ import annotations
-
 import asyncio
 from decimal import Decimal
 from typing import Literal

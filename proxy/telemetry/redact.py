@@ -1,7 +1,5 @@
 """Cleans values for log lines: no secrets (I01), nothing that forges or hides lines (H09), nothing huge."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, SecretStr

@@ -4,8 +4,6 @@ prometheus_client takes a lock for each increment of a counter, and for each buc
 of them that was 5 % of a whole request here. Everything happens on the event loop, so no lock is needed.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 

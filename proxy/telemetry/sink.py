@@ -1,7 +1,5 @@
 """Writes log lines by a thread of its own, so that a slow reader of the log delays no request (D06)."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

@@ -1,7 +1,5 @@
 """What is there at the moment, as metrics: the slots of targets with `concurrency`, and answers that can be resumed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric

@@ -5,8 +5,6 @@ prometheus_client's multiprocess mode writes every observation into a mapped fil
 empty at start and a file for each process that ever ran, and has no `process_*` metrics.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where a request stands in a distributed trace (W3C Trace Context). Needs no OpenTelemetry."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Answers as events, for tests of contracts: named examples, and texts that break careless framings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from proxy.errors import UpstreamTruncated

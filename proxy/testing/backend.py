@@ -7,8 +7,6 @@ The upstream is a `ScriptedUpstream` on a real socket; a `Wire` phrases its answ
 subclasses `BackendConformance` and gives no `wire`. The tests are coroutines: set `asyncio_mode = "auto"` for pytest.
 """
 
-from __future__ import annotations
-
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Callable

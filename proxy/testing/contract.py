@@ -7,14 +7,12 @@
 understood, as events. Write it from the client, without the contract's own code: a mistake must not be made twice.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 import pytest
@@ -73,7 +71,7 @@ class Understood(msgspec.Struct, frozen=True):
     failed: bool
     usage: Usage | None
 
-    def but(self, **changed: Any) -> Understood:
+    def but(self, **changed: Any) -> Self:
         """A copy with other values."""
         return msgspec.structs.replace(self, **changed)
 

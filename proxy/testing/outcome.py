@@ -1,7 +1,5 @@
 """Asking a backend in a test: one request, and everything that its stream brings."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field

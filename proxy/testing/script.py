@@ -1,7 +1,5 @@
 """Scripts of a `ScriptedUpstream`: the steps it can play, and the bytes that upstreams send."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence

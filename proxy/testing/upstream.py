@@ -12,8 +12,6 @@ A script that runs to its end leaves the connection open for the next request. A
 script is queued is answered 501 and says so.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -173,13 +171,13 @@ class ScriptedUpstream:
 
     # what connections call
 
-    def _accepted(self, connection: _Connection) -> int:
+    def _accepted(self, connection: "_Connection") -> int:
         self.connections += 1
         self._live.add(connection)
         self._notify()
         return self.connections
 
-    def _gone(self, connection: _Connection) -> None:
+    def _gone(self, connection: "_Connection") -> None:
         self._written_before += connection.bytes_written
         self._live.discard(connection)
         self._notify()

@@ -1,7 +1,5 @@
 """How upstreams of different vendors phrase the same answer, the same cut and the same error."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol

@@ -3,8 +3,6 @@
 No `repr` shows a path, a query or user information, because those may hold keys.
 """
 
-from __future__ import annotations
-
 import re
 from base64 import b64encode
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The interface of the upstream transport: small enough to be replaced, and to be faked in a test."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """Open a connection: name, TCP, forward proxy and TLS within one time limit, with messages that say what failed."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import re
@@ -46,7 +44,7 @@ class Connector:
     async def aclose(self) -> None:
         await self._resolver.aclose()
 
-    async def _connect(self, destination: Destination, make: Callable[[], Connection], stage: _Stage) -> Connection:
+    async def _connect(self, destination: Destination, make: Callable[[], Connection], stage: "_Stage") -> Connection:
         origin, via = destination.origin, destination.via
         next_hop = via.origin if via else origin
         secure = origin.scheme == "https"

@@ -4,8 +4,6 @@ Requests ask for `identity`; some upstreams compress all the same. Flushed bytes
 small body that unpacks into a huge one is delivered in pieces of bounded size (B12).
 """
 
-from __future__ import annotations
-
 import asyncio
 import zlib
 from collections.abc import Mapping
@@ -54,7 +52,7 @@ class Inflater:
                 return piece
         return b""
 
-    def _next_member(self) -> zlib._Decompress | None:
+    def _next_member(self) -> "zlib._Decompress | None":
         """A decompressor for what follows: gzip allows several members, with zeros between them."""
         if self._ended:
             self._rest = self._rest.lstrip(b"\0")

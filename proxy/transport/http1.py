@@ -4,8 +4,6 @@ Redirects are not followed, cookies not kept, nothing is cached, and after conne
 the caller's policy decides all that.
 """
 
-from __future__ import annotations
-
 import re
 import ssl
 from collections.abc import Mapping

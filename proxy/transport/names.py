@@ -1,7 +1,5 @@
 """Resolve host names. Answers are cached for a short time; concurrent look-ups of one name are one."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import socket

@@ -5,8 +5,6 @@ left unread until the next tick; the kernel buffers meanwhile. The first token, 
 never delayed; no token waits longer than one tick.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

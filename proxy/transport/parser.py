@@ -1,7 +1,5 @@
 """The parser of answers: strict, but for forms that no reader can take for another answer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httptools

@@ -1,7 +1,5 @@
 """Idle connections by destination; the one used last is taken first."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from contextlib import suppress

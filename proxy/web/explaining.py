@@ -1,7 +1,5 @@
 """What another config would do with the last requests, and where a request would go. No model is asked."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

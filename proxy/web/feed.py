@@ -4,8 +4,6 @@ While a page is open, its feed looks twice a second for what is new. So requests
 queued for a page that reads slowly: only its own feed waits.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar

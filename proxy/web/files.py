@@ -1,7 +1,5 @@
 """The files of the page, read once. They are plain HTML, CSS and ES modules: nothing builds them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from importlib.resources import files

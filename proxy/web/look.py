@@ -1,7 +1,5 @@
 """What one process knows of its requests. Several processes are each asked the same, and their answers joined."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -1,7 +1,5 @@
 """A record of a request as the page shows it, and why it went where it went. Computed when a page asks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from proxy.request import ChatRequest

@@ -1,7 +1,5 @@
 """Files in the messages of UI contracts: a media type with an address, or with the bytes."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from urllib.parse import unquote_to_bytes
 

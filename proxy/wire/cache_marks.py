@@ -1,7 +1,5 @@
 """Marks of what an upstream is to keep in its prompt cache (Anthropic's `cache_control`). No I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from msgspec.structs import replace

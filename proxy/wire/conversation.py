@@ -17,8 +17,6 @@ conversation the properties that all of them take, whatever contract it comes fr
 A conversation that has all that is returned as it is. Readers of contracts only read, and writers only write.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec

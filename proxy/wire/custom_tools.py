@@ -4,8 +4,6 @@ Such a tool becomes a function with one string, `input`; its description says wh
 Calls of that function are told to the client as calls of its custom tool.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

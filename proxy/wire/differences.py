@@ -1,7 +1,5 @@
 """How a request is said to its target, where that differs from how its client said it. For people; no I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from proxy.request import ChatRequest, Message

@@ -5,8 +5,6 @@ came earlier is made good by what comes later: an error before the end mark is a
 is unknown passes on as unknown, and is an error where the answer shows that something is wrong.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Any, Literal, get_args

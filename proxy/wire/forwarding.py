@@ -1,7 +1,5 @@
 """The fields of a client's body that an upstream never gets, because they would redirect the request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Another chat-proxy is known by its `User-Agent`. Its requests are passed on with
 a vendor that is asked directly never sees the header.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from proxy.errors import LoopDetected

@@ -1,7 +1,5 @@
 """Ids of calls and users, and names of tools, as a target takes them. They depend on the client's alone. No I/O."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b, sha256
 

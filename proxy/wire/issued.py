@@ -8,8 +8,6 @@ Known: Anthropic's signed and redacted thinking, its summaries of long conversat
 Gemini's thought signatures, litellm's `thinking_blocks`, and `reasoning_details` of OpenRouter and MiniMax.
 """
 
-from __future__ import annotations
-
 import re
 from base64 import b32encode
 from collections.abc import Callable, Iterator

@@ -9,8 +9,6 @@ JSON, and carries the place as `param`:
 the field. Unknown fields are ignored, because clients add new ones every month.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args

@@ -1,7 +1,5 @@
 """Pieces of JSON for writers that build their frames by hand."""
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.wire.text import mended

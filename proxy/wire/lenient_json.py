@@ -4,8 +4,6 @@ This is the slow path behind the typed decoders: it is taken only for data that 
 meaning: text that has to be there and is neither text, nor a number, nor a boolean is an error.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

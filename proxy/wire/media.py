@@ -4,8 +4,6 @@ An image that the target does not take is refused where the user shows it, becau
 Where a tool or an earlier answer has shown it, its place in the conversation says so: that can go on without it.
 """
 
-from __future__ import annotations
-
 from msgspec.structs import replace
 
 from proxy.errors import Unsupported

@@ -6,8 +6,6 @@ what it leaves out; this module decides whether to announce it. Nobody misses a 
 anyway, or a value that the route chose.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 What a form has no word for becomes part of the description, which the model reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 One table for both edges: the log, and what clients read of an upstream's messages.
 """
 
-from __future__ import annotations
-
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator

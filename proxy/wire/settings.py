@@ -1,7 +1,5 @@
 """A request's settings and tools, in a target's vocabulary. No I/O."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from operator import is_
 from typing import Any

@@ -4,8 +4,6 @@ The parser follows the HTML standard (WHATWG HTML, 9.2.6) and works on bytes: ev
 text that is passed on is never decoded. `id` and `retry` are ignored, because the proxy never reconnects by itself.
 """
 
-from __future__ import annotations
-
 from proxy.errors import FrameTooLarge
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024

@@ -1,7 +1,5 @@
 """What the decoders of upstreams' answers share: how a stream ends, what an error in it is, and lenient names."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

@@ -11,8 +11,6 @@ needs five checks beyond the grammar, all without a second parse:
 - *invalid text*: bytes that are not UTF-8, half surrogate pairs, a byte order mark.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Text on its way to a client: line ends, lone surrogates, one line."""
 
-from __future__ import annotations
-
 import re
 
 from proxy.errors import ProxyError

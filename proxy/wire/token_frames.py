@@ -13,8 +13,6 @@ In all but `json` CRLF and CR become LF, even if a CRLF is cut over two tokens. 
 answer is done, because readers written for OpenAI stop there.
 """
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

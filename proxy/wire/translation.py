@@ -4,8 +4,6 @@ For requests that change dialect: the conversation gets its one shape (`wire.con
 the target refuses are sent as names that it takes. Answers tell the client its own names.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

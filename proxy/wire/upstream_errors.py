@@ -5,8 +5,6 @@ whether another target is tried, so the mapping is a table. Writing is OpenAI's 
 SDKs raise by it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from contextlib import suppress

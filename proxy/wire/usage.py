@@ -1,7 +1,5 @@
 """Token counts: those that cannot be true, and the camel-case names that the UI contracts share."""
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.request import Usage

@@ -4,8 +4,6 @@ A conversation that is translated for another dialect is written in the target's
 or a model has a row; what a row does not name is what most servers of OpenAI's language take.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Mapping

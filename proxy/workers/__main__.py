@@ -1,7 +1,5 @@
 """A worker process: `python -m proxy.workers SOCKET SHARED`, two descriptors inherited from the parent."""
 
-from __future__ import annotations
-
 import gc
 import signal
 import sys

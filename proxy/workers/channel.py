@@ -3,8 +3,6 @@
 marshal takes bytes as they are and builds nothing but plain values; both ends run the same Python.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ctypes

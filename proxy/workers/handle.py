@@ -1,7 +1,5 @@
 """A worker process as its parent sees it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -5,8 +5,6 @@ container the parent also reaps processes that others left behind. If the parent
 channel close, and drains.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -7,8 +7,6 @@ The message `commit` that follows is for workers without requests. The parent ke
 that starts later builds that, whatever the file holds.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

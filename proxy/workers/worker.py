@@ -3,8 +3,6 @@
 It takes orders from its parent and reports to it.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from operator import itemgetter
@@ -37,7 +35,7 @@ parent, which asks it, may take so much longer."""
 class WorkerPages(OperatorPages):
     """The pages of a worker, with the sums of all."""
 
-    _app: WorkerApp
+    _app: "WorkerApp"
 
     async def metrics(self) -> Reply:
         try:

@@ -3,8 +3,6 @@
 The config says where to go and how; of the request only what is listed here is passed on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any

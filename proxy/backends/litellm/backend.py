@@ -6,8 +6,6 @@ It writes the request. Answers in a wire that we read ourselves are read here (s
 and then they are complete only when the provider says so (see `chunks`).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress

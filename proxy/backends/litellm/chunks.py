@@ -6,8 +6,6 @@ handlers may call the upstream again, blocking. So the provider's own stream is 
 provider's bytes do, and the wrapper only translates one chunk at a time.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing

@@ -5,8 +5,6 @@ status 400, and wraps the upstream's words in its own. So the causes of the erro
 then the upstream's answer, and only then litellm's own class.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator, Sequence

@@ -6,8 +6,6 @@ backend's. Some providers insist on connections of their own (Cohere, Cloudflare
 litellm closes those, and decides about their redirects.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
 from time import time

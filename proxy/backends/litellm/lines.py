@@ -5,8 +5,6 @@ errors and broken JSON, and it buffers a line without end. Here such text is esc
 each of the others is an error at once (U1).
 """
 
-from __future__ import annotations
-
 import re
 
 import msgspec

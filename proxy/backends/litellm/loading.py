@@ -1,7 +1,5 @@
 """Import litellm, switch off what it does by itself, and check that it is a version that is known to work."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -4,8 +4,6 @@ litellm knows which of OpenAI's settings a model takes, and leaves out the other
 does not have it passes on to any provider, so they go only to providers that are known to take them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

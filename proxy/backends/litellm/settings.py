@@ -1,7 +1,5 @@
 """The settings of kind `litellm`, and which of them are secret."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pydantic import Field, field_validator

@@ -5,8 +5,6 @@ call that comes at once, citations (U1, U5, U10, U13). Most of its providers spe
 ourselves; then litellm only writes the request.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,10 +1,8 @@
 """Kind `openai-compatible`: any server that speaks OpenAI Chat Completions. A vendor is a row of data, not code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 from urllib.parse import urlencode
 
 import msgspec
@@ -166,7 +164,7 @@ class CompatibleSettings(OpenAIChatSettings):
             yield "preset", ended
 
     @model_validator(mode="after")
-    def _complete(self) -> CompatibleSettings:
+    def _complete(self) -> Self:
         if self.preset is None and self.base_url is None:
             raise ValueError("give a `base_url`, or a `preset`")
         if self.preset is not None and self.base_url is None and self.api_key is None:

@@ -1,7 +1,5 @@
 """What servers of OpenAI's family do beside chats, under the same base URL: completions without messages, embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any
 

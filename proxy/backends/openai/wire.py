@@ -1,7 +1,5 @@
 """The base of the backends that speak OpenAI Chat Completions: how they ask and how they read."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Settings in the words of a server that speaks OpenAI Chat Completions in its own way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """AG-UI: each request is a run of an agent that is one model. For `HttpAgent` and CopilotKit, which is built on it."""
 
-from __future__ import annotations
-
 from uuid import uuid4
 
 import msgspec

@@ -4,8 +4,6 @@ https://docs.ag-ui.com/concepts/messages. The model gets the messages, the tools
 Settings are read from `forwardedProps`. `state` belongs to the application and is ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

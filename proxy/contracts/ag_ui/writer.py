@@ -10,8 +10,6 @@ A client may run the tools of all calls in its messages as soon as a run has end
 without these calls. Versions 0.0.37 to 1.0 of the client then drop them (tried: 0.0.37, 0.0.40, 0.0.45, 0.0.52, 0.0.59, 1.0).
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, assert_never
 

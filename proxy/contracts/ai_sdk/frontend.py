@@ -4,8 +4,6 @@ The default addresses of the two hooks are `/api/chat` and `/api/completion`. Th
 the body decides whose a request there is. `/ai-sdk/chat` belongs to this contract alone.
 """
 
-from __future__ import annotations
-
 from proxy.contracts.ai_sdk.request import decode_request, detects
 from proxy.contracts.ai_sdk.writer import AISDKWriter, failure
 from proxy.contracts.base import Encoder, Endpoint, Frames, Head, Offer, Reply

@@ -8,8 +8,6 @@ The other fields belong to the app. Settings are read under OpenAI's names, and 
 transport sends: `system`, `tools`, `callSettings`, `config.modelName`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Their requests look like those of UI message streams, so a client chooses this c
 `/ai-text`, or by `?contract=ai-text` at the addresses of the AI SDK.
 """
 
-from __future__ import annotations
-
 from proxy.contracts.ai_sdk.frontend import nothing_to_resume
 from proxy.contracts.ai_sdk.request import decode_request
 from proxy.contracts.ai_sdk.text_writer import AITextWriter

@@ -4,8 +4,6 @@ A client of this contract takes every byte for text, and a clean end for a compl
 for an error, so an answer that broke off ends with a cut connection, and nothing is written for a `Fault`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from proxy.contracts.ai_sdk.writer import failure

@@ -6,8 +6,6 @@ at an event of an unknown type, so only types that versions 5.0.95, 6 and 7 all 
 off ends with an `error` event, and nothing follows it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, assert_never
 

@@ -5,8 +5,6 @@ run a call as soon as its block has ended. So the block of a call ends only with
 fails later is complete (C3). What comes after the first call waits for the end of the answer.
 """
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.errors import Limit

@@ -1,7 +1,5 @@
 """Content blocks of an Anthropic answer, into events: what is open, and which call a piece of arguments belongs to."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Literal
 

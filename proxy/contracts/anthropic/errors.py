@@ -3,8 +3,6 @@
 Its official SDKs choose their exception by the status before a stream, and by the object's `type` inside one.
 """
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.contracts.base import Reply

@@ -4,8 +4,6 @@ https://docs.anthropic.com/en/api/messages-streaming. Anthropic announces that n
 will come, so an unknown type is not an error, whatever its fields hold. Any field may be null.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """Anthropic Messages, which Claude Code and programs on Anthropic's SDKs speak: answers, token counts, models."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

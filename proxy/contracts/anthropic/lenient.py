@@ -4,8 +4,6 @@ Fields that are not needed are skipped where they are odd. A text may be a numbe
 is a `ValueError`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

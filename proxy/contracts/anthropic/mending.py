@@ -1,7 +1,5 @@
 """Events for clients of the same dialect, written anew where the upstream's own would mislead an official SDK."""
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.wire.json_text import json_string

@@ -1,7 +1,5 @@
 """The parts of a request that an upstream of Anthropic Messages is not sent, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@
 does no harm, and refused where the answer would not be what was asked for.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from typing import Any

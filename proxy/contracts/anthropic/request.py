@@ -5,8 +5,6 @@ dialect. Clients send their whole history each time. Parts of it that only Anthr
 that ran there) are skipped, so that another model can continue the conversation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs: every o
 and bounds of numbers, texts and lists are refused. A bound becomes part of the description, which the model reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@ harm: unknown events, keep-alives, fields of an odd form. For a client of the sa
 byte, with its name: the official SDKs skip events without one. Only what would mislead them is written anew.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

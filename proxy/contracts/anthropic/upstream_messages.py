@@ -4,8 +4,6 @@ Anthropic refuses empty texts and an unfinished answer that ends in white space;
 has no block for is refused here, so that another target can be tried.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ https://docs.anthropic.com/en/api/messages. A request of this dialect keeps its 
 that the route changes are changed. A request of another dialect is translated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ event alone. A `message_stop`, or a `content_block_stop`, would make half a tool
 its name: the official SDKs skip events without one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, assert_never
 

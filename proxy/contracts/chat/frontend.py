@@ -5,8 +5,6 @@ The chat hook is the React hook for which the contract was written: it reads `da
 `text/event-stream`; each kind gets a dialect that it reads exactly.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from proxy.contracts.base import Encoder, Endpoint, Head, Reply, accepts

@@ -1,7 +1,5 @@
 """Read `/chat` requests."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from proxy.errors import BadRequest

@@ -7,8 +7,6 @@ carries text only. Reasoning and tool calls are left out, because a client of an
 a name for a token. A notice is a named event, or a comment, before the first token or after the last.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal, get_args
 

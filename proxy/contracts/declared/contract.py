@@ -3,8 +3,6 @@
 All structure (frames, lines, fields) comes from the config. The text of the model or of a client only fills places.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

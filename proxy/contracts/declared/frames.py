@@ -5,8 +5,6 @@ line end into it, and the framing's own bytes are part of it. `Text` holds value
 line ends harmless when it is written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, assert_never
 
@@ -57,7 +55,7 @@ class Line:
     def __init__(self, parts: tuple[bytes | Filling, ...]) -> None:
         self.parts = parts
 
-    def bind(self, values: Values) -> Line:
+    def bind(self, values: Values) -> "Line":
         """The same line with these values filled in."""
         return Line(tuple(_joined(_bound(self.parts, values))))
 
@@ -80,7 +78,7 @@ class Text:
         """Whether it is `$text` and nothing else, without a frame."""
         return self._wrap is utf8 and len(self._pieces) == 1 and self._pieces[0] == Slot("text", as_json=False)
 
-    def bind(self, values: Values) -> Text:
+    def bind(self, values: Values) -> "Text":
         return Text(tuple([_filled(piece, values) for piece in self._pieces]), self._wrap)
 
     def write(self, values: Values) -> bytes:

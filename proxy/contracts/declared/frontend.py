@@ -1,7 +1,5 @@
 """Contracts that the config declares: see docs/contracts/declared.md."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 

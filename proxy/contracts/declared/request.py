@@ -3,8 +3,6 @@
 Errors name the place that the contract uses. Fields that the declaration does not name are ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 

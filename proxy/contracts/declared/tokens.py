@@ -1,7 +1,5 @@
 """Write the pieces of one text as frames: one writer per kind of frame, chosen when an answer begins."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 

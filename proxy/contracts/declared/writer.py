@@ -1,7 +1,5 @@
 """Write the answers of a declared contract: frames as declared, then exactly one end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 The request goes on in OpenAI's form, which is the one that upstreams have.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 

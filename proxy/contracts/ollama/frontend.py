@@ -4,8 +4,6 @@ At `/api/chat`, which several contracts share, a request must show that it is on
 change the models are refused in Ollama's form: the models come from the config.
 """
 
-from __future__ import annotations
-
 import time
 
 import msgspec

@@ -3,8 +3,6 @@
 Every name has a tag, as in Ollama: Open WebUI adds `:latest` to a name without one and then looks for it in the list.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any

@@ -6,8 +6,6 @@ loads the model. What an upstream that runs the model itself cannot do (`num_ctx
 `context`, …) is announced as left out, except for what says nothing about the answer (`keep_alive`, `num_gpu`, …).
 """
 
-from __future__ import annotations
-
 import binascii
 from base64 import b64decode
 from collections.abc import Container, Mapping

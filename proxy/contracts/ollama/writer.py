@@ -6,8 +6,6 @@ heartbeat is a line with empty text, which adds nothing to the answer in any cli
 of the answer, because only then are their arguments known to be complete.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import assert_never

@@ -19,8 +19,6 @@ id and name with each piece, and some send id and name in different pieces. So t
 | the same id and the same arguments once more            | nothing new                                          |
 """
 
-from __future__ import annotations
-
 import json
 
 import msgspec

@@ -5,8 +5,6 @@ another type on the way. A chunk that is refused is read again by `lenient`. Fie
 form are `Any` here: their readers check the types.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -5,8 +5,6 @@ An upstream that has this form gets the request as it came, and its answer goes 
 chat whose only message is the prompt (see `plain_prompt`).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -133,7 +131,7 @@ class CompletionsFrontend(OpenAIErrors, NoModels):
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> CompletionsWriter:
+    def encoder(self, request: ChatRequest, head: Head) -> "CompletionsWriter":
         return CompletionsWriter(
             f"cmpl-{request.id}",
             request.model or "",

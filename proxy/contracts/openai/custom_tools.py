@@ -4,8 +4,6 @@ An upstream of the same dialect gets them as they came. All others are offered f
 calls become `custom` calls again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

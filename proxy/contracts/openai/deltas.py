@@ -5,8 +5,6 @@ into the first and the tool call into the second. What an upstream repeats is to
 send after the deltas, or with each of them, only adds what is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Request and answer pass between a client and an upstream as they came.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +84,7 @@ class EmbeddingsFrontend(OpenAIErrors, NoModels):
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return decode_request(body, id=head.id, path=head.path, headers=head.headers)
 
-    def encoder(self, request: ChatRequest, head: Head) -> EmbeddingsWriter:  # noqa: ARG002
+    def encoder(self, request: ChatRequest, head: Head) -> "EmbeddingsWriter":  # noqa: ARG002
         return EmbeddingsWriter()
 
 

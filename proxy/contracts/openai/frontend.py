@@ -1,7 +1,5 @@
 """The contract most chat frontends speak: OpenAI Chat Completions, and the list of models they ask for first."""
 
-from __future__ import annotations
-
 import time
 
 import msgspec

@@ -4,8 +4,6 @@ OpenAI deprecated it in 2023 and still takes it; the SDKs have types for it and 
 the same dialect gets it as it came. For all others it is read as tools: one call at a time, by name, without ids.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@ is not needed to understand the answer is skipped when it is broken. A broken fi
 choices, a delta, its content, a tool call) is a `ValueError`.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

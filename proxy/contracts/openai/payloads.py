@@ -1,7 +1,5 @@
 """Chunks for clients of the same dialect, written anew where the upstream's own would mislead them."""
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.wire import sse

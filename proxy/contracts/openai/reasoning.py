@@ -4,8 +4,6 @@ DeepSeek, litellm and Open WebUI use `reasoning_content`, vLLM and OpenRouter `r
 of an upstream of this dialect pass on as they came, unless the route says which field its clients read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

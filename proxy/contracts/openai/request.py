@@ -4,8 +4,6 @@ Fields that we do not model stay in `raw_body` and reach an upstream of the same
 to go, which key to use or what to answer do not: the destination comes from the config alone (H08).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

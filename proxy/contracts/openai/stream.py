@@ -6,8 +6,6 @@ are read by `lenient`, and objects without choices, usage or an error are skippe
 the payloads keep their bytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

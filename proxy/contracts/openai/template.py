@@ -7,8 +7,6 @@ chunk that does not fit is parsed, and becomes the new template.
 Measured per chunk, in CPU time of one run: parsed 2.3 µs; one read here 0.5 µs; in a run of a hundred 0.2 µs.
 """
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.contracts.openai.chunks import Chunk, Delta, decode_chunk

@@ -1,7 +1,5 @@
 """Requests of OpenAI Chat Completions, written for an upstream."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, assert_never
 

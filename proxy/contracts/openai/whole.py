@@ -1,7 +1,5 @@
 """Reading whole completions of OpenAI Chat Completions into events."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from proxy.contracts.openai.chunks import Chunk, Delta, decode_chunk, read_usage, usage_in

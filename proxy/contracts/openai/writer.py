@@ -5,8 +5,6 @@ A stream is a role chunk, deltas, a chunk with the finish reason, a usage chunk 
 and never with `[DONE]`. There are no `id:` or `retry:` lines, because the official SDK fails on a comment after one.
 """
 
-from __future__ import annotations
-
 from typing import Any, assert_never
 
 import msgspec

@@ -4,8 +4,6 @@ The proxy keeps no responses. The contract's addresses for kept ones (fetch, del
 resumed, and say of all others that there is none.
 """
 
-from __future__ import annotations
-
 import time
 
 import msgspec

@@ -5,8 +5,6 @@ take messages expect the result of each call right after the message with the ca
 own tools did are skipped. An item whose content would be missing from the conversation is refused by its type.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -4,8 +4,6 @@ Texts are passed in as JSON strings: a stream repeats each text three times at i
 again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

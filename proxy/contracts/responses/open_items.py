@@ -1,7 +1,5 @@
 """The items of a streamed OpenAI Responses answer that are not done yet, and the text that they gather."""
 
-from __future__ import annotations
-
 import msgspec
 
 from proxy.contracts.responses.objects import (

@@ -5,8 +5,6 @@ proxy keeps nothing, so a request has to hold the whole conversation, and one th
 Settings of OpenAI's own service (`include`, `max_tool_calls`, `truncation`, …) are announced as left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ model, and the answer's `tools` does not list them. Codex sends `web_search` wit
 refused only if its `tool_choice` requires the tool.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any

@@ -10,8 +10,6 @@ Reasoning is written as a *summary*, though it is none: Codex shows summaries by
 else; both skip the raw form, `reasoning_text`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import assert_never, cast
 

@@ -3,8 +3,6 @@
 A collector that is slow or gone costs what does not fit into the queue, never a request.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """OpenTelemetry's GenAI metrics of each attempt, and the proxy's own metrics in OpenTelemetry's form."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 

@@ -5,10 +5,9 @@ The older one is what the last version of the general conventions had, the lates
 `OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental` asks for the latest.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
+from typing import Self
 
 Value = str | int | float | bool | tuple[str, ...]
 
@@ -61,7 +60,7 @@ class Names:
         self._names = {what: pair[latest] for what, pair in NAMES.items()}
 
     @classmethod
-    def asked_for(cls) -> Names:
+    def asked_for(cls) -> Self:
         """Those that the environment asks for."""
         asked = os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",")
         return cls(latest=OPT_IN in (word.strip() for word in asked))

@@ -1,7 +1,5 @@
 """Where the requests of a backend go, as its row in the config says, for the attributes of spans."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit

@@ -3,8 +3,6 @@
 Nothing is asked per token: all times are the record's. Prompts and answers are not in a record, so they are in no span.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any
