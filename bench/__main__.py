@@ -3,6 +3,7 @@
 python -m bench run [--loads burst,paced-200] [--proxies chat,nginx] [--rounds 3] [--seconds 4] [--publish] [--resume]
 python -m bench page RESULTS.jsonl
 python -m bench compare BASE [--loads …] [--rounds 5] [--seconds 4] [--margin 0.1]
+python -m bench page-open [--loads …] [--rounds 15] [--seconds 6] [--margin 0.01]
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from bench import chart, compare, plan, processes, results, table, tools
 from bench.goals import judge
 from bench.measure import measure
-from bench.peers import PEERS
+from bench.peers import CHAT, PAGE_OPEN, PEERS, Peer
 from bench.tools import HERE, WORK, CannotMeasure
 from bench.workloads import WORKLOADS
 
@@ -30,7 +31,12 @@ SHORT_LOADS, SHORT_PROXIES = ["burst", "paced-200"], ["direct", "chat", "openai"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {"run": _run, "page": _page, "compare": _compare}
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "run": _run,
+        "page": _page,
+        "compare": _compare,
+        "page-open": _page_open,
+    }
     try:
         return commands[options.command](options)
     except CannotMeasure as error:
@@ -82,7 +88,16 @@ def _write(path: Path, folder: Path) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     pin = _prepare(options)
-    found = compare.compare(options.base, options.loads, rounds=options.rounds, seconds=options.seconds, pin=pin)
+    with compare.base(options.base) as other:
+        return _compared(options, other, CHAT, pin)
+
+
+def _page_open(options: argparse.Namespace) -> int:
+    return _compared(options, CHAT, PAGE_OPEN, _prepare(options))
+
+
+def _compared(options: argparse.Namespace, other: Peer, head: Peer, pin: bool) -> int:
+    found = compare.compare(other, head, options.loads, rounds=options.rounds, seconds=options.seconds, pin=pin)
     for comparison in found:
         print(comparison.line(options.margin))
     return int(any(comparison.worse(options.margin) for comparison in found))
@@ -144,11 +159,16 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("results", type=Path)
     against = commands.add_parser("compare", help="the working tree against another revision; exit 1 when worse")
     against.add_argument("base")
-    _add_choice(against, "--loads", WORKLOADS, SHORT_LOADS)
-    against.add_argument("--rounds", type=int, default=5)
-    against.add_argument("--seconds", type=float, default=4)
-    against.add_argument("--margin", type=float, default=compare.MARGIN)
-    for command in (run, against):
+    page_open = commands.add_parser("page-open", help="with somebody at the page, and without; exit 1 when worse")
+    for command, loads, rounds, seconds, margin in (
+        (against, SHORT_LOADS, 5, 4, compare.MARGIN),
+        (page_open, [*SHORT_LOADS, "whole"], 15, 6, compare.PAGE_MARGIN),
+    ):
+        _add_choice(command, "--loads", WORKLOADS, loads)
+        command.add_argument("--rounds", type=int, default=rounds)
+        command.add_argument("--seconds", type=float, default=seconds)
+        command.add_argument("--margin", type=float, default=margin)
+    for command in (run, against, page_open):
         command.add_argument("--no-pin", action="store_true", help="do not give proxy and harness a CPU each")
     return parser
 

@@ -1,4 +1,4 @@
-"""Two revisions of the project against each other: what a relayed token costs, in pairs of runs that alternate.
+"""Two revisions, or the page open and closed, against each other: what a relayed token costs, in alternating pairs.
 
 The base is built from a git worktree into a folder of its own and runs on the same `.venv`; the head is the working
 tree. Pairs run base-head, head-base, base-head, …, so that a machine that slows down is slow to both. The figure
@@ -23,6 +23,9 @@ from bench.workloads import WORKLOADS
 MARGIN = 0.10
 """A median this much worse fails. Pairs of one and the same revision stay within about half of it."""
 
+PAGE_MARGIN = 0.01
+"""What an open page may cost. So small a difference shows in the median of many pairs only."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -44,20 +47,24 @@ class Comparison:
         return f"{self.load:<11} {self.median:.3f} × the base's CPU per token ({spread}): {verdict}"
 
 
-def compare(revision: str, loads: Iterable[str], *, rounds: int, seconds: float, pin: bool) -> list[Comparison]:
-    """Raises `CannotMeasure` for a revision that is none, or does not serve."""
+def compare(
+    other: Peer, head: Peer, loads: Iterable[str], *, rounds: int, seconds: float, pin: bool
+) -> list[Comparison]:
+    """What the head costs beside the other. Raises `CannotMeasure` where one of them does not serve."""
 
     def run(peer: Peer, load: str) -> Record:
         print(f"{load}: {peer.name}", file=sys.stderr, flush=True)
         return measure(peer, WORKLOADS[load], seconds=seconds, pin=pin)
 
-    with base(revision) as other:
-        return [Comparison(load, pairs(run, other, CHAT, load, rounds)) for load in loads]
+    return [Comparison(load, pairs(run, other, head, load, rounds)) for load in loads]
 
 
 @contextmanager
 def base(revision: str) -> Iterator[Peer]:
-    """The revision as a peer, installed without its dependencies for as long as the block lasts."""
+    """The revision as a peer, installed without its dependencies for as long as the block lasts.
+
+    Raises `CannotMeasure` for a revision that is none.
+    """
     commit = _run("git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="base-", dir=WORK) as site:

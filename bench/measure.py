@@ -145,7 +145,8 @@ def _load(peer: Peer, workload: Workload, seconds: float, far: Far, proxy: int |
     else:
         kb_before, cpu_before = processes.memory_kb(proxy, "Pss"), processes.cpu_s_each(proxy)
         probe = Probe(far.site.port) if workload.probed else contextlib.nullcontext()
-        with processes.PeakMemory(proxy) as peak, probe:
+        follower = Follower(peer, far.site) if peer.followed else contextlib.nullcontext()
+        with processes.PeakMemory(proxy) as peak, probe, follower:
             figures = far.generate(peer, workload, *run, content=CONTENT, timeout_s=timeout_s)
             cpu = {pid: cpu_s - cpu_before.get(pid, 0) for pid, cpu_s in processes.cpu_s_each(proxy).items()}
         costs = _costs(workload, figures, sum(cpu.values()), busiest_s=max(cpu.values()))
@@ -184,6 +185,37 @@ class Probe:
             finally:
                 connection.close()
             self.longest_us = max(self.longest_us, round((time.monotonic() - began) * 1e6))
+
+
+class Follower:
+    """Reads an endless answer of the peer, as an open page reads its events."""
+
+    def __init__(self, peer: Peer, site: Site) -> None:
+        self._what = f"{peer.name} at {peer.followed}"
+        head = [f"GET {peer.followed} HTTP/1.1", "Host: 127.0.0.1", *peer.rendered_headers(site), "", ""]
+        self._socket = socket.create_connection(("127.0.0.1", site.port), timeout=20)
+        self._socket.sendall("\r\n".join(head).encode())
+        status = self._socket.recv(64 * 1024).partition(b"\r\n")[0]
+        if b" 200 " not in status:
+            self._socket.close()
+            raise CannotMeasure(f"{self._what}: {status.decode()!r}")
+        self.thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        followed = self.thread.is_alive()
+        with contextlib.suppress(OSError), self._socket:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        if not followed:
+            raise CannotMeasure(f"{self._what}: its answer ended while it was followed")
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._socket.recv(64 * 1024):
+                pass
 
 
 def _record(workload: Workload, figures: dict[str, Any], harness: float) -> Record:

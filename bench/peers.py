@@ -80,6 +80,7 @@ class Peer:
     ready_s: float = 30
     is_client: bool = False  # `command` reads the upstream by itself and prints what came of it; nobody asks it
     pinned: bool = True  # to a CPU of its own; else it and the tools share all
+    followed: str = ""  # a path whose endless answer somebody reads meanwhile, as an open page reads its events
     install: Callable[[], None] = lambda: None
     version: Callable[[], str] = lambda: ""
 
@@ -130,6 +131,7 @@ CHAT = Peer(
     environment={"PYTHONPATH": str(ROOT)},
     version=install.own_version,
 )
+PAGE_OPEN = replace(CHAT, name="chat-proxy /chat, page open", followed="/status/events")
 LITELLM_ALONE = Peer(
     "the litellm SDK alone",
     command="$python -m bench.litellm_alone $base_url --streams $streams --seconds $seconds --tokens $tokens",
