@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from proxy.config.base import Model
 from proxy.config.limits import TargetLimits
 from proxy.errors import ConfigError, Unsupported
 from proxy.events import Batch
@@ -23,10 +24,8 @@ from proxy.transport import Transport
 from proxy.wire.secret_shapes import Secrets
 
 
-class BackendSettings(BaseModel):
+class BackendSettings(Model):
     """The settings of every backend row. A kind's settings model extends it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     local: ClassVar[bool] = False
     """Whether it answers inside this process: no key is used, so everybody may ask it."""
@@ -36,8 +35,7 @@ class BackendSettings(BaseModel):
 
     kind: str = Field(description="Which driver answers: one of the registered kinds.")
     optional: bool = Field(
-        default=False,
-        description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set.",
+        default=False, description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set."
     )
     limits: TargetLimits | None = Field(
         default=None, description="How much it may be asked for; beyond it, a route's other targets are tried."

@@ -25,12 +25,8 @@ class EchoSettings(BackendSettings):
     local = True
     own_model = "echo"
 
-    delay_ms: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Pause before every token but the first, in milliseconds."
-    )
-    first_token_ms: float = Field(
-        default=0.0, ge=0, allow_inf_nan=False, description="Pause before the first token, in milliseconds."
-    )
+    delay_ms: float = Field(default=0.0, ge=0, description="Pause before every token but the first, in milliseconds.")
+    first_token_ms: float = Field(default=0.0, ge=0, description="Pause before the first token, in milliseconds.")
 
 
 class EchoBackend:

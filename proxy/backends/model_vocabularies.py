@@ -72,20 +72,13 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
     "cerebras": (
         (re.compile(r"gpt-oss"), replace(_CEREBRAS, efforts=LOW_TO_HIGH)),
         # "Input should be 'none', 'low', 'medium' or 'high'"
-        (
-            re.compile(r"zai-glm|gemma-4|qwen-3\.8"),
-            replace(_CEREBRAS, no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH),
-        ),
+        (re.compile(r"zai-glm|gemma-4|qwen-3\.8"), replace(_CEREBRAS, no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH)),
     ),
     # api-docs.deepseek.com, Vision
     "deepseek": (
         (
             re.compile(r".*vision|deepseek-flash"),
-            replace(
-                DEEPSEEK,
-                media=IMAGES,
-                images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
-            ),
+            replace(DEEPSEEK, media=IMAGES, images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})),
         ),
     ),
     # docs.fireworks.ai, Reasoning: GPT-OSS takes low, medium and high alone

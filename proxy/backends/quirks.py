@@ -3,16 +3,13 @@
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from proxy.config.base import Model
 from proxy.wire.vocabulary import IdForm, NameForm, Vocabulary
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class IdSettings(_Settings):
+class IdSettings(Model):
     """The ids of tool calls that the target takes. Others are made anew."""
 
     characters: str = Field(
@@ -24,7 +21,7 @@ class IdSettings(_Settings):
     longest: int = Field(default=256, ge=9, le=256, description="Their greatest length.")
 
 
-class NameSettings(_Settings):
+class NameSettings(Model):
     """The names of tools that the target takes. Others are offered under a name made from them."""
 
     characters: str = Field(
@@ -34,7 +31,7 @@ class NameSettings(_Settings):
     starts: str = Field(default="", description="The characters that they may begin with. Default: any of them.")
 
 
-class ConversationQuirks(_Settings):
+class ConversationQuirks(Model):
     """How conversations of other contracts are written for this target."""
 
     call_ids: IdSettings | None = Field(default=None, description="The ids of tool calls that it takes.")
@@ -89,7 +86,7 @@ class ConversationQuirks(_Settings):
         for name, form in forms.items():
             if name in given:
                 value = given[name]
-                given[name] = form(**value.model_dump()) if isinstance(value, BaseModel) else form(value)
+                given[name] = form(**value.model_dump()) if isinstance(value, Model) else form(value)
         return msgspec.structs.replace(vocabulary, **given)
 
 

@@ -5,37 +5,22 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks, Quirks
+from proxy.config.base import Model
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.routing.principal import SECRET_HEADERS
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
-NEVER_FORWARDED_HEADERS = frozenset(
-    {
-        # What identifies the client to this proxy, and what belongs to one connection.
-        *SECRET_HEADERS,
-        "host",
-        "accept",
-        "accept-encoding",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    }
-)
+NEVER_FORWARDED_HEADERS = SECRET_HEADERS | {
+    # What identifies the client to this proxy, and what belongs to one connection.
+    "host", "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect",
+    "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-request-id",
+}  # fmt: skip
 
 
 def _address(url: str) -> str:
@@ -112,15 +97,12 @@ HeaderText = Annotated[str, AfterValidator(_word)]
 MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 
 
-class DiscoverySettings(BaseModel):
+class DiscoverySettings(Model):
     """How often an upstream is asked which models it has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     every_s: float = Field(
         default=300.0,
         ge=10,
-        allow_inf_nan=False,
         description="Age of the list, in seconds, after which the next request for it has it fetched again.",
     )
 
@@ -131,17 +113,13 @@ def _path(path: str) -> str:
     return path
 
 
-class HealthSettings(BaseModel):
+class HealthSettings(Model):
     """How an upstream is asked whether it is well: any status from 200 to 299 says so."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     path: Annotated[str, AfterValidator(_path)] = Field(
         description="Where, from the root of the server: `/health` for vLLM, SGLang and llama.cpp."
     )
-    every_s: float = Field(
-        default=10.0, ge=0.1, le=3600, allow_inf_nan=False, description="How often, in seconds, by each process."
-    )
+    every_s: float = Field(default=10.0, ge=0.1, le=3600, description="How often, in seconds, by each process.")
 
 
 class HttpSettings(BackendSettings):

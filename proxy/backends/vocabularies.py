@@ -272,10 +272,7 @@ PRESETS: Mapping[str, Vocabulary] = {
     # www.alibabacloud.com/help, Deep thinking: "Set to false: The model responds directly." "The tool_choice parameter does
     # not support being set to required or object in thinking mode".
     "qwen": Vocabulary(
-        no_thinking={"enable_thinking": False},
-        thinking={"enable_thinking": True},
-        efforts=(),
-        choices="unthinking",
+        no_thinking={"enable_thinking": False}, thinking={"enable_thinking": True}, efforts=(), choices="unthinking"
     ),
     # qwen.readthedocs.io, SGLang: `chat_template_kwargs`, `enable_thinking`
     # Going on with an answer: from its source, openai/serving_chat.py

@@ -11,13 +11,12 @@ class HedgeSettings(Model):
     """When a second target is asked because the first is slow to begin. Give `after_ms` or `after_percentile`."""
 
     after_ms: float | None = Field(
-        default=None, gt=0, le=600_000, allow_inf_nan=False, description="After so many milliseconds without content."
+        default=None, gt=0, le=600_000, description="After so many milliseconds without content."
     )
     after_percentile: float | None = Field(
         default=None,
         ge=50,
         lt=100,
-        allow_inf_nan=False,
         description="After the time within which so many percent of the first target's latest answers began.",
     )
     on_lose: Literal["cancel", "drain"] = Field(
@@ -37,9 +36,5 @@ class SmoothSettings(Model):
     """Text word by word, where the upstream sends it in bursts."""
 
     max_lag_ms: float = Field(
-        default=250,
-        ge=20,
-        le=10_000,
-        allow_inf_nan=False,
-        description="How late a word may be at most, in milliseconds.",
+        default=250, ge=20, le=10_000, description="How late a word may be at most, in milliseconds."
     )

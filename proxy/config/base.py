@@ -20,10 +20,10 @@ def check_name(value: str) -> str:
 
 
 Patterns = Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class Model(BaseModel):
-    """Base of all settings: no unknown keys, no type conversion, read-only, and no values in error messages."""
+    """Base of all settings: no unknown keys, no type conversion, finite numbers, read-only, and no values in error messages."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)

@@ -16,19 +16,16 @@ MOST_USD = 90_000  # a double holds billionths of it exactly
 class BudgetSettings(Model):
     """How much may be spent in a day, a week, a month or altogether."""
 
-    usd: Annotated[float, Field(gt=0, le=MOST_USD, allow_inf_nan=False)] = Field(description="US dollars.")
+    usd: Annotated[float, Field(gt=0, le=MOST_USD)] = Field(description="US dollars.")
     per: Literal["day", "week", "month", "total"] = Field(
         default="month", description="When it begins again: each day, on Mondays, on the first of the month, or never."
     )
     reset: str = Field(
         default="00:00 UTC", description="At which time of that day, and where: `HH:MM`, or `HH:MM Europe/Oslo`."
     )
-    warn_at: float = Field(
-        default=0.8, gt=0, le=1, allow_inf_nan=False, description="Which part of it may be used before the log warns."
-    )
+    warn_at: float = Field(default=0.8, gt=0, le=1, description="Which part of it may be used before the log warns.")
     unknown_price: Literal["allow", "deny"] = Field(
-        default="allow",
-        description="Targets without a known price: ask them, and count nothing, or do not ask them.",
+        default="allow", description="Targets without a known price: ask them, and count nothing, or do not ask them."
     )
     downgrade_to: str | None = Field(
         default=None,

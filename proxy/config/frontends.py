@@ -104,8 +104,7 @@ class ResponseSettings(Model):
         default=None, description="A piece of a call's arguments: also `$arguments_text`."
     )
     tool_call: Template = Field(
-        default=None,
-        description="A whole call, written when the answer is complete: also `$arguments`, an object.",
+        default=None, description="A whole call, written when the answer is complete: also `$arguments`, an object."
     )
     source: Template = Field(default=None, description="A source of the answer: `$url`, `$title`.")
     media: Template = Field(default=None, description="A file that the model made: `$url`, `$media_type`.")

@@ -34,7 +34,6 @@ class UsageLimits(Model):
         default=1.0,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="With `on_outage: local`: the part of each limit that one process admits, such as 0.5 for two replicas.",
     )
 
@@ -68,7 +67,6 @@ class TargetLimits(UsageLimits):
         default=1.0,
         ge=0,
         le=60,
-        allow_inf_nan=False,
         description="Where there is room again within this time, a request waits for it before the next target is tried.",
     )
 

@@ -202,10 +202,7 @@ def _unset(document: Document, off: Mapping[str, str]) -> list[ConfigError]:
 
 
 def _backends(
-    document: Document,
-    off: dict[str, str],
-    settings_for: Callable[[str], type[BaseModel]],
-    kinds: Collection[str],
+    document: Document, off: dict[str, str], settings_for: Callable[[str], type[BaseModel]], kinds: Collection[str]
 ) -> tuple[dict[str, BaseModel], list[ConfigError]]:
     """The rows that are on, each validated by the model of its kind, and the errors of all rows.
 

@@ -29,31 +29,15 @@ from proxy.config.telemetry import TelemetrySettings
 from proxy.config.usage import UsageSettings
 
 __all__ = [
-    "NAME",
-    "AuthSettings",
-    "BreakerSettings",
-    "CorsSettings",
-    "DeliverySettings",
-    "KeySettings",
-    "LimitSettings",
-    "LogSettings",
-    "MatchSettings",
-    "Model",
-    "PriceSettings",
-    "ResumeSettings",
-    "RouteSettings",
-    "RouteTimeouts",
-    "ServerSettings",
-    "Settings",
-    "TargetSettings",
-    "TimeoutSettings",
-    "TokenRange",
-]
+    "NAME", "AuthSettings", "BreakerSettings", "CorsSettings", "DeliverySettings", "KeySettings", "LimitSettings",
+    "LogSettings", "MatchSettings", "Model", "PriceSettings", "ResumeSettings", "RouteSettings", "RouteTimeouts",
+    "ServerSettings", "Settings", "TargetSettings", "TimeoutSettings", "TokenRange",
+]  # fmt: skip
 
 DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
-Megabytes = Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)]
-Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Megabytes = Annotated[float, Field(gt=0, le=4096)]
+Dollars = Annotated[float, Field(ge=0)]
 
 
 class CorsSettings(Model):
@@ -116,7 +100,6 @@ class ResumeSettings(Model):
         default=0.0,
         ge=0,
         le=86_400,
-        allow_inf_nan=False,
         description="How long an answer goes on when its last reader has left, so that a page may be loaded again. "
         "0: it is stopped at once, as without `resume`, and only answers that are whole can be fetched again.",
     )
@@ -162,20 +145,14 @@ class ServerSettings(Model):
         default_factory=list,
         description="Public names under which the proxy answers although it has no `auth` and listens on this machine alone.",
     )
-    drain_s: float = Field(
-        default=30.0, ge=0, le=86_400, allow_inf_nan=False, description="How long open streams may finish at a stop."
-    )
+    drain_s: float = Field(default=30.0, ge=0, le=86_400, description="How long open streams may finish at a stop.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Bounds on clients and answers.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Timers of all routes.")
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="When a target that keeps failing is tried last."
     )
     heartbeat_s: float = Field(
-        default=15.0,
-        ge=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="Silence before a heartbeat is sent; 0 is never.",
+        default=15.0, ge=0, le=86_400, description="Silence before a heartbeat is sent; 0 is never."
     )
     delivery: DeliverySettings = Field(
         default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."

@@ -5,48 +5,26 @@ from typing import Any
 # A route may not set these: they are the request's own content, or the proxy decides them.
 NOT_PARAMETERS = ("model", "messages", "stream", "stream_options", "tools", "user", "metadata")
 
-KIND_OF_PARAMETER: dict[str, str] = {
-    "temperature": "a number",
-    "top_p": "a number",
-    "top_k": "a whole number",
-    "min_p": "a number",
-    "frequency_penalty": "a number",
-    "presence_penalty": "a number",
-    "repetition_penalty": "a number",
-    "max_tokens": "a whole number",
-    "max_completion_tokens": "a whole number",
-    "n": "a whole number",
-    "seed": "a whole number",
-    "top_logprobs": "a whole number",
-    "logprobs": "true or false",
-    "parallel_tool_calls": "true or false",
-    "store": "true or false",
-    "reasoning_effort": "text",
-    "service_tier": "text",
-    "verbosity": "text",
-    "stop": "text or a list",
-    "tool_choice": "text or a mapping",
-    "logit_bias": "a mapping",
-    "response_format": "a mapping",
-    "prediction": "a mapping",
-    "thinking": "a mapping",
-    "modalities": "a list",
+_PARAMETERS: dict[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
+    # what a value is called: its types, and the parameters that take it
+    "a number": (
+        (int, float),
+        ("temperature", "top_p", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty"),
+    ),
+    "a whole number": ((int,), ("top_k", "max_tokens", "max_completion_tokens", "n", "seed", "top_logprobs")),
+    "true or false": ((bool,), ("logprobs", "parallel_tool_calls", "store")),
+    "text": ((str,), ("reasoning_effort", "service_tier", "verbosity")),
+    "text or a list": ((str, list), ("stop",)),
+    "text or a mapping": ((str, dict), ("tool_choice",)),
+    "a mapping": ((dict,), ("logit_bias", "response_format", "prediction", "thinking")),
+    "a list": ((list,), ("modalities",)),
 }
-_TYPES_OF_KIND: dict[str, tuple[type, ...]] = {
-    "a number": (int, float),
-    "a whole number": (int,),
-    "true or false": (bool,),
-    "text": (str,),
-    "text or a list": (str, list),
-    "text or a mapping": (str, dict),
-    "a mapping": (dict,),
-    "a list": (list,),
-}
+KIND_OF_PARAMETER = {name: kind for kind, (_, names) in _PARAMETERS.items() for name in names}
 
 
 def is_of_kind(value: Any, kind: str) -> bool:
     """Whether `value` has the type that `kind` of `KIND_OF_PARAMETER` stands for. A boolean is not a number."""
-    return isinstance(value, _TYPES_OF_KIND[kind]) and (not isinstance(value, bool) or kind == "true or false")
+    return isinstance(value, _PARAMETERS[kind][0]) and (not isinstance(value, bool) or kind == "true or false")
 
 
 def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -192,7 +192,6 @@ class TargetSettings(Model):
     weight: float = Field(
         default=1.0,
         ge=0,
-        allow_inf_nan=False,
         description="Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.",
     )
     concurrency: Annotated[
@@ -267,11 +266,7 @@ class RouteSettings(Model):
     limits: UsageLimits | None = Field(default=None, description="How much all its requests together may use.")
     budget: BudgetSettings | None = Field(default=None, description="How much all its requests together may spend.")
     heartbeat_s: float | None = Field(
-        default=None,
-        ge=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="Silence before a heartbeat is sent; 0 is never.",
+        default=None, ge=0, le=86_400, description="Silence before a heartbeat is sent; 0 is never."
     )
     delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
     resume: bool | None = Field(
@@ -282,14 +277,12 @@ class RouteSettings(Model):
         description="Pass text on word by word where the upstream sends it in bursts. See [routing](routing.md#even-text).",
     )
     repetition_guard: bool = Field(
-        default=False,
-        description="End an answer that got into a loop, as `degenerate`. See [cuts](cuts.md#loops).",
+        default=False, description="End an answer that got into a loop, as `degenerate`. See [cuts](cuts.md#loops)."
     )
     min_tokens_per_s: float | None = Field(
         default=None,
         gt=0,
         le=10_000,
-        allow_inf_nan=False,
         description="End an answer that comes more slowly than that for 10 s, as `upstream_slow`. See "
         "[cuts](cuts.md#slow-answers).",
     )

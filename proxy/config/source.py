@@ -70,11 +70,7 @@ class Document:
 
 
 def parse(
-    content: bytes,
-    *,
-    file: str,
-    environment: Mapping[str, str],
-    words: Mapping[Path, Collection[str]] | None = None,
+    content: bytes, *, file: str, environment: Mapping[str, str], words: Mapping[Path, Collection[str]] | None = None
 ) -> Document:
     """Read a file's content. Raises `ConfigErrors` if nothing can be read; other errors are in the result.
 

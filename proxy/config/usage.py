@@ -53,7 +53,6 @@ class UsageSettings(Model):
         default=256.0,
         gt=0,
         le=1_000_000,
-        allow_inf_nan=False,
         description="How much one process keeps there while the store is away. Beyond it rows are lost, and counted.",
     )
 

@@ -43,10 +43,7 @@ _GUESSED = (  # what LiteLLM makes of a name without a provider
     (re.compile(r"(gpt-|o[134](-|$)|chatgpt-|text-embedding-|ft:gpt|codex-|computer-use)"), "openai"),
     (re.compile(r"claude-"), "anthropic"),
 )
-BARE_NAMES = {
-    "openai": ["gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "text-embedding-*"],
-    "anthropic": ["claude-*"],
-}
+BARE_NAMES = {"openai": ["gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "text-embedding-*"], "anthropic": ["claude-*"]}
 """Names that reach a wildcard such as `openai/*` in LiteLLM without the provider in front."""
 
 _NO_KEY = frozenset(

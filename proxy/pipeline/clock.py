@@ -17,26 +17,10 @@ class RequestClock:
     """
 
     __slots__ = (
-        "_armed",
-        "_attempt_s",
-        "_attempt_timer",
-        "_cancelled_before",
-        "_committed",
-        "_fires_at",
-        "_handle",
-        "_heartbeat",
-        "_heartbeat_at",
-        "_heartbeat_s",
-        "_loop",
-        "_reason",
-        "_silent_until",
-        "_started",
-        "_task",
-        "_timers",
-        "_total_at",
-        "content_at",
-        "sending",
-    )
+        "_armed", "_attempt_s", "_attempt_timer", "_cancelled_before", "_committed", "_fires_at", "_handle",
+        "_heartbeat", "_heartbeat_at", "_heartbeat_s", "_loop", "_reason", "_silent_until", "_started", "_task",
+        "_timers", "_total_at", "content_at", "sending",
+    )  # fmt: skip
 
     def __init__(self, timers: Timers, heartbeat_s: float, heartbeat: Callable[[], None]) -> None:
         """`heartbeat` is called on each silence of `heartbeat_s` seconds; 0 is never."""

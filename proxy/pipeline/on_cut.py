@@ -13,17 +13,7 @@ from functools import reduce
 import msgspec
 
 from proxy.errors import Degenerate, Draining, Limit, ProxyError, Stopped, UpstreamError
-from proxy.events import (
-    Batch,
-    Fault,
-    Finish,
-    Notice,
-    ReasoningDelta,
-    ReasoningSignature,
-    Start,
-    StreamEvent,
-    TextDelta,
-)
+from proxy.events import Batch, Fault, Finish, Notice, ReasoningDelta, ReasoningSignature, Start, StreamEvent, TextDelta
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.budget import ExtraWork
 from proxy.pipeline.client import Client, ClientGone

@@ -60,11 +60,7 @@ class Cors:
             return {}
         if origin is None or not allowed:
             return {"Vary": "Origin"}  # a shared cache must not give this answer to an origin that is allowed
-        granted = {
-            "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": EXPOSED,
-            "Vary": "Origin",
-        }
+        granted = {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED, "Vary": "Origin"}
         if self._credentials:
             granted["Access-Control-Allow-Credentials"] = "true"
         return granted

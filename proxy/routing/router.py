@@ -42,20 +42,9 @@ class _Rule:
     """A route, compiled: its conditions, the targets that are on, and all of a plan that does not change."""
 
     __slots__ = (
-        "_constant",
-        "_names_model",
-        "_own_models",
-        "_picker",
-        "_starred",
-        "_states",
-        "_targets",
-        "_weights",
-        "conditions",
-        "name",
-        "off",
-        "settings",
-        "template",
-    )
+        "_constant", "_names_model", "_own_models", "_picker", "_starred", "_states", "_targets", "_weights",
+        "conditions", "name", "off", "settings", "template",
+    )  # fmt: skip
 
     def __init__(
         self,

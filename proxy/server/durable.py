@@ -71,11 +71,7 @@ async def answer(context: RequestContext, log: StreamLog) -> web.StreamResponse:
 
 
 def _reply(context: RequestContext, log: StreamLog, data: bytes, after: int, more: Mapping[str, str]) -> web.Response:
-    headers = {
-        "Content-Type": log.headers.get("Content-Type", ""),
-        "Stream-Next-Offset": _offset(after),
-        **more,
-    }
+    headers = {"Content-Type": log.headers.get("Content-Type", ""), "Stream-Next-Offset": _offset(after), **more}
     if after >= log.length:
         headers["Stream-Up-To-Date"] = "true"
         if log.closed and not log.aborted:

@@ -63,12 +63,7 @@ class ConfigSnapshot:
         self.hosts = Hosts(settings.server.allowed_hosts) if alone else None
         prices = Prices(config.backends, settings.prices)
         self.router = Router(
-            settings.routes,
-            own_models(config.backends),
-            config.off,
-            settings.server,
-            states=states,
-            price=prices.of,
+            settings.routes, own_models(config.backends), config.off, settings.server, states=states, price=prices.of
         )
         self.prices = prices if counts_costs(settings) else None
         self.admission = Admission(settings, counting, prices) if limits_clients(settings) else None

@@ -9,11 +9,7 @@ from proxy.config.limits import UsageLimits
 from proxy.errors import RateLimited
 from proxy.store.base import Meter, Store, Unit, Want, Watcher
 
-UNITS: dict[Unit, str] = {
-    "requests": "requests_per_minute",
-    "tokens": "tokens_per_minute",
-    "parallel": "parallel",
-}
+UNITS: dict[Unit, str] = {"requests": "requests_per_minute", "tokens": "tokens_per_minute", "parallel": "parallel"}
 """What is counted, and the key of the config that limits it."""
 
 FIRST_GUESS = 1000

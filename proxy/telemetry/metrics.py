@@ -29,6 +29,11 @@ FIRST_TOKEN_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 20
 GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
 DURATION_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600, 1800)
 
+_NO_ERRORS = (
+    "ok", "client_gone", "circuit_open", "slow_start", "unwell", "rate_limit_wait", "hedge_lost", "no_budget",
+)  # fmt: skip
+"""Outcomes of attempts that are no code of an error."""
+
 _STATUSES = frozenset({*(status.value for status in HTTPStatus), 499, 529})
 
 
@@ -51,19 +56,7 @@ class Metrics:
         self._backends = _Names()
         self._models = _Names()
         self._keys = _Names({ANONYMOUS.name})
-        self._outcomes = _Names(
-            {
-                "ok",
-                "client_gone",
-                "circuit_open",
-                "slow_start",
-                "unwell",
-                "rate_limit_wait",
-                "hedge_lost",
-                "no_budget",
-                *error_codes(),
-            }
-        )
+        self._outcomes = _Names({*_NO_ERRORS, *error_codes()})
 
         self._requests = Counts(
             "chat_proxy_requests",

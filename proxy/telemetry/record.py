@@ -17,20 +17,10 @@ AttemptRole = Literal["answer", "retry", "hedge_loser", "continuation"]
 """Why a target was asked, or what became of it: for the answer; because one before it failed; for the answer, and
 another was quicker; to go on with an answer that was cut."""
 
-MAY_HAVE_COST = frozenset(
-    {
-        "upstream_timeout",
-        "upstream_idle",
-        "upstream_truncated",
-        "upstream_malformed",
-        "frame_too_large",
-        "client_gone",
-        "hedge_lost",
-        "stopped",
-        "draining",
-        "limit",
-    }
-)
+MAY_HAVE_COST = frozenset({
+    "upstream_timeout", "upstream_idle", "upstream_truncated", "upstream_malformed", "frame_too_large", "client_gone",
+    "hedge_lost", "stopped", "draining", "limit",
+})  # fmt: skip
 """The ends of attempts that a vendor accepted, and may bill although nothing came. Refused attempts are free."""
 
 HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]

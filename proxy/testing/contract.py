@@ -18,15 +18,7 @@ import msgspec
 import pytest
 
 from proxy.contracts.base import Encoder, Frontend, Head, Reply, registered
-from proxy.errors import (
-    BadRequest,
-    InternalError,
-    ProxyError,
-    RateLimited,
-    RequestError,
-    Unauthorized,
-    UpstreamFailed,
-)
+from proxy.errors import BadRequest, InternalError, ProxyError, RateLimited, RequestError, Unauthorized, UpstreamFailed
 from proxy.events import (
     Batch,
     Collector,

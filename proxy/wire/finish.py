@@ -17,119 +17,62 @@ from proxy.events import FinishReason
 Meaning = FinishReason | Literal["error", "unknown", "none"]
 """`none`: the model goes on. `error`: the upstream gave up. `unknown`: it ended, and the word is not in the table."""
 
-_WORDS: dict[str, Meaning] = {
+_WORDS_FOR: dict[Meaning, tuple[str, ...]] = {
     # Not a reason. Several gateways print their language's null, and Gemini has a word for "not set".
-    "": "none",
-    "null": "none",
-    "none": "none",
-    "nil": "none",
-    "undefined": "none",
-    "false": "none",
-    "0": "none",
-    "unspecified": "none",
-    "notfinished": "none",
+    "none": ("", "null", "none", "nil", "undefined", "false", "0", "unspecified", "notfinished"),
     # The model ended by itself, or at a stop sequence.
-    "stop": "stop",
-    "eos": "stop",
-    "eostoken": "stop",
-    "eosfound": "stop",
-    "eot": "stop",
-    "end": "stop",
-    "endturn": "stop",
-    "endofturn": "stop",
-    "stopsequence": "stop",
-    "stopstring": "stop",
-    "stoptoken": "stop",
-    "complete": "stop",
-    "completed": "stop",
-    "finished": "stop",
-    "done": "stop",
-    "pauseturn": "stop",  # Anthropic: ask again to go on
+    "stop": (
+        "stop", "eos", "eostoken", "eosfound", "eot", "end", "endturn", "endofturn", "stopsequence", "stopstring",
+        "stoptoken", "complete", "completed", "finished", "done",
+        "pauseturn",  # Anthropic: ask again to go on
+    ),
     # The model waits for the results of its calls.
-    "toolcall": "tool_calls",
-    "toolcalls": "tool_calls",
-    "tooluse": "tool_calls",
-    "functioncall": "tool_calls",
-    "functioncalls": "tool_calls",
+    "tool_calls": ("toolcall", "toolcalls", "tooluse", "functioncall", "functioncalls"),
     # The answer is cut at a limit of tokens.
-    "length": "length",
-    "maxtokens": "length",
-    "maxtokensreached": "length",
-    "maxoutputtokens": "length",
-    "maxlen": "length",
-    "maxlength": "length",
-    "modellength": "length",
-    "tokenlimit": "length",
-    "contextlengthreached": "length",  # LM Studio
-    "maxpredictedtokensreached": "length",  # LM Studio
-    "modelcontextwindowexceeded": "length",  # Anthropic, Zhipu
-    "modelcontextlengthexceeded": "length",
+    "length": (
+        "length", "maxtokens", "maxtokensreached", "maxoutputtokens", "maxlen", "maxlength", "modellength",
+        "tokenlimit", "modelcontextlengthexceeded",
+        "contextlengthreached", "maxpredictedtokensreached",  # LM Studio
+        "modelcontextwindowexceeded",  # Anthropic, Zhipu
+    ),
     # The answer is withheld or cut because of what it says.
-    "contentfilter": "content_filter",
-    "contentfiltered": "content_filter",  # Bedrock
-    "refusal": "content_filter",  # Anthropic
-    "safety": "content_filter",  # Gemini, as are the next six
-    "imagesafety": "content_filter",
-    "recitation": "content_filter",
-    "language": "content_filter",
-    "blocklist": "content_filter",
-    "prohibitedcontent": "content_filter",
-    "spii": "content_filter",
-    "sensitive": "content_filter",  # Zhipu
-    "guardrailintervened": "content_filter",  # Bedrock
-    "errortoxic": "content_filter",  # Cohere
+    "content_filter": (
+        "contentfilter",
+        "contentfiltered", "guardrailintervened",  # Bedrock
+        "refusal",  # Anthropic
+        "safety", "imagesafety", "recitation", "language", "blocklist", "prohibitedcontent", "spii",  # Gemini
+        "sensitive",  # Zhipu
+        "errortoxic",  # Cohere
+    ),
     # The upstream gave up; what has come is not the answer.
-    "error": "error",
-    "abort": "error",  # vLLM, SGLang
-    "aborted": "error",
-    "cancelled": "error",
-    "canceled": "error",
-    "insufficientsystemresource": "error",  # DeepSeek
-    "networkerror": "error",  # Zhipu
-    "timeout": "error",
-    "timelimit": "error",
-    "malformedfunctioncall": "error",  # Gemini: the call it meant to make is missing; so are the next four
-    "unexpectedtoolcall": "error",
-    "toomanytoolcalls": "error",
-    "malformedresponse": "error",
-    "missingthoughtsignature": "error",
-    "unloaded": "error",
-    "modelunloaded": "error",  # LM Studio
-}
+    "error": (
+        "error", "aborted", "cancelled", "canceled", "timeout", "timelimit", "unloaded",
+        "abort",  # vLLM, SGLang
+        "insufficientsystemresource",  # DeepSeek
+        "networkerror",  # Zhipu
+        # Gemini: the call it meant to make is missing
+        "malformedfunctioncall", "unexpectedtoolcall", "toomanytoolcalls", "malformedresponse", "missingthoughtsignature",
+        "modelunloaded",  # LM Studio
+    ),
+}  # fmt: skip
 """Reasons by what is left of them when case, separators and an enumeration's name are gone."""
 
-_STEMS: tuple[tuple[str, Meaning], ...] = (
+_STEMS_FOR: dict[Meaning, tuple[str, ...]] = {
     # Words that are not listed: what is in them still says that the answer is not whole. Never `stop`: a word that merely
     # contains it (`stopped_by_server`) may mean anything. The first that is found counts.
-    ("contentfilter", "content_filter"),
-    ("safety", "content_filter"),
-    ("sensitive", "content_filter"),
-    ("prohibited", "content_filter"),
-    ("moderation", "content_filter"),
-    ("guardrail", "content_filter"),
-    ("policyviolation", "content_filter"),
-    ("recitation", "content_filter"),
-    ("refus", "content_filter"),
-    ("blocked", "content_filter"),
-    ("error", "error"),
-    ("fail", "error"),
-    ("malformed", "error"),
-    ("invalid", "error"),
-    ("abort", "error"),
-    ("cancel", "error"),
-    ("timeout", "error"),
-    ("interrupt", "error"),
-    ("exception", "error"),
-    ("unavailable", "error"),
-    ("overload", "error"),
-    ("insufficient", "error"),
-    ("disconnect", "error"),
-    ("maxtoken", "length"),
-    ("tokenlimit", "length"),
-    ("contextwindow", "length"),
-    ("contextlength", "length"),
-    ("lengthlimit", "length"),
-)
+    "content_filter": (
+        "contentfilter", "safety", "sensitive", "prohibited", "moderation", "guardrail", "policyviolation",
+        "recitation", "refus", "blocked",
+    ),
+    "error": (
+        "error", "fail", "malformed", "invalid", "abort", "cancel", "timeout", "interrupt", "exception",
+        "unavailable", "overload", "insufficient", "disconnect",
+    ),
+    "length": ("maxtoken", "tokenlimit", "contextwindow", "contextlength", "lengthlimit"),
+}  # fmt: skip
+
+_WORDS = {word: meaning for meaning, words in _WORDS_FOR.items() for word in words}
+_STEMS = {stem: meaning for meaning, stems in _STEMS_FOR.items() for stem in stems}
 
 _NOISE = re.compile(r"[^a-z0-9]")
 _SHOWN = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
@@ -153,7 +96,7 @@ def meaning(reason: Any) -> Meaning:
     known = _WORDS.get(word)
     if known is not None:
         return known
-    return next((meaning for stem, meaning in _STEMS if stem in word), "unknown")
+    return next((meaning for stem, meaning in _STEMS.items() if stem in word), "unknown")
 
 
 def is_reason(reason: Any) -> bool:

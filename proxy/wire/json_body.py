@@ -22,28 +22,10 @@ from proxy.wire.json_text import json_string
 from proxy.wire.strict_json import parse
 
 PARAMETERS = (
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "seed",
-    "n",
-    "logprobs",
-    "top_logprobs",
-    "logit_bias",
-    "response_format",
-    "tool_choice",
-    "parallel_tool_calls",
-    "reasoning_effort",
-    "verbosity",
-    "service_tier",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-)
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "presence_penalty", "frequency_penalty",
+    "seed", "n", "logprobs", "top_logprobs", "logit_bias", "response_format", "tool_choice", "parallel_tool_calls",
+    "reasoning_effort", "verbosity", "service_tier", "top_k", "min_p", "repetition_penalty",
+)  # fmt: skip
 """The settings that become `ChatRequest.params`, under their OpenAI names."""
 
 NOT_EVERYWHERE = frozenset({"top_k", "min_p", "repetition_penalty"})

@@ -40,21 +40,10 @@ _ANYWAY: Mapping[str, tuple[Any, ...]] = {
 
 _NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 
-SETTINGS = frozenset(
-    {
-        "audio",
-        "logprobs",
-        "modalities",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "store",
-        "thinking",
-        "top_logprobs",
-        "web_search_options",
-    }
-)
+SETTINGS = frozenset({
+    "audio", "logprobs", "modalities", "prediction", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+    "store", "thinking", "top_logprobs", "web_search_options",
+})  # fmt: skip
 """Settings of chats that not every contract has. In a body that is shared with an application, others are its own."""
 
 MOST_UNREAD = 16  # names in one list: a client may send any number of fields

@@ -20,51 +20,32 @@ Clean = Callable[[str], str]
 _REFUSED = frozenset({400, 404, 413, 415, 422})  # the request is at fault: another target would say the same
 _AUTH = frozenset({401, 402, 403, 407})  # our account is: its key, its credit, its rights
 
-_STATUS_OF_WORD = {
+_WORDS_OF_STATUS = {
     # What the upstream's `type` or `code` means where its error carries no status of its own.
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "billing_error": 402,
-    "insufficient_balance": 402,
-    "permission_error": 403,
-    "permission_denied": 403,
-    "invalid_request": 400,
-    "invalid_request_error": 400,
-    "badrequesterror": 400,
-    "bad_request": 400,
-    "validation_error": 422,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "content_policy_violation": 400,
-    "string_above_max_length": 400,
-    "not_found_error": 404,
-    "notfounderror": 404,
-    "model_not_found": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "rate_limited": 429,
-    "ratelimiterror": 429,
-    "throttling_error": 429,
-    "insufficient_quota": 429,
-    "tokens": 429,  # OpenAI's `type` when a limit is on tokens or requests
-    "requests": 429,
-    "too_many_requests": 429,
-    "resource_exhausted": 429,
-    "internalservererror": 500,
-    "internal_server_error": 500,
-    "server_error": 500,
-    "api_error": 500,
-    "service_unavailable": 503,
-    "service_unavailable_error": 503,
-    "unavailable": 503,
-    "overloaded": 503,
-    "overloaded_error": 529,
-    "engine_overloaded": 503,
-    "server_overloaded": 503,
-    "timeout_error": 504,
-    "timeout": 504,
-}
+    400: (
+        "invalid_request", "invalid_request_error", "badrequesterror", "bad_request", "context_length_exceeded",
+        "content_filter", "content_policy_violation", "string_above_max_length",
+    ),
+    401: ("authentication_error", "invalid_api_key"),
+    402: ("billing_error", "insufficient_balance"),
+    403: ("permission_error", "permission_denied"),
+    404: ("not_found_error", "notfounderror", "model_not_found"),
+    413: ("request_too_large",),
+    422: ("validation_error",),
+    429: (
+        "rate_limit_error", "rate_limit_exceeded", "rate_limited", "ratelimiterror", "throttling_error",
+        "insufficient_quota", "too_many_requests", "resource_exhausted",
+        "tokens", "requests",  # OpenAI's `type` when a limit is on them
+    ),
+    500: ("internalservererror", "internal_server_error", "server_error", "api_error"),
+    503: (
+        "service_unavailable", "service_unavailable_error", "unavailable", "overloaded", "engine_overloaded",
+        "server_overloaded",
+    ),
+    504: ("timeout_error", "timeout"),
+    529: ("overloaded_error",),
+}  # fmt: skip
+_STATUS_OF_WORD = {word: status for status, words in _WORDS_OF_STATUS.items() for word in words}
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -140,26 +121,16 @@ _NO_ERRORS = frozenset(
 _SUCCESS = (0, 200, "0", "200", "success")
 """Codes that gateways send with `"msg": "ok"` beside a healthy answer."""
 
-_MINIMAX = {
+_CODES_OF_MINIMAX = {
     # https://platform.minimax.io/docs/api-reference/errorcode
-    1000: 500,
-    1001: 504,
-    1002: 429,
-    1004: 401,
-    1008: 402,
-    1013: 500,
-    1024: 500,
-    1026: 400,  # the prompt is refused for what it says
-    1027: 400,
-    1033: 500,
-    1039: 429,
-    1041: 429,
-    1042: 400,
-    2013: 400,
-    2045: 429,
-    2049: 401,
-    2056: 429,
+    400: (1026, 1027, 1042, 2013),  # 1026: the prompt is refused for what it says
+    401: (1004, 2049),
+    402: (1008,),
+    429: (1002, 1039, 1041, 2045, 2056),
+    500: (1000, 1013, 1024, 1033),
+    504: (1001,),
 }
+_MINIMAX = {code: status for status, codes in _CODES_OF_MINIMAX.items() for code in codes}
 
 
 def _base_resp(value: Any) -> Detail | None:

@@ -18,11 +18,7 @@ def believable(usage: Usage | None, estimate: int) -> Usage | None:
 
 def camel_counts(usage: Usage) -> dict[str, int]:
     """Token counts. Cached and reasoning tokens are named only if there are any, for not every model has them."""
-    counts = {
-        "inputTokens": usage.input_tokens,
-        "outputTokens": usage.output_tokens,
-        "totalTokens": usage.total_tokens,
-    }
+    counts = {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens, "totalTokens": usage.total_tokens}
     if usage.cached_tokens:
         counts["cachedInputTokens"] = usage.cached_tokens
     if usage.reasoning_tokens:

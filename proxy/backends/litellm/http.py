@@ -25,27 +25,12 @@ from proxy.wire.secret_shapes import Secrets
 from proxy.wire.text import one_line_of
 from proxy.wire.upstream_errors import Clean, parse_error, upstream_error
 
-TAKES_HANDLER = frozenset(
-    # Providers that use an `AsyncHTTPHandler` given as `client`. Those built on the OpenAI SDK refuse it, and use
-    # `litellm.aclient_session` instead. A test calls each of them.
-    {
-        "anthropic",
-        "azure_ai",
-        "databricks",
-        "deepseek",
-        "fireworks_ai",
-        "gemini",
-        "groq",
-        "hosted_vllm",
-        "huggingface",
-        "mistral",
-        "ollama",
-        "ollama_chat",
-        "openrouter",
-        "together_ai",
-        "xai",
-    }
-)
+TAKES_HANDLER = frozenset({
+    "anthropic", "azure_ai", "databricks", "deepseek", "fireworks_ai", "gemini", "groq", "hosted_vllm", "huggingface",
+    "mistral", "ollama", "ollama_chat", "openrouter", "together_ai", "xai",
+})  # fmt: skip
+"""Providers that use an `AsyncHTTPHandler` given as `client`. Those built on the OpenAI SDK refuse it, and use
+`litellm.aclient_session` instead. A test calls each of them."""
 
 _OF_THE_CONNECTION = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding"})
 _UNDONE = frozenset({"content-encoding", "content-length", "transfer-encoding"})

@@ -10,39 +10,13 @@ from proxy.backends.returned_reasoning import SIGNED_FORMS, of_provider
 from proxy.backends.settings import Address, Key
 from proxy.wire.issued import issuer
 
-_RESERVED = frozenset(
-    {
-        # Arguments of `acompletion` that this package sets itself, or that would undo what it guarantees.
-        "acompletion",
-        "api_base",
-        "api_key",
-        "api_version",
-        "base_url",
-        "caching",
-        "callbacks",
-        "client",
-        "context_window_fallback_dict",
-        "custom_llm_provider",
-        "drop_params",
-        "fallbacks",
-        "logger_fn",
-        "max_retries",
-        "messages",
-        "mock_delay",
-        "mock_response",
-        "mock_timeout",
-        "mock_tool_calls",
-        "model",
-        "model_list",
-        "n",
-        "num_retries",
-        "shared_session",
-        "stream",
-        "stream_options",
-        "timeout",
-        "tools",
-    }
-)
+_RESERVED = frozenset({
+    # Arguments of `acompletion` that this package sets itself, or that would undo what it guarantees.
+    "acompletion", "api_base", "api_key", "api_version", "base_url", "caching", "callbacks", "client",
+    "context_window_fallback_dict", "custom_llm_provider", "drop_params", "fallbacks", "logger_fn", "max_retries",
+    "messages", "mock_delay", "mock_response", "mock_timeout", "mock_tool_calls", "model", "model_list", "n",
+    "num_retries", "shared_session", "stream", "stream_options", "timeout", "tools",
+})  # fmt: skip
 
 
 class LiteLLMSettings(BackendSettings):

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from proxy.backends import vocabularies
 from proxy.backends.base import Kind, Resources
@@ -30,6 +30,7 @@ from proxy.backends.settings import (
     revealed,
     revealed_query,
 )
+from proxy.config.base import Model
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 from proxy.wire.secret_shapes import Secrets
@@ -43,10 +44,8 @@ _OLDER = ("gpt-3", "gpt-4")
 _OURS = _CREDENTIALS | {"accept", "content-type", "user-agent"}
 
 
-class AzureSettings(BaseModel):
+class AzureSettings(Model):
     """Where an Azure OpenAI resource is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     endpoint: Address = Field(description="The resource's address, such as `https://example.openai.azure.com`.")
     api_version: str = Field(min_length=1, description="The API version, such as `2024-10-21`.")

@@ -45,30 +45,10 @@ _WITHOUT_MIN_P = _SAMPLING - {"min_p"}
 _CACHE_KEY = frozenset({"prompt_cache_key"})
 
 PresetName = Literal[
-    "ollama",
-    "vllm",
-    "llama.cpp",
-    "lmstudio",
-    "sglang",
-    "anthropic",
-    "cerebras",
-    "deepinfra",
-    "deepseek",
-    "fireworks",
-    "gemini",
-    "groq",
-    "huggingface",
-    "minimax",
-    "mistral",
-    "moonshot",
-    "nvidia",
-    "openrouter",
-    "perplexity",
-    "qwen",
-    "together",
-    "xai",
-    "zai",
-]
+    "ollama", "vllm", "llama.cpp", "lmstudio", "sglang", "anthropic", "cerebras", "deepinfra", "deepseek", "fireworks",
+    "gemini", "groq", "huggingface", "minimax", "mistral", "moonshot", "nvidia", "openrouter", "perplexity", "qwen",
+    "together", "xai", "zai",
+]  # fmt: skip
 
 PRESETS: dict[str, Preset] = {
     # On this machine, at the default ports of these servers.

@@ -268,11 +268,7 @@ class AGUIWriter:
     def _end(self, reason: str, usage: Usage | None) -> bytes:
         calls = [call for _, call in sorted(self._calls.items())]
         self._ended = True
-        end: dict[str, Any] = {
-            "type": "RUN_FINISHED",
-            "threadId": self._run.thread_id,
-            "runId": self._run.run_id,
-        }
+        end: dict[str, Any] = {"type": "RUN_FINISHED", "threadId": self._run.thread_id, "runId": self._run.run_id}
         if self._is_v1:
             end["outcome"] = {"type": "success"}
             if calls:

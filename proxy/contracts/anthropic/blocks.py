@@ -17,14 +17,8 @@ _OVERHEAD = 64  # bytes that a piece costs besides its text
 _PIECES_PER_PING = 64  # a client that hears nothing for long gives up, though pieces are coming
 
 _TEXT, _THINKING = -1, -2  # keys of the blocks that are not calls; the key of a call is its index
-_EMPTY = {
-    _TEXT: b'{"type":"text","text":""}',
-    _THINKING: b'{"type":"thinking","thinking":"","signature":""}',
-}
-_DELTAS = {
-    _TEXT: b'{"type":"text_delta","text":',
-    _THINKING: b'{"type":"thinking_delta","thinking":',
-}
+_EMPTY = {_TEXT: b'{"type":"text","text":""}', _THINKING: b'{"type":"thinking","thinking":"","signature":""}'}
+_DELTAS = {_TEXT: b'{"type":"text_delta","text":', _THINKING: b'{"type":"thinking_delta","thinking":'}
 _CALL_DELTA = b'{"type":"input_json_delta","partial_json":'
 _SIGNATURE_DELTA = b'{"type":"signature_delta","signature":'
 

@@ -73,17 +73,10 @@ class Event(msgspec.Struct, gc=False):
 decode_event = msgspec.json.Decoder(Event).decode
 decode_message = msgspec.json.Decoder(MessageObject).decode
 
-KNOWN_EVENTS = frozenset(
-    {
-        "message_start",
-        "content_block_start",
-        "content_block_delta",
-        "content_block_stop",
-        "message_delta",
-        "message_stop",
-        "error",
-    }
-)
+KNOWN_EVENTS = frozenset({
+    "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+    "message_stop", "error",
+})  # fmt: skip
 """The types of events that say something. Others are skipped: keep-alives, and types to come."""
 
 STOP_REASONS: dict[str, str] = {

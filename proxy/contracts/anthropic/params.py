@@ -87,10 +87,7 @@ def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
         if effort == "minimal" or (effort == "xhigh" and generation == _ADAPTIVE_SINCE):
             effort = "low" if effort == "minimal" else "high"  # the nearest words that these models know
         # `summarized`: by default these models send thinking without its text.
-        return {
-            "thinking": {"type": "adaptive", "display": "summarized"},
-            "output_config": {"effort": effort},
-        }
+        return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": effort}}
     budget = min(_BUDGETS[effort], max_tokens // 2)  # `max_tokens` includes thinking
     if budget < SMALLEST_BUDGET:
         return {}

@@ -51,13 +51,7 @@ class AnthropicWriter:
     early = False
 
     def __init__(
-        self,
-        *,
-        id: str,
-        request_id: str,
-        model: str,
-        input_tokens: Callable[[], int],
-        abort_on_fault: bool = False,
+        self, *, id: str, request_id: str, model: str, input_tokens: Callable[[], int], abort_on_fault: bool = False
     ) -> None:
         self.abort_on_fault = abort_on_fault
         self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request_id}

@@ -15,15 +15,7 @@ import msgspec
 from proxy.contracts.base import Reply
 from proxy.contracts.replies import EVENT_STREAM, JSON, encode_error, error_headers
 from proxy.errors import ProxyError, UntoldAnswer
-from proxy.events import (
-    Batch,
-    Fault,
-    Finish,
-    Media,
-    Notice,
-    RefusalDelta,
-    TextDelta,
-)
+from proxy.events import Batch, Fault, Finish, Media, Notice, RefusalDelta, TextDelta
 from proxy.request import Answer
 from proxy.wire.omissions import notice_json
 from proxy.wire.sse import PING
@@ -51,17 +43,9 @@ class ChatWriter:
     """
 
     __slots__ = (
-        "_dialect",
-        "_ended",
-        "_flowing",
-        "_frames",
-        "_media",
-        "_request_id",
-        "_shows_errors",
-        "abort_on_fault",
-        "early",
-        "headers",
-    )
+        "_dialect", "_ended", "_flowing", "_frames", "_media", "_request_id", "_shows_errors", "abort_on_fault",
+        "early", "headers",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -39,13 +39,7 @@ CONTENT_TYPES = {
 JSON_TYPE, TEXT_TYPE = "application/json", CONTENT_TYPES["raw"]
 
 _ERROR = {
-    "error": {
-        "message": "$message",
-        "type": "$type",
-        "code": "$code",
-        "retryable": "$retryable",
-        "request_id": "$id",
-    }
+    "error": {"message": "$message", "type": "$type", "code": "$code", "retryable": "$retryable", "request_id": "$id"}
 }
 _TEXTS = ("token", "reasoning")
 

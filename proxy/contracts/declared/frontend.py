@@ -27,11 +27,7 @@ class DeclaredFrontend(NoModels):
 
     def decode(self, body: bytes, head: Head) -> ChatRequest:
         return self._reader.decode(
-            body,
-            id=head.id,
-            path=head.path,
-            headers=head.headers,
-            accepts_stream=accepts(head, self._media_type),
+            body, id=head.id, path=head.path, headers=head.headers, accepts_stream=accepts(head, self._media_type)
         )
 
     @property

@@ -61,14 +61,7 @@ def decode_show(body: bytes) -> str:
 def _row(name: str, created: int) -> dict[str, Any]:
     # Clients tell models apart by the digest; the `ollama` command shows 12 characters of it.
     digest = hashlib.sha256(name.encode()).hexdigest()
-    return {
-        "name": name,
-        "model": name,
-        "modified_at": date(created),
-        "size": 0,
-        "digest": digest,
-        "details": _DETAILS,
-    }
+    return {"name": name, "model": name, "modified_at": date(created), "size": 0, "digest": digest, "details": _DETAILS}
 
 
 def _tagged(id_: str) -> str:

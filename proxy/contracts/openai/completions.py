@@ -34,19 +34,11 @@ from proxy.wire.upstream_errors import error_body
 
 DIALECT = COMPLETIONS
 
-_OF_CHATS = frozenset(
-    {
-        "logprobs",  # a number here, and true or false in a chat
-        "max_completion_tokens",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "response_format",
-        "service_tier",
-        "tool_choice",
-        "top_logprobs",
-        "verbosity",
-    }
-)
+_OF_CHATS = frozenset({
+    "logprobs",  # a number here, and true or false in a chat
+    "max_completion_tokens", "parallel_tool_calls", "reasoning_effort", "response_format", "service_tier",
+    "tool_choice", "top_logprobs", "verbosity",
+})  # fmt: skip
 SETTINGS = frozenset(PARAMETERS) - _OF_CHATS
 """The settings that mean the same here as in a chat."""
 

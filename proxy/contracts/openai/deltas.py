@@ -10,15 +10,7 @@ from typing import Any
 
 from proxy.contracts.openai.calls import CallReader
 from proxy.contracts.openai.chunks import Choice, Chunk, Delta, ToolCallPiece, image_address
-from proxy.events import (
-    Media,
-    ReasoningDelta,
-    ReasoningSignature,
-    RefusalDelta,
-    Source,
-    StreamEvent,
-    TextDelta,
-)
+from proxy.events import Media, ReasoningDelta, ReasoningSignature, RefusalDelta, Source, StreamEvent, TextDelta
 from proxy.wire.lenient_json import SurrogateJoiner
 from proxy.wire.vocabulary import GEMINI_SEAL
 

@@ -51,25 +51,9 @@ class StreamDecoder(StreamEnd):
     """
 
     __slots__ = (
-        "_choices",
-        "_clean",
-        "_decode",
-        "_deltas",
-        "_dialect",
-        "_ending",
-        "_goes_on",
-        "_has_content",
-        "_hide_usage",
-        "_keep",
-        "_max_event_bytes",
-        "_sse",
-        "_started",
-        "_template",
-        "_usage",
-        "complete",
-        "done",
-        "finished",
-    )
+        "_choices", "_clean", "_decode", "_deltas", "_dialect", "_ending", "_goes_on", "_has_content", "_hide_usage",
+        "_keep", "_max_event_bytes", "_sse", "_started", "_template", "_usage", "complete", "done", "finished",
+    )  # fmt: skip
 
     def __init__(
         self,

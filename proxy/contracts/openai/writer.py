@@ -53,24 +53,9 @@ class OpenAIWriter(OpenAIStream):
     """
 
     __slots__ = (
-        "_created",
-        "_custom_calls",
-        "_customs",
-        "_functions",
-        "_head",
-        "_id",
-        "_model",
-        "_no_usage",
-        "_preamble",
-        "_reasoning",
-        "_renames",
-        "_role_sent",
-        "_tail",
-        "_text_head",
-        "_text_tail",
-        "_usage",
-        "abort_on_fault",
-    )
+        "_created", "_custom_calls", "_customs", "_functions", "_head", "_id", "_model", "_no_usage", "_preamble",
+        "_reasoning", "_renames", "_role_sent", "_tail", "_text_head", "_text_tail", "_usage", "abort_on_fault",
+    )  # fmt: skip
 
     def __init__(
         self,

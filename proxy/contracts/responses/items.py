@@ -14,16 +14,7 @@ from proxy.contracts.responses.tools import function_name
 from proxy.errors import BadRequest
 from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, ToolCall
 from proxy.wire.custom_tools import custom_arguments
-from proxy.wire.json_body import (
-    decode_file,
-    get_array,
-    get_string,
-    missing,
-    need_object,
-    need_string,
-    objects,
-    wrong,
-)
+from proxy.wire.json_body import decode_file, get_array, get_string, missing, need_object, need_string, objects, wrong
 
 _ROLES: dict[str, Role] = {
     # `developer` is OpenAI's newer word for `system`. Its models take both; the chat templates of most other models
@@ -34,18 +25,12 @@ _ROLES: dict[str, Role] = {
     "assistant": "assistant",
 }
 
-_RECORDS = frozenset(
-    {
-        # What a hosted tool did in an earlier turn. The answer after it has the outcome.
-        "web_search_call",
-        "file_search_call",
-        "code_interpreter_call",
-        "mcp_list_tools",
-        "mcp_call",
-        # Read by `read_tools`.
-        "additional_tools",
-    }
-)
+_RECORDS = frozenset({
+    # What a hosted tool did in an earlier turn. The answer after it has the outcome.
+    "web_search_call", "file_search_call", "code_interpreter_call", "mcp_list_tools", "mcp_call",
+    # Read by `read_tools`.
+    "additional_tools",
+})  # fmt: skip
 
 _SAY_NOTHING = frozenset({"additional_tools", "mcp_list_tools"})
 

@@ -12,14 +12,7 @@ from proxy.contracts.responses.items import read_input, records
 from proxy.contracts.responses.tools import read_choice, read_tools
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, Message
-from proxy.wire.json_body import (
-    get_boolean,
-    get_object,
-    get_string,
-    need_string,
-    parse_object,
-    read_param,
-)
+from proxy.wire.json_body import get_boolean, get_object, get_string, need_string, parse_object, read_param
 from proxy.wire.omissions import unread
 
 DIALECT = "openai-responses"

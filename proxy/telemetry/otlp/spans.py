@@ -97,12 +97,7 @@ class Spans:
         )
 
     def _attempt(
-        self,
-        record: StreamRecord,
-        attempt: AttemptRecord,
-        place: Place,
-        clock: Clock,
-        **contexts: SpanContext,
+        self, record: StreamRecord, attempt: AttemptRecord, place: Place, clock: Clock, **contexts: SpanContext
     ) -> ReadableSpan:
         what, usage = operation(record), attempt.usage
         ended_at = attempt.ended_at or record.ended_at or attempt.started_at
