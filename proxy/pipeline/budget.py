@@ -1,10 +1,10 @@
-"""How much extra work requests may cause: second attempts that are no fallback, such as hedges."""
+"""How much extra work requests may cause: retries, hedges, and attempts that go on with an answer."""
 
 PER_ATTEMPT = 0.2
 """What the first attempt of each request adds. In an outage there are at most 1.2 attempts for each request."""
 
 AT_ONCE = 3.0
-"""What is there at first, so that a quiet proxy may hedge too."""
+"""What is there at first, so that a quiet proxy may do extra work too."""
 
 MOST = 10.0
 """What can be saved up. More would let a backend that slows down be asked twice as often for long."""
@@ -24,12 +24,11 @@ class ExtraWork:
 
     def draw(self, backend: str) -> bool:
         """Whether a request that asked this backend first may have an extra attempt, which then counts."""
-        left = self._left.get(backend, AT_ONCE)
-        if left < 1:
+        if not self.left(backend):
             return False
-        self._left[backend] = left - 1
+        self._left[backend] = self._left.get(backend, AT_ONCE) - 1
         return True
 
-    def give_back(self, backend: str) -> None:
-        """Return what was drawn and is not needed."""
-        self._left[backend] += 1
+    def left(self, backend: str) -> bool:
+        """Whether a draw would be allowed now."""
+        return self._left.get(backend, AT_ONCE) >= 1

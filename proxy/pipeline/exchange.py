@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.backends.base import Backend, prefills
 from proxy.backends.issuers import Issuers
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, UpstreamError
 from proxy.pipeline.attempt import Attempt
 from proxy.pipeline.client import Client, ClientGone, ClientSlow
 from proxy.pipeline.clock import RequestClock
@@ -44,7 +44,7 @@ class Pipeline(msgspec.Struct, frozen=True):
 class Exchange:
     """One request on its way, and the one place that can stop it from outside."""
 
-    __slots__ = ("_clock", "_pipeline", "_stopped", "_tokens_asked", "plan", "record", "request")
+    __slots__ = ("_asked_first", "_clock", "_pipeline", "_stopped", "_tokens_asked", "plan", "record", "request")
 
     def __init__(self, pipeline: Pipeline, request: ChatRequest, plan: Plan, record: StreamRecord) -> None:
         self._pipeline = pipeline
@@ -54,6 +54,7 @@ class Exchange:
         self._clock: RequestClock | None = None
         self._stopped: ProxyError | None = None
         self._tokens_asked = 0
+        self._asked_first = ""  # the backend that pays for extra work
 
     def interrupt(self, error: ProxyError) -> None:
         """End it with `error`: an error frame if the answer has begun, else an error status."""
@@ -75,7 +76,12 @@ class Exchange:
         client = smooth or client
         try:
             with RequestClock(self.plan.timers, self.plan.heartbeat_s, client.heartbeat) as self._clock:
-                winner = await select.first(self._attempts(client.streaming, self._clock), self._clock)
+                try:
+                    winner = await select.first(self._attempts(client.streaming, self._clock), self._clock)
+                except UpstreamError as error:
+                    if record.without_budget:
+                        error.retryable = False  # a client that tried again would cause what the budget forbids
+                    raise
                 if client.streaming and not self.plan.keeps_request:
                     self._free_request()
                 if self.plan.on_cut == "continue" and client.streaming and continuable(self.request, self.plan):
@@ -101,18 +107,28 @@ class Exchange:
                 record.estimate(Usage(self._estimated_tokens(), record.content_events, estimated=True))
 
     def _attempts(self, streaming: bool, clock: RequestClock) -> Iterator[Attempt]:
-        """An attempt at each target, begun when it is asked for: in the order of the plan, those held back last."""
+        """An attempt at each target, begun when it is asked for: in the order of the plan, those held back last.
+
+        After the first, each draws from the budget for extra work. Without a budget none that is held back is asked.
+        """
         pipeline, record = self._pipeline, self.record
+        extra, held_back = pipeline.states.extra, pipeline.states.held_back
         role: AttemptRole = "answer"
         for target, share in self._in_order():
             if self._stopped is not None:
                 raise self._stopped
+            if record.asked and not extra.draw(self._asked_first) and held_back(target) not in {"", "slow_start"}:
+                record.attempts.append(
+                    AttemptRecord(target.backend, target.model, error_code="no_budget", role="retry")
+                )
+                continue
             backend = pipeline.backends[target.backend]
             if not clock.start_attempt(self._first_timer(backend), share):
                 return
             record.backend, record.upstream_model = target.backend, target.model
             if role == "answer":
-                pipeline.states.extra.first_attempt(target.backend)
+                self._asked_first = target.backend
+                extra.first_attempt(target.backend)
             yield self._attempt(target, self.request, streaming, clock, role)
             role = "retry"
 
@@ -139,7 +155,7 @@ class Exchange:
             self.request,
             words=self.plan.continue_with,
             record=self.record,
-            extra=pipeline.states.extra,
+            budget=lambda: pipeline.states.extra.draw(self._asked_first),
             targets=self.plan.targets,
             attempt=lambda target, request: self._attempt(target, request, True, clock, "continuation"),
             prefills=lambda target: prefills(pipeline.backends[target.backend], target.model),
@@ -148,22 +164,30 @@ class Exchange:
     def _hedged(self, hedge: Hedge) -> Select:
         pipeline = self._pipeline
         return Hedged(
-            hedge, states=pipeline.states, record=self.record, losers=pipeline.losers, tokens=self._estimated_tokens
+            hedge,
+            states=pipeline.states,
+            record=self.record,
+            losers=pipeline.losers,
+            tokens=self._estimated_tokens,
+            budget=lambda: pipeline.states.extra.left(self._asked_first),
         )
 
     def _in_order(self) -> Iterator[tuple[Target, int]]:
         """Each target in the order they are tried, with how many share the time that is left, itself included.
 
-        Targets that are held back get what time the others leave: usually all, as most failures are quick.
+        Targets that are held back get what time the others leave: usually all, as most failures are quick. Those that
+        recover answer, so they are the first of them.
         """
-        usable, held_back = [], []
+        usable: list[Target] = []
+        recovering: list[Target] = []
+        held_back: list[Target] = []
         for target in self.plan.targets:
             if why := self._pipeline.states.held_back(target):
                 self.record.attempts.append(AttemptRecord(target.backend, target.model, error_code=why))
-                held_back.append(target)
+                (recovering if why == "slow_start" else held_back).append(target)
             else:
                 usable.append(target)
-        for group in (usable, held_back):
+        for group in (usable, recovering, held_back):
             for position, target in enumerate(group):
                 yield target, len(group) - position
 

@@ -37,13 +37,18 @@ class Hedged:
         record: StreamRecord,
         losers: set[asyncio.Task[None]],
         tokens: Callable[[], int],
+        budget: Callable[[], bool],
     ) -> None:
-        """`losers` holds the tasks that end them; `tokens` estimates the request, which a loser was sent too."""
+        """`losers` holds the tasks that end them; `tokens` estimates the request, which a loser was sent too.
+
+        `budget` says whether there is one for extra work. It is drawn from where the next attempt is made.
+        """
         self._hedge = hedge
         self._states = states
         self._record = record
         self._losers = losers
         self._tokens = tokens
+        self._budget = budget
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._hedging: Attempt | None = None
 
@@ -68,8 +73,6 @@ class Hedged:
             if not error.fallback:
                 raise error from error.__cause__
         assert failure is not None, "a plan has a target"
-        if self._record.hedge == "no_budget":
-            failure.retryable = False  # a client that tried again would cause what the budget forbids
         raise failure
 
     async def _race(self, attempt: Attempt, attempts: Iterator[Attempt]) -> Attempt:
@@ -81,7 +84,7 @@ class Hedged:
             done, _ = await asyncio.wait(self._running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             wait_s = None
             if not done:
-                self._hedge_with(attempt, attempts)
+                self._hedge_with(attempts)
             for task in [one for one in self._running if one in done and one.exception() is None]:
                 return self._running.pop(task)
             for task in done:
@@ -104,15 +107,13 @@ class Hedged:
             return hedge.after_s
         return self._states.percentile(attempt.target, hedge.after_percentile)
 
-    def _hedge_with(self, slow: Attempt, attempts: Iterator[Attempt]) -> None:
-        """Ask the next target too, if there is one and the slow one's backend has not caused too much extra work."""
-        extra, backend = self._states.extra, slow.target.backend
-        if not extra.draw(backend):
+    def _hedge_with(self, attempts: Iterator[Attempt]) -> None:
+        """Ask the next target too, if there is one and a budget for it."""
+        if not self._budget():
             self._record.hedge = "no_budget"
             return
         attempt = next(attempts, None)
         if attempt is None:
-            extra.give_back(backend)
             return
         self._record.hedge = "cancelled"  # as long as nothing else is known of its end
         attempt.tried.role = "answer"

@@ -15,7 +15,6 @@ import msgspec
 from proxy.errors import Degenerate, Draining, Limit, ProxyError, Stopped, UpstreamError
 from proxy.events import Batch, Fault, Finish, Notice, ReasoningDelta, ReasoningSignature, Start, StreamEvent, TextDelta
 from proxy.pipeline.attempt import Attempt
-from proxy.pipeline.budget import ExtraWork
 from proxy.pipeline.client import Client, ClientGone
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.hedge import repeatable
@@ -152,13 +151,16 @@ class Continue:
         *,
         words: str,
         record: StreamRecord,
-        extra: ExtraWork,
+        budget: Callable[[], bool],
         targets: Sequence[Target],
         attempt: Callable[[Target, ChatRequest], Attempt],
         prefills: Callable[[Target], bool],
     ) -> None:
-        """`words` ask a model to go on; `attempt` makes an attempt; `prefills`: whether a target goes on by itself."""
-        self._request, self._words, self._record, self._extra = request, words, record, extra
+        """`words` ask a model to go on; `attempt` makes an attempt; `prefills`: whether a target goes on by itself.
+
+        `budget` draws from the one for extra work, and says whether that is allowed.
+        """
+        self._request, self._words, self._record, self._budget = request, words, record, budget
         self._targets, self._attempt, self._prefills = targets, attempt, prefills
         self._counted = 0
 
@@ -211,7 +213,7 @@ class Continue:
             exact = self._prefills(target)
             if self._wants_json() and not exact:
                 continue
-            if not self._extra.draw(target.backend):
+            if not self._budget():
                 unasked = AttemptRecord(target.backend, target.model, error_code="no_budget", role="continuation")
                 self._record.attempts.append(unasked)
                 return None

@@ -23,6 +23,20 @@ MAY_HAVE_COST = frozenset({
 })  # fmt: skip
 """The ends of attempts that a vendor accepted, and may bill although nothing came. Refused attempts are free."""
 
+NOT_ASKED = frozenset(
+    {
+        "circuit_open",
+        "slow_start",
+        "unwell",
+        "rate_limit_wait",
+        "no_budget",
+        "target_busy",
+        "target_limited",
+        "unsupported",
+    }
+)
+"""The ends of attempts that no upstream saw."""
+
 HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]
 
 
@@ -64,6 +78,11 @@ class AttemptRecord(msgspec.Struct):
     def outcome(self) -> str:
         """`ok`, `hedge_lost` or the error's code."""
         return self.error_code or ("hedge_lost" if self.role == "hedge_loser" else "ok")
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is, or will be, work for an upstream. One that waits for a slot counts."""
+        return self.error_code not in NOT_ASKED
 
     @property
     def usage_source(self) -> Literal["reported", "estimated", "none"]:
@@ -160,6 +179,16 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     def target(self) -> str:
         """The backend and model that answer, or failed last; empty before one is asked."""
         return f"{self.backend}/{self.upstream_model}" if self.upstream_model else self.backend
+
+    @property
+    def asked(self) -> bool:
+        """Whether a target was asked, or is about to be."""
+        return any(attempt.asked for attempt in self.attempts)
+
+    @property
+    def without_budget(self) -> bool:
+        """Whether extra work was left undone for want of a budget."""
+        return self.hedge == "no_budget" or any(attempt.error_code == "no_budget" for attempt in self.attempts)
 
     @property
     def tries(self) -> int:

@@ -28,8 +28,8 @@ Answers are numbered words, so each is checked letter by letter. The rules:
   neither (*cut*) was run by the replica that was killed, or is bare text, which has no other error.
 - Each request has one record, with the end that its client saw. The tokens in the metrics are those in the log.
 - Each attempt that an upstream saw has a row in the ledger, and the tokens of a whole answer are what its upstream counted.
-- There are at most 1.2 attempts for each request. Hedges and continuations alone stay within their
-  [budget](../routing.md#hedging): one for five requests, and three at first for each backend in each process.
+- There are at most 1.2 attempts for each request. Hedges and continuations alone stay within the
+  [budget](../routing.md#extra-work): one for five requests, and three at first for each backend in each process.
 - At rest no request, reader, slot, stream or open answer is left, and no key stays in Redis for ever; descriptors are as
   before but for pooled connections, and memory has grown by less than 48 MB.
 

@@ -250,6 +250,18 @@ async def test_json_is_continued_letter_for_letter_or_not_at_all(
     assert second.requests == []
 
 
+async def test_one_of_five_answers_may_be_gone_on_with_for_ever(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """The backend that requests are sent to pays, not the one that goes on, which may never be asked first."""
+    proxy = await start_proxy("        server: {breaker: {failures: 0}}" + config(upstream, second))
+    second.always(*openai_stream(WORDS[5:]))
+    for number in range(1, 41):
+        upstream.play(*([openai_stream(WORDS)[:7], Fin()] if number % 5 == 0 else openai_stream(WORDS)))
+        assert (await answer(proxy))[:2] == (TEXT, "stop"), number
+    assert len(second.requests) == 8
+
+
 async def test_any_cut_with_any_repetition_gives_the_same_text(
     start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:

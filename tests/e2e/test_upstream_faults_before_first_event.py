@@ -339,16 +339,28 @@ async def test_A05_A11_in_an_outage_every_target_is_still_tried(
 ) -> None:
     proxy = await start_proxy(config(upstream.url, upstream.url) + "server: {breaker: {failures: 3, open_s: 30}}\n")
     upstream.always(*json_reply(503, {"error": {"message": "down"}}, {"retry-after": "7"}))
-    answers = [await ask(proxy) for _ in range(10)]
+    answers = [await ask(proxy) for _ in range(100)]
     assert {(status, headers["retry-after"]) for status, headers, _ in answers} == {(503, "7")}
-    assert len(upstream.requests) == 20
-    last = (await proxy.ended(10))[-1]
+    assert 100 < len(upstream.requests) <= 123, "one for each, one more for every fifth, and three at first"
+    last = (await proxy.ended(100))[-2]
     assert [(tried.backend, tried.outcome) for tried in last.attempts] == [
         ("b0", "circuit_open"),
         ("b1", "circuit_open"),
         ("b0", "upstream_error"),
-        ("b1", "upstream_error"),
+        ("b1", "no_budget"),
     ]
+    assert answers[-2][1]["x-should-retry"] == "false", "it would be what the budget forbids"
+
+
+async def test_A05_without_a_budget_a_target_that_is_well_is_asked_all_the_same(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    async with ScriptedUpstream() as other:
+        proxy = await start_proxy(config(upstream.url, other.url) + "server: {breaker: {failures: 0}}\n")
+        upstream.always(*json_reply(503, {"error": {"message": "down"}}))
+        other.always(*HELLO)
+        assert [told((await ask(proxy))[2]) for _ in range(20)] == ["Hello"] * 20
+        assert not proxy.app.states.extra.draw("b0"), "retries are extra work too"
 
 
 async def test_A11_one_request_probes_a_target_that_failed(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:

@@ -25,7 +25,7 @@ class Ran:
     def __init__(
         self, *backends: Told, stop: tuple[float, ProxyError] | None = None, leaves: float = 0.0, left: float = 3.0
     ) -> None:
-        """`left` is the budget of each backend for extra work."""
+        """`left` is the budget of the first backend for extra work."""
         self.client, self.backends = Taker(), backends
         self.unhandled: list[dict[str, Any]] = []
         run(self._run(stop, leaves, left))
@@ -34,7 +34,7 @@ class Ran:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, what: self.unhandled.append(what))
         self.exchange: Exchange = exchange(*self.backends, timers=TIMERS, on_cut="continue", keeps_request=True)
-        self.exchange._pipeline.states.extra._left = {f"b{number}": left for number in range(len(self.backends))}
+        self.exchange._pipeline.states.extra._left = {"b0": left}
         running = asyncio.create_task(self.exchange.run(self.client))
         if stop is not None:
             loop.call_later(stop[0], self.exchange.interrupt, stop[1])
@@ -97,7 +97,7 @@ def test_when_no_other_goes_on_the_first_error_is_told() -> None:
 
 
 def test_without_budget_nobody_is_asked_and_the_record_says_so() -> None:
-    ran = Ran(told("alpha "), *[told("beta ", 1.0) for _ in range(9)])
+    ran = Ran(told("alpha "), *[told("beta ", 1.0) for _ in range(9)], left=20.0)
     assert ran.error == "upstream_truncated"
     last = ran.exchange.record.attempts[-1]
     assert (last.outcome, last.role) == ("upstream_truncated", "continuation")
