@@ -55,6 +55,8 @@ READ_FOR_S = 4.0
 LONGEST_S = 7200
 """How long a stream of a runner that died is kept."""
 
+UNNAME = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
+
 MOST_FOLLOWED_BYTES = 1_000_000_000  # the runner's log decides how long an answer may be
 
 warnings = structlog.get_logger("proxy.streams")
@@ -97,22 +99,28 @@ class SharedStreams:
             return None
 
     async def _claim(self, log: StreamLog, names: Sequence[Name], unique: Name | None) -> str | None:
-        redis = self._redis
-        if unique is not None and not await redis.set(_name(unique), log.id, nx=True, ex=LONGEST_S):
-            if (found := await self._named(unique)) is not None:
-                return found
-            await redis.set(_name(unique), log.id, ex=LONGEST_S)
-        pipeline = redis.pipeline(transaction=False)
-        for name in names:
-            pipeline.set(_name(name), log.id, ex=LONGEST_S)
+        pipeline = self._redis.pipeline(transaction=False)
         pipeline.hset(_meta(log.id), mapping={"owner": log.owner, "runner": self._runner, "asked": log.asked})
         pipeline.expire(_meta(log.id), LONGEST_S)
         pipeline.set(_alive(self._runner), 1, ex=ALIVE_S)
+        await pipeline.execute()  # first: who finds the name has to find its runner
+        if unique is not None and (found := await self._named_before(unique, log.id)) is not None:
+            await self._redis.delete(_meta(log.id))
+            return found
+        for name in names:
+            pipeline.set(_name(name), log.id, ex=LONGEST_S)
         await pipeline.execute()
         self._copied[log.id] = log.copier = _Copier(log, self._to_copy)
         self._read_on()
         if self._writing is None or self._writing.done():
             self._writing = self._start(self._write())
+        return None
+
+    async def _named_before(self, unique: Name, id: str) -> str | None:
+        """Give `id` the name, unless an answer that is still there has it: then that one's id."""
+        while not await self._redis.set(_name(unique), id, nx=True, ex=LONGEST_S):
+            if (found := await self._named(unique)) is not None:
+                return found
         return None
 
     async def named(self, name: Name) -> str | None:
@@ -121,15 +129,19 @@ class SharedStreams:
             return await self._named(name)
 
     async def _named(self, name: Name) -> str | None:
-        """The newest answer with this name, but none that ended, or whose runner died, before it began."""
+        """The newest answer with this name. One that ended, or whose runner died, before it began loses the name."""
         redis = self._redis
         if not (found := await redis.get(_name(name))):
             return None
         id = str(found, "ascii")
         if first := await redis.xrange(_key(id), count=1):
-            return id if b"h" in first[0][1] else None
-        runner = await redis.hget(_meta(id), "runner")
-        return id if runner and await redis.exists(_alive(runner.decode())) else None
+            there = b"h" in first[0][1]
+        else:
+            runner = await redis.hget(_meta(id), "runner")
+            there = runner is not None and await redis.exists(_alive(runner.decode()))
+        if not there:  # of several replicas that find this, each takes away the old name only, never a new one
+            await redis.eval(UNNAME, 1, _name(name), found)
+        return id if there else None
 
     async def follow(self, id: str, gone: Callable[[StreamLog], None]) -> StreamLog | None:
         """A log that follows another replica's; `gone` is called when nobody reads it any more. Raises `StreamsUnknown`."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from proxy.errors import RunnerGone
 from proxy.streams import shared
 from proxy.streams.log import StreamLog
 from proxy.streams.registry import Streams
@@ -123,3 +125,39 @@ async def test_two_requests_for_one_stream_at_once_follow_it_once(redis: RedisSe
         log = await begun(one)
         first, second = await asyncio.gather(other.find(log.id, "key"), other.find(log.id, "key"))
         assert first is second
+
+
+@pytest.mark.parametrize("before", ["nobody", "one that died", "one that failed"])
+async def test_of_two_replicas_that_want_a_name_at_once_one_gets_it(redis: RedisServer, before: str) -> None:
+    async with replica(redis) as one, replica(redis) as other, replica(redis) as third:
+        asked = [one, other, third]
+        for number in range(20):
+            name = ("idempotency-key", str(number))
+            if before != "nobody":
+                log = await opened(one, name)
+                one.forget(log)
+                if before == "one that failed":
+                    log.fail(RunnerGone())
+                    one.keep(log, 60)
+                    await closed_in_redis(one, log)
+                else:  # its process is gone
+                    await client_of(one).hset(f"chat-proxy:stream:{log.id}:meta", "runner", "dead")
+            logs = await asyncio.gather(*[opened(streams, name) for streams in asked])
+            assert len({log.id for log in logs}) == 1, "two would ask their upstreams, and both be paid for"
+            assert [log.follows for log in logs].count(False) == 1
+
+
+async def opened(streams: Streams, name: tuple[str, str]) -> StreamLog:
+    record = StreamRecord(request_id="r", started_at=0.0)
+    return await streams.open("key", [], unique=name, most_bytes=1_000_000, record=record)
+
+
+def client_of(streams: Streams) -> Any:
+    assert isinstance(streams.shared, SharedStreams)
+    return streams.shared._redis
+
+
+async def closed_in_redis(streams: Streams, log: StreamLog) -> None:
+    async with asyncio.timeout(60):
+        while not await client_of(streams).exists(f"chat-proxy:stream:{log.id}"):
+            await asyncio.sleep(0.01)
