@@ -306,8 +306,9 @@ def _name_by_key(context: RequestContext) -> Name | None:
 
 
 def _asked(context: RequestContext, body: bytes) -> str:
-    """A digest of this very request."""
-    return hashlib.sha256(context.path.encode() + b"\0" + body).hexdigest()
+    """A digest of this very request. Its query may choose the form of the answer."""
+    url = f"{context.path}?{context.http.rel_url.raw_query_string}\0"
+    return hashlib.sha256(url.encode() + body).hexdigest()
 
 
 async def by_name(context: RequestContext, binding: Binding, name: str) -> Resumed | Reply | None:

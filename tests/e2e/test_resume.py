@@ -248,6 +248,8 @@ async def test_an_idempotency_key_joins_instead_of_asking_again(
     address = f"{proxy.url}/streams/{first.headers['X-Stream-Id']}"
     assert (await http.get(address, headers={"Authorization": other["Authorization"]})).status == 404
     assert (await http.delete(address, headers={"Authorization": other["Authorization"]})).status == 404
+    events = await http.post(f"{proxy.url}{path}?dialect=sse", json=body(path), headers=one)
+    assert events.status == 409, "it may want another form"
     gate.set()
     assert frames(await first.read()) == frames(await joined.read())
     finished = await ask(http, proxy, path, **one)
