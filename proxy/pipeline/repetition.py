@@ -22,6 +22,7 @@ WORDS_EVERY = 5 * CHECK_EVERY  # characters between two counts of words
 PROSE = 2_000  # characters whose words are counted
 FEWEST_WORDS, NOVEL_WORDS = 150, 17  # fewer words there are no prose; so many different ones are no loop
 WORDS_PER_PHRASE = 2.5  # lists of labels have fewer
+WORDS_PER_LINE = 10  # grids and lists of steps have fewer
 
 _ENDS = ".,;:!?…\n"
 _AROUND = _ENDS + "'’“”()*-–—"
@@ -93,7 +94,7 @@ def _period(tail: str) -> int:
 
 
 def _says_little(text: str) -> bool:
-    """Whether it is prose of few words. Lists of labels, of which there are few too, have no phrases."""
+    """Whether it is prose of few words. Lists of labels, of which there are few too, have no phrases, or short lines."""
     words = text.split()
     written = set(words)
     if len(words) < FEWEST_WORDS or len(written) > 2 * NOVEL_WORDS:
@@ -102,4 +103,4 @@ def _says_little(text: str) -> bool:
     if len(known) >= NOVEL_WORDS or not all(word.replace("'", "").replace("’", "").isalpha() for word in known):
         return False
     phrases = 1 + sum([text.count(end) for end in _ENDS])
-    return len(words) >= WORDS_PER_PHRASE * phrases
+    return len(words) >= max(WORDS_PER_PHRASE * phrases, WORDS_PER_LINE * text.count("\n"))

@@ -191,9 +191,17 @@ def drawing(random: Random) -> str:
     return "\n".join("+" + "-" * 70 + "+\n|" + names(random, 1)[0].center(70) + "|" for _ in range(40))
 
 
+def board(random: Random) -> str:
+    return "\n".join(" ".join(random.choices(".pPrRnNbB", k=8)) for _ in range(300))
+
+
+def notes(random: Random) -> str:
+    return "".join(f"note {random.choice('ABCDEFG')} {random.choice(('quarter', 'half'))}\n" for _ in range(300))
+
+
 MAKERS: tuple[Callable[[Random], str], ...] = (
     table, sparse_table, objects, flags, labels, label_lines, bits, pixels, getters, switch, html, log, counted, encoded,
-    wrapped, song, nursery, prose, drawing,
+    wrapped, song, nursery, prose, drawing, board, notes,
 )  # fmt: skip
 
 
