@@ -26,23 +26,25 @@ class Followed:
         self.last = b"0"  # the entry that was read last
         self.silent = 0  # beats since something came
         self.unread = 0  # beats since somebody read it
-        self._missing = 0  # frames that Redis never got
 
     def take(self, entries: Entries) -> None:
         """Append what came."""
         log, self.silent = self.log, 0
         for self.last, fields in entries:
+            if log.closed:
+                return
             if not log.begun and b"h" in fields:
                 head = msgspec.json.decode(fields[b"h"])
                 record, seen = log.record, msgspec.convert(head["record"], AnsweredBy)
                 record.route, record.backend, record.upstream_model = seen.route, seen.backend, seen.upstream_model
                 log.begin(head["headers"])
-            if b"g" in fields:
-                log.headless, self._missing = True, max(self._missing, int(fields[b"n"]) - log.length)
-            if b"d" in fields:
-                known = log.length + self._missing - int(fields[b"n"])  # frames that were sent twice
-                if data := log.without_first(known, fields[b"d"]):
-                    log.append(data)
+            known = log.length - int(fields.get(b"n", b"0"))  # frames that were sent twice
+            if known < 0 or (b"d" in fields and not log.begun):
+                log.headless = True  # Redis never got, or forgot, what is between
+                log.close(aborted=True)
+                return
+            if b"d" in fields and (data := log.without_first(known, fields[b"d"])):
+                log.append(data)
             if b"c" in fields:
                 log.close(aborted=fields[b"c"] == b"1")
 

@@ -16,8 +16,8 @@ however many answers there are.
 | `chat-proxy:runner:RUNNER` | there as long as that process is |
 | `chat-proxy:runner:RUNNER:control` | entries `stop` and `read`, each with ids; `follow` only ends a wait |
 
-The first entry of a stream also has `h` (headers, route and target), the last one `c` alone (1: it ends with a cut). `g`
-says that frames before `n` were lost while Redis was away.
+The first entry of a stream also has `h` (headers, route and target), the last one `c` and no frames (1: it ends with a
+cut). An entry whose `n` is not the next number says that frames were lost: readers are cut there, for none is left out.
 """
 
 import asyncio
@@ -320,8 +320,7 @@ class _Copier:
         if log.begun and not self.told_head:
             record = AnsweredBy(log.record.route, log.record.backend, log.record.upstream_model)
             fields["h"] = msgspec.json.encode({"headers": dict(log.headers), "record": record})
-        if log.first > position:
-            fields["g"], position = 1, log.first  # Redis was away for longer than the log reaches back
+        position = max(position, log.first)  # Redis may have been away for longer than the log reaches back
         while True:
             fields["n"] = position
             data, position = log.read(position)
@@ -333,7 +332,7 @@ class _Copier:
             if not data:
                 break
         if log.closed:
-            pipeline.xadd(key, {"c": 1 if log.aborted or not log.begun else 0})
+            pipeline.xadd(key, {"n": position, "c": 1 if log.aborted or not log.begun else 0})
         keep_s = int(self.keep_s) if log.closed else LONGEST_S
         for one in (key, _meta(log.id)):
             pipeline.expire(one, max(keep_s, 1))

@@ -161,3 +161,44 @@ async def closed_in_redis(streams: Streams, log: StreamLog) -> None:
     async with asyncio.timeout(60):
         while not await client_of(streams).exists(f"chat-proxy:stream:{log.id}"):
             await asyncio.sleep(0.01)
+
+
+async def test_frames_that_redis_lost_are_no_end_and_no_gap(redis: RedisServer) -> None:
+    """It forgot what nobody had read yet, as a server that is full does: readers elsewhere are cut there."""
+    async with replica(redis) as one, replica(redis) as other:
+        log = await begun(one)
+        log.append(frames(range(3)))
+        reader = Reader(await other.find(log.id, "key"))
+        async with asyncio.timeout(60):
+            while reader.data != frames(range(3)):
+                await asyncio.sleep(0.01)
+        client = client_of(one)
+        follower = other.shared._followed[log.id]  # type: ignore[union-attr]
+        await client.xadd(f"chat-proxy:stream:{log.id}", {"n": 5, "d": frames(range(5, 7))})
+        await until_closed(reader.log)
+        assert reader.data == frames(range(3))
+        assert reader.log.aborted
+        assert follower.log is reader.log
+
+
+async def test_an_answer_that_outgrew_its_log_while_redis_was_away_is_cut_elsewhere(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "TIMEOUT_S", 0.2)
+    async with replica(redis) as one, replica(redis) as other:
+        log = await begun(one)
+        log._most_bytes = 100
+        log.append(frames(range(3)))
+        reader = Reader(await other.find(log.id, "key"))
+        async with asyncio.timeout(60):
+            while reader.data != frames(range(3)):
+                await asyncio.sleep(0.01)
+        redis.freeze()
+        for number in range(3, 40):
+            log.append(frames(range(number, number + 1)))
+        redis.thaw()
+        log.close()
+        one.keep(log, 60)
+        await until_closed(reader.log)
+        assert frames(range(40)).startswith(reader.data)
+        assert reader.log.aborted or reader.data == frames(range(40))
