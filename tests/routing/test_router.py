@@ -540,7 +540,10 @@ def test_a_plan_takes_microseconds():
     rows = [route(f"r{n}", match={"model": f"code-{n}*", "header": {"x-a": "y*"}}) for n in range(100)]
     app, asked = router(*rows, route("last")), request(model="gpt-5")
     app.plan(asked)
-    assert min(timeit.repeat(lambda: app.plan(asked), number=100, repeat=5)) / 100 / 101 < 5e-6  # per rule
+    took = timeit.repeat(
+        lambda: app.plan(asked), timer=time.thread_time, number=100, repeat=5
+    )  # the machine may be busy
+    assert min(took) / 100 / 101 < 5e-6, "per rule"
 
 
 def test_a_routes_default_never_overrides_what_the_client_said_in_a_name_we_do_not_model():
