@@ -17,7 +17,7 @@ from proxy.config.frontend_checks import Served
 from proxy.config.models import Settings
 from proxy.config.partial import readable
 from proxy.config.source import Document, Path, looks_secret, parse
-from proxy.config.wording import allowed_values, nearest, validation_errors
+from proxy.config.wording import allowed_values, dotted, nearest, validation_errors
 from proxy.errors import ConfigError, ConfigErrors, ConfigWarning
 
 # YAML 1.1 reads these words as false. Here they are values.
@@ -127,8 +127,9 @@ def _refuse_other_formats(document: Document) -> None:
 
 _FOREIGN_VARIABLE = re.compile(
     r"(?:os\.environ/|\$env:|env[:.]|\$)([A-Za-z_][A-Za-z0-9_]*)|%([A-Za-z_][A-Za-z0-9_]*)%|\{\{ *(?:env\.)?([A-Za-z_]\w*) *\}\}"
+    r"|([A-Z][A-Z0-9_]*_(?:KEY|TOKEN|URL))"
 )
-"""A variable as LiteLLM, PowerShell, a shell, Windows or a template writes it."""
+"""A variable as LiteLLM, PowerShell, a shell, Windows or a template writes it, or its bare name."""
 
 _ADDRESSES = frozenset({"base_url", "api_base", "endpoint"})
 
@@ -153,6 +154,14 @@ def _texts(data: Any, path: Path) -> list[tuple[Path, str]]:
         return [(path, data)]
     parts = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [found for step, part in parts for found in _texts(part, (*path, step))]
+
+
+def _without_kind(document: Document, path: Path, kinds: Collection[str]) -> ConfigError:
+    near = closest("kind", [str(key[-1]) for key in document.keys if key[:-1] == path])
+    if near and near != "kind":
+        return document.error(f"unknown key `{near}` in {dotted(path)}; did you mean `kind`?", (*path, near), key=True)
+    known = ", ".join(sorted(kinds))
+    return document.error(f"backend `{path[-1]}` needs a `kind`: one of {known}", (*path, "kind"))
 
 
 _COMPATIBLE = "openai-compatible"
@@ -217,8 +226,7 @@ def _backends(
         kind = row.get("kind")
         if not isinstance(kind, str):
             if (*path, "kind") not in document.faulty:
-                known = ", ".join(sorted(kinds))
-                errors.append(document.error(f"backend `{name}` needs a `kind`: one of {known}", (*path, "kind")))
+                errors.append(_without_kind(document, path, kinds))
             continue
         if kind not in kinds:
             if (*path, "kind") not in document.faulty:

@@ -118,6 +118,13 @@ class MatchSettings(Model):
         Field(default=None, description="What the request carries; any of these.")
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _given(cls, wanted: Any) -> Any:
+        if wanted is None:  # a forgotten value, and the rule would take every request
+            raise ValueError("it has no value, so it asks for nothing: give it one, or leave the key out")
+        return wanted
+
     @field_validator("contract", "path", "model", "key", "user")
     @classmethod
     def _patterns(cls, patterns: list[str] | None) -> list[str] | None:

@@ -188,13 +188,17 @@ class _Composer:
         return node
 
     def _content(self, event: Any, depth: int) -> _Node:
+        mark = event.start_mark
         if isinstance(event, yaml.ScalarEvent):
-            node = _Node("scalar", event.start_mark)
+            node = _Node("scalar", mark)
             node.text = event.value
             node.plain = not event.style  # None; libyaml: the empty text
+            if node.plain and (found := _INVISIBLE.search(event.value)):
+                character = f"U+{ord(found[0].removeprefix(':')):04X}"
+                raise self._error(f"here is an invisible {character}, as copied from a page; type a space", mark)
             node.size += len(event.value) >> 6  # a long text costs as much as many short ones
             return node
-        node = _Node("list" if isinstance(event, yaml.SequenceStartEvent) else "mapping", event.start_mark)
+        node = _Node("list" if isinstance(event, yaml.SequenceStartEvent) else "mapping", mark)
         for inner in self._events:
             if isinstance(inner, yaml.CollectionEndEvent):
                 break
@@ -220,6 +224,10 @@ class _Composer:
     def _syntax_error(self, error: yaml.MarkedYAMLError) -> ConfigError:
         problem, mark = error.problem or "this is not YAML", error.problem_mark or error.context_mark
         message = next((hint for sign, hint in _SYNTAX if sign in problem), f"not valid YAML: {problem}")
+        lines = self._text.splitlines()
+        for number in (mark.line + 1, mark.line) if mark else ():
+            if 0 < number <= len(lines) and (stuck := _STUCK.match(lines[number - 1])):
+                return ConfigError(_NO_SPACE.format(stuck[2]), file=self._file, line=number, column=stuck.end(1) + 1)
         if message == _SECOND_COLON and mark is not None and self._starts_at(mark):
             message = _INDENTED
         if error.context_mark and message in _BEGUN_BEFORE:
@@ -236,6 +244,12 @@ class _Composer:
         )
 
 
+_WIDE = "[\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
+_INVISIBLE = re.compile(f"(?:^|:){_WIDE}|{_WIDE}$")
+"""A character that looks like a space or like nothing, and is read as part of a text."""
+_STUCK = re.compile(r"(\s*(?:- +)?)(-(?=[A-Za-z_]\w*(?::|$))|[\w.-]+:(?=[{\[]))")
+"""A `-` or a `:` that no space follows, so that it is read as part of a key."""
+_NO_SPACE = "a space is missing after `{}`"
 _SECOND_COLON = "a second `: ` in this line; quote the text that holds it, or start a new line"
 _INDENTED = "this line is indented deeper than the one above, which has a value already; indent both alike"
 _UNCLOSED = "a bracket or brace opened here is never closed"
@@ -256,6 +270,14 @@ _SYNTAX = (
     ("but found '<stream end>'", "the file ends inside a bracket or brace"),
     ("expected ',' or", "a `,` or the closing bracket is missing before this"),
 )  # fmt: skip
+
+
+def _stuck(key: str, value: _Node) -> str:
+    """The `-` or `NAME:` in a key that lacks a space after it; a key such as `llama3:8b` has a value."""
+    if found := _STUCK.match(key):
+        return found[2]
+    name, colon, rest = key.partition(":")
+    return name + colon if rest and value.plain and not value.text else ""
 
 
 class _Builder:
@@ -286,6 +308,9 @@ class _Builder:
                 continue
             if key in lines:
                 self._fault(f"`{_short(key)}` is already in line {lines[key]}; keep one of the two", key_node)
+                continue
+            if key_node.plain and (stuck := _stuck(key, value_node)):
+                self._fault(_NO_SPACE.format(stuck), key_node, path)
                 continue
             lines[key] = key_node.place.line
             self.document.keys[*path, key] = key_node.place

@@ -1,5 +1,6 @@
 """Validation errors in plain words: where, what is wrong, and the closest correct name or value."""
 
+import re
 import types
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -7,11 +8,15 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from proxy.config.closest import closest
+from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.config.source import Document, Path, looks_secret
 from proxy.errors import ConfigError
 
 # Keys of planned features. "Not available yet" helps more than "unknown key".
 _NOT_YET = frozenset({"shadow", "retry"})
+
+
+_LIST, _MAPPING = "a list (`- …` lines, or `[…]`)", "a mapping (`key: …` lines, or `{…}`)"
 
 
 def validation_errors(
@@ -107,11 +112,12 @@ _WANTED = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-    "model_attributes_type": "a mapping",
+    "list_type": _LIST,
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
 }
+_NUMBERS = ("a number", "a whole number")
 
 
 def _described(value: Any, path: Path, document: Document, wanted: str) -> str:
@@ -124,10 +130,16 @@ def _described(value: Any, path: Path, document: Document, wanted: str) -> str:
             return f'{kind}; quote it: "{word}"' if word else f"{kind}; quote it"
         case str() if path in document.from_environment:
             return "text, and a ${VARIABLE} is always text; write the value here"
+        case str() if wanted == _MAPPING and re.match(r"[\w-]+:\S", value):
+            return "text; write a space after the `:`"
+        case str() if wanted in _NUMBERS and (number := re.match(r"-?\d+(?:\.\d+)?(?=\s*[a-zA-Z%]+$)", value)):
+            return f"text; write {number[0]}, without a unit"
         case str():
-            return "text; remove the quotes" if not word and not wanted.startswith("a list") else "text"
+            return "text; remove the quotes" if not word and wanted not in {_LIST, _MAPPING} else "text"
         case bool():
             return "true or false"
+        case float() if wanted == "a whole number":
+            return "a fraction"
         case int() | float():
             return "a number"
         case list():
@@ -153,6 +165,8 @@ def _unknown_key(path: Path, inner: Path, model: type[BaseModel]) -> str:
         return f"`{shown}`{where} is not available yet; remove it"
     found = _annotation_at(model, inner[:-1])
     known = list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+    if "set" in known and key in KIND_OF_PARAMETER:
+        return f"unknown key `{shown}`{where}; write it below `default` (where a request has none) or below `set`"
     return f"unknown key `{shown}`{where}{nearest(key, known)}"
 
 

@@ -37,8 +37,9 @@ def not_found(path: str, served: Iterable[str]) -> NotFound:
                 code="not_served",
             )
     paths = [one for one in served if "{" not in one and not one.startswith("/web/")]
-    within = [one for one in paths if path.count("/") > 1 and one.startswith(path.rstrip("/") + "/")]
-    if near := next(iter(within), None) or closest(path, paths):
+    stem = path.rstrip("/")
+    within = [one for one in paths if path.count("/") > 1 and f"{one}/".startswith(f"{stem}/")]
+    if near := min(within, key=len, default=None) or closest(path, paths):
         return NotFound(f"There is nothing at {shown}. Did you mean {near}?")
     some = [one for one in COMMON if one in paths] or sorted(paths)[:4]
     return NotFound(f"There is nothing at {shown}. Chat is served at {', '.join(some)}; docs/contracts has all paths.")

@@ -88,6 +88,8 @@ def test_N5_a_backend_with_a_model_of_its_own_is_fine() -> None:
         ('"{{ env.FAR_KEY }}"', "FAR_KEY"),
         ('"{{FAR_KEY}}"', "FAR_KEY"),
         ("$env:FAR_KEY", "FAR_KEY"),
+        ("FAR_KEY", "FAR_KEY"),
+        ("FAR_API_TOKEN", "FAR_API_TOKEN"),
     ],
 )
 def test_N5_a_variable_in_another_programs_form_is_an_error_with_ours(written: str, name: str) -> None:

@@ -160,10 +160,31 @@ def test_a_word_means_what_yaml_1_1_means_or_is_refused(word):
         ("a: x\n".encode("utf-16"), ["1:1: UTF-8"]),
         ("a:\n  b: \0\n", ["2:6: U+0000"]),
         ("a: ${X\n", ["1:4: ${NAME} $${"]),
+        ("a: {kind:echo}\n", ["1:5: `kind:` space"]),
+        ("b:\n  a:{kind: echo}\n", ["2:3: `a:` space"]),
+        ("b: 1\na:{kind: echo}\n", ["2:1: `a:` space"]),
+        ("a:{kind: {b: c}}\n", ["1:1: `a:` space"]),
+        ("a:\n  -name: b\n  -name: c\n", ["2:3: `-` space", "3:3: `-` space"]),
+        ("a:\n  -name: b\n   to: c\n", ["2:3: `-` space"]),
+        ("a:\n  - name: b\n   to: c\n", ["3:4: indentation"]),
+        ("a:\n\u00a0 b: 1\n  c: 1\n", ["2:1: U+00A0 space"]),
+        ("a: {b:\u00a0c}\n", ["1:5: U+00A0 space"]),
+        ("\u200ba: b\n", ["1:1: U+200B"]),
+        ("a: b\u3000\n", ["1:4: U+3000"]),
+        ("a: {\n\tb: 1}\n", ["2:1: tab spaces"]),
+        ("a:\tb\n", ["1:3: tab space"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_place(text, expected):
     assert_said(complaints(text), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: {llama3:8b: 1}", "llama3:8b: {x: 1}", "a: x:y", "a: [-b, b:c]", "a: -b", "a: « x\u00a0»", "a: '\u00a0b'"],
+)
+def test_a_colon_a_dash_and_a_wide_space_may_be_part_of_a_text(text):
+    assert complaints(text) == []
 
 
 def test_lesser_mistakes_are_reported_together():

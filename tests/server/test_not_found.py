@@ -10,6 +10,7 @@ from proxy.server.not_found import not_found
 
 SERVED = (
     "/chat",
+    "/chat/completions",
     "/healthz",
     "/web/chat.js",
     "/v1/chat/completions",
@@ -48,6 +49,8 @@ def test_N10_other_services_of_the_same_base_url_are_told_what_to_do(path: str) 
         ("/v1/chat", ["/v1/chat/completions"]),
         ("/health", ["/healthz"]),
         ("/web/chat", ["/chat"]),
+        ("/chat/", ["/chat"]),
+        ("/v1/responses/", ["/v1/responses"]),
         ("/v1/mesages", ["/v1/messages"]),
         ("/xyz", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/chat"]),
     ],
