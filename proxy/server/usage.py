@@ -22,7 +22,9 @@ async def usage(context: RequestContext) -> web.StreamResponse:
     """What was used, grouped as the query says: `?by=key,model,day&since=7d&format=json`."""
     settings = context.snapshot.config.settings.usage
     if settings is None:
-        raise NotFound("Usage is not written down here: the config has no `usage`.")
+        raise NotFound(
+            "Usage is not written down here: the config has no `usage`. Add `usage: {}` to keep it in usage.db."
+        )
     query, principal = context.head.query, context.principal
     asked = query.get("format", "json")
     format = next((known for known in _TYPES if known == asked), None)

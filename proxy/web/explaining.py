@@ -149,17 +149,23 @@ class _Hidden(Mapping[str, str]):
         value = os.environ[name]
         if name in self._used and not looks_secret(name) and self._mask(value) == value:
             return value
-        if not value:
-            return ""
-        if _DIGEST.fullmatch(value):
-            return hashlib.sha256(name.encode()).hexdigest()
-        return "http://hidden.invalid" if value.startswith(("http://", "https://")) else f"{HIDDEN}-{name}"
+        return _stand_in(value, name) if value else ""
 
     def __iter__(self) -> Iterator[str]:
         return iter(os.environ)
 
     def __len__(self) -> int:
         return len(os.environ)
+
+
+def _stand_in(value: str, mark: str) -> str:
+    """What is shown in the place of a secret: of its form, so that a config with it is as right as before."""
+    if _DIGEST.fullmatch(value):
+        return hashlib.sha256(mark.encode()).hexdigest()
+    hidden, (scheme, address, _) = f"{HIDDEN}-{mark}", value.partition("://")
+    if not address:
+        return hidden
+    return f"sqlite:///{hidden}" if scheme == "sqlite" else f"{scheme}://{hidden.replace('_', '-').lower()}.invalid"
 
 
 def shown_config(app: App) -> str:
@@ -178,9 +184,8 @@ def shown_config(app: App) -> str:
 
     places = sorted(set(_secret_places(root, "", is_secret, set())), reverse=True)
     for number, (start, end) in enumerate(places, 1):
-        digest = _DIGEST.search(text, start, end)
-        hidden = f'"{number:064x}"' if digest else f'"{HIDDEN}-{number}"'  # each its own: two keys may not be the same
-        text = text[:start] + hidden + ("\n" if text[end - 1 : end] == "\n" else "") + text[end:]
+        hidden = _stand_in(text[start:end].strip("\"'"), str(number))  # each its own: two keys may not be the same
+        text = f'{text[:start]}"{hidden}"' + ("\n" if text[end - 1 : end] == "\n" else "") + text[end:]
     return _COMMENT.sub(lambda found: f"# {HIDDEN}" if is_secret(found[0]) else found[0], text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,6 +259,23 @@ async def test_nothing_of_the_environment_is_shown_to_who_types_a_config(
     assert "horse" not in json.dumps(judged)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("usage: {store: '${SOME_THING}'}", "sqlite:////var/usage.db"),
+        ("usage: {store: '${SOME_THING}'}", "postgresql://us:horse@db/usage"),
+        ("store: '${SOME_THING}'", "rediss://:horse@store:6379/0"),
+    ],
+)
+async def test_an_address_in_the_environment_is_right_in_a_config_that_is_typed(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, monkeypatch: Any, key: str, value: str
+) -> None:
+    monkeypatch.setenv("SOME_THING", value)
+    proxy = await start_proxy(config(upstream.url))
+    text = f"{key}\nbackends: {{echo: {{kind: echo}}}}\nroutes: [{{name: a, to: echo}}]"
+    assert (await ask(proxy, "/explain/diff", {"config": text}))[1]["errors"] == []
+
+
 # -- who may see it
 
 
@@ -313,7 +331,7 @@ async def test_a_file_that_is_known_is_not_sent_again(start_proxy: StartProxy, u
 
 
 async def test_the_config_is_shown_without_its_secrets_and_still_valid(
-    start_proxy: StartProxy, upstream: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     digests = "ab" * 32, "cd" * 32
     proxy = await start_proxy(f"""
@@ -326,6 +344,7 @@ async def test_the_config_is_shown_without_its_secrets_and_still_valid(
               sk-far-secret
             headers: {{x-other-key: "${{SOME_UNSET_THING:-the default secret}}"}}
           slow: {{kind: echo, first_token_ms: 7}}
+        usage: {{store: "sqlite:///{tmp_path}/usage.db"}}
         routes:
           - {{name: ours, match: {{key: c}}, to: far/one}}
           - {{name: rest, to: slow}}

@@ -72,7 +72,7 @@ export function nowView(main) {
       inGroups.map((some) => percentile(some.map(of), 0.95)),
     );
     const [value, unit] = duration(half).split(/ (?=\S+$)/);
-    return meter(name, value, unit ?? "", picture, `median; 95 % are under ${duration(most)}`);
+    return meter(name, value, unit ?? "", picture, rows.length ? `median; 95 % are under ${duration(most)}` : "none in ten minutes");
   }
 
   function backends() {

@@ -144,17 +144,20 @@ export function keyHeaders() {
  */
 export function ask(path, body) {
   const headers = { ...keyHeaders(), ...(body === undefined ? {} : { "content-type": "application/json" }) };
-  return fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body === undefined ? null : JSON.stringify(body), cache: "no-store" });
+  const asked = fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: body === undefined ? null : JSON.stringify(body), cache: "no-store" });
+  return asked.catch(() => {
+    throw new Error("The proxy does not answer."); // each browser has other words for it
+  });
 }
 
 /**
- * The same, for an answer in JSON. Throws an error in the proxy's words.
+ * The same, for an answer in JSON. Throws an error in the proxy's words, with its status.
  * @param {string} path
  * @param {unknown} [body]
  */
 export async function json(path, body) {
   const response = await ask(path, body);
-  if (!response.ok) throw new Error(await problem(response));
+  if (!response.ok) throw Object.assign(new Error(await problem(response)), { status: response.status });
   return response.json();
 }
 

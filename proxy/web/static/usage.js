@@ -11,12 +11,15 @@ import { json } from "./store.js";
  */
 
 const GROUPS = ["key", "model", "user", "route", "backend", "contract", "end", "day", "month"];
-const TIMES = { "7d": "7 days", "30d": "30 days", "52w": "a year" };
+const KINDS = ["", "num", "num wide", "num wide", "num"]; // of columns: on a narrow screen the sums above tell the tokens
+
+/** How far back, and in how many days. @type {Record<string, [string, number]>} */
+const TIMES = { "7d": ["7 days", 7], "30d": ["30 days", 30], "52w": ["a year", 364] };
 
 /** @param {HTMLElement} main */
 export function usageView(main) {
   const by = h("select", { onchange: () => show() }, GROUPS.map((name) => h("option", { value: name }, name)));
-  const since = h("select", { onchange: () => show() }, Object.entries(TIMES).map(([value, name]) => h("option", { value }, name)));
+  const since = h("select", { onchange: () => show() }, Object.entries(TIMES).map(([value, [name]]) => h("option", { value }, name)));
   const result = h("div", { id: "usage", class: "flow" });
   let newest = 0;
 
@@ -25,9 +28,10 @@ export function usageView(main) {
     const from = `since=${since.value}`;
     try {
       const [groups, days] = /** @type {Report[]} */ (await Promise.all([json(`usage?by=${by.value}&${from}`), json(`usage?by=day&${from}`)]));
-      if (number === newest) put(result, told(/** @type {Report} */ (groups), /** @type {Report} */ (days), by.value));
+      if (number === newest) put(result, told(/** @type {Report} */ (groups), everyDay(/** @type {Report} */ (days), TIMES[since.value][1]), by.value));
     } catch (error) {
-      if (number === newest) put(result, h("p", { class: "fault" }, /** @type {Error} */ (error).message));
+      const { message, status } = /** @type {Error & {status?: number}} */ (error);
+      if (number === newest) put(result, h("p", { class: status === 404 ? "note" : "fault" }, message));
     }
   }
 
@@ -36,19 +40,26 @@ export function usageView(main) {
   return () => void (newest = -1);
 }
 
-/** @param {Report} report @param {Report} days @param {string} by */
+/** What each day used, the oldest first; the ledger tells only of days that used something. @param {Report} report @param {number} count */
+function everyDay({ groups }, count) {
+  const known = new Map(groups.map((one) => [one.day, one]));
+  const dates = Array.from({ length: count + 1 }, (_, ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10)).reverse();
+  return dates.map((date) => known.get(date) ?? { cost_usd: 0, input_tokens: 0, output_tokens: 0, requests: 0 });
+}
+
+/** @param {Report} report @param {Pick<Sums, "cost_usd" | "input_tokens" | "output_tokens" | "requests">[]} days @param {string} by */
 function told({ groups, total }, days, by) {
-  const head = [by, "Requests", "Tokens in", "Tokens out", "Cost"];
-  const lines = [...groups.map((one) => row(one[by] || "none", one)), row("total", total)];
+  const head = [`${by[0]?.toUpperCase()}${by.slice(1)}`, "Requests", "Tokens in", "Tokens out", "Cost"];
+  const lines = groups.map((one) => row(one[by] || "none", one));
   return [
-    h("div", { class: "meters" }, meter("Cost", cost(total), "cost by day", days.groups.map((day) => day.cost_usd)), meter("Tokens", tokens(total, total.input_tokens + total.output_tokens), "tokens by day", days.groups.map((day) => day.input_tokens + day.output_tokens)), meter("Requests", amount(total.requests), "requests by day", days.groups.map((day) => day.requests))),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Usage" }, h("table", { class: "list" }, h("caption", { class: "hidden" }, `Usage by ${by}`), h("thead", {}, h("tr", {}, head.map((name, index) => h("th", { class: index ? "num" : "" }, name)))), h("tbody", {}, lines))),
+    h("div", { class: "meters" }, meter("Cost", cost(total), "cost by day", days.map((day) => day.cost_usd)), meter("Tokens", tokens(total, total.input_tokens + total.output_tokens), "tokens by day", days.map((day) => day.input_tokens + day.output_tokens)), meter("Requests", amount(total.requests), "requests by day", days.map((day) => day.requests))),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Usage" }, h("table", { class: "list sums" }, h("caption", { class: "hidden" }, `Usage by ${by}`), h("thead", {}, h("tr", {}, head.map((name, index) => h("th", { class: KINDS[index] }, name)))), h("tbody", {}, lines), h("tfoot", {}, row("Total", total)))),
   ];
 }
 
 /** @param {string} name @param {Sums} sums */
 function row(name, sums) {
-  return h("tr", {}, h("td", {}, name), [amount(sums.requests), tokens(sums, sums.input_tokens), tokens(sums, sums.output_tokens), cost(sums)].map((text) => h("td", { class: "num" }, text)));
+  return h("tr", {}, h("td", {}, name), [amount(sums.requests), tokens(sums, sums.input_tokens), tokens(sums, sums.output_tokens), cost(sums)].map((text, index) => h("td", { class: KINDS[index + 1] }, text)));
 }
 
 /** @param {string} name @param {string} value @param {string} label @param {(number | null)[]} values */
