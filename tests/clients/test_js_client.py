@@ -7,6 +7,7 @@ import base64
 import contextlib
 import gzip
 import json
+import os
 import random
 import re
 import subprocess
@@ -209,6 +210,19 @@ async def test_notices_come_as_parts(start_proxy: StartProxy, upstream: Scripted
     assert [one["message"] for one in in_json["notices"]] == [one["message"] for one in in_events["notices"]]
 
 
+async def test_a_server_that_knows_no_dialect_is_read_as_the_hook_reads_it() -> None:
+    """The route that the chat hook was made for: bare text, whatever the client asked for."""
+    tokens = ["Hello,", " world", " {}", " 5", "5", "null", '"quoted"']
+    wire = "".join(f"data:{token}\n\n" for token in tokens) + "event: done\ndata:[DONE]\n\n"
+    broken = "data:Half\n\nevent: error\ndata:The model is away.\n\n"
+    asked = [
+        {"url": "-", "wire": {"base64": base64.b64encode(sent.encode()).decode(), "size": 5}} for sent in (wire, broken)
+    ]
+    whole, error = await in_node(asked)
+    assert (whole["error"], whole["text"]) == (None, "".join(tokens))
+    assert (error["text"], error["error"]["message"]) == ("Half", "The model is away.")
+
+
 # -- other ends --------------------------------------------------------------------------------------------------
 
 
@@ -373,6 +387,44 @@ async def test_the_example_chats_stops_and_tries_again(serve: Serve, upstream: S
     assert [one["content"] for one in upstream.requests[3].json()["messages"]] == [
         "first", "Hello,\n\nworld", "second", "Once", "third",
     ]  # fmt: skip
+
+
+@pytest.mark.clients
+async def test_a_conversation_that_is_set_anew_or_hidden_ends_its_answer(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    app, client = await asyncio.to_thread(js_client.example), await asyncio.to_thread(js_client.client)
+    alias = {"chat-proxy-client/react": client / "dist" / "react.js", "react": app / "node_modules" / "react"}
+    bundled = await asyncio.create_subprocess_exec(
+        client / "node_modules" / ".bin" / "esbuild", HERE / "hook_cases.jsx", "--bundle", "--format=esm",
+        "--jsx=automatic", f"--outfile={tmp_path}/page.js", *(f"--alias:{name}={path}" for name, path in alias.items()),
+        env={**os.environ, "NODE_PATH": str(app / "node_modules")},
+    )  # fmt: skip
+    assert await bundled.wait() == 0
+    application = web.Application()
+    application.router.add_static("/made", tmp_path)
+    page_of_it = "<!doctype html><title>ready</title><body></body><script type=module src=/made/page.js></script>"
+
+    async def index(_: web.Request) -> web.Response:
+        return web.Response(text=page_of_it, content_type="text/html")
+
+    application.router.add_get("/", index)
+    upstream.always(openai_stream(["Once", " upon"])[:3], Sleep(60))
+    async with serving_pages(application) as origin, chromium() as page:
+        proxy = await start_proxy(config(upstream, origin))
+        await page.open(origin, title="ready")
+        await page.run(DRIVE)
+        shown = "shown(/{}/, 'body')"
+        await page.run(f"window.fetch = ((ask) => (url, how) => ask('{proxy.url}' + url, how))(fetch)")
+        await page.run("until(() => window.chat).then(() => null)")
+        ends = (("chat.setMessages([])", " stopped fine"), ("setMode('hidden')", "hi|Once stopped fine"))
+        for asked, (leave, left) in enumerate(ends, 1):
+            await page.run("void chat.send('hi')")
+            await page.run(shown.format("Once streaming"))
+            await page.run(f"void {leave}")
+            await upstream.peer_gone(asked)
+            await page.run("void setMode('visible')")
+            assert await page.run(shown.format("stopped|error")) == left
 
 
 DRIVE = """

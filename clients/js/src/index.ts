@@ -157,7 +157,7 @@ function read(frame: string, dialect: Dialect, requestId?: string): Part | ChatE
   const json = dialect === "json" ? parsed(data) : {};
   switch (event) {
     case "":
-      return text(dialect === "json" ? json.token : data);
+      return text(dialect === "json" ? (json.token ?? frame.slice(5)) : data); // a server without dialects has bare text
     case "done":
       return DONE;
     case "error":

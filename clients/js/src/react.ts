@@ -30,6 +30,7 @@ export interface ChatStream {
   stop(): void;
   /** Ask the last question again, in place of what was answered. */
   retry(): void;
+  /** Take another conversation, such as an empty one. Stops an answer that is under way. */
   setMessages(messages: readonly ChatMessage[]): void;
 }
 
@@ -42,7 +43,7 @@ export function useChatStream(options: UseChatStreamOptions = {}): ChatStream {
   latest.current.options = options;
   const running = useRef<AbortController>(undefined);
 
-  const setMessages = useCallback((next: readonly ChatMessage[]) => {
+  const put = useCallback((next: readonly ChatMessage[]) => {
     latest.current.messages = next;
     show(next);
   }, []);
@@ -60,7 +61,7 @@ export function useChatStream(options: UseChatStreamOptions = {}): ChatStream {
     const current = () => running.current === controller;
     const { url = "/api/chat", initialMessages, ...request } = latest.current.options;
     let content = "";
-    setMessages(asked);
+    put(asked);
     setError(undefined);
     setStatus("submitted");
     try {
@@ -69,7 +70,7 @@ export function useChatStream(options: UseChatStreamOptions = {}): ChatStream {
         if (part.type !== "text") continue;
         if (!content) setStatus("streaming");
         content += part.text;
-        setMessages([...asked, { role: "assistant", content }]);
+        put([...asked, { role: "assistant", content }]);
       }
       if (current()) setStatus("ready");
     } catch (failure) {
@@ -90,7 +91,12 @@ export function useChatStream(options: UseChatStreamOptions = {}): ChatStream {
     if (last >= 0) void answer(messages.slice(0, last + 1));
   }, []);
 
-  useEffect(() => () => running.current?.abort(), []); // a component that is gone shows nothing
+  const setMessages = useCallback((next: readonly ChatMessage[]) => {
+    stop();
+    put(next);
+  }, []);
+
+  useEffect(() => stop, []); // a component that is gone or hidden shows nothing
 
   return { messages, status, error, send, stop, retry, setMessages };
 }
