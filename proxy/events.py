@@ -5,7 +5,7 @@ M backends need N + M codecs. Text travels as the model wrote it; encoders deriv
 "block stop" themselves by remembering the part that is open.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Literal
 
 import msgspec
@@ -112,19 +112,9 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 StreamEvent = (
-    Start
-    | TextDelta
-    | ReasoningDelta
-    | ReasoningSignature
-    | RefusalDelta
-    | ToolCallStart
-    | ToolCallDelta
-    | Source
-    | Media
-    | Notice
-    | Finish
-    | Fault
-)
+    Start | TextDelta | ReasoningDelta | ReasoningSignature | RefusalDelta | ToolCallStart | ToolCallDelta
+    | Source | Media | Notice | Finish | Fault
+)  # fmt: skip
 
 CONTENT = frozenset({TextDelta, ReasoningDelta, RefusalDelta, ToolCallStart, ToolCallDelta, Media})
 """What moves the content clock (pings, role chunks and empty deltas do not)."""
@@ -176,6 +166,10 @@ class Batch(msgspec.Struct):
         """The event that ends the stream, if this batch brings it."""
         last = self.events[-1] if self.events else None
         return last if isinstance(last, (Finish, Fault)) else None
+
+
+Batches = AsyncGenerator[Batch, None]
+"""One answer, from its first event to its terminal one. Closing it closes the upstream."""
 
 
 class OrderError(InternalError):

@@ -80,13 +80,7 @@ class AnthropicBackend(HttpBackend):
     dialect = DIALECT
 
     def __init__(self, name: str, settings: AnthropicSettings, resources: Resources) -> None:
-        super().__init__(
-            name,
-            resources,
-            forward_headers=settings.forward_headers,
-            discover_every_s=settings.discover_every_s,
-            quirks=settings.quirks,
-        )
+        super().__init__(name, settings, resources)
         self._version = settings.version
         self._max_tokens = settings.max_tokens
         self._betas = revealed(settings.headers).get("anthropic-beta", "")

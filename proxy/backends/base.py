@@ -5,7 +5,7 @@ effects), *open* (slow or blocking preparation, such as importing an SDK off the
 Built-in kinds register through the same entry-point group `proxy.backends` as anybody's.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from pydantic import Field
 from proxy.config.base import Model
 from proxy.config.limits import TargetLimits
 from proxy.errors import ConfigError, Unsupported
-from proxy.events import Batch
+from proxy.events import Batch, Batches
 from proxy.request import ChatRequest, Task
 from proxy.routing.plan import Target
 from proxy.transport import Transport
@@ -87,9 +87,7 @@ class Backend(Protocol):
     async def open(self) -> None:
         """Prepare, slowly if need be. Raises a `ConfigError` that says what to do when the backend cannot work."""
 
-    def stream(
-        self, request: ChatRequest, target: Target, relay: Relay | None = None
-    ) -> AsyncGenerator[Batch, None]: ...
+    def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> Batches: ...
 
     async def aclose(self) -> None: ...
 
@@ -107,13 +105,13 @@ def refusal(backend: Backend, task: Task) -> Unsupported | None:
     return Unsupported(f"backend {backend.name} gives no {_WANTED[task]}; a route must send them to another backend")
 
 
-def begin(backend: Backend, request: ChatRequest, target: Target, relay: Relay | None) -> AsyncGenerator[Batch, None]:
+def begin(backend: Backend, request: ChatRequest, target: Target, relay: Relay | None) -> Batches:
     """The backend's answer, which is an error for a task that it does not do."""
     error = refusal(backend, request.task)
     return backend.stream(request, target, relay) if error is None else _refused(error)
 
 
-async def _refused(error: Unsupported) -> AsyncGenerator[Batch, None]:
+async def _refused(error: Unsupported) -> Batches:
     raise error
     yield  # which makes it a generator
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from proxy.backends.base import BackendSettings, Kind, Relay
 from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.upstream_request import choices_expected
 from proxy.errors import Unsupported
-from proxy.events import Batch, Finish, FinishReason, Start, StreamEvent, TextDelta
+from proxy.events import Batch, Batches, Finish, FinishReason, Start, StreamEvent, TextDelta
 from proxy.request import ChatRequest, Task, Usage
 from proxy.routing.plan import Target
 
@@ -48,7 +48,7 @@ class EchoBackend:
         request: ChatRequest,
         target: Target,
         relay: Relay | None = None,  # noqa: ARG002 - there is no callback to relay from
-    ) -> AsyncGenerator[Batch, None]:
+    ) -> Batches:
         """See `Backend.stream`."""
         if request.task == "completion":
             plain_prompt(request, f"backend {self.name}")

@@ -8,7 +8,7 @@ may help; an answer that is neither an event stream nor JSON goes no further. Di
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from time import time
@@ -19,8 +19,8 @@ import msgspec
 
 from proxy.backends.base import Relay, Resources
 from proxy.backends.discovery import ModelList
-from proxy.backends.quirks import ConversationQuirks
 from proxy.backends.redact import cleaner
+from proxy.backends.settings import HttpSettings
 from proxy.backends.streaming import (
     CallsRestored,
     Decoder,
@@ -42,7 +42,7 @@ from proxy.errors import (
     UpstreamMalformed,
     UpstreamRedirect,
 )
-from proxy.events import Batch, Notice
+from proxy.events import Batch, Batches, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.transport import Headers, Request, Response
@@ -96,21 +96,13 @@ class HttpBackend(ABC):
 
     dialect: ClassVar[str]
 
-    def __init__(
-        self,
-        name: str,
-        resources: Resources,
-        *,
-        forward_headers: Collection[str] = (),
-        discover_every_s: float = 0.0,
-        quirks: ConversationQuirks | None = None,
-    ) -> None:
-        self._quirks = quirks
+    def __init__(self, name: str, settings: HttpSettings, resources: Resources) -> None:
+        self._quirks = settings.quirks
         self._vocabularies: dict[str, Vocabulary] = {}  # by model: each is asked for twice a request
         self.name = name
-        self._list = ModelList(name, resources.transport, self._list_request, every_s=discover_every_s)
+        self._list = ModelList(name, resources.transport, self._list_request, every_s=settings.discover_every_s)
         self._resources = resources
-        self._forward = frozenset(name.lower() for name in forward_headers)
+        self._forward = frozenset(name.lower() for name in settings.forward_headers)
         self.identify(Identity("", {}))
 
     def identify(self, identity: Identity) -> None:
@@ -155,9 +147,7 @@ class HttpBackend(ABC):
         finally:
             response.close()
 
-    async def stream(
-        self, request: ChatRequest, target: Target, relay: Relay | None = None
-    ) -> AsyncGenerator[Batch, None]:
+    async def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> Batches:
         """See `Backend.stream`."""
         translation = self._translated(request, target)
         request, names, used = translation.request, translation.names, translation.used

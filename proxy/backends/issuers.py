@@ -4,14 +4,14 @@ A route whose targets make such state in more than one place tags it. All routes
 from another route, or from before a reload.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from proxy.backends.base import Backend, BackendSettings, Relay
 from proxy.backends.streaming import announcing
 from proxy.backends.wrapping import WrappedBackend
 from proxy.config.rules import RouteSettings
-from proxy.events import Batch, Notice
+from proxy.events import Batch, Batches, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.wire.issued import holds_tags, own_state, tag_answer
@@ -68,9 +68,7 @@ class IssuedBackend(WrappedBackend):
         super().__init__(backend)
         self._issuer, self._tags = issuer, tags and bool(issuer)
 
-    async def stream(
-        self, request: ChatRequest, target: Target, relay: Relay | None = None
-    ) -> AsyncGenerator[Batch, None]:
+    async def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> Batches:
         """See `Backend.stream`."""
         vocabulary = getattr(self._backend, "vocabulary", None)
         unsigned = vocabulary(target.model).unsigned.removeprefix(GEMINI_SEAL) if vocabulary else ""

@@ -1,7 +1,7 @@
 """Read an answer over HTTP: tell an event stream from JSON, and decode a stream to its one end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.backends.base import Relay
 from proxy.errors import FrameTooLarge, ProxyError, UpstreamError
-from proxy.events import Batch, Fault, Notice, Start
+from proxy.events import Batch, Batches, Fault, Notice, Start
 from proxy.transport import Response
 from proxy.wire.translation import restored
 
@@ -133,7 +133,7 @@ async def read_stream(
     notices: Sequence[Notice],
     relay: Relay | None,
     reported: Callable[[UpstreamError], UpstreamError],
-) -> AsyncGenerator[Batch, None]:
+) -> Batches:
     """Decode the body of `response` from `first` on, to its one terminal event.
 
     From the first content on the reads are paced, and batches go to `relay` inside the callback that reads the

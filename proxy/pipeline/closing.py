@@ -1,13 +1,13 @@
 """Closing a backend's stream without waiting for it for ever."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from functools import partial
 from typing import Any
 
 import structlog
 
-from proxy.events import Batch
+from proxy.events import Batches
 
 CLOSE_S = 1.0
 """How long a backend may take to close its upstream."""
@@ -15,7 +15,7 @@ CLOSE_S = 1.0
 log = structlog.get_logger("proxy.pipeline")
 
 
-async def close(stream: AsyncGenerator[Batch, None]) -> None:
+async def close(stream: Batches) -> None:
     """Close a backend's stream, and with it the upstream.
 
     A backend that is still closing after `CLOSE_S` is logged and no longer waited for.

@@ -7,7 +7,7 @@ and then they are complete only when the provider says so (see `chunks`).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -27,7 +27,7 @@ from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.embeddings import decode_vectors
 from proxy.contracts.openai.stream import StreamDecoder
 from proxy.errors import ProxyError, Unsupported, UpstreamError
-from proxy.events import Batch, Notice
+from proxy.events import Batch, Batches, Notice
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.wire.omissions import does_not_think, noticeable
@@ -58,9 +58,7 @@ class LiteLLMBackend:
         """Import litellm, which takes seconds, in a thread. Raises `ConfigError` when it is missing or not supported."""
         self._litellm, self._handler = await asyncio.to_thread(load, self.name)
 
-    async def stream(
-        self, request: ChatRequest, target: Target, relay: Relay | None = None
-    ) -> AsyncGenerator[Batch, None]:
+    async def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> Batches:
         """See `Backend.stream`."""
         if request.task == "embedding":
             yield await self._embeddings(request, target)
@@ -165,9 +163,7 @@ class LiteLLMBackend:
         except Exception as error:
             raise self._translated(error, call) from None  # its own text may quote a key
 
-    def _read(
-        self, decoder: Decoder, call: UpstreamCall, notices: list[Notice], relay: Relay | None
-    ) -> AsyncGenerator[Batch, None]:
+    def _read(self, decoder: Decoder, call: UpstreamCall, notices: list[Notice], relay: Relay | None) -> Batches:
         """The answer as our own decoder of its wire reads it."""
         assert call.response is not None
         return read_stream(
@@ -181,7 +177,7 @@ class LiteLLMBackend:
 
     async def _read_by_litellm(
         self, wrapper: Any, call: UpstreamCall, model: str, decoder: Decoder, notices: list[Notice]
-    ) -> AsyncGenerator[Batch, None]:
+    ) -> Batches:
         """What litellm's stream brings, to its one end. Its chunks are OpenAI's, so OpenAI's decoder reads them."""
         failure: UpstreamError | None = None
         async with aclosing(payloads(wrapper, model, lambda: call.finish_reason)) as chunks:

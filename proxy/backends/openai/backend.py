@@ -26,7 +26,6 @@ from proxy.backends.settings import (
     Key,
     OpenAIChatSettings,
     missing_version,
-    reasoning_return,
     revealed,
     revealed_query,
 )
@@ -96,16 +95,7 @@ class OpenAIBackend(OpenAIChatBackend):
     """OpenAI, or Azure OpenAI, at the address that the SDK uses."""
 
     def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:
-        super().__init__(
-            name,
-            resources,
-            include_usage=settings.include_usage is not False,
-            max_tokens_name=settings.max_tokens_name,
-            reasoning=reasoning_return(settings),
-            forward_headers=settings.forward_headers,
-            discover_every_s=settings.discover_every_s,
-            quirks=settings.quirks,
-        )
+        super().__init__(name, settings, resources)
         self._settings = settings
 
     async def open(self) -> None:

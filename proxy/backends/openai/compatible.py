@@ -160,13 +160,7 @@ class CompatibleBackend(OpenAIChatBackend):
     def __init__(self, name: str, settings: CompatibleSettings, resources: Resources) -> None:
         preset = PRESETS[settings.preset] if settings.preset else Preset("")
         super().__init__(
-            name,
-            resources,
-            include_usage=preset.include_usage if settings.include_usage is None else settings.include_usage,
-            max_tokens_name=settings.max_tokens_name or preset.max_tokens_name,
-            forward_headers=settings.forward_headers,
-            discover_every_s=settings.discover_every_s,
-            quirks=settings.quirks,
+            name, settings, resources, include_usage=preset.include_usage, max_tokens_name=preset.max_tokens_name
         )
         self._takes = preset.takes
         self._preset = settings.preset or ""

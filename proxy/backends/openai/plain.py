@@ -1,12 +1,13 @@
 """What servers of OpenAI's family do beside chats, under the same base URL: completions without messages, embeddings."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from proxy.backends.base import Resources
 from proxy.backends.http import HttpBackend, Identity
+from proxy.backends.settings import HttpSettings
 from proxy.contracts.openai import completions, embeddings
 from proxy.contracts.openai.chunks import decode_text_chunk
 from proxy.contracts.openai.stream import StreamDecoder
@@ -41,10 +42,8 @@ class CompletionsBackend(PlainBackend):
     dialect = completions.DIALECT
     path = "/completions"
 
-    def __init__(
-        self, name: str, resources: Resources, *, include_usage: bool, forward_headers: Collection[str] = ()
-    ) -> None:
-        super().__init__(name, resources, forward_headers=forward_headers)
+    def __init__(self, name: str, settings: HttpSettings, resources: Resources, *, include_usage: bool) -> None:
+        super().__init__(name, settings, resources)
         self._include_usage = include_usage
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """The base of the backends that speak OpenAI Chat Completions: how they ask and how they read."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from proxy.backends.base import EVERY_TASK, Relay, Resources
 from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.openai.plain import CompletionsBackend, EmbeddingsBackend, PlainBackend
 from proxy.backends.openai.words import in_words, unsaid
-from proxy.backends.quirks import Quirks
+from proxy.backends.settings import OpenAIChatSettings, reasoning_return
 from proxy.contracts.openai.stream import DIALECT, StreamDecoder
 from proxy.contracts.openai.upstream_request import ReasoningReturn, choices_expected, omissions, request_fields
 from proxy.contracts.openai.whole import decode_whole
-from proxy.events import Batch, Notice
+from proxy.events import Batch, Batches, Notice
 from proxy.request import ChatRequest, Task
 from proxy.routing.plan import Target
 
@@ -25,34 +25,28 @@ class OpenAIChatBackend(HttpBackend):
     def __init__(
         self,
         name: str,
+        settings: OpenAIChatSettings,
         resources: Resources,
         *,
         include_usage: bool = True,
         max_tokens_name: str | None = None,
-        reasoning: ReasoningReturn | None = None,
-        forward_headers: Collection[str] = (),
-        discover_every_s: float = 0.0,
-        quirks: Quirks | None = None,
     ) -> None:
+        """`include_usage` and `max_tokens_name` are those of the kind or preset, for a row that says nothing of them."""
+        self._include_usage = include_usage if settings.include_usage is None else settings.include_usage
+        self._max_tokens_name = settings.max_tokens_name or max_tokens_name
+        self._reasoning = reasoning_return(settings)
         self._beside: dict[Task, PlainBackend] = {
-            "completion": CompletionsBackend(
-                name, resources, include_usage=include_usage, forward_headers=forward_headers
-            ),
-            "embedding": EmbeddingsBackend(name, resources, forward_headers=forward_headers),
+            "completion": CompletionsBackend(name, settings, resources, include_usage=self._include_usage),
+            "embedding": EmbeddingsBackend(name, settings, resources),
         }
-        super().__init__(
-            name, resources, forward_headers=forward_headers, discover_every_s=discover_every_s, quirks=quirks
-        )
-        self._include_usage = include_usage
-        self._max_tokens_name = max_tokens_name
-        self._reasoning = reasoning
+        super().__init__(name, settings, resources)
 
     def identify(self, identity: Identity) -> None:
         super().identify(identity)
         for backend in self._beside.values():
             backend.beside(identity)
 
-    def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> AsyncGenerator[Batch, None]:
+    def stream(self, request: ChatRequest, target: Target, relay: Relay | None = None) -> Batches:
         """See `Backend.stream`. What is no chat has its own address and its own form."""
         if request.task == "chat":
             return super().stream(request, target, relay)
