@@ -34,10 +34,10 @@ from proxy.store.base import Store
 from proxy.store.rules import Counting, Outputs
 from proxy.streams.registry import Streams
 from proxy.telemetry import otlp
-from proxy.telemetry.base import RecordSink
 from proxy.telemetry.log import RequestLog
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import RecentRequests
+from proxy.telemetry.record import RecordSink
 from proxy.telemetry.redact import Redactor, secrets_of
 from proxy.telemetry.slots import SlotGauges, StreamGauges
 from proxy.transport import Transport

@@ -150,6 +150,15 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
                 return message.text
         return ""
 
+    @property
+    def rewritable(self) -> bool:
+        """Whether the events of an answer to this hold all of it: one choice, no probabilities, no tools run elsewhere.
+
+        Such an answer can be written without the bytes of its upstream.
+        """
+        one = self.task == "chat" and self.params.get("n") in {None, 1}
+        return one and not self.params.get("logprobs") and not self.hosted_tools
+
     def estimated_tokens(self) -> int:
         """About how many tokens the messages are: a quarter of their characters, rounded up.
 

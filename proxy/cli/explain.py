@@ -99,7 +99,7 @@ def _what_is_served(path: str) -> bytes:
     from proxy.detect import compose, detect  # noqa: PLC0415
 
     click.echo(f"no {path} here: by what `chat-proxy` would serve without one", err=True)
-    return compose.compose(detect.detect(own_port=8080)).encode()
+    return compose.compose(detect(own_port=8080)).encode()
 
 
 def _of_the_running(

@@ -28,7 +28,7 @@ def init(path: str, force: bool) -> None:
 
     if not force and os.path.lexists(path):
         stop(f"{path} is there already; name another file with -o, or overwrite it with --force", exit_code=1)
-    found = detect.detect(own_port=8080)
+    found = detect(own_port=8080)
     schema = Path(path).with_name(compose.SCHEMA_FILE)
     try:
         with Path(path).open("w" if force else "x", encoding="utf-8") as file:

@@ -79,7 +79,7 @@ def _without_file(port: int | None) -> bytes:
     """A config for what there is, and what that is on standard output."""
     from proxy.detect import compose, detect  # noqa: PLC0415
 
-    found = detect.detect(own_port=8080 if port is None else port)
+    found = detect(own_port=8080 if port is None else port)
     click.echo(f"no {DEFAULT} here, so this is served (`chat-proxy init` writes it into a file):\n")
     click.echo(compose.summary(found) + "\n")
     return compose.compose(found).encode()

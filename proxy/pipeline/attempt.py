@@ -51,26 +51,10 @@ class Attempt:
     """
 
     __slots__ = (
-        "_answer_bytes",
-        "_behind",
-        "_client",
-        "_clock",
-        "_context",
-        "_given_up",
-        "_held",
-        "_held_bytes",
-        "_led",
-        "_now",
-        "_record",
-        "_slots",
-        "_states",
-        "_stream",
-        "_streaming",
-        "drained",
-        "target",
-        "tried",
+        "_answer_bytes", "_behind", "_client", "_clock", "_context", "_given_up", "_held", "_held_bytes", "_led",
+        "_now", "_record", "_slots", "_states", "_stream", "_streaming", "drained", "target", "tried",
         "withholds_fault",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,

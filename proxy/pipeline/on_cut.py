@@ -20,7 +20,6 @@ from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.hedge import repeatable
 from proxy.pipeline.joint import Joint
 from proxy.pipeline.repetition import without_loop
-from proxy.pipeline.rewriting import rewritable
 from proxy.request import ChatRequest, Message, Text, Usage
 from proxy.routing.plan import Plan, Target
 from proxy.telemetry.record import AttemptRecord, StreamRecord
@@ -38,7 +37,7 @@ _JSON = frozenset({"json_object", "json_schema"})
 
 def continuable(request: ChatRequest, plan: Plan) -> bool:
     """Whether an answer to this may be written from its events, and asked for again from some place on."""
-    return rewritable(request) and repeatable(request, plan)
+    return request.rewritable and repeatable(request, plan)
 
 
 class JoinedClient:

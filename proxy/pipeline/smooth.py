@@ -13,7 +13,6 @@ from math import ceil
 
 from proxy.events import Batch, Finish, StreamEvent, TextDelta
 from proxy.pipeline.client import Client
-from proxy.pipeline.rewriting import rewritable
 from proxy.request import ChatRequest
 from proxy.routing.plan import Plan
 
@@ -33,7 +32,7 @@ No accent, Thai vowel, or part of a joined emoji is cut from what it belongs to.
 
 def smoothed(client: Client, plan: Plan, request: ChatRequest) -> "SmoothClient | None":
     """The client with even text, where the plan wants it and the answer can have it."""
-    if plan.smooth_s and client.streaming and rewritable(request):
+    if plan.smooth_s and client.streaming and request.rewritable:
         return SmoothClient(client, plan.smooth_s)
     return None
 

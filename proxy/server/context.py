@@ -26,9 +26,8 @@ from proxy.server.endpoints import Binding, RouteMatch, guess_from_head
 from proxy.server.operator_pages import Operation
 from proxy.server.snapshot import ConfigSnapshot
 from proxy.streams.registry import Streams
-from proxy.telemetry.base import RecordSink
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.record import StreamRecord
+from proxy.telemetry.record import RecordSink, StreamRecord
 from proxy.telemetry.trace import Tracer
 
 SERVER = "chat-proxy"
@@ -75,25 +74,9 @@ class RequestContext:
     """
 
     __slots__ = (
-        "_now",
-        "app",
-        "awaits_continue",
-        "begun",
-        "binding",
-        "encoder",
-        "handed_over",
-        "head",
-        "headers",
-        "http",
-        "lease",
-        "match",
-        "path",
-        "peer",
-        "principal",
-        "record",
-        "recorded",
-        "snapshot",
-    )
+        "_now", "app", "awaits_continue", "begun", "binding", "encoder", "handed_over", "head", "headers", "http",
+        "lease", "match", "path", "peer", "principal", "record", "recorded", "snapshot",
+    )  # fmt: skip
 
     def __init__(self, app: App, http: web.BaseRequest) -> None:
         received = http.headers

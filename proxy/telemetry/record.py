@@ -2,7 +2,7 @@
 
 import asyncio
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -216,3 +216,10 @@ class StreamRecord(msgspec.Struct, kw_only=True):
         if self.first_content_at is None or self.last_content_at is None or self.content_batches < 2:
             return None
         return (self.last_content_at - self.first_content_at) / (self.content_batches - 1)
+
+
+class RecordSink(Protocol):
+    """Takes the record of each request: the log, the metrics, and whatever else accounts for requests."""
+
+    def ended(self, record: StreamRecord) -> None:
+        """A request is over. Called on the event loop, so it never waits; a sink that writes has a queue of its own."""

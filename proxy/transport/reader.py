@@ -33,42 +33,12 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_bytes_without_body",
-        "_complete",
-        "_connection",
-        "_delimited",
-        "_error",
-        "_fields",
-        "_has_excess",
-        "_head_done",
-        "_head_limit",
-        "_high_water",
-        "_informational",
-        "_is_head_request",
-        "_keep_alive",
-        "_keep_alive_for",
-        "_loop",
-        "_paced",
-        "_pacer",
-        "_parser",
-        "_paused",
-        "_pieces",
-        "_pieces_at_end",
-        "_read_at",
-        "_read_before",
-        "_read_pieces",
-        "_sent_at",
-        "_sink",
-        "_ticks_held",
-        "_unread_bytes",
-        "_waiter",
-        "_waits_for_tick",
-        "headers",
-        "nothing_came",
-        "on_body",
-        "origin",
-        "status",
-    )
+        "_bytes_without_body", "_complete", "_connection", "_delimited", "_error", "_fields", "_has_excess",
+        "_head_done", "_head_limit", "_high_water", "_informational", "_is_head_request", "_keep_alive",
+        "_keep_alive_for", "_loop", "_paced", "_pacer", "_parser", "_paused", "_pieces", "_pieces_at_end", "_read_at",
+        "_read_before", "_read_pieces", "_sent_at", "_sink", "_ticks_held", "_unread_bytes", "_waiter",
+        "_waits_for_tick", "headers", "nothing_came", "on_body", "origin", "status",
+    )  # fmt: skip
 
     status: int
     headers: Mapping[str, str]

@@ -14,6 +14,14 @@ from proxy.wire import lenient_json
 from proxy.wire.lenient_json import Number, index_in, object_in, text_in
 
 
+# Fields of which any form is taken.
+_REST_OF_CHUNK = ("error", "id", "model", "base_resp", "citations", "search_results", "web_search", "x_groq")
+_REST_OF_DELTA = (
+    "reasoning_text", "thinking", "audio", "annotations", "citations", "context", "images", "extra_content",
+    "provider_specific_fields",
+)  # fmt: skip
+
+
 class BrokenField(ValueError):
     """A field that the answer needs has a type that tells nothing."""
 
@@ -32,18 +40,9 @@ def decode_leniently(data: bytes, *, skip_broken: bool = False) -> Chunk:
         return Chunk()
     if not isinstance(value, dict):
         raise BrokenField("a chunk must be an object")
-    return Chunk(
-        choices=_choices(value.get("choices"), skip_broken=skip_broken),
-        usage=object_in(value.get("usage")),
-        error=value.get("error"),
-        id=value.get("id"),
-        model=value.get("model"),
-        base_resp=value.get("base_resp"),
-        citations=value.get("citations"),
-        search_results=value.get("search_results"),
-        web_search=value.get("web_search"),
-        x_groq=value.get("x_groq"),
-    )
+    rest = {name: value.get(name) for name in _REST_OF_CHUNK}
+    choices = _choices(value.get("choices"), skip_broken=skip_broken)
+    return Chunk(choices=choices, usage=object_in(value.get("usage")), **rest)
 
 
 def _choices(value: Any, *, skip_broken: bool) -> list[Choice] | None:
@@ -83,20 +82,12 @@ def _delta(value: Any) -> Delta | None:
     delta = Delta(
         reasoning_content=_optional_text(value.get("reasoning_content")),
         reasoning=str(reasoning) if isinstance(reasoning, str) else reasoning,
-        reasoning_text=value.get("reasoning_text"),
-        thinking=value.get("thinking"),
         reasoning_details=_structured(value.get("reasoning_details")),
         thinking_blocks=_structured(value.get("thinking_blocks")),
         refusal=_optional_text(value.get("refusal")) if value.get("refusal") not in (True, False) else None,
         tool_calls=_tool_calls(value.get("tool_calls")),
         function_call=_function(value.get("function_call")) if value.get("function_call") else None,
-        audio=value.get("audio"),
-        annotations=value.get("annotations"),
-        citations=value.get("citations"),
-        context=value.get("context"),
-        images=value.get("images"),
-        extra_content=value.get("extra_content"),
-        provider_specific_fields=value.get("provider_specific_fields"),
+        **{name: value.get(name) for name in _REST_OF_DELTA},
     )
     if delta.reasoning_content is None and isinstance(value.get("reasoning_content"), (list, dict)):
         delta.reasoning_details = delta.reasoning_details or value["reasoning_content"]
