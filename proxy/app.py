@@ -83,9 +83,7 @@ class App:
 
         `generation` and `loaded_at` are those of the first config. Of several `processes` that serve together one warns.
         """
-        self.path = path
-        self.without_file = without_file
-        self._content = content
+        self.path, self.without_file, self._content = path, without_file, content
         self._host, self._port = host, port
         self._file = FileReader(path)
         self.frontends = built_in_frontends()

@@ -38,9 +38,7 @@ class ModelList:
         self, name: str, transport: Transport, request: Callable[[], Request | None], *, every_s: float
     ) -> None:
         """`request`: what to ask; `None` if this upstream has no list."""
-        self._name = name
-        self._transport = transport
-        self._request = request
+        self._name, self._transport, self._request = name, transport, request
         self._every_s = every_s
         self.last: tuple[Model, ...] = ()
         self._due = float("-inf")

@@ -209,8 +209,7 @@ class CallsRestored:
     __slots__ = ("_decoder", "_names", "_used")
 
     def __init__(self, decoder: Decoder, names: Mapping[str, str], used: frozenset[str]) -> None:
-        self._decoder = decoder
-        self._names = names
+        self._decoder, self._names = decoder, names
         self._used = {*used}
 
     @property

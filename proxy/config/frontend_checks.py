@@ -61,9 +61,7 @@ class _Row:
     """One declaration as it is written, with a method that reports a mistake at its place."""
 
     def __init__(self, document: Document, name: str, raw: Mapping[str, Any]) -> None:
-        self.document = document
-        self.name = name
-        self.raw = raw
+        self.document, self.name, self.raw = document, name, raw
         self.at: Path = ("frontends", name)
 
     def error(self, message: str, *path: str | int, key: bool = False) -> ConfigError:

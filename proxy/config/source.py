@@ -285,8 +285,7 @@ class _Builder:
 
     def __init__(self, file: str, environment: Mapping[str, str], words: Mapping[Path, Collection[str]]) -> None:
         self.document = Document(file)
-        self._environment = environment
-        self._words = words
+        self._environment, self._words = environment, words
         self._reported: set[tuple[int, int, str]] = set()  # an alias leads to the same place again
 
     def build(self, node: _Node, path: Path) -> Any:

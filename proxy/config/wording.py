@@ -108,8 +108,6 @@ _BOUNDS = {
 }
 _WANTED = {
     "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
     "list_type": _LIST,

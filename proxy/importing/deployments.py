@@ -11,33 +11,17 @@ from proxy.backends.openai.compatible import PRESETS
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.importing.source import ENVIRON, Path, Source, mapping
 
-_PRESET_OF = {  # LiteLLM's provider: our preset
-    "cerebras": "cerebras",
-    "deepinfra": "deepinfra",
-    "deepseek": "deepseek",
-    "fireworks_ai": "fireworks",
-    "gemini": "gemini",
-    "groq": "groq",
-    "lm_studio": "lmstudio",
-    "minimax": "minimax",
-    "mistral": "mistral",
-    "moonshot": "moonshot",
-    "nvidia_nim": "nvidia",
-    "openrouter": "openrouter",
-    "perplexity": "perplexity",
-    "together_ai": "together",
-    "xai": "xai",
-    "zai": "zai",
-}
-_SERVERS = {  # that speak OpenAI's language at an address the file gives
-    "custom_openai": None,
-    "hosted_vllm": "vllm",
-    "litellm_proxy": None,
-    "llamafile": None,
-    "ollama": "ollama",
-    "ollama_chat": "ollama",
-    "openai_like": None,
-    "vllm": "vllm",
+_SAME_NAMES = (
+    "cerebras", "deepinfra", "deepseek", "gemini", "groq", "minimax", "mistral", "moonshot", "openrouter", "perplexity",
+    "xai", "zai",
+)  # fmt: skip
+_PRESET_OF = {name: name for name in _SAME_NAMES} | {  # LiteLLM's provider: our preset
+    "fireworks_ai": "fireworks", "lm_studio": "lmstudio", "nvidia_nim": "nvidia", "together_ai": "together"
+}  # fmt: skip
+_SERVERS = {  # that speak OpenAI's language at an address the file gives, and their preset
+    **dict.fromkeys(("custom_openai", "litellm_proxy", "llamafile", "openai_like")),
+    **dict.fromkeys(("hosted_vllm", "vllm"), "vllm"),
+    **dict.fromkeys(("ollama", "ollama_chat"), "ollama"),
 }
 _GUESSED = (  # what LiteLLM makes of a name without a provider
     (re.compile(r"(gpt-|o[134](-|$)|chatgpt-|text-embedding-|ft:gpt|codex-|computer-use)"), "openai"),
@@ -58,17 +42,17 @@ _OURS = frozenset(
     | {"weight", "rpm", "tpm", "order", "timeout", "stream_timeout", "litellm_credential_name", "headers"}
     | {"extra_headers", "drop_params"}
 )
+ONE_TRY = "each target is asked once, then the next one"
 _WHY = {
     "additional_drop_params": "settings pass as the client wrote them",
-    "budget_duration": "a budget is a key's or a route's here: `budget`",
+    **dict.fromkeys(("budget_duration", "max_budget"), "a budget is a key's or a route's here: `budget`"),
     "cooldown_time": "`server.breaker` is one for all targets",
-    "input_cost_per_token": "`prices` says what models cost, for a million tokens",
-    "max_budget": "a budget is a key's or a route's here: `budget`",
+    **dict.fromkeys(
+        ("input_cost_per_token", "output_cost_per_token"), "`prices` says what models cost, for a million tokens"
+    ),
     "max_parallel_requests": "a target's `concurrency` says that, or its backend's `limits`",
-    "max_retries": "each target is asked once, then the next one",
     "merge_reasoning_content_in_choices": "a route's `reasoning_field` says where reasoning is told",
-    "num_retries": "each target is asked once, then the next one",
-    "output_cost_per_token": "`prices` says what models cost, for a million tokens",
+    **dict.fromkeys(("max_retries", "num_retries"), ONE_TRY),
 }
 _CHANGES_ROUTES = {
     "fallbacks": "a route has the fallbacks; list them in router_settings",

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from proxy.importing import writer
+from proxy.importing.deployments import ONE_TRY
 from proxy.importing.groups import Groups, Route, Router, routes, timeouts
 from proxy.importing.source import Left, Source, mapping
 
@@ -32,25 +33,20 @@ _CHANGES_ROUTES = {
 _WHY = {
     "alerting": "metrics are at /metrics, for Prometheus",
     "allowed_fails_policy": "`server.breaker` counts failures of every kind",
-    "allow_requests_on_db_unavailable": "there is no database",
-    "cache": "answers are not cached",
-    "cache_params": "answers are not cached",
-    "callbacks": "one log line and the metrics tell of each request",
     "custom_auth": "keys are listed in the file",
     "database_url": "keys are listed in the file; `chat-proxy key new` makes one, with a digest to list",
-    "failure_callback": "one log line and the metrics tell of each request",
     "max_fallbacks": "all targets of a route are asked, as long as its timers allow",
-    "num_retries": "each target is asked once, then the next one",
-    "model_group_retry_policy": "each target is asked once, then the next one",
-    "redis_host": "each process keeps its own state of targets",
-    "redis_password": "each process keeps its own state of targets",
-    "redis_port": "each process keeps its own state of targets",
-    "redis_url": "each process keeps its own state of targets",
-    "retry_policy": "each target is asked once, then the next one",
-    "salt_key": "there is no database",
     "set_verbose": "`server.log.level` says how much is logged",
     "store_model_in_db": "models that stand in the database are not in this file: add them",
-    "success_callback": "one log line and the metrics tell of each request",
+    **dict.fromkeys(("allow_requests_on_db_unavailable", "salt_key"), "there is no database"),
+    **dict.fromkeys(("cache", "cache_params"), "answers are not cached"),
+    **dict.fromkeys(
+        ("callbacks", "failure_callback", "success_callback"), "one log line and the metrics tell of each request"
+    ),
+    **dict.fromkeys(("num_retries", "model_group_retry_policy", "retry_policy"), ONE_TRY),
+    **dict.fromkeys(
+        ("redis_host", "redis_password", "redis_port", "redis_url"), "each process keeps its own state of targets"
+    ),
 }
 _NOTHING_LIKE_IT = "this proxy has nothing like it"
 

@@ -36,8 +36,7 @@ class Source:
 
     def __init__(self, text: str, file: str, taken: Collection[str] = ()) -> None:
         """`taken` are variables that hold something else already. Raises `ConfigErrors` for what is no YAML or no mapping."""
-        self._taken = taken
-        self.file = file
+        self._taken, self.file = taken, file
         self.left: list[Left] = []
         self.variables: dict[str, str] = {}
         self.referred_to: set[str] = set()  # variables that the file reads, or LiteLLM by itself

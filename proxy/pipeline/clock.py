@@ -25,9 +25,7 @@ class RequestClock:
     def __init__(self, timers: Timers, heartbeat_s: float, heartbeat: Callable[[], None]) -> None:
         """`heartbeat` is called on each silence of `heartbeat_s` seconds; 0 is never."""
         self._loop = asyncio.get_running_loop()
-        self._timers = timers
-        self._heartbeat_s = heartbeat_s
-        self._heartbeat = heartbeat
+        self._timers, self._heartbeat_s, self._heartbeat = timers, heartbeat_s, heartbeat
         self._reason: ProxyError | None = None
         self._armed = True
         self._handle: asyncio.TimerHandle | None = None

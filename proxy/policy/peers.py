@@ -49,9 +49,7 @@ class FailedLogins:
     def __init__(
         self, per_minute: float = 30, *, clock: Callable[[], float] = time.monotonic, capacity: int = 10_000
     ) -> None:
-        self.per_minute = per_minute
-        self._clock = clock
-        self._capacity = capacity
+        self.per_minute, self._clock, self._capacity = per_minute, clock, capacity
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address -> (left, when)
 
     def __len__(self) -> int:

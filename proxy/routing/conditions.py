@@ -42,8 +42,7 @@ class Facts:
 
     def __init__(self, request: ChatRequest, principal: Principal | None, kept: Kept | None = None) -> None:
         """With `kept`, `request` is without contents and headers, and what `kept` does not know is `NotKept`."""
-        self.request = request
-        self.principal = principal
+        self.request, self.principal = request, principal
         self._kept = kept is not None
         self._text: str | None = None
         self._tokens: int | None = kept.tokens if kept else None

@@ -43,9 +43,7 @@ class Acceptor:
     """Accepts the connections of one listening socket, which it owns."""
 
     def __init__(self, sock: socket.socket, prefix: str, clients: Clients) -> None:
-        self.prefix = prefix
-        self._sock = sock
-        self._clients = clients
+        self.prefix, self._sock, self._clients = prefix, sock, clients
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None

@@ -51,9 +51,7 @@ class ConfigSnapshot:
         processes: int = 1,
     ) -> None:
         settings = config.settings
-        self.number = number
-        self.config = config
-        self.backends = backends
+        self.number, self.config, self.backends = number, config, backends
         self.loaded_at = loaded_at
         self.keys = KeyRing(settings.auth, failed_logins, stored_keys)
         self.frontends: tuple[Frontend, ...] = (*built_in, *declared(settings.frontends))
@@ -72,8 +70,7 @@ class ConfigSnapshot:
         # A process's share. The limit per client is not divided: the kernel may give all its connections to one.
         limits = settings.server.limits
         self.limits = limits.model_copy(update={"connections": -(-limits.connections // processes)})
-        self._processes = processes
-        self._states = states
+        self._processes, self._states = processes, states
         self._checks: list[asyncio.Task[None]] = []
         self._requests = 0
         self._retired = False

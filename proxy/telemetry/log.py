@@ -30,17 +30,12 @@ LONGEST_USER = 128
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
-_LEVEL_OF_END = {
-    None: "error",  # a request without a reason for its end is our bug
-    "internal": "error",
-    "client_slow": "warning",
-    "frame_too_large": "warning",
-    "limit": "warning",
-    "upstream_error": "warning",
-    "upstream_idle": "warning",
-    "upstream_malformed": "warning",
-    "upstream_truncated": "warning",
-}
+_WARNED_OF = (
+    "client_slow", "frame_too_large", "limit", "upstream_error", "upstream_idle", "upstream_malformed",
+    "upstream_truncated",
+)  # fmt: skip
+_LEVEL_OF_END = dict.fromkeys(_WARNED_OF, "warning") | {None: "error", "internal": "error"}
+"""A request without a reason for its end is our bug. All other ends are `info`."""
 
 _log = structlog.stdlib.get_logger("proxy")
 _encode = msgspec.json.Encoder().encode
@@ -50,8 +45,7 @@ class Log:
     """The configured log of this process."""
 
     def __init__(self, handler: "_Foreign", redactor: Redactor) -> None:
-        self.redactor = redactor
-        self._handler = handler
+        self.redactor, self._handler = redactor, handler
 
     @property
     def dropped(self) -> int:

@@ -40,8 +40,7 @@ class Sink:
         turn: AbstractContextManager[object] | None = None,
         notice: Callable[[int], str] = "{} log lines dropped: the log's reader was too slow\n".format,
     ) -> None:
-        self._stream = stream
-        self._most_bytes = most_bytes
+        self._stream, self._most_bytes = stream, most_bytes
         self._turn = turn or contextlib.nullcontext()  # held during a write, where several processes write to one place
         self._notice = notice  # the line that tells how many were dropped, once lines flow again
         self.dropped = 0

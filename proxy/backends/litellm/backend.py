@@ -45,9 +45,7 @@ class LiteLLMBackend:
     tasks = EVERY_TASK
 
     def __init__(self, name: str, settings: LiteLLMSettings, resources: Resources) -> None:
-        self.name = name
-        self._settings = settings
-        self._resources = resources
+        self.name, self._settings, self._resources = name, settings, resources
         resources.secrets.learn(secrets(settings))
         self._clean = cleaner(resources.secrets)
         self._litellm: Any = None

@@ -38,17 +38,9 @@ LATEST = ":latest"
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 _OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "seed": "seed",
-    "stop": "stop",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "repeat_penalty": "repetition_penalty",
-    "num_predict": "max_tokens",
-}
+    name: name
+    for name in ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "top_k", "min_p")
+} | {"repeat_penalty": "repetition_penalty", "num_predict": "max_tokens"}
 """Options and their OpenAI names."""
 
 _HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})

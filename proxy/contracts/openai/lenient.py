@@ -13,7 +13,6 @@ from proxy.contracts.openai.chunks import Choice, Chunk, Delta, Function, ToolCa
 from proxy.wire import lenient_json
 from proxy.wire.lenient_json import Number, index_in, object_in, text_in
 
-
 # Fields of which any form is taken.
 _REST_OF_CHUNK = ("error", "id", "model", "base_resp", "citations", "search_results", "web_search", "x_groq")
 _REST_OF_DELTA = (
