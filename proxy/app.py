@@ -19,7 +19,7 @@ from proxy.config.load import Config, load_config
 from proxy.config.models import LimitSettings, ServerSettings, Settings
 from proxy.contracts.base import built_in_frontends
 from proxy.errors import ConfigError, ConfigErrors, ProxyError
-from proxy.ledger.metrics import LedgerMetrics
+from proxy.ledger.metrics import ledger_metrics
 from proxy.pipeline.costs import needs_prices
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.targets import TargetStates
@@ -39,7 +39,7 @@ from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import RecentRequests
 from proxy.telemetry.record import RecordSink
 from proxy.telemetry.redact import Redactor, secrets_of
-from proxy.telemetry.slots import SlotGauges, StreamGauges
+from proxy.telemetry.slots import slot_gauges, stream_gauges
 from proxy.transport import Transport
 from proxy.transport.http1 import HttpTransport
 from proxy.web.feed import WebPages
@@ -102,8 +102,8 @@ class App:
         self.streams = Streams()
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
-        self.metrics.registry.register(SlotGauges(self.states.queues))
-        self.metrics.registry.register(StreamGauges(self.streams.state))
+        self.metrics.show(lambda: slot_gauges(self.states.queues()))
+        self.metrics.show(lambda: stream_gauges(self.streams.state()))
         self.changed: Sequence[str] = []  # what differs between the config in force and the one before
         self._streams_at: dict[str, SharedStreams] = {}
         self.store: Store = open_store(None)  # of the config in force
@@ -113,7 +113,7 @@ class App:
         self.metrics.limits.state = lambda: self.store.state()  # noqa: PLW0108 - the store may change
         self.ledger: Ledger | None = None  # of the config in force
         self._ledgers: dict[UsageSettings, Ledger] = {}
-        self.metrics.registry.register(LedgerMetrics(self._ledgers))
+        self.metrics.show(lambda: ledger_metrics(self._ledgers.values()))
         self.rejected: Sequence[str] = []  # what is wrong with the file, if it was not taken up
         self._snapshot: ConfigSnapshot | None = None
         self._at_start: ServerSettings

@@ -7,7 +7,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from proxy.store.base import Meter, Room
-from proxy.telemetry.series import Counts
+from proxy.telemetry.series import Counts, filled
 
 MOST_NAMES = 1000  # owners of limits with a label of their own; all others are `other`
 OTHER = "other"
@@ -43,9 +43,7 @@ class LimitMetrics(Collector):
             "How much of a limit was used or reserved when it was last asked; 1 is all.",
             labels=_LABELS,
         )
-        for labels, ratio in self._used.items():
-            used.add_metric(labels, ratio)
-        yield used
+        yield filled(used, self._used.items())
         state = self.state()
         yield GaugeMetricFamily(
             "chat_proxy_store_reachable",

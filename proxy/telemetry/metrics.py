@@ -13,14 +13,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Info, disable_c
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
 from proxy import __version__
 from proxy.errors import error_codes
 from proxy.routing.principal import ANONYMOUS
 from proxy.telemetry.limits import MOST_NAMES, OTHER, LimitMetrics
 from proxy.telemetry.record import StreamRecord
-from proxy.telemetry.series import Counts, Timings
+from proxy.telemetry.series import Counts, Read, Timings
 from proxy.telemetry.sums import Family
 
 NONE = "none"  # the request was refused before it had one
@@ -141,8 +140,8 @@ class Metrics:
             registry=registry,
         )
         self.limits = LimitMetrics(registry)
-        self._dropped_lines = _DroppedLines()
-        registry.register(self._dropped_lines)
+        self._dropped_lines: Callable[[], int] = lambda: 0
+        self.show(self._of_the_log)
         _Process(registry=registry)
 
     def configured(
@@ -170,9 +169,13 @@ class Metrics:
         """Names of keys in the store become label values too, at most `MOST_NAMES` at once."""
         self._keys.update(islice(names, MOST_NAMES))
 
+    def show(self, read: Callable[[], Iterable[Metric]]) -> None:
+        """Show the metrics that `read` makes when Prometheus scrapes."""
+        self.registry.register(Read(read))
+
     def watch_log(self, dropped_lines: Callable[[], int]) -> None:
         """Show how many log lines were dropped, which `dropped_lines` returns."""
-        self._dropped_lines.read = dropped_lines
+        self._dropped_lines = dropped_lines
 
     def watch_waiting(self, connections: Callable[[], int]) -> None:
         """Report how many connections wait to be accepted, as `connections` counts them."""
@@ -238,6 +241,10 @@ class Metrics:
             for metric in self.registry.collect()
         ]
 
+    def _of_the_log(self) -> Iterator[Metric]:
+        what = "Log lines lost because nobody took them in time."
+        yield CounterMetricFamily("chat_proxy_log_lines_dropped", what, value=self._dropped_lines())
+
     def _count_content(self, record: StreamRecord, route: str, backend: str) -> None:
         first_s, gap_s = record.first_content_s, record.mean_gap_s
         if first_s is not None:
@@ -265,19 +272,15 @@ class Metrics:
 
 def exposition(families: Iterable[Family]) -> tuple[bytes, str]:
     """Plain values, such as the sums of several processes, in Prometheus's text format."""
-    return generate_latest(_Values(families)), CONTENT_TYPE_PLAIN_0_0_4
+    return generate_latest(Read(lambda: map(_metric, families))), CONTENT_TYPE_PLAIN_0_0_4
 
 
-class _Values(Collector):
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[Metric]:
-        for name, kind, documentation, samples in self._families:
-            metric = Metric(name, documentation, kind)
-            for sample, labels, value in samples:
-                metric.add_sample(sample, dict(labels), value)
-            yield metric
+def _metric(family: Family) -> Metric:
+    name, kind, documentation, samples = family
+    metric = Metric(name, documentation, kind)
+    for sample, labels, value in samples:
+        metric.add_sample(sample, dict(labels), value)
+    return metric
 
 
 class _Names:
@@ -291,18 +294,6 @@ class _Names:
 
     def label(self, name: str) -> str:
         return name if name in self._names else OTHER if name else NONE
-
-
-class _DroppedLines(Collector):
-    """Reads a count that the log keeps."""
-
-    def __init__(self) -> None:
-        self.read: Callable[[], int] = lambda: 0
-
-    def collect(self) -> Iterator[Metric]:
-        yield CounterMetricFamily(
-            "chat_proxy_log_lines_dropped", "Log lines lost because nobody took them in time.", value=self.read()
-        )
 
 
 def _timings(name: str, what: str, bounds_s: Collection[float]) -> Timings:

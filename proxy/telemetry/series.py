@@ -5,11 +5,31 @@ of them that was 5 % of a whole request here. Everything happens on the event lo
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+
+Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+class Read(Collector):
+    """Metrics that `read` makes of what is kept elsewhere, each time that Prometheus scrapes."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        return self._read()
+
+
+def filled(family: Family, values: Iterable[tuple[Sequence[str], float]]) -> Family:
+    """The family with a value for each set of labels."""
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family
 
 
 class Counts(Collector):
@@ -24,10 +44,7 @@ class Counts(Collector):
         values[labels] = values.get(labels, 0) + count
 
     def collect(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(self._name, self._what, labels=self._labels)
-        for labels, value in self._values.items():
-            family.add_metric(labels, value)
-        yield family
+        yield filled(CounterMetricFamily(self._name, self._what, labels=self._labels), self._values.items())
 
 
 class Timings(Collector):
