@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 import msgspec
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
 from proxy.backends import vocabularies
 from proxy.backends.base import Kind, Resources
 from proxy.backends.http import HttpBackend, Identity
 from proxy.backends.settings import BaseURL, HttpSettings, Key, revealed, revealed_query
+from proxy.config.base import setting
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.omissions import omissions
 from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
@@ -45,23 +46,20 @@ def _without_version(url: str) -> str:
 class AnthropicSettings(HttpSettings):
     """A row of kind `anthropic`."""
 
-    api_key: Key | None = Field(default=None, description="The API key.")
-    auth: Literal["x-api-key", "bearer"] = Field(
-        default="x-api-key",
-        description="How the key is sent: in the header `x-api-key`, or as `Authorization: Bearer`.",
+    api_key: Key | None = setting(None, "The API key.")
+    auth: Literal["x-api-key", "bearer"] = setting(
+        "x-api-key", "How the key is sent: in the header `x-api-key`, or as `Authorization: Bearer`."
     )
-    base_url: Annotated[BaseURL, AfterValidator(_without_version)] = Field(
-        default=BASE_URL, description="Another server's address, up to what comes before `/v1/messages`."
+    base_url: Annotated[BaseURL, AfterValidator(_without_version)] = setting(
+        BASE_URL, "Another server's address, up to what comes before `/v1/messages`."
     )
-    version: Annotated[str, AfterValidator(_version)] | None = Field(
-        default=None,
-        description="The API version (`anthropic-version`). Default: the client's, where it speaks this API itself, "
+    version: Annotated[str, AfterValidator(_version)] | None = setting(
+        None,
+        "The API version (`anthropic-version`). Default: the client's, where it speaks this API itself, "
         f"else `{VERSION}`. From 2026-10-21 on, `temperature`, `top_p` and `top_k` are refused, so they are left out.",
     )
-    max_tokens: int = Field(
-        default=16_384,
-        gt=0,
-        description="The longest answer, in tokens, where the request does not say: this API requires a limit.",
+    max_tokens: int = setting(
+        16_384, "The longest answer, in tokens, where the request does not say: this API requires a limit.", gt=0
     )
 
     def issuer(self, model: str) -> str:  # noqa: ARG002 - the same for all its models

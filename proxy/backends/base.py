@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import msgspec
 from pydantic import Field
 
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 from proxy.config.limits import TargetLimits
 from proxy.errors import ConfigError, Unsupported
 from proxy.events import Batch, Batches
@@ -34,11 +34,9 @@ class BackendSettings(Model):
     """The model used when neither the target nor the request names one; "" if one has to be named."""
 
     kind: str = Field(description="Which driver answers: one of the registered kinds.")
-    optional: bool = Field(
-        default=False, description="Leave the backend off, and say so at start, when a `${VAR}` it needs is not set."
-    )
-    limits: TargetLimits | None = Field(
-        default=None, description="How much it may be asked for; beyond it, a route's other targets are tried."
+    optional: bool = setting(False, "Leave the backend off, and say so at start, when a `${VAR}` it needs is not set.")
+    limits: TargetLimits | None = setting(
+        None, "How much it may be asked for; beyond it, a route's other targets are tried."
     )
 
     def issuer(self, model: str) -> str:  # noqa: ARG002 - kinds may look at it

@@ -4,9 +4,8 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from pydantic import Field
-
 from proxy.backends.base import BackendSettings, Kind, Relay
+from proxy.config.base import setting
 from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.upstream_request import choices_expected
 from proxy.errors import Unsupported
@@ -25,8 +24,8 @@ class EchoSettings(BackendSettings):
     local = True
     own_model = "echo"
 
-    delay_ms: float = Field(default=0.0, ge=0, description="Pause before every token but the first, in milliseconds.")
-    first_token_ms: float = Field(default=0.0, ge=0, description="Pause before the first token, in milliseconds.")
+    delay_ms: float = setting(0.0, "Pause before every token but the first, in milliseconds.", ge=0)
+    first_token_ms: float = setting(0.0, "Pause before the first token, in milliseconds.", ge=0)
 
 
 class EchoBackend:

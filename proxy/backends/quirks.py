@@ -3,76 +3,67 @@
 from typing import Any, Literal
 
 import msgspec
-from pydantic import Field
 
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 from proxy.wire.vocabulary import IdForm, NameForm, Vocabulary
 
 
 class IdSettings(Model):
     """The ids of tool calls that the target takes. Others are made anew."""
 
-    characters: str = Field(
-        default="",
-        pattern=r"^$|.{10}",
-        description="The characters they may have, ten or more. Default: any visible ASCII.",
+    characters: str = setting(
+        "", "The characters they may have, ten or more. Default: any visible ASCII.", pattern=r"^$|.{10}"
     )
-    shortest: int = Field(default=1, ge=1, description="Their least length.")
-    longest: int = Field(default=256, ge=9, le=256, description="Their greatest length.")
+    shortest: int = setting(1, "Their least length.", ge=1)
+    longest: int = setting(256, "Their greatest length.", ge=9, le=256)
 
 
 class NameSettings(Model):
     """The names of tools that the target takes. Others are offered under a name made from them."""
 
-    characters: str = Field(
-        default=NameForm().characters, min_length=10, description="The characters they may have, ten or more."
-    )
-    longest: int = Field(default=64, ge=16, description="Their greatest length.")
-    starts: str = Field(default="", description="The characters that they may begin with. Default: any of them.")
+    characters: str = setting(NameForm().characters, "The characters they may have, ten or more.", min_length=10)
+    longest: int = setting(64, "Their greatest length.", ge=16)
+    starts: str = setting("", "The characters that they may begin with. Default: any of them.")
 
 
 class ConversationQuirks(Model):
     """How conversations of other contracts are written for this target."""
 
-    call_ids: IdSettings | None = Field(default=None, description="The ids of tool calls that it takes.")
-    tool_names: NameSettings | None = Field(default=None, description="The names of tools that it takes.")
-    system: Literal["anywhere", "after_user", "head"] | None = Field(
-        default=None,
-        description="Where it takes system text: anywhere, behind a user's turn, or at the head alone. Elsewhere that "
+    call_ids: IdSettings | None = setting(None, "The ids of tool calls that it takes.")
+    tool_names: NameSettings | None = setting(None, "The names of tools that it takes.")
+    system: Literal["anywhere", "after_user", "head"] | None = setting(
+        None,
+        "Where it takes system text: anywhere, behind a user's turn, or at the head alone. Elsewhere that "
         "text goes into the user's turn.",
     )
-    developer: bool | None = Field(default=None, description="Whether it knows the role `developer`.")
-    empty_turns: bool | None = Field(default=None, description="Whether it takes messages without content.")
-    result_media: bool | None = Field(default=None, description="Whether tool results may hold more than text.")
-    user_after_result: bool | None = Field(
-        default=None, description="Whether the user may speak right after a tool's result."
-    )
-    prefill: Literal["none", "trailing", "prefix_flag", "continue_final_message"] | None = Field(
-        default=None,
-        description="How it is had to go on with an answer at the end of the conversation: it does (`trailing`), it does "
+    developer: bool | None = setting(None, "Whether it knows the role `developer`.")
+    empty_turns: bool | None = setting(None, "Whether it takes messages without content.")
+    result_media: bool | None = setting(None, "Whether tool results may hold more than text.")
+    user_after_result: bool | None = setting(None, "Whether the user may speak right after a tool's result.")
+    prefill: Literal["none", "trailing", "prefix_flag", "continue_final_message"] | None = setting(
+        None,
+        "How it is had to go on with an answer at the end of the conversation: it does (`trailing`), it does "
         "if the answer has `prefix: true`, or the body `continue_final_message`, or it refuses the request (`none`). "
         "Default: what is known of the vendor.",
     )
-    names: bool | None = Field(default=None, description="Whether messages may have the `name` of their speaker.")
-    media: list[Literal["audio", "file", "image"]] | None = Field(
-        default=None, description="What it takes besides text."
-    )
-    images: list[str] | None = Field(default=None, description="The media types of images that it takes.")
-    image_addresses: bool | None = Field(default=None, description="Whether it fetches images by their address.")
-    cache_marks: int | None = Field(default=None, ge=0, description="How many marks `cache_control` it takes.")
-    stops: int | None = Field(default=None, ge=0, description="How many stop sequences it takes; 0: any number.")
-    hottest: float | None = Field(default=None, ge=0, description="The highest `temperature` that it takes.")
-    choices: Literal["", "required", "unthinking", "auto"] | None = Field(
-        default=None,
-        description="Which forms of `tool_choice` it takes: all (empty), no name of a tool (`required`), a demand for a "
+    names: bool | None = setting(None, "Whether messages may have the `name` of their speaker.")
+    media: list[Literal["audio", "file", "image"]] | None = setting(None, "What it takes besides text.")
+    images: list[str] | None = setting(None, "The media types of images that it takes.")
+    image_addresses: bool | None = setting(None, "Whether it fetches images by their address.")
+    cache_marks: int | None = setting(None, "How many marks `cache_control` it takes.", ge=0)
+    stops: int | None = setting(None, "How many stop sequences it takes; 0: any number.", ge=0)
+    hottest: float | None = setting(None, "The highest `temperature` that it takes.", ge=0)
+    choices: Literal["", "required", "unthinking", "auto"] | None = setting(
+        None,
+        "Which forms of `tool_choice` it takes: all (empty), no name of a tool (`required`), a demand for a "
         "call only while the model does not think (`unthinking`), or none but `auto`.",
     )
-    formats: list[Literal["json_object", "json_schema"]] | None = Field(
-        default=None, description="The types of `response_format` that it takes."
+    formats: list[Literal["json_object", "json_schema"]] | None = setting(
+        None, "The types of `response_format` that it takes."
     )
-    schemas: Literal["", "closed", "inline", "openapi"] | None = Field(
-        default=None,
-        description="Which JSON Schemas it takes: all (empty), `strict` ones only if they are `closed`, none with a `$ref` "
+    schemas: Literal["", "closed", "inline", "openapi"] | None = setting(
+        None,
+        "Which JSON Schemas it takes: all (empty), `strict` ones only if they are `closed`, none with a `$ref` "
         "(`inline`), or those of OpenAPI 3.0 (`openapi`).",
     )
 
@@ -93,21 +84,20 @@ class ConversationQuirks(Model):
 class Quirks(ConversationQuirks):
     """How requests of other contracts are written for this target, where it differs from its preset."""
 
-    allowed_tools: bool | None = Field(
-        default=None, description="Whether `tool_choice` may list the tools that may be called now (`allowed_tools`)."
+    allowed_tools: bool | None = setting(
+        None, "Whether `tool_choice` may list the tools that may be called now (`allowed_tools`)."
     )
-    parameters: dict[str, str] | None = Field(default=None, description="Its own names of settings, by OpenAI's.")
-    refused: list[str] | None = Field(default=None, description="Fields that it answers with an error.")
-    efforts: list[Literal["minimal", "low", "medium", "high", "xhigh", "max"]] | None = Field(
-        default=None,
-        description="The words of `reasoning_effort` that it takes besides `none`. The nearest one is sent.",
+    parameters: dict[str, str] | None = setting(None, "Its own names of settings, by OpenAI's.")
+    refused: list[str] | None = setting(None, "Fields that it answers with an error.")
+    efforts: list[Literal["minimal", "low", "medium", "high", "xhigh", "max"]] | None = setting(
+        None, "The words of `reasoning_effort` that it takes besides `none`. The nearest one is sent."
     )
-    thinking: dict[str, Any] | None = Field(
-        default=None, description="The fields that make a model think, for any `reasoning_effort` but `none`."
+    thinking: dict[str, Any] | None = setting(
+        None, "The fields that make a model think, for any `reasoning_effort` but `none`."
     )
-    effort_with_tools: bool | None = Field(
-        default=None, description="Whether it takes `reasoning_effort` beside tools. Else such requests do not think."
+    effort_with_tools: bool | None = setting(
+        None, "Whether it takes `reasoning_effort` beside tools. Else such requests do not think."
     )
-    no_thinking: dict[str, Any] | None = Field(
-        default=None, description="The fields that stop a model from thinking, for `reasoning_effort: none`."
+    no_thinking: dict[str, Any] | None = setting(
+        None, "The fields that stop a model from thinking, for `reasoning_effort: none`."
     )

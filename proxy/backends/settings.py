@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks, Quirks
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.routing.principal import SECRET_HEADERS
 
@@ -100,10 +100,8 @@ MaxTokensName = Literal["max_tokens", "max_completion_tokens"]
 class DiscoverySettings(Model):
     """How often an upstream is asked which models it has."""
 
-    every_s: float = Field(
-        default=300.0,
-        ge=10,
-        description="Age of the list, in seconds, after which the next request for it has it fetched again.",
+    every_s: float = setting(
+        300.0, "Age of the list, in seconds, after which the next request for it has it fetched again.", ge=10
     )
 
 
@@ -119,7 +117,7 @@ class HealthSettings(Model):
     path: Annotated[str, AfterValidator(_path)] = Field(
         description="Where, from the root of the server: `/health` for vLLM, SGLang and llama.cpp."
     )
-    every_s: float = Field(default=10.0, ge=0.1, le=3600, description="How often, in seconds, by each process.")
+    every_s: float = setting(10.0, "How often, in seconds, by each process.", ge=0.1, le=3600)
 
 
 class HttpSettings(BackendSettings):
@@ -142,15 +140,15 @@ class HttpSettings(BackendSettings):
         description='Ask the upstream in the background which models it has, for lists of models; or `"off"`.',
     )
 
-    health: HealthSettings | None = Field(
-        default=None,
-        description="Ask the upstream in the background whether it is well. After two bad answers the other targets of a "
+    health: HealthSettings | None = setting(
+        None,
+        "Ask the upstream in the background whether it is well. After two bad answers the other targets of a "
         "route are tried before its own, until a good one. Not asked if left out: requests tell.",
     )
 
-    quirks: ConversationQuirks | None = Field(
-        default=None,
-        description="What this target takes in a conversation of another contract, where it differs from what is known "
+    quirks: ConversationQuirks | None = setting(
+        None,
+        "What this target takes in a conversation of another contract, where it differs from what is known "
         "of its kind ([translation](translation.md)).",
     )
 
@@ -163,24 +161,24 @@ class HttpSettings(BackendSettings):
 class OpenAIChatSettings(HttpSettings):
     """The settings of every backend that speaks OpenAI Chat Completions."""
 
-    quirks: Quirks | None = Field(
-        default=None,
-        description="What this target takes in a request of another contract, where it differs from what is known of "
+    quirks: Quirks | None = setting(
+        None,
+        "What this target takes in a request of another contract, where it differs from what is known of "
         "its kind or preset ([translation](translation.md)).",
     )
-    include_usage: bool | None = Field(
-        default=None,
-        description="Ask for token counts in streams (`stream_options.include_usage`). Default: yes, unless the "
+    include_usage: bool | None = setting(
+        None,
+        "Ask for token counts in streams (`stream_options.include_usage`). Default: yes, unless the "
         "preset knows better; a server that refuses the field needs `false`, and tokens are then estimated.",
     )
-    max_tokens_name: MaxTokensName | None = Field(
-        default=None,
-        description="The one name of the answer's length limit this server knows: `max_tokens` or "
+    max_tokens_name: MaxTokensName | None = setting(
+        None,
+        "The one name of the answer's length limit this server knows: `max_tokens` or "
         "`max_completion_tokens`. Default: as the client wrote it.",
     )
-    return_reasoning: Literal["auto", "always", "never"] = Field(
-        default="auto",
-        description="Send earlier reasoning of the model back with a conversation of another contract. `auto`: where "
+    return_reasoning: Literal["auto", "always", "never"] = setting(
+        "auto",
+        "Send earlier reasoning of the model back with a conversation of another contract. `auto`: where "
         "the preset is known to need it (deepseek, minimax, moonshot, openrouter, zai), or, without a preset and at vLLM, "
         "SGLang and Fireworks, the model by its name (`deepseek-reasoner`, `kimi-k2-thinking`, `glm-5`, `minimax-m2`, …). "
         "`always`: as "

@@ -1,7 +1,7 @@
 """Base class and field types that all settings share."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -16,6 +16,15 @@ def as_list(value: Any) -> Any:
 def check_name(value: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError("a name is up to 64 letters, digits, '-', '_' and '.', and starts with a letter or digit")
+    return value
+
+
+_Default = TypeVar("_Default")
+
+
+def setting(default: _Default, description: str, **bounds: Any) -> _Default:
+    """A key that may be left out: what it is then, what it means, and the bounds that pydantic's `Field` takes."""
+    value: _Default = Field(default=default, description=description, **bounds)
     return value
 
 

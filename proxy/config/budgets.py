@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 
 _RESET = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?: ([A-Za-z0-9_+/-]+))?")
 
@@ -17,23 +17,21 @@ class BudgetSettings(Model):
     """How much may be spent in a day, a week, a month or altogether."""
 
     usd: Annotated[float, Field(gt=0, le=MOST_USD)] = Field(description="US dollars.")
-    per: Literal["day", "week", "month", "total"] = Field(
-        default="month", description="When it begins again: each day, on Mondays, on the first of the month, or never."
+    per: Literal["day", "week", "month", "total"] = setting(
+        "month", "When it begins again: each day, on Mondays, on the first of the month, or never."
     )
-    reset: str = Field(
-        default="00:00 UTC", description="At which time of that day, and where: `HH:MM`, or `HH:MM Europe/Oslo`."
+    reset: str = setting("00:00 UTC", "At which time of that day, and where: `HH:MM`, or `HH:MM Europe/Oslo`.")
+    warn_at: float = setting(0.8, "Which part of it may be used before the log warns.", gt=0, le=1)
+    unknown_price: Literal["allow", "deny"] = setting(
+        "allow", "Targets without a known price: ask them, and count nothing, or do not ask them."
     )
-    warn_at: float = Field(default=0.8, gt=0, le=1, description="Which part of it may be used before the log warns.")
-    unknown_price: Literal["allow", "deny"] = Field(
-        default="allow", description="Targets without a known price: ask them, and count nothing, or do not ask them."
-    )
-    downgrade_to: str | None = Field(
-        default=None,
+    downgrade_to: str | None = setting(
+        None,
+        "`backend/model` that answers instead when the budget is used up. Left out: the answer is a 402.",
         min_length=1,
-        description="`backend/model` that answers instead when the budget is used up. Left out: the answer is a 402.",
     )
-    on_outage: Literal["allow", "deny", "local"] = Field(
-        default="local", description="While the store cannot be reached: as with `limits`."
+    on_outage: Literal["allow", "deny", "local"] = setting(
+        "local", "While the store cannot be reached: as with `limits`."
     )
 
     @field_validator("reset")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
-from proxy.config.base import Model, as_list
+from proxy.config.base import Model, as_list, setting
 from proxy.config.templates import STREAM_TEMPLATES
 from proxy.request import Role
 
@@ -44,39 +44,34 @@ class RequestSettings(Model):
     that holds a value counts. Other fields of a request are ignored.
     """
 
-    messages: Fields | None = Field(
-        default=None, description="The conversation, a list. Default: `messages`, or nothing if there is a `prompt`."
+    messages: Fields | None = setting(
+        None, "The conversation, a list. Default: `messages`, or nothing if there is a `prompt`."
     )
-    role: Fields = Field(default=["role"], description="In a message: its role.")
-    content: Fields = Field(default=["content"], description="In a message: its text, or a list of parts.")
+    role: Fields = setting(["role"], "In a message: its role.")
+    content: Fields = setting(["content"], "In a message: its text, or a list of parts.")
     roles: dict[str, Role] = Field(
         default_factory=dict, description="The contract's own names of roles, such as `{ai: assistant}`."
     )
-    prompt: Fields | None = Field(
-        default=None, description="The user's text now. It comes after the messages, if there are any."
-    )
-    system: Fields | None = Field(default=None, description="A text that instructs the model.")
-    model: Fields = Field(default=["model"], description="The model asked for.")
-    stream: StreamFields = Field(
-        default=["stream"],
-        description="Whether the answer is streamed: a boolean field (without it the answer is streamed), `true`, "
+    prompt: Fields | None = setting(None, "The user's text now. It comes after the messages, if there are any.")
+    system: Fields | None = setting(None, "A text that instructs the model.")
+    model: Fields = setting(["model"], "The model asked for.")
+    stream: StreamFields = setting(
+        ["stream"],
+        "Whether the answer is streamed: a boolean field (without it the answer is streamed), `true`, "
         "`false`, or `$accept`: streamed if the header `Accept` names the content type of streams.",
     )
-    parameters: dict[str, Fields] | None = Field(
-        default=None,
-        description="The fields that hold sampling parameters, by OpenAI's names. Default: fields with OpenAI's names.",
+    parameters: dict[str, Fields] | None = setting(
+        None, "The fields that hold sampling parameters, by OpenAI's names. Default: fields with OpenAI's names."
     )
-    parameters_in: str | None = Field(
-        default=None, description="The object that holds the sampling parameters, if the body itself does not."
+    parameters_in: str | None = setting(
+        None, "The object that holds the sampling parameters, if the body itself does not."
     )
-    tools: Fields | None = Field(
-        default=None,
-        description="Tools in OpenAI's form. Default: `tools` if `response` has a template for calls, else none.",
+    tools: Fields | None = setting(
+        None, "Tools in OpenAI's form. Default: `tools` if `response` has a template for calls, else none."
     )
-    user: Fields = Field(default=["user"], description="The user, for `match.user`: text or a number.")
-    metadata: dict[str, Fields] | None = Field(
-        default=None,
-        description="The entries that rules may match as `metadata`, and the field of each. Default: the object `metadata`.",
+    user: Fields = setting(["user"], "The user, for `match.user`: text or a number.")
+    metadata: dict[str, Fields] | None = setting(
+        None, "The entries that rules may match as `metadata`, and the field of each. Default: the object `metadata`."
     )
     defaults: dict[str, Any] = Field(
         default_factory=dict,
@@ -90,71 +85,62 @@ class ResponseSettings(Model):
     A mapping or a list is written as JSON, text as it is. Events without a template are left out of the stream.
     """
 
-    framing: Literal["sse", "ndjson", "raw"] = Field(
-        default="sse", description="Server-Sent Events, one line per frame, or bare text."
-    )
-    content_type: str | None = Field(default=None, description="The stream's content type. Default: the framing's own.")
-    start: Template = Field(default=None, description="The first frame.")
+    framing: Literal["sse", "ndjson", "raw"] = setting("sse", "Server-Sent Events, one line per frame, or bare text.")
+    content_type: str | None = setting(None, "The stream's content type. Default: the framing's own.")
+    start: Template = setting(None, "The first frame.")
     token: Template = Field(description="A piece of the answer: `$text`.")
-    reasoning: Template = Field(default=None, description="A piece of the model's reasoning: `$text`.")
-    tool_call_start: Template = Field(
-        default=None, description="A tool call begins: `$call_id`, `$call_index`, `$name`."
+    reasoning: Template = setting(None, "A piece of the model's reasoning: `$text`.")
+    tool_call_start: Template = setting(None, "A tool call begins: `$call_id`, `$call_index`, `$name`.")
+    tool_call_delta: Template = setting(None, "A piece of a call's arguments: also `$arguments_text`.")
+    tool_call: Template = setting(
+        None, "A whole call, written when the answer is complete: also `$arguments`, an object."
     )
-    tool_call_delta: Template = Field(
-        default=None, description="A piece of a call's arguments: also `$arguments_text`."
-    )
-    tool_call: Template = Field(
-        default=None, description="A whole call, written when the answer is complete: also `$arguments`, an object."
-    )
-    source: Template = Field(default=None, description="A source of the answer: `$url`, `$title`.")
-    media: Template = Field(default=None, description="A file that the model made: `$url`, `$media_type`.")
-    notice: Template = Field(
-        default=None,
-        description="A notice before the answer, such as a setting that was left out: `$message`, `$code` "
+    source: Template = setting(None, "A source of the answer: `$url`, `$title`.")
+    media: Template = setting(None, "A file that the model made: `$url`, `$media_type`.")
+    notice: Template = setting(
+        None,
+        "A notice before the answer, such as a setting that was left out: `$message`, `$code` "
         "(`ignored_setting`, `ignored_tool`, `changed_setting`), `$param` (its name). The header `X-Chat-Notice` holds it too.",
     )
-    usage: Template = Field(
-        default=None,
-        description="Token counts before the end, if they are known: `$input_tokens`, `$output_tokens`, `$total_tokens`, "
+    usage: Template = setting(
+        None,
+        "Token counts before the end, if they are known: `$input_tokens`, `$output_tokens`, `$total_tokens`, "
         "`$cached_tokens`, `$reasoning_tokens`.",
     )
-    done: Template = Field(
-        default=None,
-        description="The answer is complete: `$finish_reason`, `$answer` (all its text), and the placeholders of "
+    done: Template = setting(
+        None,
+        "The answer is complete: `$finish_reason`, `$answer` (all its text), and the placeholders of "
         "`usage`. Without it the end of the body means complete.",
     )
-    error: Template = Field(
-        default=None,
-        description="The answer broke off: `$message`, `$code`, `$type`, `$status`, `$retryable`, `$retry_after`, "
+    error: Template = setting(
+        None,
+        "The answer broke off: `$message`, `$code`, `$type`, `$status`, `$retryable`, `$retry_after`, "
         "`$param`. Without it the connection is cut.",
     )
-    heartbeat: TemplateOrNone = Field(
-        default=None,
-        description="A frame during silence, which must leave the answer as it is; `false` for none. Default: a "
+    heartbeat: TemplateOrNone = setting(
+        None,
+        "A frame during silence, which must leave the answer as it is; `false` for none. Default: a "
         "comment in `sse`, else none.",
     )
     events: dict[str, str] = Field(
         default_factory=dict, description="In `sse`: event names by template, such as `{done: done}`."
     )
-    data_prefix: Literal["data: ", "data:"] = Field(
-        default="data: ", description="In `sse`: the beginning of a data line. The space is not part of the data."
+    data_prefix: Literal["data: ", "data:"] = setting(
+        "data: ", "In `sse`: the beginning of a data line. The space is not part of the data."
     )
-    bare_text: Literal["sse", "text", "both"] = Field(
-        default="sse",
-        description="In `sse`, if `token` is `$text` alone: how the text is cut into events, as the dialects of `/chat`.",
+    bare_text: Literal["sse", "text", "both"] = setting(
+        "sse", "In `sse`, if `token` is `$text` alone: how the text is cut into events, as the dialects of `/chat`."
     )
-    line_ends: Literal["keep", "lf"] = Field(
-        default="keep",
-        description="`lf`: CRLF and CR in the answer become LF. In events of bare text they always become LF.",
+    line_ends: Literal["keep", "lf"] = setting(
+        "keep", "`lf`: CRLF and CR in the answer become LF. In events of bare text they always become LF."
     )
-    join: bool = Field(default=False, description="Write tokens that arrive together as one frame.")
-    early: bool = Field(
-        default=False,
-        description="Send status 200 and headers before the backend answers. Failures are then `error` frames.",
+    join: bool = setting(False, "Write tokens that arrive together as one frame.")
+    early: bool = setting(
+        False, "Send status 200 and headers before the backend answers. Failures are then `error` frames."
     )
-    cut_on_error: bool | None = Field(
-        default=None,
-        description="Cut the connection after `error` when an answer breaks off. Default: yes if there is no `error`, "
+    cut_on_error: bool | None = setting(
+        None,
+        "Cut the connection after `error` when an answer breaks off. Default: yes if there is no `error`, "
         "and in `raw`; else no.",
     )
     finish_reasons: dict[FinishReason, str] = Field(
@@ -179,7 +165,7 @@ class ErrorsSettings(Model):
         description='The status to send instead, by code (`upstream_timeout`), status (`"429"`), class (`5xx`) or `*`. '
         "A request without a valid key always gets a 401.",
     )
-    body: Template = Field(default=None, description="Template of the body. Default: `response.error`.")
+    body: Template = setting(None, "Template of the body. Default: `response.error`.")
 
     _some_template = field_validator("body", mode="before")(_some_template)
 
@@ -192,9 +178,9 @@ class FrontendSettings(Model):
         default_factory=RequestSettings, description="Where a request's body holds each thing."
     )
     response: ResponseSettings = Field(description="How an answer is streamed.")
-    whole: Template = Field(
-        default=None,
-        description="Template of an answer that is not streamed: `$text`, `$reasoning`, `$tool_calls` (a list, each item "
+    whole: Template = setting(
+        None,
+        "Template of an answer that is not streamed: `$text`, `$reasoning`, `$tool_calls` (a list, each item "
         "as `tool_call` writes it), `$sources` and `$media` (lists, as `source` and `media` write them), `$finish_reason`, and the placeholders of `usage`. Default: `{text: $text}`, in `raw` `$text`.",
     )
     errors: ErrorsSettings = Field(

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 
 Count = Annotated[int, Field(gt=0, le=10**12)]
 
@@ -14,27 +14,26 @@ Count = Annotated[int, Field(gt=0, le=10**12)]
 class UsageLimits(Model):
     """How much may be used, together, of all that these limits are for."""
 
-    requests_per_minute: Count | None = Field(
-        default=None, description="Requests: so many at once, after which one more fits every 60/N seconds."
+    requests_per_minute: Count | None = setting(
+        None, "Requests: so many at once, after which one more fits every 60/N seconds."
     )
-    tokens_per_minute: Count | None = Field(
-        default=None,
-        description="Tokens of requests and answers. What an answer may take is reserved, and what it took is counted.",
+    tokens_per_minute: Count | None = setting(
+        None, "Tokens of requests and answers. What an answer may take is reserved, and what it took is counted."
     )
-    parallel: Count | None = Field(default=None, description="Requests that are being answered at the same time.")
-    max_output_tokens: Count | None = Field(
-        default=None, description="Longest answer: requests for more, or for any length, are sent on with this one."
+    parallel: Count | None = setting(None, "Requests that are being answered at the same time.")
+    max_output_tokens: Count | None = setting(
+        None, "Longest answer: requests for more, or for any length, are sent on with this one."
     )
-    on_outage: Literal["allow", "deny", "local"] = Field(
-        default="local",
-        description="While the store cannot be reached: `allow` everything, `deny` everything, or let each process count "
+    on_outage: Literal["allow", "deny", "local"] = setting(
+        "local",
+        "While the store cannot be reached: `allow` everything, `deny` everything, or let each process count "
         "for itself (`local`).",
     )
-    local_share: float = Field(
-        default=1.0,
+    local_share: float = setting(
+        1.0,
+        "With `on_outage: local`: the part of each limit that one process admits, such as 0.5 for two replicas.",
         gt=0,
         le=1,
-        description="With `on_outage: local`: the part of each limit that one process admits, such as 0.5 for two replicas.",
     )
 
     def over(self, base: "UsageLimits | None") -> Self:
@@ -47,8 +46,8 @@ class UsageLimits(Model):
 class KeyLimits(UsageLimits):
     """How much one key may use."""
 
-    per_user: UsageLimits | None = Field(
-        default=None, description="How much each `user` that the key's requests name may use, besides the key's limits."
+    per_user: UsageLimits | None = setting(
+        None, "How much each `user` that the key's requests name may use, besides the key's limits."
     )
 
     def over(self, base: UsageLimits | None) -> Self:
@@ -60,14 +59,14 @@ class KeyLimits(UsageLimits):
 class TargetLimits(UsageLimits):
     """How much a backend may be asked for, as its vendor's own quota: beyond it, other targets are tried."""
 
-    per_model: UsageLimits | None = Field(
-        default=None, description="How much each model of the backend may be asked for, besides the backend's limits."
+    per_model: UsageLimits | None = setting(
+        None, "How much each model of the backend may be asked for, besides the backend's limits."
     )
-    wait_s: float = Field(
-        default=1.0,
+    wait_s: float = setting(
+        1.0,
+        "Where there is room again within this time, a request waits for it before the next target is tried.",
         ge=0,
         le=60,
-        description="Where there is room again within this time, a request waits for it before the next target is tried.",
     )
 
 

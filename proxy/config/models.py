@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from proxy.config.base import NAME, Model, Patterns, Seconds, check_name
+from proxy.config.base import NAME, Model, Patterns, Seconds, check_name, setting
 from proxy.config.budgets import BudgetSettings
 from proxy.config.frontends import FrontendSettings
 from proxy.config.limits import KeyLimits, StoreAddress
@@ -46,7 +46,7 @@ class CorsSettings(Model):
     origins: list[str] = Field(
         description='Origins such as `https://app.example.com`, without a path; `"*"` for any, without credentials.'
     )
-    credentials: bool = Field(default=False, description="Allow cookies and `Authorization` from these origins.")
+    credentials: bool = setting(False, "Allow cookies and `Authorization` from these origins.")
 
     @field_validator("origins")
     @classmethod
@@ -66,58 +66,56 @@ class CorsSettings(Model):
 class LimitSettings(Model):
     """Bounds that keep one client or one answer from harming the others."""
 
-    body_mb: Megabytes = Field(default=20.0, description="Largest request body, in MB; more is a 413.")
-    header_s: Seconds = Field(default=10.0, description="Time a client has to send its request headers.")
-    body_s: Seconds = Field(default=30.0, description="Time a client has to send its request body.")
-    idle_s: Seconds = Field(default=75.0, description="How long an idle keep-alive connection stays open.")
-    write_stall_s: Seconds = Field(default=30.0, description="How long a client may read nothing before it is cut.")
-    frame_mb: Megabytes = Field(default=4.0, description="Largest single event of an upstream, in MB.")
-    answer_mb: Megabytes = Field(default=32.0, description="Largest whole answer, in MB.")
-    connections: int = Field(default=20_000, gt=0, description="Open client connections; more are refused.")
-    connections_per_peer: int = Field(default=0, ge=0, description="The same per client address; 0 is no limit.")
-    auth_failures_per_minute: int = Field(
-        default=30, ge=0, description="Wrong keys per client address and minute before it gets 429; 0 is no limit."
+    body_mb: Megabytes = setting(20.0, "Largest request body, in MB; more is a 413.")
+    header_s: Seconds = setting(10.0, "Time a client has to send its request headers.")
+    body_s: Seconds = setting(30.0, "Time a client has to send its request body.")
+    idle_s: Seconds = setting(75.0, "How long an idle keep-alive connection stays open.")
+    write_stall_s: Seconds = setting(30.0, "How long a client may read nothing before it is cut.")
+    frame_mb: Megabytes = setting(4.0, "Largest single event of an upstream, in MB.")
+    answer_mb: Megabytes = setting(32.0, "Largest whole answer, in MB.")
+    connections: int = setting(20_000, "Open client connections; more are refused.", gt=0)
+    connections_per_peer: int = setting(0, "The same per client address; 0 is no limit.", ge=0)
+    auth_failures_per_minute: int = setting(
+        30, "Wrong keys per client address and minute before it gets 429; 0 is no limit.", ge=0
     )
 
 
 class BreakerSettings(Model):
     """When a target that keeps failing is tried only after the others of its route."""
 
-    failures: int = Field(
-        default=5, ge=0, description="Failures in a row after which others are tried before a target; 0 is never."
+    failures: int = setting(5, "Failures in a row after which others are tried before a target; 0 is never.", ge=0)
+    open_s: Seconds = setting(
+        1.0, "For how long at first; it doubles each time. Then one request may try it first again."
     )
-    open_s: Seconds = Field(
-        default=1.0, description="For how long at first; it doubles each time. Then one request may try it first again."
-    )
-    longest_s: Seconds = Field(default=30.0, description="For how long at most.")
+    longest_s: Seconds = setting(30.0, "For how long at most.")
 
 
 class ResumeSettings(Model):
     """How long answers can be resumed after a lost connection."""
 
-    keep_s: Seconds = Field(default=300.0, description="How long an answer is kept after its end.")
-    grace_s: float = Field(
-        default=0.0,
+    keep_s: Seconds = setting(300.0, "How long an answer is kept after its end.")
+    grace_s: float = setting(
+        0.0,
+        "How long an answer goes on when its last reader has left, so that a page may be loaded again. "
+        "0: it is stopped at once, as without `resume`, and only answers that are whole can be fetched again.",
         ge=0,
         le=86_400,
-        description="How long an answer goes on when its last reader has left, so that a page may be loaded again. "
-        "0: it is stopped at once, as without `resume`, and only answers that are whole can be fetched again.",
     )
-    bytes: int = Field(
-        default=1_000_000,
+    bytes: int = setting(
+        1_000_000,
+        "How much of one answer is kept. One that grows longer goes on, and can be resumed no more.",
         ge=1024,
         le=1_000_000_000,
-        description="How much of one answer is kept. One that grows longer goes on, and can be resumed no more.",
     )
 
 
 class LogSettings(Model):
     """The log."""
 
-    format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="`auto`: coloured lines on a terminal, JSON lines elsewhere."
+    format: Literal["auto", "json", "console"] = setting(
+        "auto", "`auto`: coloured lines on a terminal, JSON lines elsewhere."
     )
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severe line shown.")
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe line shown.")
 
 
 class Listen(NamedTuple):
@@ -131,46 +129,43 @@ class Listen(NamedTuple):
 class ServerSettings(Model):
     """Where the proxy listens, and settings of all routes."""
 
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    ollama_port: int | None = Field(
-        default=None,
+    host: str = setting("127.0.0.1", "Address to listen on.", min_length=1)
+    port: int = setting(8080, "Port to listen on; 0 takes a free one.", ge=0, le=65535)
+    ollama_port: int | None = setting(
+        None,
+        "A second port, for programs that expect Ollama there: `11434` is where they look. What is served "
+        "under `/ollama` is at the root there (`/api/chat`, `/api/tags`), all else where it always is. None by default.",
         ge=0,
         le=65535,
-        description="A second port, for programs that expect Ollama there: `11434` is where they look. What is served "
-        "under `/ollama` is at the root there (`/api/chat`, `/api/tags`), all else where it always is. None by default.",
     )
-    cors: CorsSettings | None = Field(default=None, description="Web pages that may call; none by default.")
+    cors: CorsSettings | None = setting(None, "Web pages that may call; none by default.")
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description="Public names under which the proxy answers although it has no `auth` and listens on this machine alone.",
     )
-    drain_s: float = Field(default=30.0, ge=0, le=86_400, description="How long open streams may finish at a stop.")
+    drain_s: float = setting(30.0, "How long open streams may finish at a stop.", ge=0, le=86_400)
     limits: LimitSettings = Field(default_factory=LimitSettings, description="Bounds on clients and answers.")
     timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Timers of all routes.")
     breaker: BreakerSettings = Field(
         default_factory=BreakerSettings, description="When a target that keeps failing is tried last."
     )
-    heartbeat_s: float = Field(
-        default=15.0, ge=0, le=86_400, description="Silence before a heartbeat is sent; 0 is never."
-    )
+    heartbeat_s: float = setting(15.0, "Silence before a heartbeat is sent; 0 is never.", ge=0, le=86_400)
     delivery: DeliverySettings = Field(
         default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
     )
     log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
-    resume: ResumeSettings | None = Field(
-        default=None,
-        description="Streams can be resumed: their id is in the header `X-Stream-Id`, and `GET /streams/{id}?after=N` "
+    resume: ResumeSettings | None = setting(
+        None,
+        "Streams can be resumed: their id is in the header `X-Stream-Id`, and `GET /streams/{id}?after=N` "
         "goes on after frame N. Off unless said.",
     )
-    answer_headers: bool = Field(
-        default=True,
-        description="Say in each answer's headers who answered: `X-Chat-Route`, `X-Chat-Target` (`backend/model`) and "
+    answer_headers: bool = setting(
+        True,
+        "Say in each answer's headers who answered: `X-Chat-Route`, `X-Chat-Target` (`backend/model`) and "
         "`X-Chat-Attempts`, and of whole answers `X-Chat-Cost`. `false` keeps these names from clients.",
     )
-    reload: Literal["auto", "off"] = Field(
-        default="auto",
-        description="Take up changes of this file, within a second (`auto`), or only when told by SIGHUP (`off`).",
+    reload: Literal["auto", "off"] = setting(
+        "auto", "Take up changes of this file, within a second (`auto`), or only when told by SIGHUP (`off`)."
     )
     trusted_proxies: list[str] = Field(
         default_factory=list, description="Networks (CIDR) of proxies in front whose `X-Forwarded-For` is believed."
@@ -204,21 +199,17 @@ class KeySettings(Model):
     """One client key: its name, its digest or (from the environment) the key itself, and what it may reach."""
 
     name: str = Field(description="Name of the key, for logs, metrics and `match.key`.")
-    sha256: str | None = Field(
-        default=None, description="SHA-256 of the key in hex; `chat-proxy key new` prints one. The better choice."
-    )
-    key: SecretStr | None = Field(
-        default=None, description='The key itself, best as `"${VAR:-}"`; when that is empty this key is off.'
-    )
+    sha256: str | None = setting(None, "SHA-256 of the key in hex; `chat-proxy key new` prints one. The better choice.")
+    key: SecretStr | None = setting(None, 'The key itself, best as `"${VAR:-}"`; when that is empty this key is off.')
     routes: Patterns = Field(default_factory=list, description="Names of the routes it may use; empty is all.")
     models: Patterns = Field(
         default_factory=list, description="Globs of models it may reach, as `model` or `backend/model`; empty is all."
     )
-    limits: KeyLimits | None = Field(
-        default=None, description="How much it may use; what is left out comes from `auth.limits`. `null` is no limit."
+    limits: KeyLimits | None = setting(
+        None, "How much it may use; what is left out comes from `auth.limits`. `null` is no limit."
     )
-    budget: BudgetSettings | None = Field(
-        default=None, description="How much it may spend; left out, what `auth.budget` says. `null` is no budget."
+    budget: BudgetSettings | None = setting(
+        None, "How much it may spend; left out, what `auth.budget` says. `null` is no budget."
     )
 
     _name = field_validator("name")(check_name)
@@ -253,12 +244,10 @@ class KeySettings(Model):
 class AuthSettings(Model):
     """Who may ask. In YAML `off`, or a mapping with `keys`."""
 
-    off: bool = Field(default=False, description="Nobody is asked for a key. Written as `auth: off`.")
+    off: bool = setting(False, "Nobody is asked for a key. Written as `auth: off`.")
     keys: list[KeySettings] = Field(default_factory=list, description="The keys that clients may present.")
-    limits: KeyLimits | None = Field(default=None, description="How much each key may use that says nothing else.")
-    budget: BudgetSettings | None = Field(
-        default=None, description="How much each key may spend that says nothing else."
-    )
+    limits: KeyLimits | None = setting(None, "How much each key may use that says nothing else.")
+    budget: BudgetSettings | None = setting(None, "How much each key may spend that says nothing else.")
 
     @model_validator(mode="before")
     @classmethod
@@ -271,20 +260,20 @@ class PriceSettings(Model):
 
     input_per_million: Dollars = Field(description="A million input tokens.")
     output_per_million: Dollars = Field(description="A million output tokens.")
-    cached_input_per_million: Dollars | None = Field(
-        default=None, description="A million input tokens read from a cache; as other input if left out."
+    cached_input_per_million: Dollars | None = setting(
+        None, "A million input tokens read from a cache; as other input if left out."
     )
-    cache_write_per_million: Dollars | None = Field(
-        default=None, description="A million input tokens written to a cache; as other input if left out."
+    cache_write_per_million: Dollars | None = setting(
+        None, "A million input tokens written to a cache; as other input if left out."
     )
-    reasoning_per_million: Dollars | None = Field(
-        default=None, description="A million output tokens of reasoning; as other output if left out."
+    reasoning_per_million: Dollars | None = setting(
+        None, "A million output tokens of reasoning; as other output if left out."
     )
-    audio_input_per_million: Dollars | None = Field(
-        default=None, description="A million input tokens of audio; as other input if left out."
+    audio_input_per_million: Dollars | None = setting(
+        None, "A million input tokens of audio; as other input if left out."
     )
-    audio_output_per_million: Dollars | None = Field(
-        default=None, description="A million output tokens of audio; as other output if left out."
+    audio_output_per_million: Dollars | None = setting(
+        None, "A million output tokens of audio; as other output if left out."
     )
 
 
@@ -292,9 +281,8 @@ class Settings(Model):
     """The whole file."""
 
     server: ServerSettings = Field(default_factory=ServerSettings, description="Where and how the proxy listens.")
-    auth: AuthSettings | None = Field(
-        default=None,
-        description="Who may ask. Left out: nobody needs a key, and only this machine can ask. `off`: nobody, anywhere.",
+    auth: AuthSettings | None = setting(
+        None, "Who may ask. Left out: nobody needs a key, and only this machine can ask. `off`: nobody, anywhere."
     )
     backends: dict[str, dict[str, Any]] = Field(
         description="Named destinations. `kind` picks the driver; the other keys are the kind's own.",
@@ -310,16 +298,16 @@ class Settings(Model):
         "one cost what the price list of the package genai-prices says; a model in neither has no known price.",
     )
     routes: list[RouteSettings] = Field(description="Rules in order; the first that matches a request answers it.")
-    store: StoreAddress = Field(
-        default=None,
-        description="Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
+    store: StoreAddress = setting(
+        None,
+        "Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
         "process's own, or a Redis or Valkey server that replicas share, `redis://…` or `rediss://…`.",
     )
     telemetry: TelemetrySettings = Field(
         default_factory=TelemetrySettings, description="Where traces and metrics go besides the log and `/metrics`."
     )
-    usage: UsageSettings | None = Field(
-        default=None, description="Write down who used what, for `chat-proxy usage` and `GET /usage`. Off unless said."
+    usage: UsageSettings | None = setting(
+        None, "Write down who used what, for `chat-proxy usage` and `GET /usage`. Off unless said."
     )
 
     @field_validator("auth", mode="before")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from proxy.config.answers import HedgeSettings, SmoothSettings
-from proxy.config.base import Model, Patterns, Seconds, as_list, check_name
+from proxy.config.base import Model, Patterns, Seconds, as_list, check_name, setting
 from proxy.config.budgets import BudgetSettings
 from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
@@ -19,23 +19,21 @@ STARS = re.compile(r"\$([1-9])")
 class TimeoutSettings(Model):
     """Timers of a request, in seconds. `first_token_s` and `token_gap_s` are moved by content, never by pings."""
 
-    connect_s: Seconds = Field(default=5.0, description="To connect to a backend, TLS included.")
-    first_token_s: Seconds = Field(
-        default=60.0, description="To the first piece of content, over all targets of a fallback chain."
-    )
-    token_gap_s: Seconds = Field(default=60.0, description="Between two pieces of content.")
-    total_s: Seconds = Field(default=1800.0, description="A whole stream.")
-    whole_s: Seconds = Field(default=600.0, description="A whole answer to a request that asked for no stream.")
+    connect_s: Seconds = setting(5.0, "To connect to a backend, TLS included.")
+    first_token_s: Seconds = setting(60.0, "To the first piece of content, over all targets of a fallback chain.")
+    token_gap_s: Seconds = setting(60.0, "Between two pieces of content.")
+    total_s: Seconds = setting(1800.0, "A whole stream.")
+    whole_s: Seconds = setting(600.0, "A whole answer to a request that asked for no stream.")
 
 
 class RouteTimeouts(Model):
     """A route's own timers; what is left out comes from `server.timeouts`."""
 
-    connect_s: Seconds | None = Field(default=None, description="To connect to a backend, TLS included.")
-    first_token_s: Seconds | None = Field(default=None, description="To the first piece of content, over all targets.")
-    token_gap_s: Seconds | None = Field(default=None, description="Between two pieces of content.")
-    total_s: Seconds | None = Field(default=None, description="A whole stream.")
-    whole_s: Seconds | None = Field(default=None, description="A whole answer asked for without a stream.")
+    connect_s: Seconds | None = setting(None, "To connect to a backend, TLS included.")
+    first_token_s: Seconds | None = setting(None, "To the first piece of content, over all targets.")
+    token_gap_s: Seconds | None = setting(None, "Between two pieces of content.")
+    total_s: Seconds | None = setting(None, "A whole stream.")
+    whole_s: Seconds | None = setting(None, "A whole answer asked for without a stream.")
 
     def over(self, base: TimeoutSettings) -> TimeoutSettings:
         """These timers where given, else those of `base`."""
@@ -56,9 +54,9 @@ Tick = Annotated[int | str, PlainValidator(_check_tick, json_schema_input_type=i
 class DeliverySettings(Model):
     """Pacing: how often streams are passed on that are faster than a person can read."""
 
-    tick_ms: Tick = Field(
-        default="auto",
-        description="How often the answer of a fast backend is read at most, in milliseconds: what comes between two "
+    tick_ms: Tick = setting(
+        "auto",
+        "How often the answer of a fast backend is read at most, in milliseconds: what comes between two "
         "ticks goes on together. 0: as it comes. `auto`: as it comes while the load is low, up to 33 as it rises. "
         "The first token, and streams slower than the tick, are never held up.",
     )
@@ -72,8 +70,8 @@ class DeliverySettings(Model):
 class TokenRange(Model):
     """How long a request is, in tokens estimated from its text; both ends included."""
 
-    min: int | None = Field(default=None, ge=0, description="At least so many.")
-    max: int | None = Field(default=None, ge=0, description="At most so many.")
+    min: int | None = setting(None, "At least so many.", ge=0)
+    max: int | None = setting(None, "At most so many.", ge=0)
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -99,23 +97,23 @@ class MatchSettings(Model):
     Text is compared as a glob, `*` for any run and `?` for any one character, and case counts.
     """
 
-    contract: Patterns | None = Field(default=None, description="Contract spoken: `chat`, `openai`, …")
-    path: Patterns | None = Field(default=None, description="Path of the request, such as `/chat`.")
-    model: Patterns | None = Field(default=None, description="Model the client asked for.")
-    header: dict[str, Patterns] | None = Field(
-        default=None, description='Request headers: each named one must match. `"*"`: it is there at all.'
+    contract: Patterns | None = setting(None, "Contract spoken: `chat`, `openai`, …")
+    path: Patterns | None = setting(None, "Path of the request, such as `/chat`.")
+    model: Patterns | None = setting(None, "Model the client asked for.")
+    header: dict[str, Patterns] | None = setting(
+        None, 'Request headers: each named one must match. `"*"`: it is there at all.'
     )
-    key: Patterns | None = Field(default=None, description="Name of the key presented.")
-    user: Patterns | None = Field(default=None, description="The body's `user`.")
-    metadata: dict[str, Patterns] | None = Field(default=None, description="Entries of the body's `metadata`.")
-    content: str | None = Field(
-        default=None,
+    key: Patterns | None = setting(None, "Name of the key presented.")
+    user: Patterns | None = setting(None, "The body's `user`.")
+    metadata: dict[str, Patterns] | None = setting(None, "Entries of the body's `metadata`.")
+    content: str | None = setting(
+        None,
+        "RE2 regular expression, found anywhere in the first 16,384 characters of the last user message.",
         min_length=1,
-        description="RE2 regular expression, found anywhere in the first 16,384 characters of the last user message.",
     )
-    tokens: TokenRange | None = Field(default=None, description="Estimated length of the messages.")
+    tokens: TokenRange | None = setting(None, "Estimated length of the messages.")
     has: Annotated[list[Feature] | None, BeforeValidator(as_list, json_schema_input_type=Feature | list[Feature])] = (
-        Field(default=None, description="What the request carries; any of these.")
+        setting(None, "What the request carries; any of these.")
     )
 
     @field_validator("*", mode="before")
@@ -166,7 +164,7 @@ class MatchSettings(Model):
 class ConcurrencyRange(Model):
     """A number of streams at once that adapts: it grows while all are in use, and shrinks when answers begin slowly."""
 
-    min: int = Field(default=1, gt=0, description="What it begins with, and never goes below.")
+    min: int = setting(1, "What it begins with, and never goes below.", gt=0)
     max: int = Field(gt=0, description="What it never exceeds.")
 
     @model_validator(mode="after")
@@ -184,9 +182,7 @@ class QueueSettings(Model):
     """Requests that wait for a slot of a target: the first that came is the first that is served."""
 
     size: int = Field(gt=0, le=100_000, description="How many may wait.")
-    wait_s: Seconds = Field(
-        default=10.0, description="For how long, before the next target is asked, or a 429 answers."
-    )
+    wait_s: Seconds = setting(10.0, "For how long, before the next target is asked, or a 429 answers.")
 
 
 class TargetSettings(Model):
@@ -196,21 +192,18 @@ class TargetSettings(Model):
         description="`backend/model`, or `backend` where the request's own model is to be used. In the model, `$1` is what "
         "the first `*` of `match.model` stands for, `$2` the second."
     )
-    weight: float = Field(
-        default=1.0,
-        ge=0,
-        description="Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.",
+    weight: float = setting(
+        1.0, "Share of requests with `pick: weighted`, of open streams with `least-busy`; 0 is only a fallback.", ge=0
     )
     concurrency: Annotated[
         ConcurrencyRange | None, BeforeValidator(_as_range, json_schema_input_type=int | ConcurrencyRange)
-    ] = Field(
-        default=None,
-        description="How many streams it is sent at once, counted over all rules of a process: a number, or a range in "
+    ] = setting(
+        None,
+        "How many streams it is sent at once, counted over all rules of a process: a number, or a range in "
         "which the number adapts to how the target does. See [routing](routing.md#concurrency-and-queues).",
     )
-    queue: QueueSettings | None = Field(
-        default=None,
-        description="Requests that wait for a slot. Without a queue, or when it is full, the next target is asked.",
+    queue: QueueSettings | None = setting(
+        None, "Requests that wait for a slot. Without a queue, or when it is full, the next target is asked."
     )
 
     @model_validator(mode="before")
@@ -256,71 +249,68 @@ class RouteSettings(Model):
         list[TargetSettings],
         BeforeValidator(as_list, json_schema_input_type=str | TargetSettings | list[str | TargetSettings]),
     ] = Field(description="Targets in order: when one fails before its first token, the next is tried.")
-    pick: Literal["in-order", "weighted", "least-latency", "least-busy", "cheapest"] = Field(
-        default="in-order",
-        description="Which target is first: the first listed; one drawn by weight; the one whose first token is due "
+    pick: Literal["in-order", "weighted", "least-latency", "least-busy", "cheapest"] = setting(
+        "in-order",
+        "Which target is first: the first listed; one drawn by weight; the one whose first token is due "
         "soonest; the one with the fewest open streams for its weight; or the one with the lowest price. The others "
         "follow as fallbacks. See [routing](routing.md#choosing).",
     )
-    sticky: str | None = Field(
-        default=None,
-        description="With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same. "
+    sticky: str | None = setting(
+        None,
+        "With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same. "
         "A conversation is known by an id that the client gives, else by its user, else by how it began.",
     )
     set: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the request's.")
     default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
     timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="This route's own timers.")
-    limits: UsageLimits | None = Field(default=None, description="How much all its requests together may use.")
-    budget: BudgetSettings | None = Field(default=None, description="How much all its requests together may spend.")
-    heartbeat_s: float | None = Field(
-        default=None, ge=0, le=86_400, description="Silence before a heartbeat is sent; 0 is never."
+    limits: UsageLimits | None = setting(None, "How much all its requests together may use.")
+    budget: BudgetSettings | None = setting(None, "How much all its requests together may spend.")
+    heartbeat_s: float | None = setting(None, "Silence before a heartbeat is sent; 0 is never.", ge=0, le=86_400)
+    delivery: DeliverySettings | None = setting(None, "This route's own pacing.")
+    resume: bool | None = setting(
+        None, "Whether streams of this route can be resumed. Left out: if there is `server.resume`."
     )
-    delivery: DeliverySettings | None = Field(default=None, description="This route's own pacing.")
-    resume: bool | None = Field(
-        default=None, description="Whether streams of this route can be resumed. Left out: if there is `server.resume`."
+    smooth: SmoothSettings | None = setting(
+        None, "Pass text on word by word where the upstream sends it in bursts. See [routing](routing.md#even-text)."
     )
-    smooth: SmoothSettings | None = Field(
-        default=None,
-        description="Pass text on word by word where the upstream sends it in bursts. See [routing](routing.md#even-text).",
+    repetition_guard: bool = setting(
+        False, "End an answer that got into a loop, as `degenerate`. See [cuts](cuts.md#loops)."
     )
-    repetition_guard: bool = Field(
-        default=False, description="End an answer that got into a loop, as `degenerate`. See [cuts](cuts.md#loops)."
-    )
-    min_tokens_per_s: float | None = Field(
-        default=None,
+    min_tokens_per_s: float | None = setting(
+        None,
+        "End an answer that comes more slowly than that for 10 s, as `upstream_slow`. See "
+        "[cuts](cuts.md#slow-answers).",
         gt=0,
         le=10_000,
-        description="End an answer that comes more slowly than that for 10 s, as `upstream_slow`. See "
-        "[cuts](cuts.md#slow-answers).",
     )
-    on_cut: Literal["error", "continue"] = Field(
-        default="error",
-        description="When an answer is cut off after the client saw some of it: say so, or have the next target (at last "
+    on_cut: Literal["error", "continue"] = setting(
+        "error",
+        "When an answer is cut off after the client saw some of it: say so, or have the next target (at last "
         "the same one again) go on with it. See [cuts](cuts.md).",
     )
-    continue_with: str = Field(
-        default="Your answer was cut off. Go on with it exactly where it ends. Repeat nothing, and say nothing else.",
-        min_length=1,
-        description="With `on_cut: continue`: what a model is asked that is not known to go on by itself. It should be in "
+    continue_with: str = setting(
+        "Your answer was cut off. Go on with it exactly where it ends. Repeat nothing, and say nothing else.",
+        "With `on_cut: continue`: what a model is asked that is not known to go on by itself. It should be in "
         "the language of the conversation.",
+        min_length=1,
     )
-    hedge: HedgeSettings | None = Field(
-        default=None,
-        description="Ask the next target too when the first is slow to begin; the first content decides. See "
+    hedge: HedgeSettings | None = setting(
+        None,
+        "Ask the next target too when the first is slow to begin; the first content decides. See "
         "[routing](routing.md#hedging).",
     )
-    dialect: Literal["text", "sse", "both", "json"] | None = Field(
-        default=None, description="Contract `chat`: the dialect of answers, if the client names none."
+    dialect: Literal["text", "sse", "both", "json"] | None = setting(
+        None, "Contract `chat`: the dialect of answers, if the client names none."
     )
-    errors: Literal["frame", "frame+text", "frame+abort"] | None = Field(
-        default=None,
-        description="How an answer that broke off ends: `frame`: the contract's error, then a clean end; `frame+abort`: "
+    errors: Literal["frame", "frame+text", "frame+abort"] | None = setting(
+        None,
+        "How an answer that broke off ends: `frame`: the contract's error, then a clean end; `frame+abort`: "
         "the error, then a cut connection; `frame+text` (contract `chat`): the error, also as text for clients that read "
         "only tokens. Default: `frame+abort` for `ollama` and for contracts without an error, else `frame`.",
     )
-    reasoning_field: Literal["reasoning_content", "reasoning", "both"] | None = Field(
-        default=None,
-        description="OpenAI Chat Completions: the field of a delta or message that reasoning is told in. Left out: as a "
+    reasoning_field: Literal["reasoning_content", "reasoning", "both"] | None = setting(
+        None,
+        "OpenAI Chat Completions: the field of a delta or message that reasoning is told in. Left out: as a "
         "backend of this dialect wrote it, else `reasoning_content`.",
     )
 

@@ -6,28 +6,27 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from proxy.config.base import Model, Seconds
+from proxy.config.base import Model, Seconds, setting
 
 
 class OtlpSettings(Model):
     """A collector that takes OpenTelemetry's protocol (OTLP) over HTTP."""
 
-    endpoint: str | None = Field(
-        default=None,
-        description="The collector's address, such as `http://collector:4318`; `/v1/traces` and `/v1/metrics` are added. "
+    endpoint: str | None = setting(
+        None,
+        "The collector's address, such as `http://collector:4318`; `/v1/traces` and `/v1/metrics` are added. "
         "Default: the variables OTEL_EXPORTER_OTLP_ENDPOINT and so on, else `http://localhost:4318`.",
     )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Headers to send with it, such as a key. Default: OTEL_EXPORTER_OTLP_HEADERS."
     )
-    traces: bool = Field(default=True, description="Send a span for each request and each attempt.")
-    metrics: bool = Field(default=True, description="Send what `/metrics` has, and OpenTelemetry's own GenAI metrics.")
-    metrics_every_s: Seconds | None = Field(
-        default=None, description="How often metrics are sent. Default: OTEL_METRIC_EXPORT_INTERVAL, else 60."
+    traces: bool = setting(True, "Send a span for each request and each attempt.")
+    metrics: bool = setting(True, "Send what `/metrics` has, and OpenTelemetry's own GenAI metrics.")
+    metrics_every_s: Seconds | None = setting(
+        None, "How often metrics are sent. Default: OTEL_METRIC_EXPORT_INTERVAL, else 60."
     )
-    propagate: bool = Field(
-        default=True,
-        description="Send `traceparent` and `tracestate` to upstreams, so that their spans join the trace.",
+    propagate: bool = setting(
+        True, "Send `traceparent` and `tracestate` to upstreams, so that their spans join the trace."
     )
 
     @field_validator("endpoint")
@@ -51,9 +50,9 @@ class OtlpSettings(Model):
 class TelemetrySettings(Model):
     """Exporters of traces and metrics."""
 
-    otlp: OtlpSettings | None = Field(
-        default=None,
-        description="An OpenTelemetry collector; `{}` takes all from the environment. Off unless this is given, or "
+    otlp: OtlpSettings | None = setting(
+        None,
+        "An OpenTelemetry collector; `{}` takes all from the environment. Off unless this is given, or "
         "OTEL_EXPORTER_OTLP_ENDPOINT is set.",
     )
 

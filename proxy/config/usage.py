@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, SecretStr
 
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 
 _SQLITE = "sqlite:///"
 
@@ -37,23 +37,23 @@ LedgerAddress = Annotated[SecretStr, BeforeValidator(_ledger, json_schema_input_
 class UsageSettings(Model):
     """The usage ledger: one row for each time that a target was asked."""
 
-    store: LedgerAddress = Field(
-        default=SecretStr("sqlite:///usage.db"),
-        description="`sqlite:///FILE` (three slashes before a path from the working directory, four before one from the "
+    store: LedgerAddress = setting(
+        SecretStr("sqlite:///usage.db"),
+        "`sqlite:///FILE` (three slashes before a path from the working directory, four before one from the "
         "root), or `postgresql://user:password@host/database`.",
     )
-    keep_days: int = Field(default=400, ge=0, le=36_500, description="Rows older than this are deleted; 0 keeps all.")
-    spool: str | None = Field(
-        default=None,
-        min_length=1,
-        description="The folder of files that rows are written to before they are in the store. Left out: beside the "
+    keep_days: int = setting(400, "Rows older than this are deleted; 0 keeps all.", ge=0, le=36_500)
+    spool: str | None = setting(
+        None,
+        "The folder of files that rows are written to before they are in the store. Left out: beside the "
         "SQLite file, its name with `-spool`; `usage-spool` in the working directory for Postgres.",
+        min_length=1,
     )
-    spool_mb: float = Field(
-        default=256.0,
+    spool_mb: float = setting(
+        256.0,
+        "How much one process keeps there while the store is away. Beyond it rows are lost, and counted.",
         gt=0,
         le=1_000_000,
-        description="How much one process keeps there while the store is away. Beyond it rows are lost, and counted.",
     )
 
     @property

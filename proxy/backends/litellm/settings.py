@@ -8,6 +8,7 @@ from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks
 from proxy.backends.returned_reasoning import SIGNED_FORMS, of_provider
 from proxy.backends.settings import Address, Key
+from proxy.config.base import setting
 from proxy.wire.issued import issuer
 
 _RESERVED = frozenset({
@@ -27,19 +28,16 @@ class LiteLLMSettings(BackendSettings):
         description="The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
         "leaves the model to the client. None by default: the name decides where a request and the key go.",
     )
-    api_key: Key | None = Field(
-        default=None, description="The provider's key. Default: the variable litellm reads for it, if set."
+    api_key: Key | None = setting(None, "The provider's key. Default: the variable litellm reads for it, if set.")
+    api_base: Address | None = setting(None, "The provider's address, where it is not the usual one.")
+    api_version: str | None = setting(None, "The API version, for Azure.", min_length=1)
+    drop_params: bool = setting(
+        True, "Leave out settings the provider does not know, such as `seed`. `false`: refuse the request."
     )
-    api_base: Address | None = Field(default=None, description="The provider's address, where it is not the usual one.")
-    api_version: str | None = Field(default=None, min_length=1, description="The API version, for Azure.")
-    drop_params: bool = Field(
-        default=True,
-        description="Leave out settings the provider does not know, such as `seed`. `false`: refuse the request.",
-    )
-    include_usage: bool = Field(default=True, description="Ask for token counts in streams, where it needs asking.")
-    quirks: ConversationQuirks | None = Field(
-        default=None,
-        description="What the target takes in a conversation, where it differs from what is known of the model's provider "
+    include_usage: bool = setting(True, "Ask for token counts in streams, where it needs asking.")
+    quirks: ConversationQuirks | None = setting(
+        None,
+        "What the target takes in a conversation, where it differs from what is known of the model's provider "
         "([translation](translation.md)). Settings are in litellm's words.",
     )
     options: dict[str, Any] = Field(

@@ -29,7 +29,7 @@ from proxy.backends.settings import (
     revealed,
     revealed_query,
 )
-from proxy.config.base import Model
+from proxy.config.base import Model, setting
 from proxy.errors import ConfigError
 from proxy.request import ChatRequest
 from proxy.wire.secret_shapes import Secrets
@@ -48,32 +48,26 @@ class AzureSettings(Model):
 
     endpoint: Address = Field(description="The resource's address, such as `https://example.openai.azure.com`.")
     api_version: str = Field(min_length=1, description="The API version, such as `2024-10-21`.")
-    deployment: str | None = Field(
-        default=None,
+    deployment: str | None = setting(
+        None,
+        "The deployment that answers. Default: the one named like the target's model.",
         pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$",
-        description="The deployment that answers. Default: the one named like the target's model.",
     )
-    ad_token: Key | None = Field(
-        default=None, description="A Microsoft Entra ID token, in place of `api_key`. It is not renewed."
-    )
+    ad_token: Key | None = setting(None, "A Microsoft Entra ID token, in place of `api_key`. It is not renewed.")
 
 
 class OpenAISettings(OpenAIChatSettings):
     """A row of kind `openai`."""
 
-    api_key: Key | None = Field(
-        default=None, description="The API key. Default: the SDK's own, the variable OPENAI_API_KEY."
-    )
-    base_url: BaseURL | None = Field(
-        default=None,
-        description="Another address than OpenAI's, up to and with `/v1`. Default: the SDK's own, "
+    api_key: Key | None = setting(None, "The API key. Default: the SDK's own, the variable OPENAI_API_KEY.")
+    base_url: BaseURL | None = setting(
+        None,
+        "Another address than OpenAI's, up to and with `/v1`. Default: the SDK's own, "
         "OPENAI_BASE_URL or `https://api.openai.com/v1`.",
     )
-    organization: HeaderText | None = Field(
-        default=None, description="Whose usage it is, for keys of several organizations."
-    )
-    project: HeaderText | None = Field(default=None, description="The project it is booked under.")
-    azure: AzureSettings | None = Field(default=None, description="Use Azure OpenAI: where the resource is.")
+    organization: HeaderText | None = setting(None, "Whose usage it is, for keys of several organizations.")
+    project: HeaderText | None = setting(None, "The project it is booked under.")
+    azure: AzureSettings | None = setting(None, "Use Azure OpenAI: where the resource is.")
 
     def doubts(self) -> Iterator[tuple[str, str]]:
         if self.base_url:

@@ -6,7 +6,7 @@ from typing import Literal, Self, get_args
 from urllib.parse import urlencode
 
 import msgspec
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from proxy.backends import model_vocabularies
 from proxy.backends.base import Kind, Resources
@@ -23,6 +23,7 @@ from proxy.backends.settings import (
     revealed,
     revealed_query,
 )
+from proxy.config.base import setting
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 from proxy.request import ChatRequest
 from proxy.wire.issued import issuer
@@ -114,17 +115,16 @@ PRESETS: dict[str, Preset] = {
 class CompatibleSettings(OpenAIChatSettings):
     """A row of kind `openai-compatible`."""
 
-    preset: PresetName | None = Field(
-        default=None,
-        description="A known server or vendor, whose address and quirks need not be spelled out: "
+    preset: PresetName | None = setting(
+        None,
+        "A known server or vendor, whose address and quirks need not be spelled out: "
         + ", ".join(f"`{name}`" for name in get_args(PresetName))
         + ".",
     )
-    base_url: BaseURL | None = Field(
-        default=None,
-        description="The server's address, up to what comes before `/chat/completions`. Needed without a `preset`.",
+    base_url: BaseURL | None = setting(
+        None, "The server's address, up to what comes before `/chat/completions`. Needed without a `preset`."
     )
-    api_key: Key | None = Field(default=None, description="The key, sent as `Authorization: Bearer`.")
+    api_key: Key | None = setting(None, "The key, sent as `Authorization: Bearer`.")
 
     @property
     def address(self) -> str:
