@@ -85,8 +85,7 @@ class ProxyError(Exception):
 
 
 class RequestError(ProxyError):
-    status, code, type = 400, "invalid_request", "invalid_request_error"
-    end: ClassVar[EndReason] = "rejected"
+    status, code, type, end = 400, "invalid_request", "invalid_request_error", "rejected"
 
 
 class BadRequest(RequestError):
@@ -205,15 +204,13 @@ class UpstreamConnect(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     """Nothing meaningful came in time."""
 
-    status, code = 504, "upstream_timeout"
-    end: ClassVar[EndReason] = "upstream_idle"
+    status, code, end = 504, "upstream_timeout", "upstream_idle"
 
 
 class UpstreamIdle(UpstreamError):
     """The answer stopped in the middle for longer than `token_gap_s`."""
 
-    status, code = 504, "upstream_idle"
-    end: ClassVar[EndReason] = "upstream_idle"
+    status, code, end = 504, "upstream_idle", "upstream_idle"
 
 
 class UpstreamSlow(UpstreamError):
@@ -234,8 +231,7 @@ class Degenerate(UpstreamError):
 class UpstreamTruncated(UpstreamError):
     """The answer ended without saying that it is complete."""
 
-    code = "upstream_truncated"
-    end: ClassVar[EndReason] = "upstream_truncated"
+    code, end = "upstream_truncated", "upstream_truncated"
 
     def __init__(self, message: str = "the answer was cut off: the upstream never said it was complete") -> None:
         super().__init__(message)
@@ -255,9 +251,7 @@ class BrokenToolCall(UpstreamMalformed):
 
 
 class FrameTooLarge(UpstreamMalformed):
-    code = "frame_too_large"
-    trips = False
-    end: ClassVar[EndReason] = "frame_too_large"
+    code, trips, end = "frame_too_large", False, "frame_too_large"
 
 
 class UpstreamRedirect(UpstreamError):
@@ -293,27 +287,23 @@ class UpstreamFailed(UpstreamError):
 class TargetLimited(UpstreamError):
     """The target may not be asked for more now, by the `limits` of its backend. It was not asked."""
 
-    status, code, type, trips = 429, "target_limited", "rate_limit_error", False
-    end: ClassVar[EndReason] = "rejected"
+    status, code, type, trips, end = 429, "target_limited", "rate_limit_error", False, "rejected"
 
 
 class Limit(ProxyError):
     """An answer took longer, or grew larger, than the config allows."""
 
-    status, code = 504, "limit"
-    end: ClassVar[EndReason] = "limit"
+    status, code, end = 504, "limit", "limit"
 
 
 class Draining(ProxyError):
-    status, code, retryable, fallback = 503, "draining", True, False
-    end: ClassVar[EndReason] = "drain"
+    status, code, retryable, fallback, end = 503, "draining", True, False, "drain"
 
 
 class LimitsUnknown(ProxyError):
     """The store that counts cannot be reached, and a limit says `on_outage: deny`."""
 
-    status, code, retryable, fallback = 503, "limits_unknown", True, True
-    end: ClassVar[EndReason] = "rejected"
+    status, code, retryable, fallback, end = 503, "limits_unknown", True, True, "rejected"
 
     def __init__(self) -> None:
         super().__init__("The store that counts requests cannot be reached. Try again in a moment.", retry_after=1)
@@ -322,8 +312,7 @@ class LimitsUnknown(ProxyError):
 class StreamsUnknown(ProxyError):
     """The store that knows the other replicas' streams cannot be reached."""
 
-    status, code, retryable = 503, "streams_unknown", True
-    end: ClassVar[EndReason] = "rejected"
+    status, code, retryable, end = 503, "streams_unknown", True, "rejected"
 
     def __init__(self) -> None:
         super().__init__("The store of streams cannot be reached. Try again in a moment.", retry_after=1)
@@ -341,8 +330,7 @@ class RunnerGone(StreamsUnknown):
 class Stopped(ProxyError):
     """The client said stop, which is another thing than to leave."""
 
-    status, code = 499, "stopped"
-    end: ClassVar[EndReason] = "stopped"
+    status, code, end = 499, "stopped", "stopped"
 
     def __init__(self) -> None:
         super().__init__("the answer was stopped by its client")

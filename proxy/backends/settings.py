@@ -123,21 +123,17 @@ class HealthSettings(Model):
 class HttpSettings(BackendSettings):
     """The settings of every HTTP backend."""
 
-    headers: Headers = Field(
-        default_factory=dict,
-        description="More headers for every request. Their values are kept out of logs and messages, like keys.",
+    headers: Headers = setting(
+        dict, "More headers for every request. Their values are kept out of logs and messages, like keys."
     )
-    query: dict[str, SecretStr] = Field(
-        default_factory=dict,
-        description="Query parameters for every request. Their values are kept out of logs and messages, like keys.",
+    query: dict[str, SecretStr] = setting(
+        dict, "Query parameters for every request. Their values are kept out of logs and messages, like keys."
     )
-    forward_headers: ForwardedHeaders = Field(
-        default_factory=list,
-        description="Client headers to pass on, by name. No others are; never those with a client's key or cookies.",
+    forward_headers: ForwardedHeaders = setting(
+        list, "Client headers to pass on, by name. No others are; never those with a client's key or cookies."
     )
-    discover: DiscoverySettings | Literal["off"] = Field(
-        default_factory=DiscoverySettings,
-        description='Ask the upstream in the background which models it has, for lists of models; or `"off"`.',
+    discover: DiscoverySettings | Literal["off"] = setting(
+        DiscoverySettings, 'Ask the upstream in the background which models it has, for lists of models; or `"off"`.'
     )
 
     health: HealthSettings | None = setting(

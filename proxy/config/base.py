@@ -1,7 +1,8 @@
 """Base class and field types that all settings share."""
 
 import re
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -19,13 +20,20 @@ def check_name(value: str) -> str:
     return value
 
 
-_Default = TypeVar("_Default")
+_T = TypeVar("_T")
 
 
-def setting(default: _Default, description: str, **bounds: Any) -> _Default:
-    """A key that may be left out: what it is then, what it means, and the bounds that pydantic's `Field` takes."""
-    value: _Default = Field(default=default, description=description, **bounds)
-    return value
+@overload
+def setting(default: Callable[[], _T], description: str, **bounds: Any) -> _T: ...
+@overload
+def setting(default: _T, description: str, **bounds: Any) -> _T: ...
+def setting(default: Any, description: str, **bounds: Any) -> Any:
+    """A key that may be left out: what it is then, what it means, and the bounds that pydantic's `Field` takes.
+
+    `default` is a value, or a function that makes one, such as `list`.
+    """
+    named = {"default_factory" if callable(default) else "default": default}
+    return Field(**named, description=description, **bounds)
 
 
 Patterns = Annotated[list[str], BeforeValidator(as_list, json_schema_input_type=str | list[str])]

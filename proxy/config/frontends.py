@@ -49,9 +49,7 @@ class RequestSettings(Model):
     )
     role: Fields = setting(["role"], "In a message: its role.")
     content: Fields = setting(["content"], "In a message: its text, or a list of parts.")
-    roles: dict[str, Role] = Field(
-        default_factory=dict, description="The contract's own names of roles, such as `{ai: assistant}`."
-    )
+    roles: dict[str, Role] = setting(dict, "The contract's own names of roles, such as `{ai: assistant}`.")
     prompt: Fields | None = setting(None, "The user's text now. It comes after the messages, if there are any.")
     system: Fields | None = setting(None, "A text that instructs the model.")
     model: Fields = setting(["model"], "The model asked for.")
@@ -73,9 +71,8 @@ class RequestSettings(Model):
     metadata: dict[str, Fields] | None = setting(
         None, "The entries that rules may match as `metadata`, and the field of each. Default: the object `metadata`."
     )
-    defaults: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Values for requests without them: `model`, `system`, `stream`, and parameters by OpenAI's names.",
+    defaults: dict[str, Any] = setting(
+        dict, "Values for requests without them: `model`, `system`, `stream`, and parameters by OpenAI's names."
     )
 
 
@@ -122,9 +119,7 @@ class ResponseSettings(Model):
         "A frame during silence, which must leave the answer as it is; `false` for none. Default: a "
         "comment in `sse`, else none.",
     )
-    events: dict[str, str] = Field(
-        default_factory=dict, description="In `sse`: event names by template, such as `{done: done}`."
-    )
+    events: dict[str, str] = setting(dict, "In `sse`: event names by template, such as `{done: done}`.")
     data_prefix: Literal["data: ", "data:"] = setting(
         "data: ", "In `sse`: the beginning of a data line. The space is not part of the data."
     )
@@ -143,8 +138,8 @@ class ResponseSettings(Model):
         "Cut the connection after `error` when an answer breaks off. Default: yes if there is no `error`, "
         "and in `raw`; else no.",
     )
-    finish_reasons: dict[FinishReason, str] = Field(
-        default_factory=dict, description="The contract's own values of `$finish_reason`, such as `{stop: end}`."
+    finish_reasons: dict[FinishReason, str] = setting(
+        dict, "The contract's own values of `$finish_reason`, such as `{stop: end}`."
     )
 
     _some_template = field_validator(*STREAM_TEMPLATES, mode="before")(_some_template)
@@ -160,9 +155,9 @@ class ResponseSettings(Model):
 class ErrorsSettings(Model):
     """The answer to a request that fails before anything was sent."""
 
-    status: dict[str, int] = Field(
-        default_factory=dict,
-        description='The status to send instead, by code (`upstream_timeout`), status (`"429"`), class (`5xx`) or `*`. '
+    status: dict[str, int] = setting(
+        dict,
+        'The status to send instead, by code (`upstream_timeout`), status (`"429"`), class (`5xx`) or `*`. '
         "A request without a valid key always gets a 401.",
     )
     body: Template = setting(None, "Template of the body. Default: `response.error`.")
@@ -174,18 +169,14 @@ class FrontendSettings(Model):
     """One contract: where it is served, how its requests are read, how its answers are written."""
 
     path: Fields = Field(description="The path or paths at which it is served, with `POST`.")
-    request: RequestSettings = Field(
-        default_factory=RequestSettings, description="Where a request's body holds each thing."
-    )
+    request: RequestSettings = setting(RequestSettings, "Where a request's body holds each thing.")
     response: ResponseSettings = Field(description="How an answer is streamed.")
     whole: Template = setting(
         None,
         "Template of an answer that is not streamed: `$text`, `$reasoning`, `$tool_calls` (a list, each item "
         "as `tool_call` writes it), `$sources` and `$media` (lists, as `source` and `media` write them), `$finish_reason`, and the placeholders of `usage`. Default: `{text: $text}`, in `raw` `$text`.",
     )
-    errors: ErrorsSettings = Field(
-        default_factory=ErrorsSettings, description="How to answer a request that fails before anything was sent."
-    )
-    headers: dict[str, str] = Field(default_factory=dict, description="More headers of streamed answers.")
+    errors: ErrorsSettings = setting(ErrorsSettings, "How to answer a request that fails before anything was sent.")
+    headers: dict[str, str] = setting(dict, "More headers of streamed answers.")
 
     _some_template = field_validator("whole", mode="before")(_some_template)

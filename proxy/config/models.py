@@ -139,21 +139,16 @@ class ServerSettings(Model):
         le=65535,
     )
     cors: CorsSettings | None = setting(None, "Web pages that may call; none by default.")
-    allowed_hosts: list[str] = Field(
-        default_factory=list,
-        description="Public names under which the proxy answers although it has no `auth` and listens on this machine alone.",
+    allowed_hosts: list[str] = setting(
+        list, "Public names under which the proxy answers although it has no `auth` and listens on this machine alone."
     )
     drain_s: float = setting(30.0, "How long open streams may finish at a stop.", ge=0, le=86_400)
-    limits: LimitSettings = Field(default_factory=LimitSettings, description="Bounds on clients and answers.")
-    timeouts: TimeoutSettings = Field(default_factory=TimeoutSettings, description="Timers of all routes.")
-    breaker: BreakerSettings = Field(
-        default_factory=BreakerSettings, description="When a target that keeps failing is tried last."
-    )
+    limits: LimitSettings = setting(LimitSettings, "Bounds on clients and answers.")
+    timeouts: TimeoutSettings = setting(TimeoutSettings, "Timers of all routes.")
+    breaker: BreakerSettings = setting(BreakerSettings, "When a target that keeps failing is tried last.")
     heartbeat_s: float = setting(15.0, "Silence before a heartbeat is sent; 0 is never.", ge=0, le=86_400)
-    delivery: DeliverySettings = Field(
-        default_factory=DeliverySettings, description="Pacing of streams faster than anybody can see."
-    )
-    log: LogSettings = Field(default_factory=LogSettings, description="How the log looks and how much it says.")
+    delivery: DeliverySettings = setting(DeliverySettings, "Pacing of streams faster than anybody can see.")
+    log: LogSettings = setting(LogSettings, "How the log looks and how much it says.")
     resume: ResumeSettings | None = setting(
         None,
         "Streams can be resumed: their id is in the header `X-Stream-Id`, and `GET /streams/{id}?after=N` "
@@ -167,8 +162,8 @@ class ServerSettings(Model):
     reload: Literal["auto", "off"] = setting(
         "auto", "Take up changes of this file, within a second (`auto`), or only when told by SIGHUP (`off`)."
     )
-    trusted_proxies: list[str] = Field(
-        default_factory=list, description="Networks (CIDR) of proxies in front whose `X-Forwarded-For` is believed."
+    trusted_proxies: list[str] = setting(
+        list, "Networks (CIDR) of proxies in front whose `X-Forwarded-For` is believed."
     )
 
     @property
@@ -201,10 +196,8 @@ class KeySettings(Model):
     name: str = Field(description="Name of the key, for logs, metrics and `match.key`.")
     sha256: str | None = setting(None, "SHA-256 of the key in hex; `chat-proxy key new` prints one. The better choice.")
     key: SecretStr | None = setting(None, 'The key itself, best as `"${VAR:-}"`; when that is empty this key is off.')
-    routes: Patterns = Field(default_factory=list, description="Names of the routes it may use; empty is all.")
-    models: Patterns = Field(
-        default_factory=list, description="Globs of models it may reach, as `model` or `backend/model`; empty is all."
-    )
+    routes: Patterns = setting(list, "Names of the routes it may use; empty is all.")
+    models: Patterns = setting(list, "Globs of models it may reach, as `model` or `backend/model`; empty is all.")
     limits: KeyLimits | None = setting(
         None, "How much it may use; what is left out comes from `auth.limits`. `null` is no limit."
     )
@@ -245,7 +238,7 @@ class AuthSettings(Model):
     """Who may ask. In YAML `off`, or a mapping with `keys`."""
 
     off: bool = setting(False, "Nobody is asked for a key. Written as `auth: off`.")
-    keys: list[KeySettings] = Field(default_factory=list, description="The keys that clients may present.")
+    keys: list[KeySettings] = setting(list, "The keys that clients may present.")
     limits: KeyLimits | None = setting(None, "How much each key may use that says nothing else.")
     budget: BudgetSettings | None = setting(None, "How much each key may spend that says nothing else.")
 
@@ -280,7 +273,7 @@ class PriceSettings(Model):
 class Settings(Model):
     """The whole file."""
 
-    server: ServerSettings = Field(default_factory=ServerSettings, description="Where and how the proxy listens.")
+    server: ServerSettings = setting(ServerSettings, "Where and how the proxy listens.")
     auth: AuthSettings | None = setting(
         None, "Who may ask. Left out: nobody needs a key, and only this machine can ask. `off`: nobody, anywhere."
     )
@@ -288,13 +281,12 @@ class Settings(Model):
         description="Named destinations. `kind` picks the driver; the other keys are the kind's own.",
         repr=False,  # rows hold secrets until the model of their kind has wrapped them
     )
-    frontends: dict[str, FrontendSettings] = Field(
-        default_factory=dict,
-        description="Contracts of your own, by name: beside those built in, for chat frontends that speak none of them.",
+    frontends: dict[str, FrontendSettings] = setting(
+        dict, "Contracts of your own, by name: beside those built in, for chat frontends that speak none of them."
     )
-    prices: dict[str, PriceSettings] = Field(
-        default_factory=dict,
-        description="Prices by model, as a glob of `model` or `backend/model`; the first that fits counts. Models without "
+    prices: dict[str, PriceSettings] = setting(
+        dict,
+        "Prices by model, as a glob of `model` or `backend/model`; the first that fits counts. Models without "
         "one cost what the price list of the package genai-prices says; a model in neither has no known price.",
     )
     routes: list[RouteSettings] = Field(description="Rules in order; the first that matches a request answers it.")
@@ -303,8 +295,8 @@ class Settings(Model):
         "Where limits are counted and keys are kept that are not in this file: `memory`, which is each "
         "process's own, or a Redis or Valkey server that replicas share, `redis://…` or `rediss://…`.",
     )
-    telemetry: TelemetrySettings = Field(
-        default_factory=TelemetrySettings, description="Where traces and metrics go besides the log and `/metrics`."
+    telemetry: TelemetrySettings = setting(
+        TelemetrySettings, "Where traces and metrics go besides the log and `/metrics`."
     )
     usage: UsageSettings | None = setting(
         None, "Write down who used what, for `chat-proxy usage` and `GET /usage`. Off unless said."

@@ -244,7 +244,7 @@ class RouteSettings(Model):
     """One rule: which requests it takes, and where they go. The first rule that matches wins."""
 
     name: str = Field(description="Name of the rule, for logs, metrics and messages.")
-    match: MatchSettings = Field(default_factory=MatchSettings, description="Which requests; left out, all.")
+    match: MatchSettings = setting(MatchSettings, "Which requests; left out, all.")
     to: Annotated[
         list[TargetSettings],
         BeforeValidator(as_list, json_schema_input_type=str | TargetSettings | list[str | TargetSettings]),
@@ -260,9 +260,9 @@ class RouteSettings(Model):
         "With `pick: weighted`: the same `header:NAME`, `key`, `user` or `conversation` draws the same. "
         "A conversation is known by an id that the client gives, else by its user, else by how it began.",
     )
-    set: dict[str, Any] = Field(default_factory=dict, description="Parameters that replace the request's.")
-    default: dict[str, Any] = Field(default_factory=dict, description="Parameters for requests without them.")
-    timeouts: RouteTimeouts = Field(default_factory=RouteTimeouts, description="This route's own timers.")
+    set: dict[str, Any] = setting(dict, "Parameters that replace the request's.")
+    default: dict[str, Any] = setting(dict, "Parameters for requests without them.")
+    timeouts: RouteTimeouts = setting(RouteTimeouts, "This route's own timers.")
     limits: UsageLimits | None = setting(None, "How much all its requests together may use.")
     budget: BudgetSettings | None = setting(None, "How much all its requests together may spend.")
     heartbeat_s: float | None = setting(None, "Silence before a heartbeat is sent; 0 is never.", ge=0, le=86_400)

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 
 from proxy.config.base import Model, Seconds, setting
 
@@ -17,8 +17,8 @@ class OtlpSettings(Model):
         "The collector's address, such as `http://collector:4318`; `/v1/traces` and `/v1/metrics` are added. "
         "Default: the variables OTEL_EXPORTER_OTLP_ENDPOINT and so on, else `http://localhost:4318`.",
     )
-    headers: dict[str, SecretStr] = Field(
-        default_factory=dict, description="Headers to send with it, such as a key. Default: OTEL_EXPORTER_OTLP_HEADERS."
+    headers: dict[str, SecretStr] = setting(
+        dict, "Headers to send with it, such as a key. Default: OTEL_EXPORTER_OTLP_HEADERS."
     )
     traces: bool = setting(True, "Send a span for each request and each attempt.")
     metrics: bool = setting(True, "Send what `/metrics` has, and OpenTelemetry's own GenAI metrics.")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks
@@ -23,9 +23,9 @@ _RESERVED = frozenset({
 class LiteLLMSettings(BackendSettings):
     """A row of kind `litellm`."""
 
-    models: list[str] = Field(
-        default_factory=list,
-        description="The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
+    models: list[str] = setting(
+        list,
+        "The models a client may name, each as litellm does (`anthropic/claude-sonnet-4-5`), where a route "
         "leaves the model to the client. None by default: the name decides where a request and the key go.",
     )
     api_key: Key | None = setting(None, "The provider's key. Default: the variable litellm reads for it, if set.")
@@ -40,11 +40,11 @@ class LiteLLMSettings(BackendSettings):
         "What the target takes in a conversation, where it differs from what is known of the model's provider "
         "([translation](translation.md)). Settings are in litellm's words.",
     )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        repr=False,  # may hold credentials
-        description="More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
+    options: dict[str, Any] = setting(
+        dict,
+        "More arguments of `litellm.acompletion` for every request, such as `aws_region_name`, "
         "`vertex_project` or `extra_headers`. A client cannot give any of these.",
+        repr=False,  # may hold credentials
     )
 
     def issuer(self, model: str) -> str:
