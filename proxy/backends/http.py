@@ -97,7 +97,7 @@ class HttpBackend(ABC):
     dialect: ClassVar[str]
 
     def __init__(self, name: str, settings: HttpSettings, resources: Resources) -> None:
-        self._quirks = settings.quirks
+        self._settings = settings
         self._vocabularies: dict[str, Vocabulary] = {}  # by model: each is asked for twice a request
         self.name = name
         self._list = ModelList(name, resources.transport, self._list_request, every_s=settings.discover_every_s)
@@ -204,7 +204,8 @@ class HttpBackend(ABC):
         found = self._vocabularies.get(model)
         if found is None:
             known = self._vocabulary(model)
-            found = known if self._quirks is None else self._quirks.over(known)
+            quirks = self._settings.quirks
+            found = known if quirks is None else quirks.over(known)
             if len(self._vocabularies) >= MOST_VOCABULARIES:  # clients may name any model
                 self._vocabularies.clear()
             self._vocabularies[model] = found

@@ -7,9 +7,8 @@ from another route, or from before a reload.
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 
-from proxy.backends.base import Backend, BackendSettings, Relay
+from proxy.backends.base import Backend, BackendSettings, Relay, WrappedBackend
 from proxy.backends.streaming import announcing
-from proxy.backends.wrapping import WrappedBackend
 from proxy.config.rules import RouteSettings
 from proxy.events import Batch, Batches, Notice
 from proxy.request import ChatRequest

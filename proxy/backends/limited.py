@@ -6,9 +6,8 @@ from contextlib import aclosing
 
 import msgspec
 
-from proxy.backends.base import Backend, Relay
+from proxy.backends.base import Backend, Relay, WrappedBackend
 from proxy.backends.streaming import announcing
-from proxy.backends.wrapping import WrappedBackend
 from proxy.config.limits import TargetLimits
 from proxy.errors import TargetLimited
 from proxy.events import Batch, Finish, Notice, Start

@@ -5,9 +5,8 @@ from contextlib import aclosing
 
 from pydantic import BaseModel
 
-from proxy.backends.base import Backend, Relay, Resources, kind, kinds
+from proxy.backends.base import Backend, Relay, Resources, WrappedBackend, kind, kinds
 from proxy.backends.limited import Limited
-from proxy.backends.wrapping import WrappedBackend
 from proxy.events import Batch, Fault, OrderError, check_order
 from proxy.request import ChatRequest
 from proxy.routing.plan import Target

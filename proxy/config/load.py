@@ -11,13 +11,12 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from proxy.config import checks
-from proxy.config.closest import closest
 from proxy.config.file import read
 from proxy.config.frontend_checks import Served
 from proxy.config.models import Settings
 from proxy.config.partial import readable
 from proxy.config.source import Document, Path, looks_secret, parse
-from proxy.config.wording import allowed_values, dotted, nearest, validation_errors
+from proxy.config.wording import allowed_values, closest, dotted, nearest, validation_errors
 from proxy.errors import ConfigError, ConfigErrors, ConfigWarning
 
 # YAML 1.1 reads these words as false. Here they are values.

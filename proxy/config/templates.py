@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 
-from proxy.config.closest import closest
+from proxy.config.wording import closest
 
 Path = tuple[str | int, ...]
 

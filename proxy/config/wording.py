@@ -7,7 +7,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from proxy.config.closest import closest
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.config.source import Document, Path, looks_secret
 from proxy.errors import ConfigError
@@ -56,6 +55,14 @@ def _already_reported(path: Path, kind: str, document: Document) -> bool:
     if any(path[:length] in document.faulty for length in range(len(path) + 1)):
         return True
     return kind in {"missing", "value_error"} and path[: -1 if kind == "missing" else None] in document.incomplete
+
+
+def closest(name: str, known: Collection[str]) -> str | None:
+    """The most similar of `known`, or None if none is similar. Compares the first 64 characters."""
+    from difflib import get_close_matches  # noqa: PLC0415 - 0.2 MB, needed only after a mistake
+
+    near = get_close_matches(name[:64], known, n=1, cutoff=0.6)
+    return near[0] if near else None
 
 
 def nearest(name: str, known: Collection[str]) -> str:

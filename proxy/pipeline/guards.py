@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from proxy.backends.base import Backend, Relay
-from proxy.backends.wrapping import WrappedBackend
+from proxy.backends.base import Backend, Relay, WrappedBackend
 from proxy.errors import Degenerate, UpstreamSlow
 from proxy.events import Batch, ReasoningDelta, TextDelta, ToolCallDelta
 from proxy.pipeline.repetition import Repetition

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from proxy.config.closest import closest
+from proxy.config.wording import closest
 from proxy.errors import NotFound
 
 OTHER_SERVICES = {

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from proxy.backends import vocabularies
-from proxy.backends.base import Kind, Resources
+from proxy.backends.base import Kind
 from proxy.backends.http import Identity
 from proxy.backends.openai.wire import OpenAIChatBackend
 from proxy.backends.redact import cleaner
@@ -88,9 +88,7 @@ _CACHED = frozenset({"prompt_cache_key"})
 class OpenAIBackend(OpenAIChatBackend):
     """OpenAI, or Azure OpenAI, at the address that the SDK uses."""
 
-    def __init__(self, name: str, settings: OpenAISettings, resources: Resources) -> None:
-        super().__init__(name, settings, resources)
-        self._settings = settings
+    _settings: OpenAISettings
 
     async def open(self) -> None:
         """Import the SDK, which takes a second, in a thread. Raises `ConfigError` if there is no key."""

@@ -157,6 +157,8 @@ class CompatibleSettings(OpenAIChatSettings):
 class CompatibleBackend(OpenAIChatBackend):
     """A server that speaks OpenAI Chat Completions."""
 
+    _settings: CompatibleSettings
+
     def __init__(self, name: str, settings: CompatibleSettings, resources: Resources) -> None:
         preset = PRESETS[settings.preset] if settings.preset else Preset("")
         super().__init__(
@@ -164,7 +166,6 @@ class CompatibleBackend(OpenAIChatBackend):
         )
         self._takes = preset.takes
         self._preset = settings.preset or ""
-        self._settings = settings
         self.identify(_identity(settings))
 
     def _vocabulary(self, model: str) -> Vocabulary:
