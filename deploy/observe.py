@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from proxy.app import App
-from proxy.ledger.metrics import LedgerMetrics
+from proxy.ledger.metrics import ledger_metrics
 from proxy.telemetry.sums import NOT_SUMMED
 
 FOLDER = Path(__file__).parent
@@ -43,11 +43,11 @@ OF_WORKERS = (
 
 def families() -> list[Family]:
     """Every metric that there is."""
-    registry = App("").metrics.registry
-    ledgers: Any = {"": SimpleNamespace(rows=0, lost=0, failures=0)}  # without one there are no metrics of it
-    registry.register(LedgerMetrics(ledgers))
+    metrics = App("").metrics
+    ledgers: Any = [SimpleNamespace(rows=0, lost=0, failures=0)]  # without one there are no metrics of it
+    metrics.show(lambda: ledger_metrics(ledgers))
     found = []
-    for collector in list(registry._collector_to_names):  # noqa: SLF001 - there is no other way to the labels
+    for collector in list(metrics.registry._collector_to_names):  # noqa: SLF001 - there is no other way to the labels
         for metric in collector.collect():
             labels = getattr(metric, "_labelnames", None) or getattr(collector, "_labelnames", ())
             ending = {"counter": "_total", "info": "_info"}.get(metric.type, "")

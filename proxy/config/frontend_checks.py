@@ -27,9 +27,9 @@ from proxy.config.wording import dotted, nearest
 from proxy.errors import ConfigError, error_codes
 
 OPERATIONS = (
-    *("/healthz", "/readyz", "/metrics", "/status", "/status/events", "/status/requests", "/status/config"),
-    *("/explain", "/explain/diff", "/status/requests/", "/usage", "/web/"),
-)
+    "/healthz", "/readyz", "/metrics", "/status", "/status/events", "/status/requests", "/status/config", "/explain",
+    "/explain/diff", "/status/requests/", "/usage", "/web/",
+)  # fmt: skip
 """Pages for operators; no contract may have their paths, or one in a folder of theirs."""
 
 DONE = "[DONE]"
@@ -40,10 +40,10 @@ _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-z
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ONE_LINE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _STATUS = re.compile(r"[45][0-9][0-9]|[45]xx|\*")
-_OWN_HEADERS = frozenset(
-    {"connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "server", "te"}
-    | {"trailer", "transfer-encoding", "upgrade", "x-chat-notice", "x-request-id"}
-)
+_OWN_HEADERS = frozenset({
+    "connection", "content-encoding", "content-length", "content-type", "date", "keep-alive", "server", "te", "trailer",
+    "transfer-encoding", "upgrade", "x-chat-notice", "x-request-id",
+})  # fmt: skip
 _SSE_ONLY = ("events", "data_prefix", "bare_text")
 _RAW = ("token", "reasoning", "error")
 _ENDS = ("done", "error")

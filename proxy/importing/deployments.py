@@ -37,11 +37,11 @@ _NO_KEY = frozenset(
 _AZURE_VERSION = "2025-02-01-preview"  # LiteLLM's default
 _AZURE_LOGIN = frozenset({"tenant_id", "client_id", "client_secret", "azure_username", "azure_password", "azure_scope"})
 
-_OURS = frozenset(
-    {"model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "organization", "azure_ad_token"}
-    | {"weight", "rpm", "tpm", "order", "timeout", "stream_timeout", "litellm_credential_name", "headers"}
-    | {"extra_headers", "drop_params"}
-)
+_OURS = frozenset({
+    "model", "custom_llm_provider", "api_key", "api_base", "base_url", "api_version", "organization", "azure_ad_token",
+    "weight", "rpm", "tpm", "order", "timeout", "stream_timeout", "litellm_credential_name", "headers",
+    "extra_headers", "drop_params",
+})  # fmt: skip
 ONE_TRY = "each target is asked once, then the next one"
 _WHY = {
     "additional_drop_params": "settings pass as the client wrote them",

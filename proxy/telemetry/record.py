@@ -23,18 +23,10 @@ MAY_HAVE_COST = frozenset({
 })  # fmt: skip
 """The ends of attempts that a vendor accepted, and may bill although nothing came. Refused attempts are free."""
 
-NOT_ASKED = frozenset(
-    {
-        "circuit_open",
-        "slow_start",
-        "unwell",
-        "rate_limit_wait",
-        "no_budget",
-        "target_busy",
-        "target_limited",
-        "unsupported",
-    }
-)
+NOT_ASKED = frozenset({
+    "circuit_open", "slow_start", "unwell", "rate_limit_wait", "no_budget", "target_busy", "target_limited",
+    "unsupported",
+})  # fmt: skip
 """The ends of attempts that no upstream saw."""
 
 HedgeEnd = Literal["", "won", "lost", "both_failed", "cancelled", "no_budget"]

@@ -13,14 +13,11 @@ from proxy.wire.strict_json import MAX_DEPTH
 
 _CHOICES = ("anyOf", "oneOf", "allOf")
 _AT_THE_TOP = (*_CHOICES, "not", "enum", "const")
-_OPENAPI = frozenset(
-    # ai.google.dev, API reference: Schema
-    [
-        *("type", "format", "title", "description", "nullable", "enum", "items", "prefixItems", "properties"),
-        *("required", "anyOf", "minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength"),
-        *("pattern", "minimum", "maximum", "default", "example", "propertyOrdering"),
-    ]
-)
+_OPENAPI = frozenset({  # ai.google.dev, API reference: Schema
+    "type", "format", "title", "description", "nullable", "enum", "items", "prefixItems", "properties", "required",
+    "anyOf", "minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "minimum",
+    "maximum", "default", "example", "propertyOrdering",
+})  # fmt: skip
 _UNSAID = frozenset({"$schema", "$id", "$defs", "definitions", "$comment", "additionalProperties", "examples"})
 _OF_ROOTS = frozenset({"$schema", "$id", "$defs", "definitions"})
 _DEEPEST = 2

@@ -34,12 +34,10 @@ TOKENS_OF_AN_IMAGE = 1600
 
 _ROLES = ("user", "assistant", "system")
 
-_READ = frozenset(
-    [
-        *("model", "messages", "system", "max_tokens", "metadata", "stream", "stop_sequences", *SAMPLING),
-        *("tools", "tool_choice", "thinking", "output_config", "output_format", "mcp_servers"),
-    ]
-)
+_READ = frozenset({
+    "model", "messages", "system", "max_tokens", "metadata", "stream", "stop_sequences", *SAMPLING, "tools",
+    "tool_choice", "thinking", "output_config", "output_format", "mcp_servers",
+})  # fmt: skip
 _RARE = ("citations", "mcp_tool_use", "server_tool_use")
 """What only Anthropic can read in messages: the setting `citations`, and calls of tools that ran there."""
 

@@ -46,20 +46,14 @@ _OPTIONS = {
 _HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "reasoning_effort"})
 """Settings that Ollama's clients send by habit, although not every upstream takes them."""
 
-_READ = frozenset(
-    [
-        *("model", "messages", "tools", "format", "options", "think", "stream", "prompt", "system", "images", "suffix"),
-        "keep_alive",
-    ]
-)
-_READ_OF_OPTIONS = frozenset(
-    [
-        *_OPTIONS,
-        # How the server runs the model says nothing about the answer.
-        *("num_gpu", "num_thread", "num_batch", "main_gpu", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only"),
-        "f16_kv",
-    ]
-)
+_READ = frozenset({
+    "model", "messages", "tools", "format", "options", "think", "stream", "prompt", "system", "images", "suffix",
+    "keep_alive",
+})  # fmt: skip
+_READ_OF_OPTIONS = frozenset(_OPTIONS) | {
+    # How the server runs the model says nothing about the answer.
+    "num_gpu", "num_thread", "num_batch", "main_gpu", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only", "f16_kv",
+}  # fmt: skip
 
 _IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
 

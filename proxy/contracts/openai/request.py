@@ -26,12 +26,10 @@ from proxy.wire.json_body import (
 )
 from proxy.wire.omissions import unread
 
-_READ = frozenset(
-    [
-        *("model", "messages", "tools", "functions", "function_call", "stream", "stream_options", "user"),
-        *("safety_identifier", "metadata", "web_search_options", *PARAMETERS),
-    ]
-)
+_READ = frozenset({
+    "model", "messages", "tools", "functions", "function_call", "stream", "stream_options", "user",
+    "safety_identifier", "metadata", "web_search_options", *PARAMETERS,
+})  # fmt: skip
 _READ_OF_TOOLS = frozenset({"type", "function", "cache_control"})
 _READ_OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
 

@@ -19,14 +19,12 @@ DIALECT = "openai-responses"
 
 _UNCHANGED = ("temperature", "top_p", "service_tier")
 _HINTS = frozenset({"prompt_cache_key"})
-_READ = frozenset(
-    [
-        *("model", "input", "instructions", "messages", "tools", "tool_choice", "parallel_tool_calls", "metadata"),
-        *("max_output_tokens", "reasoning", "text", "prompt_cache_key", "safety_identifier", "user", *_UNCHANGED),
-        # They say nothing about the answer: how it is sent and kept, and what Codex tells of itself.
-        *("stream", "stream_options", "store", "background", "client_metadata"),
-    ]
-)
+_READ = frozenset({
+    "model", "input", "instructions", "messages", "tools", "tool_choice", "parallel_tool_calls", "metadata",
+    "max_output_tokens", "reasoning", "text", "prompt_cache_key", "safety_identifier", "user", *_UNCHANGED,
+    # They say nothing about the answer: how it is sent and kept, and what Codex tells of itself.
+    "stream", "stream_options", "store", "background", "client_metadata",
+})  # fmt: skip
 _READ_OF_REASONING = frozenset({"effort", "summary", "generate_summary"})  # a summary is told in any case
 _READ_OF_TEXT = frozenset({"format", "verbosity"})
 _KEPT_ELSEWHERE = {
