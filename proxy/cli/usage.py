@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -45,6 +45,7 @@ def usage(  # noqa: PLR0917 - click passes them by name
     settings = load(path, exit_code=1).settings.usage
     if settings is None:
         stop(f"{path}: there is no `usage`, so nothing is written down: add `usage: {{}}`", exit_code=1)
+    from proxy.ledger.report import told  # noqa: PLC0415
     from proxy.ledger.store import LedgerStore  # noqa: PLC0415
 
     store = LedgerStore(settings)
@@ -52,20 +53,13 @@ def usage(  # noqa: PLR0917 - click passes them by name
         if checks:
             _check(settings, urls, api_key)
         else:
-            click.echo(_report(store, by, since, format), nl=False)
+            click.echo(told(store, by, since, format), nl=False)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except store.failures as error:
         stop(f"the store of usage cannot be read: {error}", exit_code=1)
     finally:
         store.close()
-
-
-def _report(store: Any, by: str, since: str | None, format: Format) -> str:
-    from proxy.ledger import report  # noqa: PLC0415
-
-    groups, start = report.read_by(by), report.read_since(since) if since else None
-    return report.written(report.report(store, groups, start), format)
 
 
 def _check(settings: UsageSettings, urls: tuple[str, ...], api_key: str | None) -> None:

@@ -49,7 +49,7 @@ def readable(document: Document) -> Readable:
         auth=AuthSettings.model_construct(off=off, keys=[key for _, key in keys]) if written_well else None,
         asks="auth" in data or () in document.incomplete,
         keys=keys,
-        all_keys=len(keys) == len(raw_keys) and not _faulty_below(document, ("auth",)),
+        all_keys=len(keys) == len(raw_keys) and not any(path[:1] == ("auth",) for path in document.faulty),
         routes=[
             ReadRoute(index, *entry) for index, raw in enumerate(raw_routes) if (entry := _read(RouteSettings, raw))
         ],
@@ -62,10 +62,6 @@ def readable(document: Document) -> Readable:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _faulty_below(document: Document, path: tuple[str | int, ...]) -> bool:
-    return any(place[: len(path)] == path for place in document.faulty)
 
 
 def _read(model: type[AnyModel], raw: Any) -> tuple[AnyModel, bool] | None:

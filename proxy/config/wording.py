@@ -58,11 +58,12 @@ def _already_reported(path: Path, kind: str, document: Document) -> bool:
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
-    """The most similar of `known`, or None if none is similar. Compares the first 64 characters."""
+    """The most similar of `known`, or None if none is similar. Compares the first 64 characters, in either case."""
     from difflib import get_close_matches  # noqa: PLC0415 - 0.2 MB, needed only after a mistake
 
-    near = get_close_matches(name[:64], known, n=1, cutoff=0.6)
-    return near[0] if near else None
+    spelled = {one.lower(): one for one in known}
+    near = get_close_matches(name[:64].lower(), spelled, n=1, cutoff=0.6)
+    return spelled[near[0]] if near else None
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -115,6 +116,8 @@ _BOUNDS = {
 }
 _WANTED = {
     "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
     "list_type": _LIST,

@@ -272,7 +272,10 @@ def _picked(
     weights: dict[str, float] = {}
     for target, weight in zip(targets, _weights(members), strict=True):
         weights[target] = weights.get(target, 0.0) + weight
-    to: list[Any] = [{"target": target, "weight": _number(weight)} for target, weight in weights.items()]
+    to: list[Any] = [
+        {"target": target, "weight": int(weight) if weight.is_integer() else weight}
+        for target, weight in weights.items()
+    ]
     pick = router.pick if router.pick == "least-busy" else "weighted"
     return pick, [*to, *({"target": target, "weight": 0} for target in follow)]
 
@@ -285,10 +288,6 @@ def _weights(members: Sequence[tuple[str, Deployment]]) -> list[float]:
         if any(weights):
             return weights
     return [1.0] * len(members)
-
-
-def _number(value: float) -> float:
-    return int(value) if value.is_integer() else value
 
 
 def _defaults(members: Sequence[tuple[str, Deployment]], notes: list[str]) -> dict[str, Any]:

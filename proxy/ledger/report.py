@@ -104,6 +104,11 @@ def report(store: LedgerStore, by: Sequence[str], since: float | None = None, ke
     return Report(list(by), since, groups, Sums.of(total))
 
 
+def told(store: LedgerStore, by: str, since: str | None, format: Format, key: str | None = None) -> str:
+    """The report that is asked for in the words that `read_by` and `read_since` take, as text."""
+    return written(report(store, read_by(by), read_since(since) if since else None, key), format)
+
+
 # -- how it is printed -------------------------------------------------------------------------------------------
 
 

@@ -43,12 +43,8 @@ class Hedged:
 
         `budget` says whether there is one for extra work. It is drawn from where the next attempt is made.
         """
-        self._hedge = hedge
-        self._states = states
-        self._record = record
-        self._losers = losers
-        self._tokens = tokens
-        self._budget = budget
+        self._hedge, self._states, self._record, self._losers = hedge, states, record, losers
+        self._tokens, self._budget = tokens, budget
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._hedging: Attempt | None = None
 

@@ -42,7 +42,8 @@ class EndpointTable:
         for frontend in frontends:
             for endpoint in frontend.endpoints:
                 here = paths.setdefault(endpoint.path, {}).setdefault(endpoint.method, [])
-                if endpoint.detects is None and (other := _without_detector(here)) is not None:
+                other = next((one for one in here if one.endpoint.detects is None), None)
+                if endpoint.detects is None and other is not None:
                     names = f"{other.frontend.name} and {frontend.name}"
                     raise ValueError(f"{endpoint.method} {endpoint.path} is served by {names} without `detects`")
                 here.append(Binding(frontend, endpoint))
@@ -110,7 +111,3 @@ def _sureness(one: Binding, head: Head, body: bytes) -> float:
 
 def _detectors_first(one: Binding) -> tuple[bool, str]:
     return one.endpoint.detects is None, one.frontend.name
-
-
-def _without_detector(served: list[Binding]) -> Binding | None:
-    return next((one for one in served if one.endpoint.detects is None), None)

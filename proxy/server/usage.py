@@ -41,8 +41,7 @@ def _report(settings: UsageSettings, by: str, since: str | None, key: str | None
 
     store = LedgerStore(settings)
     try:
-        groups, start = report.read_by(by), report.read_since(since) if since else None
-        return report.written(report.report(store, groups, start, key), format)
+        return report.told(store, by, since, format, key)
     except ValueError as error:
         raise BadRequest(str(error)) from error
     except store.failures as error:

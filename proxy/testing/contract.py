@@ -105,10 +105,6 @@ def carrying(*kinds: type, refusals: bool = False) -> Carries:
 ONLY_TEXT = carrying()
 
 
-def _same(value: Understood) -> Understood:
-    return value
-
-
 @dataclass(frozen=True)
 class ContractCase:
     """A contract, a request in it, and how its clients read answers.
@@ -123,7 +119,7 @@ class ContractCase:
 
     read: Callable[[Pieces], Sequence[StreamEvent]]
     carries: Carries = ONLY_TEXT
-    seen: Callable[[Understood], Understood] = _same
+    seen: Callable[[Understood], Understood] = lambda answer: answer
     path: str = ""
     """Where the request is sent; the contract's first endpoint if empty."""
 

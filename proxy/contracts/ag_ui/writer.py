@@ -95,8 +95,7 @@ class AGUIWriter:
     early = False
 
     def __init__(self, run: Run, *, message_id: str, abort_on_fault: bool = False) -> None:
-        self.abort_on_fault = abort_on_fault
-        self._run = run
+        self.abort_on_fault, self._run = abort_on_fault, run
         version = _numbers(run.version)
         self._is_v1 = version >= (1, 0)
         self._reasoning = _reasoning_events(version)

@@ -83,9 +83,7 @@ class AISDKWriter:
     early = False
 
     def __init__(self, *, id: str, usage: bool = False, abort_on_fault: bool = False) -> None:
-        self.abort_on_fault = abort_on_fault
-        self._id = id
-        self._usage = usage
+        self.abort_on_fault, self._id, self._usage = abort_on_fault, id, usage
         self._model = ""
         self._started = False
         self._ended = False

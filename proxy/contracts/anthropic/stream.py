@@ -56,9 +56,7 @@ class StreamDecoder(StreamEnd):
     def __init__(self, max_event_bytes: int, *, keep: bool = False, clean: Clean = one_line_of) -> None:
         super().__init__()
         self._sse = SSEDecoder(max_event_bytes)
-        self._max_event_bytes = max_event_bytes
-        self._keep = keep
-        self._clean = clean
+        self._max_event_bytes, self._keep, self._clean = max_event_bytes, keep, clean
         self._blocks = BlockReader()
         self._joiner = SurrogateJoiner()
         self._half_of = ("", 0)  # the type of delta and the index of the block that the joiner's half came in

@@ -55,9 +55,7 @@ class AnthropicWriter:
     ) -> None:
         self.abort_on_fault = abort_on_fault
         self.headers: Mapping[str, str] = {**EVENT_STREAM, "Request-Id": request_id}
-        self._id = id
-        self._request_id = request_id
-        self._model = model
+        self._id, self._request_id, self._model = id, request_id, model
         self._input_tokens = input_tokens
         self._blocks = BlockWriter()
         self._begun = False

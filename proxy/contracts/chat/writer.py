@@ -57,12 +57,9 @@ class ChatWriter:
         abort_on_fault: bool = False,
     ) -> None:
         self.headers = _HEADERS[dialect]
-        self.early = early
-        self.abort_on_fault = abort_on_fault
+        self.early, self.abort_on_fault = early, abort_on_fault
         self._frames = FRAMES[dialect]()
-        self._dialect = dialect
-        self._request_id = request_id
-        self._shows_errors = shows_errors
+        self._dialect, self._request_id, self._shows_errors = dialect, request_id, shows_errors
         self._ended = False
         self._flowing = False  # text has come, and more may come
         self._media = False

@@ -70,8 +70,7 @@ class Text:
     __slots__ = ("_pieces", "_wrap")
 
     def __init__(self, pieces: tuple[str | Slot, ...], wrap: Callable[[str], bytes]) -> None:
-        self._pieces = pieces
-        self._wrap = wrap
+        self._pieces, self._wrap = pieces, wrap
 
     @property
     def is_bare(self) -> bool:
@@ -107,8 +106,7 @@ class Events:
     encode: Encode = staticmethod(json)
 
     def __init__(self, names: Mapping[str, str], prefix: str) -> None:
-        self._names = names
-        self._prefix = prefix
+        self._names, self._prefix = names, prefix
 
     def head(self, name: str) -> str:
         return f"event: {self._names[name]}\n" if name in self._names else ""

@@ -92,8 +92,7 @@ class RequestReader:
         self, name: str, settings: FrontendSettings, *, calls_tools: bool, echoed: Mapping[str, tuple[str, ...]]
     ) -> None:
         request = settings.request
-        self._name = name
-        self._echoed = echoed
+        self._name, self._echoed = name, echoed
         self._prompt = _places(request.prompt)
         self._messages = _places(request.messages or (None if request.prompt else ["messages"]))
         self._role, self._content = Places(request.role), Places(request.content)

@@ -76,8 +76,7 @@ class OllamaWriter:
     def __init__(
         self, form: Form, request: ChatRequest, *, now_ns: int, clock: Callable[[], int], abort_on_fault: bool = True
     ) -> None:
-        self.abort_on_fault = abort_on_fault
-        self._form = form
+        self.abort_on_fault, self._form = abort_on_fault, form
         self._tail = form.end + b',"done":false}\n'
         self._asked = request.estimated_tokens()
         self._model = request.model or ""

@@ -141,8 +141,7 @@ class CompletionsWriter(OpenAIStream):
     def __init__(self, id: str, model: str, created: int, *, usage: bool = False, abort_on_fault: bool = False) -> None:
         """`created` is in Unix seconds; `usage`: the client asked for a usage chunk."""
         self._common: dict[str, Any] = {"id": id, "object": "text_completion", "created": created, "model": model}
-        self._usage = usage
-        self.abort_on_fault = abort_on_fault
+        self._usage, self.abort_on_fault = usage, abort_on_fault
 
     def feed(self, batch: Batch) -> bytes:
         """The bytes of a batch; after a terminal event, the end of the body."""

@@ -73,9 +73,7 @@ class StreamDecoder(StreamEnd):
         self._template = ChunkTemplate()
         self._keep = keep
         self._dialect = dialect if keep else ""
-        self._choices = choices
-        self._hide_usage = hide_usage
-        self._clean = clean
+        self._choices, self._hide_usage, self._clean = choices, hide_usage, clean
         self._deltas = DeltaReader()
         self._ending = Ending(choices)
         self._started = False

@@ -72,10 +72,7 @@ class OpenAIWriter(OpenAIStream):
         self.abort_on_fault = abort_on_fault
         self._reasoning = FIELDS[reasoning or "reasoning_content"]
         self._renames = reasoning is not None
-        self._id = id
-        self._created = created
-        self._usage = usage
-        self._functions = functions
+        self._id, self._created, self._usage, self._functions = id, created, usage, functions
         self._customs = customs
         self._custom_calls = CustomCalls(customs) if customs else None
         self._role_sent = False

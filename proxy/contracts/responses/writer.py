@@ -71,12 +71,9 @@ class ResponsesWriter(OpenAIStream):
         clock: Callable[[], float],
         abort_on_fault: bool = False,
     ) -> None:
-        self.abort_on_fault = abort_on_fault
-        self._response = response
-        self._clock = clock
+        self.abort_on_fault, self._response, self._clock = abort_on_fault, response, clock
         self._origins = tools.origins
-        self._id = id
-        self._model = model
+        self._id, self._model = id, model
         self._sequence = 0
         self._begun = False
         self._final = b""  # the response object in the last event
