@@ -8,6 +8,10 @@ from typing import Literal, Self
 from proxy.errors import Limit, ProxyError, UpstreamIdle, UpstreamTimeout
 from proxy.routing.plan import Timers
 
+LATE_S = 0.05
+"""A timer that fires later than this tells of a process that stood still. What came meanwhile is read before the upstream
+is called silent, which takes less than this."""
+
 
 class RequestClock:
     """Cancels the task that entered it when something takes too long, with the reason, as `asyncio.timeout` does.
@@ -112,7 +116,7 @@ class RequestClock:
         self._fires_at = min(self._silent_until, self._total_at, self._heartbeat_at)
         self._handle = self._loop.call_at(self._fires_at, self._fire)
 
-    def _fire(self) -> None:
+    def _fire(self, late_s: float = LATE_S) -> None:
         now = self._loop.time()
         if self._committed:
             self._count_from_content()
@@ -120,7 +124,10 @@ class RequestClock:
             total_s = self._timers.total_s
             self.interrupt(Limit(f"the answer took longer than {total_s:g} s (timeouts.total_s of this route)"))
         elif now >= self._silent_until and not self.sending:
-            self.interrupt(self._silent())
+            if now > self._fires_at + late_s:
+                self._handle = self._loop.call_later(LATE_S, self._fire, float("inf"))
+            else:
+                self.interrupt(self._silent())
         else:
             if now >= self._silent_until:
                 self.content_at = now

@@ -156,7 +156,7 @@ class ScriptedUpstream:
         self._server.close()
         for connection in list(self._live):
             connection.drop()
-        await self._until(lambda: not self._live, 2.0, "the harness's own connections closed")
+        await self._until(lambda: not self._live, PATIENCE_S, "the harness's own connections closed")
         await self._server.wait_closed()
 
     async def stop_listening(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import time
 import tracemalloc
 import zlib
@@ -188,6 +189,30 @@ async def test_B06_pauses_shorter_than_the_timers_kill_nothing(
     upstream.play(*openai_stream(TOKENS, gap_s=0.35))  # in all longer than either timer
     told = await ask(proxy, "/chat")
     assert (told.text, told.done) == ("".join(TOKENS), True)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("begun", [1, 4], ids=["before the first token", "between two"])
+async def test_B06_what_came_while_the_process_stood_still_is_no_silence(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, path: str, begun: int
+) -> None:
+    """As after Ctrl-Z, or on a machine that is far too busy: the bytes are there, and nobody has read them yet."""
+    proxy = await start_proxy(openai_config(upstream.url, timeouts="{first_token_s: 0.4, token_gap_s: 0.4}"))
+    steps = openai_stream(TOKENS)
+    upstream.play(steps[:begun], Stall())
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post(path, ASK)
+        await upstream.received(1)
+        if begun == 4:
+            await client.read_head()
+            await client.read_until(b" two")
+        (connection,) = upstream._live
+        os.write(connection._transport.get_extra_info("socket").fileno(), b"".join(step.data for step in steps[begun:]))
+        time.sleep(0.6)
+        if begun == 1:
+            await client.read_head()
+        assert b" four" in await client.read_body()
+    assert await proxy.end_reason() == "done"
 
 
 @pytest.mark.parametrize("path", PATHS)
