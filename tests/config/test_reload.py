@@ -58,6 +58,7 @@ def digest(path: Path) -> str:
 def often(monkeypatch):
     monkeypatch.setattr(reload, "LOOK_S", 0.05)
     monkeypatch.setattr(reload, "DEBOUNCE_S", 0.06)
+    monkeypatch.setattr(reload, "GONE_S", 3600)  # a file that is gone is news then; a busy machine may take 2 s
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from proxy.server.listener import Connection
 from proxy.testing.script import (
     Rst,
     Send,
@@ -382,7 +383,7 @@ async def test_C04_two_hundred_stalled_clients_cost_a_megabyte_each(start_proxy:
 
 
 async def test_C06_slow_headers_are_answered_408_while_others_are_served(start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(echo("{limits: {header_s: 0.4}}"))
+    proxy = await start_proxy(echo("{limits: {header_s: 2}}"))  # the good client's, too
     request = request_bytes("POST", "/chat", ASK, {"x-long": "x" * 3000})  # a minute and a half, dripping
     slow = [await RawClient.connect(proxy.port) for _ in range(20)]
     dripping = [asyncio.create_task(client.drip(request, pause_s=0.03)) for client in slow]
@@ -409,34 +410,49 @@ async def test_C06_half_a_head_and_then_silence_is_answered_408(start_proxy: Sta
 
 
 async def test_C06_slow_headers_of_a_second_request_are_timed_too(start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(echo("{limits: {header_s: 0.3}}"))
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
         await client.post("/chat", ASK)
         await client.read_head()
         await client.read_body()
         await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
+        await head_is_late(proxy)
         assert (await client.read_head()).status == 408
         await client.closed()
 
 
 async def test_C06_a_body_that_comes_after_its_head_is_not_taken_for_the_next_head(start_proxy: StartProxy) -> None:
-    proxy = await start_proxy(echo("{limits: {header_s: 0.2}}"))
+    proxy = await start_proxy(echo())
     async with await RawClient.connect(proxy.port) as client:
-        for _ in range(2):
+        for number in range(2):
             whole = request_bytes("POST", "/chat", ASK)
             end = whole.index(b"\r\n\r\n") + 4
             await client.send(whole[:end])
-            await asyncio.sleep(0.05)
+            await eventually(lambda: [one.heads for one in proxy.server.connections] == [number + 1])  # noqa: B023
             await client.send(whole[end:])
             assert (await client.read_head()).status == 200
             await client.read_body()
-            await asyncio.sleep(0.4)  # idle for longer than a head may take
+            assert not only_connection(proxy).reads_head, "it may be idle now"
+
+
+def only_connection(proxy: Running) -> Connection:
+    (connection,) = proxy.server.connections
+    assert isinstance(connection, Connection)
+    return connection
+
+
+async def head_is_late(proxy: Running) -> None:
+    """The time for the head that has begun to come is over now."""
+    await eventually(lambda: only_connection(proxy).reads_head)
+    connection = only_connection(proxy)
+    connection._head_timer.cancel()
+    connection._head_too_slow()
 
 
 async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_end_on(
     start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:
-    proxy = await start_proxy(openai_config(upstream.url, server="{limits: {header_s: 0.3}}"))
+    proxy = await start_proxy(openai_config(upstream.url))
     go_on = asyncio.Event()
     steps = openai_stream("ab")
     upstream.play(*steps[:3], Wait(go_on), *steps[3:])
@@ -444,9 +460,10 @@ async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_e
         await client.post("/chat", ASK)
         await client.read_head()
         await client.send(b"POST /chat HTTP/1.1\r\nHost: x\r\n")
-        await asyncio.sleep(0.7)  # longer than a head may take: the answer is not cut for it
+        await head_is_late(proxy)  # the answer is not cut for it
         go_on.set()
         assert (await client.read_body()).endswith(b"event: done\ndata:[DONE]\n\n")
+        await head_is_late(proxy)
         assert (await client.read_head()).status == 408
         await client.closed()
 
@@ -454,7 +471,7 @@ async def test_C06_slow_headers_that_begin_during_an_answer_are_timed_from_its_e
 async def test_C06_half_a_head_behind_a_request_holds_its_connection_no_longer_than_idling(
     start_proxy: StartProxy,
 ) -> None:
-    proxy = await start_proxy(echo("{limits: {header_s: 0.3, idle_s: 0.3}}"))
+    proxy = await start_proxy(echo("{limits: {header_s: 2, idle_s: 2}}"))
     async with await RawClient.connect(proxy.port) as client:
         await client.send(request_bytes("POST", "/chat", ASK) + b"POST /chat HTTP/1.1\r\nHost: x\r\n")
         await client.read_head()
@@ -477,15 +494,16 @@ async def test_C06_a_slow_body_is_answered_408(start_proxy: StartProxy, path: st
 
 @pytest.mark.parametrize("used", [False, True], ids=["fresh", "used"])
 async def test_C06_idle_connections_are_closed(start_proxy: StartProxy, used: bool) -> None:
-    proxy = await start_proxy(echo("{limits: {idle_s: 0.3}}"))
+    idle_s = 1 if used else 0.3
+    proxy = await start_proxy(echo(f"{{limits: {{idle_s: {idle_s}}}}}"))
+    began = time.monotonic()
     async with await RawClient.connect(proxy.port) as client:
         if used:
             await client.get("/healthz")
             await client.read_head()
             await client.read_body()
-        began = time.monotonic()
         assert await client.closed() == "FIN"
-        assert time.monotonic() - began > 0.2
+        assert time.monotonic() - began > 0.9 * idle_s
 
 
 @pytest.mark.parametrize("cap", ["connections", "connections_per_peer"])

@@ -153,7 +153,7 @@ async def test_who_asks_before_the_answer_begins_gets_its_frames_too(
     await upstream.received(1)
     (log,) = proxy.app.streams._logs.values()
     again = asyncio.create_task(http.get(f"{proxy.url}/streams/{log.id}"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(log.readers) != 2:
             await asyncio.sleep(0.01)
     gate.set()

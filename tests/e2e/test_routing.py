@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import UpstreamConnect
+from proxy.pipeline.targets import TargetStates
 from proxy.routing.plan import Target
 from proxy.testing.script import (
     Rst,
@@ -25,7 +26,7 @@ from proxy.testing.script import (
     openai_stream,
     sse_head,
 )
-from proxy.testing.upstream import ScriptedUpstream, Seen
+from proxy.testing.upstream import ScriptedUpstream, Seen, eventually
 from tests.support.app import Running, StartProxy
 from tests.support.clients import RawClient
 
@@ -99,13 +100,17 @@ async def test_least_busy_goes_where_no_stream_is_open(
 
 
 async def test_A11_least_latency_leaves_a_target_that_became_slow(
-    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    measured, takes_s = TargetStates.first_token, {"a": 0.1, "b": 0.5}
+    monkeypatch.setattr(
+        TargetStates, "first_token", lambda states, target, _: measured(states, target, takes_s[target.backend])
+    )
     proxy = await start_proxy(config(upstream, other, pick="least-latency"))
     upstream.always(*FROM_A)
-    other.always(Sleep(0.4), *FROM_B)
+    other.always(*FROM_B)
     assert [(await ask(proxy))[2] for _ in range(6)] == ["from a", "from b", *["from a"] * 4]
-    upstream.always(Sleep(1.2), *FROM_A)
+    takes_s["a"] = 1.3
     assert [(await ask(proxy))[2] for _ in range(3)] == ["from a", "from b", "from b"]
     other.always(Rst())
     for _ in range(5):
@@ -182,14 +187,20 @@ async def test_A05_an_error_of_the_hedge_does_not_win(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:
     proxy = await start_proxy(config(upstream, other, hedge=HEDGE))
-    upstream.always(Sleep(0.3), *FROM_A)
-    for reply in (
+    replies = [
         json_reply(429, {"error": {"message": "slow down"}}),
         json_reply(400, {"error": {"message": "no"}}),
         [Rst()],
-    ):
+    ]
+    for number, reply in enumerate(replies, 1):
+        failed = asyncio.Event()
+        upstream.play(Wait(failed), *FROM_A)
         other.play(*reply)
-        assert (await ask(proxy))[2] == "from a"
+        asking = asyncio.create_task(ask(proxy))
+        await other.received(number)
+        await eventually(lambda: proxy.app.states.stats(Target("b", "m")).open == 0)
+        failed.set()
+        assert (await asking)[2] == "from a"
     assert [one.hedge for one in await proxy.ended(3)] == ["lost"] * 3
 
 
@@ -274,9 +285,16 @@ async def test_a_request_is_not_hedged_where_its_limit_has_no_room_for_another(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream, limit: int, hedged: bool
 ) -> None:
     proxy = await start_proxy(config(upstream, other, hedge="{after_ms: 50}", limits=f"{{tokens_per_minute: {limit}}}"))
-    upstream.always(Sleep(0.3), *FROM_A)
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
     other.always(*FROM_B)
-    assert (await ask(proxy, max_tokens=60))[2] == ("from b" if hedged else "from a")
+    asking = asyncio.create_task(ask(proxy, max_tokens=60))
+    await upstream.received()
+    await (other.received() if hedged else asyncio.sleep(0.3))
+    if not hedged:
+        go.set()
+    assert (await asking)[2] == ("from b" if hedged else "from a")
+    assert len(other.requests) == hedged
 
 
 async def test_an_answer_in_one_piece_is_not_hedged(
@@ -441,11 +459,14 @@ async def test_A11_a_backend_that_fails_its_health_checks_is_tried_last_until_it
         async with asyncio.timeout(60):
             while (await ask(proxy))[2] != expected:
                 await asyncio.sleep(0.02)
+                asked.append(expected)
+            asked.append(expected)
 
+    asked: list[str] = []
     await until("from a")
     well = False
     await until("from b")
-    assert proxy.records[-1].attempts[0].error_code == "unwell"
+    assert (await proxy.ended(len(asked)))[-1].attempts[0].error_code == "unwell"
     other.always(Rst())
     assert (await ask(proxy))[2] == "from a", "with nothing better to try, it is tried"
     other.always(*FROM_B)

@@ -13,7 +13,7 @@ from proxy.store.base import Lease, Meter, Want
 from proxy.store.redis import PROBE_S, RedisStore
 from tests.support import redis
 
-REQUESTS = Meter("key:web:requests", "requests", "key", "web", 10, settles=False)
+REQUESTS = Meter("key:web:requests", "requests", "key", "web", 10, period_s=3600.0, settles=False)
 PARALLEL = Meter("key:web:parallel", "parallel", "key", "web", 4, period_s=0.0, forfeits=False)
 TOKENS = Meter("key:web:tokens", "tokens", "key", "web", 1000, period_s=0.0)
 
@@ -29,9 +29,17 @@ async def store(server: redis.RedisServer) -> AsyncIterator[RedisStore]:
     if server.process is None:
         server.start()
     server.flush()
-    store = RedisStore(server.url, timeout_s=0.3)
+    store = RedisStore(server.url)
     yield store
     await store.aclose()
+
+
+def patience(store: RedisStore, seconds: float) -> None:
+    """How long the store waits for each answer from now on."""
+    pool = store.client.connection_pool
+    pool.connection_kwargs["socket_timeout"] = seconds
+    for connection in (*pool._available_connections, *pool._in_use_connections):
+        connection.socket_timeout = seconds
 
 
 def lease(*meters: Meter, hold: int = 1) -> Lease:
@@ -74,11 +82,13 @@ async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
     running = [await taken(store, PARALLEL, TOKENS, hold=1) for _ in range(4)]
     assert not await taken(store, PARALLEL)
     server.freeze()
+    patience(store, 0.3)
     assert await taken(store, PARALLEL, TOKENS), "counted by this process alone"
     for one in running:
         assert one
         store.settle(one, [0, 100])
         store.settle(one, [0, 100])
+    patience(store, 60)
     server.thaw()
     await redis.reachable(store)
     assert [bool(await taken(store, PARALLEL)) for _ in range(5)] == [True] * 4 + [False]
@@ -89,7 +99,7 @@ async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
 
 async def test_a_slow_redis_is_waited_for(server: redis.RedisServer):
     server.flush()
-    store = RedisStore(server.url, timeout_s=30)
+    store = RedisStore(server.url)
     assert await taken(store, REQUESTS)
     sleeping = asyncio.create_task(store.client.execute_command("DEBUG", "SLEEP", "0.3"))
     await asyncio.sleep(0.05)
@@ -101,7 +111,7 @@ async def test_a_slow_redis_is_waited_for(server: redis.RedisServer):
 
 async def test_a_client_that_leaves_while_redis_thinks_takes_nothing(server: redis.RedisServer):
     server.flush()
-    store = RedisStore(server.url, timeout_s=30)
+    store = RedisStore(server.url)
     assert await taken(store, PARALLEL)
     server.freeze()
     leaving = [asyncio.create_task(store.take(lease(PARALLEL))) for _ in range(3)]
@@ -169,7 +179,7 @@ async def test_a_server_that_answers_and_does_not_count_is_away(
 async def test_what_a_killed_process_held_is_free_within_a_minute_and_what_runs_stays_held(server: redis.RedisServer):
     server.flush()
     start = 1_800_000_000.0
-    killed, alive, other = (RedisStore(server.url, now=start, timeout_s=30) for _ in range(3))
+    killed, alive, other = (RedisStore(server.url, now=start) for _ in range(3))
     budget = msgspec.structs.replace(TOKENS, name="budget", unit="usd", keeps_s=86_400.0)
     assert [bool(await taken(killed, PARALLEL, TOKENS, budget)) for _ in range(3)] == [True] * 3
     running = await taken(alive, PARALLEL, TOKENS, budget)

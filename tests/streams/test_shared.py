@@ -62,7 +62,7 @@ async def begun(streams: Streams) -> StreamLog:
 
 
 async def until_closed(*logs: StreamLog) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not all(log.closed for log in logs):
             await asyncio.sleep(0.01)
 
@@ -114,7 +114,7 @@ async def test_a_followed_log_that_nobody_reads_is_let_go(redis: RedisServer) ->
         one.keep(over, 60)
         for log in (running_, over):
             await other.find(log.id, "key")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while other.state()["bytes"] or other._logs:
                 await asyncio.sleep(0.05)
         assert await other.find(running_.id, "key"), "it can be followed again"

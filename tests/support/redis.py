@@ -47,7 +47,7 @@ class RedisServer:
         whole = [*command(self.program), "--port", str(self.port), "--unixsocket", str(self.socket), "--save", ""]
         whole += ["--dir", ".", "--appendonly", "no", "--enable-debug-command", "yes"]
         self.process = subprocess.Popen(whole, cwd=self.folder, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self.answers():
             assert self.process.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server does not answer"
@@ -108,7 +108,13 @@ def running(program: str = USUAL, port: int = 0, restored: Path | None = None) -
         if program == "valkey-server":
             pytest.skip("valkey-server is not installed; `make test-image` fetches it and tests with it")
         debian.require("redis-server")
-    with tempfile.TemporaryDirectory(prefix="redis") as folder:  # a short path: those of sockets are limited
+    from proxy.store.redis import RedisStore
+
+    with (
+        tempfile.TemporaryDirectory(prefix="redis") as folder,  # a short path: those of sockets are limited
+        pytest.MonkeyPatch.context() as patched,
+    ):
+        patched.setitem(RedisStore.__init__.__kwdefaults__, "timeout_s", 60.0)  # a machine that is late is no outage
         server = RedisServer(program, Path(folder), port)
         if restored is not None:
             shutil.copyfile(restored, server.folder / "dump.rdb")
