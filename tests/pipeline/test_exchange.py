@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +27,9 @@ from proxy.pipeline.attempt import HOLD_BYTES
 from proxy.pipeline.client import ClientGone, ClientSlow
 from proxy.request import Usage
 from proxy.routing.plan import Timers
+from proxy.telemetry.record import StreamRecord
 from tests.support.told import FOREVER, HELLO, Relaying, Step, Taker, Told, exchange
+from tests.support.virtual_time import run
 
 
 async def test_an_answer_goes_through_in_order_and_is_booked() -> None:
@@ -182,42 +186,53 @@ async def test_content_and_fault_in_one_read_are_content_then_fault() -> None:
     assert client.events[-2:] == [TextDelta("Hel"), fault]
 
 
-# -- the clock -------------------------------------------------------------------------------------------------
+# -- the clock, in virtual time ----------------------------------------------------------------------------------
 
 
-async def test_a_chain_has_one_deadline_and_each_target_an_equal_share_of_it() -> None:
+def timed(client: Taker, *backends: Told, **plan: Any) -> tuple[StreamRecord, float]:
+    """Run an exchange to its end. Returns its record, and how many seconds it took."""
+
+    async def main() -> tuple[StreamRecord, float]:
+        running, began = exchange(*backends, **plan), asyncio.get_running_loop().time()
+        with contextlib.suppress(UpstreamTimeout):  # told before anything is sent
+            await running.run(client)
+        return running.record, asyncio.get_running_loop().time() - began
+
+    return run(main())
+
+
+def test_a_chain_has_one_deadline_and_each_target_an_equal_share_of_it() -> None:
     silent = [Told(FOREVER) for _ in range(3)]
-    began = asyncio.get_running_loop().time()
-    with pytest.raises(UpstreamTimeout):
-        await exchange(*silent, timers=Timers(first_token_s=0.3)).run(Taker())
-    assert 0.25 < asyncio.get_running_loop().time() - began < 20
+    record, took = timed(Taker(), *silent, timers=Timers(first_token_s=0.3))
+    assert (record.end, took) == ("upstream_idle", pytest.approx(0.3))
+    assert [tried.duration_s for tried in record.attempts] == [pytest.approx(0.1)] * 3
     assert [backend.closed for backend in silent] == [1, 1, 1]
 
 
-async def test_only_content_moves_the_clock() -> None:
+def test_only_content_moves_the_clock() -> None:
     noise = [step for _ in range(40) for step in (Batch([], payloads=[b"{}"], dialect="d"), 0.02)]
     client = Taker()
-    running = exchange(Told(*HELLO[:2], *noise), timers=Timers(token_gap_s=0.15))
-    await running.run(client)
+    record, took = timed(client, Told(*HELLO[:2], *noise), timers=Timers(token_gap_s=0.15))
     assert isinstance(client.end, Fault)
-    assert running.record.end == "upstream_idle"
+    assert (record.end, took) == ("upstream_idle", pytest.approx(0.15))
 
 
-async def test_the_total_time_is_a_limit_that_content_does_not_move() -> None:
+def test_the_total_time_is_a_limit_that_content_does_not_move() -> None:
     drip = [step for _ in range(100) for step in (TextDelta("x"), 0.02)]
     client = Taker()
-    await exchange(Told(Start("1", "m"), *drip), timers=Timers(total_s=0.15)).run(client)
+    _, took = timed(client, Told(Start("1", "m"), *drip), timers=Timers(total_s=0.15))
     assert isinstance(client.end, Fault)
     assert isinstance(client.end.error, Limit)
+    assert took == pytest.approx(0.15)
 
 
-async def test_heartbeats_go_out_on_silence_only() -> None:
+def test_heartbeats_go_out_on_silence_only() -> None:
     client = Taker()
-    await exchange(Told(*HELLO[:2], 0.25, *HELLO[2:]), heartbeat_s=0.1).run(client)
+    timed(client, Told(*HELLO[:2], 0.25, *HELLO[2:]), heartbeat_s=0.1)
     assert client.beats == 2
     client = Taker()
     busy = [step for _ in range(10) for step in (TextDelta("x"), 0.03)]
-    await exchange(Told(*HELLO[:2], *busy, *HELLO[2:]), heartbeat_s=0.15).run(client)
+    timed(client, Told(*HELLO[:2], *busy, *HELLO[2:]), heartbeat_s=0.15)
     assert client.beats == 0
 
 
