@@ -354,7 +354,7 @@ def test_A9_a_full_standard_output_is_named(workers):
     with Path("/dev/full").open("w") as full:
         served = subprocess.run(
             [sys.executable, "-m", "proxy", "serve", "--port", "0", "--workers", workers],
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=150, check=False,
         )  # fmt: skip
     assert served.returncode == 1
     lines = served.stderr.splitlines()

@@ -72,7 +72,7 @@ class PythonSdk:
         self, url: str, how: Call, request: Mapping[str, Any], *, key: str = "none", retries: int = 0
     ) -> Outcome:
         outcome = Outcome()
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries) as client:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=retries, timeout=60) as client:
             try:
                 await self._call(client, how, request, outcome)
             except openai.APIError as error:
@@ -98,7 +98,7 @@ class PythonSdk:
 
     @contextlib.asynccontextmanager
     async def leave(self, url: str, request: Mapping[str, Any]) -> AsyncIterator[None]:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client:
             stream = await client.chat.completions.create(**request, stream=True)
             async for chunk in stream:
                 if chunk.choices[0].delta.content:

@@ -75,7 +75,7 @@ async def test_openai_for_python_goes_on_with_a_response(start_proxy: StartProxy
     events = openai_stream(TOKENS)
     upstream.play(events[:7], Wait(gate), events[7:])
     proxy = await start_proxy(config(upstream))
-    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0, timeout=60) as client:
         seen, id, text = [], "", ""
         async with client.responses.stream(model="m", input="count") as stream:
             async for event in stream:
@@ -101,7 +101,7 @@ async def test_openai_for_python_goes_on_with_a_response(start_proxy: StartProxy
 async def test_openai_for_node_goes_on_with_a_response(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.play(*openai_stream(TOKENS))
     proxy = await start_proxy(config(upstream))
-    client = openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0)
+    client = openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0, timeout=60)
     async with client, client.responses.stream(model="m", input="count") as stream:
         id = (await stream.get_final_response()).id
     asked = json.dumps({"client": {"baseURL": f"{proxy.url}/v1", "apiKey": "-", "maxRetries": 0}, "id": id, "after": 5})

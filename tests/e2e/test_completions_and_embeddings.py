@@ -54,12 +54,12 @@ def stream(*frames, cut=False):
 
 @asynccontextmanager
 async def sdk(running):
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 
 async def raw(running, path, body):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.post(running.url + path, json=body)
 
 

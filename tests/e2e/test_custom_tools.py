@@ -45,7 +45,7 @@ async def client(start_proxy: StartProxy, upstream: ScriptedUpstream) -> Any:
     row = {"kind": "anthropic", "base_url": upstream.origin, "api_key": "sk-test"}
     config = {"backends": {"far": row}, "routes": [{"name": "default", "to": "far/claude-sonnet-4-5"}]}
     proxy = await start_proxy(json.dumps(config))
-    async with AsyncOpenAI(base_url=f"http://127.0.0.1:{proxy.port}/v1", api_key="any") as sdk:
+    async with AsyncOpenAI(base_url=f"http://127.0.0.1:{proxy.port}/v1", api_key="any", timeout=60) as sdk:
         yield sdk
 
 

@@ -132,7 +132,7 @@ async def test_tools_that_anthropic_runs_are_announced_where_it_is_not_asked(
 async def test_openais_sdk_reads_answers_and_header(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.always(*answer(AnthropicWire(), ["Hi"]))
     proxy = await start_proxy(to_anthropic(upstream))
-    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         raw = await client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True, seed=1)
         assert raw.headers["x-chat-notice"].startswith("seed ")
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in raw.parse()]) == "Hi"
@@ -146,7 +146,7 @@ async def test_openais_sdk_reads_answers_and_header(start_proxy: StartProxy, ups
 async def test_anthropics_sdk_reads_answers_and_header(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     upstream.always(*openai_stream(["Hi"]))
     proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
-    async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none", max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none", max_retries=0, timeout=60) as client:
         raw = await client.messages.with_raw_response.create(
             model="m",
             max_tokens=9,
@@ -179,7 +179,7 @@ async def test_sdks_raise_for_an_answer_of_nothing_but_an_image_and_ask_once(
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}  # fmt: skip
     upstream.always(*json_reply(200, body))
     proxy = await start_proxy(to_anthropic(upstream, to="near/m"))
-    async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none") as client:
+    async with anthropic.AsyncAnthropic(base_url=proxy.url, api_key="none", timeout=60) as client:
         with pytest.raises(anthropic.UnprocessableEntityError):
             await client.messages.create(model="m", max_tokens=9, messages=MESSAGES)
         assert len(upstream.requests) == 1, "an image that was paid for is not asked for again"

@@ -49,7 +49,7 @@ def config(first: ScriptedUpstream, second: ScriptedUpstream, more: str = "", ro
 
 
 def client(proxy: Running) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0)
+    return AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="-", max_retries=0, timeout=60)
 
 
 async def answer(proxy: Running, **more: Any) -> tuple[str, str | None, Any]:

@@ -13,7 +13,7 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 @asynccontextmanager
 async def sdk(running):
-    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 

@@ -68,7 +68,7 @@ def tool_answer(*middle: Step) -> list[Step]:
 
 @asynccontextmanager
 async def sdk(proxy: Running) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0) as client:
+    async with openai.AsyncOpenAI(base_url=f"{proxy.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
         yield client
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from proxy.pipeline.smooth import SmoothClient
 from proxy.testing.upstream import ScriptedUpstream
 from proxy.testing.wires import AnthropicWire, OpenAIWire, Wire, answer
 from tests.support.app import StartProxy
@@ -35,6 +38,41 @@ def text_in(event: dict[str, Any]) -> str:
             return ""
 
 
+class Steady:
+    """A loop whose clock stands still but for its timers, so that a busy machine is never late."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._now = loop, 0.0
+        self.create_future = loop.create_future
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, call: Callable[[], None]) -> Steady:
+        self._when, self._call = when, call
+        self.cancel = self._loop.call_soon(self._fire).cancel
+        return self
+
+    def when(self) -> float:
+        return self._when
+
+    def _fire(self) -> None:
+        self._now = self._when
+        self._call()
+
+
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SmoothClient.__init__
+
+    def init(client: SmoothClient, *given: Any) -> None:
+        made(client, *given)
+        client._loop = Steady(client._loop)
+
+    monkeypatch.setattr(SmoothClient, "__init__", init)
+
+
+@pytest.mark.usefixtures("steady")
 @pytest.mark.parametrize("far", ["openai-compatible", "anthropic"])
 @pytest.mark.parametrize("contract", CONTRACTS)
 async def test_one_big_piece_comes_word_by_word(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import fcntl
 import json
@@ -35,10 +36,11 @@ class Screen:
 
     def __init__(self) -> None:
         self.text = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
         self._more = asyncio.Event()
 
     def write(self, data: bytes) -> None:
-        self.text += data.decode().replace("\r\n", "\n")
+        self.text = (self.text + self._decoder.decode(data)).replace("\r\n", "\n")
         self._more.set()
 
     async def shows(self, pattern: str) -> re.Match[str]:
@@ -120,6 +122,6 @@ async def test_a_log_that_goes_elsewhere_is_json(tmp_path: Path) -> None:
     async with terminal(tmp_path, 80, log="log") as screen:
         await ask(screen)
         async with asyncio.timeout(60):
-            while "request_end" not in (text := (tmp_path / "log").read_text()):
+            while not re.search("request_end.*\n", text := (tmp_path / "log").read_text()):
                 await asyncio.sleep(0.05)
     assert [json.loads(line)["event"] for line in text.splitlines()] == ["listening", "request_end"]

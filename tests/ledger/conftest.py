@@ -17,6 +17,12 @@ def server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer to write than a stopping proxy waits."""
+    monkeypatch.setattr("proxy.ledger.writer.CLOSE_S", 60)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> UsageSettings:
     """A ledger in a file of the test."""

@@ -41,7 +41,7 @@ def asked(site: Site, base: str, path: str, body: dict[str, object]) -> bytes:
     url = base.rstrip("/").replace("http://localhost:8080", site.url) + path
     headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.read()
 
 

@@ -145,7 +145,7 @@ async def test_a_request_in_the_one_example_is_answered_by_the_other(place: Plac
         request = urllib.request.Request(f"{site.url}/lines", b'{"question": "And the weather?"}')
 
         def ask() -> bytes:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
 
         answer = await asyncio.to_thread(ask)

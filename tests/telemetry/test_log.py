@@ -44,7 +44,7 @@ class Written:
 
     @property
     def text(self) -> str:
-        assert self.log.flush()
+        assert self.log.flush(60)
         return self._stream.getvalue()
 
     @property

@@ -20,7 +20,7 @@ async def ask(transport, upstream):
 
 @pytest.fixture
 async def short():
-    transport = HttpTransport(proxies={}, idle_s=0.05, max_idle_per_origin=2)
+    transport = HttpTransport(proxies={}, idle_s=0.05)
     yield transport
     await transport.aclose()
 
@@ -44,15 +44,17 @@ async def test_an_expired_connection_is_not_used_even_before_it_is_swept(upstrea
     assert upstream.connections == 2
 
 
-async def test_no_more_than_so_many_idle_ones_are_kept(upstream, short):
+async def test_no_more_than_so_many_idle_ones_are_kept(upstream):
     go = asyncio.Event()
     upstream.play(sse_head(), Wait(go), chunked(b"x"), LAST_CHUNK, times=5)
-    asking = [asyncio.create_task(ask(short, upstream)) for _ in range(5)]
+    few = HttpTransport(proxies={}, max_idle_per_origin=2)
+    asking = [asyncio.create_task(ask(few, upstream)) for _ in range(5)]
     await upstream.received(5)
     go.set()
     await asyncio.gather(*asking)
-    assert connections(short).idle == 2
+    assert connections(few).idle == 2
     await upstream.peer_gone(3)
+    await few.aclose()
 
 
 async def test_the_connection_used_last_goes_first(upstream, transport):

@@ -9,7 +9,7 @@ from drive import Ask, Seen
 
 
 def client(ask: Ask) -> anthropic.AsyncAnthropic:
-    return anthropic.AsyncAnthropic(base_url=ask["url"], api_key="none", max_retries=0, timeout=20)
+    return anthropic.AsyncAnthropic(base_url=ask["url"], api_key="none", max_retries=0, timeout=60)
 
 
 def request(ask: Ask) -> dict[str, Any]:

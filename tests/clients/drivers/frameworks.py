@@ -29,7 +29,7 @@ agents.set_tracing_disabled(True)  # it asks OpenAI's host
 
 
 def sdk(ask: Ask) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0)
+    return openai.AsyncOpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0, timeout=60)
 
 
 def weather(city: str) -> str:

@@ -9,7 +9,7 @@ from drive import Ask, Seen
 
 
 def client(ask: Ask) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0)
+    return openai.AsyncOpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0, timeout=60)
 
 
 # -- Chat Completions

@@ -16,21 +16,21 @@ from drive import Ask, Seen
 
 def openai_chat(ask: Ask, seen: Seen) -> None:
     request = openai_sdk.chat_request(ask, stream=True, stream_options={"include_usage": True})
-    sdk = openai.OpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0)
+    sdk = openai.OpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0, timeout=60)
     with sdk, sdk.chat.completions.create(**request) as stream:
         for chunk in stream:
             openai_sdk.take_chat_chunk(seen, chunk)
 
 
 def openai_responses(ask: Ask, seen: Seen) -> None:
-    sdk = openai.OpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0)
+    sdk = openai.OpenAI(base_url=f"{ask['url']}/v1", api_key="none", max_retries=0, timeout=60)
     with sdk, sdk.responses.create(**openai_sdk.response_request(ask), stream=True) as stream:
         for event in stream:
             openai_sdk.take_response_event(seen, event)
 
 
 def anthropic_messages(ask: Ask, seen: Seen) -> None:
-    sdk = anthropic.Anthropic(base_url=ask["url"], api_key="none", max_retries=0, timeout=20)
+    sdk = anthropic.Anthropic(base_url=ask["url"], api_key="none", max_retries=0, timeout=60)
     with sdk, sdk.messages.create(**anthropic_sdk.request(ask), stream=True) as stream:
         for event in stream:
             anthropic_sdk.take_event(seen, event)
