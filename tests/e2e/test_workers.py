@@ -32,6 +32,7 @@ from tests.support.workers import (
     Serve,
     ask,
     children,
+    counted,
     counters,
     customized,
     lines,
@@ -139,7 +140,7 @@ async def test_the_counts_are_those_of_all_whoever_is_asked(serve: Serve, upstre
         await asyncio.gather(*(ask(proxy) for _ in range(10)))
     await logged(proxy, "request_end", 200)
     for _ in range(12):
-        samples = await counters(proxy)
+        samples = await counted(proxy, 200)
         assert requests_in(samples) == 200
         assert sum(value for key, value in samples.items() if key[0] == "chat_proxy_stream_end_total") == 200
         durations = {key: value for key, value in samples.items() if key[0].startswith("chat_proxy_request_duration")}
@@ -173,7 +174,7 @@ async def test_F06_a_worker_that_hangs_delays_the_counts_and_does_not_undo_them(
     for _ in range(30):
         await ask(proxy)
     await logged(proxy, "request_end", 30)
-    before = await counters(proxy)
+    before = await counted(proxy, 30)
     hung = (await pids(proxy))[1]
     # Connections that the kernel gave to the hung worker wait for it: ask until the other has one.
     os.kill(hung, signal.SIGSTOP)
@@ -327,10 +328,15 @@ async def test_F07_workers_whose_parent_was_killed_drain_and_go(serve: Serve, up
     running = await streaming_in_all(proxy, 2)
     workers = (await pids(proxy)).values()
     proxy.signal(signal.SIGKILL)
-    async with asyncio.timeout(60):
-        while (await ask(proxy, "/readyz", None))[0] != 503:
-            pass
-    assert (await ask(proxy, "/metrics", None))[0] == 503, "a part of the counts would look as if the rest was undone"
+    killed = time.monotonic()
+    try:
+        async with asyncio.timeout(60):
+            while (await ask(proxy, "/readyz", None))[0] != 503:
+                pass
+        code, _ = await ask(proxy, "/metrics", None)
+        assert code == 503, "a part of the counts would look as if the rest was undone"
+    except ConnectionError:  # a machine that was too busy to ask within the second
+        assert time.monotonic() - killed > 0.9, "they stopped listening too soon"
     await refused(proxy.port)
     go_on.set()
     for client in running:

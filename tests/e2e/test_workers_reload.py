@@ -16,7 +16,7 @@ from tests.support.workers import (
     WORKERS,
     Serve,
     ask,
-    counters,
+    counted,
     customized,
     logged,
     pids,
@@ -75,6 +75,12 @@ class Watched:
             value = await self.value()
             self.asked.append(Asked(began, clock(), value))
 
+    async def has_seen(self, value: int) -> None:
+        """Wait for a value, and for a few more answers."""
+        async with asyncio.timeout(60):
+            while sum(one.value == value for one in self.asked) < 10:
+                await asyncio.sleep(0.002)
+
     async def value(self) -> int:
         """The generation that answered."""
         code, body = await ask(self._proxy)
@@ -117,7 +123,7 @@ async def test_E03_fifty_reloads_and_no_request_sees_the_old_config_after_anothe
                     await asyncio.sleep(0.002)
     assert watched.stale() == []
     assert len({one.value for one in watched.asked}) > 40
-    samples = await counters(proxy)
+    samples = await counted(proxy, len(watched.asked))
     assert samples["chat_proxy_config_reload_total", ("result", "accepted")] == 45, "each counted once, not by all"
     assert samples["chat_proxy_config_reload_total", ("result", "rejected")] == 5
     assert len(await logged(proxy, "config_reloaded", 45)) == 45
@@ -200,11 +206,11 @@ async def test_E03_a_key_that_is_taken_back_is_refused_by_all_from_one_moment_on
     upstream.decide(answer)
     proxy = await serve(config(upstream.url, 1, more=with_key).replace("reload", limits), *WORKERS, "3")
     async with Keyed(proxy) as watched:
-        await asyncio.sleep(0.3)
+        await watched.has_seen(200)
         proxy.rewrite(config(upstream.url, 2, more=without).replace("reload", limits))
         proxy.signal(signal.SIGHUP)
         await logged(proxy, "config_reloaded")
-        await asyncio.sleep(0.3)
+        await watched.has_seen(401)
     assert {one.value for one in watched.asked} == {200, 401}
     assert watched.stale() == []
 

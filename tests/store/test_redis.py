@@ -34,14 +34,6 @@ async def store(server: redis.RedisServer) -> AsyncIterator[RedisStore]:
     await store.aclose()
 
 
-def patience(store: RedisStore, seconds: float) -> None:
-    """How long the store waits for each answer from now on."""
-    pool = store.client.connection_pool
-    pool.connection_kwargs["socket_timeout"] = seconds
-    for connection in (*pool._available_connections, *pool._in_use_connections):
-        connection.socket_timeout = seconds
-
-
 def lease(*meters: Meter, hold: int = 1) -> Lease:
     return Lease(
         600.0, tuple(Want(one, int(one.unit == "requests"), hold * (one.unit != "requests")) for one in meters)
@@ -82,13 +74,13 @@ async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
     running = [await taken(store, PARALLEL, TOKENS, hold=1) for _ in range(4)]
     assert not await taken(store, PARALLEL)
     server.freeze()
-    patience(store, 0.3)
+    redis.patience(store.client, 0.3)
     assert await taken(store, PARALLEL, TOKENS), "counted by this process alone"
     for one in running:
         assert one
         store.settle(one, [0, 100])
         store.settle(one, [0, 100])
-    patience(store, 60)
+    redis.patience(store.client, 60)
     server.thaw()
     await redis.reachable(store)
     assert [bool(await taken(store, PARALLEL)) for _ in range(5)] == [True] * 4 + [False]

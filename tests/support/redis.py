@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,15 @@ def running(program: str = USUAL, port: int = 0, restored: Path | None = None) -
             yield server
         finally:
             server.stop()
+
+
+def patience(client: Any, seconds: float) -> None:
+    """How long a client waits for its server from now on."""
+    pool = client.connection_pool
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        pool.connection_kwargs[name] = seconds
+        for connection in (*pool._available_connections, *pool._in_use_connections):
+            setattr(connection, name, seconds)
 
 
 async def reachable(store: object, *, within: float = 60.0) -> None:

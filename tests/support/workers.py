@@ -33,10 +33,22 @@ async def ask(proxy: Process, path: str = "/chat", body: Any = ASK) -> tuple[int
 
 
 async def status(proxy: Process) -> dict[str, Any]:
-    code, body = await ask(proxy, "/status", None)
-    assert code == 200
-    told: dict[str, Any] = json.loads(body)
-    return told
+    """What all workers say. A machine that is busy may be late for one of them, which is silent then: ask again."""
+    async with asyncio.timeout(60):
+        while True:
+            code, body = await ask(proxy, "/status", None)
+            assert code == 200
+            told: dict[str, Any] = json.loads(body)
+            if all(row["state"] != "silent" for row in told.get("workers", [])):
+                return told
+
+
+async def counted(proxy: Process, requests: int) -> dict[tuple[Any, ...], float]:
+    """All counters, once so many requests are in them: for a worker that is late, older counts stand."""
+    async with asyncio.timeout(60):
+        while requests_in(samples := await counters(proxy)) < requests:
+            pass
+    return samples
 
 
 async def counters(proxy: Process) -> dict[tuple[Any, ...], float]:
@@ -106,12 +118,15 @@ async def until_gone(*processes: int, within: float = 60.0) -> None:
 
 
 async def refused(port: int, within: float = 60.0) -> None:
+    """Wait until nobody listens."""
     async with asyncio.timeout(within):
         while True:
             try:
                 (await RawClient.connect(port)).fin()
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:  # it was in the queue of a socket that was just closed
+                pass
             await asyncio.sleep(0.02)
 
 

@@ -22,8 +22,9 @@ from tests.support.ports import free_port
 KEY = "sk-canary"
 
 
-def post(url, **more):
-    return Request(method="POST", url=url, headers={"authorization": f"Bearer {KEY}"}, body=b"{}", **more)
+def post(url, connect_s=60):
+    headers = {"authorization": f"Bearer {KEY}"}
+    return Request(method="POST", url=url, headers=headers, body=b"{}", connect_s=connect_s)
 
 
 async def exchange(transport, url):
