@@ -92,7 +92,7 @@ async def _html(_request):
 async def test_those_with_a_list_of_models_count_and_the_others_hold_nobody_up(machine):
     nobody = Place("nobody", f"http://127.0.0.1:{free_port()}/v1")
     started = time.perf_counter()
-    found = await ask([nobody, *machine, *machine[:1] * 20], within_s=2.0)
+    found = await ask([nobody, *machine, *machine[:1] * 20], within_s=4.0)
     took = time.perf_counter() - started
     assert {server.place.name: server.models for server in found} == {
         "good": ("llama3.2:latest", "qwen2.5:7b"),

@@ -49,12 +49,20 @@ async def ollama() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+PATIENT = """
+from proxy.__main__ import run
+from proxy.detect.servers import ask
+ask.__kwdefaults__["within_s"] = 30  # a busy machine may take longer than 0.8 s
+run()
+"""
+
+
 @contextlib.asynccontextmanager
 async def started(folder: Path, *options: str, **env: str) -> AsyncIterator[tuple[str, str]]:
     """Run it in `folder`; gives its address and what it printed before."""
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy", "serve", "--port", "0", *options, cwd=folder, env={**clean, **env},
+        sys.executable, "-c", PATIENT, "serve", "--port", "0", *options, cwd=folder, env={**clean, **env},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:

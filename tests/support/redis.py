@@ -129,6 +129,7 @@ def running(program: str = USUAL, port: int = 0, restored: Path | None = None) -
 def patience(client: Any, seconds: float) -> None:
     """How long a client waits for its server from now on."""
     pool = client.connection_pool
+    pool.timeout = seconds  # for a connection, where the pool waits for one
     for name in ("socket_timeout", "socket_connect_timeout"):
         pool.connection_kwargs[name] = seconds
         for connection in (*pool._available_connections, *pool._in_use_connections):

@@ -149,6 +149,7 @@ async def listening(reply: bytes):
     """A server that reads something, says `reply`, and waits for the peer to leave."""
 
     async def serve(reader, writer):
+        here.append(writer)
         await reader.read(10)
         writer.write(reply)
         await reader.read()
@@ -156,11 +157,12 @@ async def listening(reply: bytes):
         await writer.wait_closed()
         gone.set()
 
-    gone = asyncio.Event()
+    here, gone = [], asyncio.Event()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
-        await gone.wait()
+        if here:  # a busy machine may not get as far as connecting
+            await gone.wait()
     finally:
         server.close()
     await server.wait_closed()
@@ -173,9 +175,13 @@ async def test_https_to_a_server_without_tls_says_so(trusting):
 
 
 async def test_a_handshake_that_stalls_ends_at_the_connect_timer(transport):
-    async with listening(b"") as port:
-        with pytest.raises(UpstreamConnect, match="TLS"):
-            await transport.open(post(f"https://127.0.0.1:{port}/", connect_s=2))
+    for connect_s in (0.5, 2, 10):  # a busy machine may need all of it to get as far as the handshake
+        async with listening(b"") as port:
+            with pytest.raises(UpstreamConnect) as caught:
+                await transport.open(post(f"https://127.0.0.1:{port}/", connect_s=connect_s))
+        if "TLS" in str(caught.value):
+            break
+    assert "TLS" in str(caught.value)
 
 
 async def test_certificates_that_cannot_be_read_are_said_so_before_connecting(tls, transport, monkeypatch):
