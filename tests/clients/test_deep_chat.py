@@ -85,7 +85,7 @@ async def test_it_shows_every_text_and_sends_it_back(
         {"role": "assistant", "content": TEXT},
         {"role": "user", "content": "again"},
     ]
-    assert [record.stream for record in proxy.records] == [stream, stream]
+    assert [record.stream for record in await proxy.ended(2)] == [stream, stream]
 
 
 @pytest.mark.parametrize(("stream", "kept"), [(True, [{"role": "ai", "text": "Hello"}]), (False, [])])

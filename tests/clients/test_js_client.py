@@ -238,7 +238,7 @@ async def test_an_answer_that_breaks_off_is_an_error(
     assert (error["typed"], error["name"]) == (True, "ChatError")
     if dialect == "json":
         assert error["code"] == "upstream_truncated"
-    assert error["requestId"] == proxy.records[0].request_id
+    assert error["requestId"] == (await proxy.ended())[0].request_id
 
 
 async def test_an_answer_that_does_not_begin_has_its_status(
@@ -339,7 +339,7 @@ async def test_its_page_is_true_once_it_is_installed(
     await ran("npm", "install", "--offline", "--ignore-scripts", "--no-audit", "--no-fund", f"./{package.name}")
     assert await ran(node.node(), "use.mjs") == "It works"
     told = await ran(node.node(), "errors.mjs")
-    assert told.endswith(f" true {proxy.records[1].request_id}\n"), told
+    assert told.endswith(f" true {(await proxy.ended(2))[1].request_id}\n"), told
 
 
 @pytest.mark.clients

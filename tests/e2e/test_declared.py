@@ -279,7 +279,7 @@ async def test_E03_a_contract_that_changes_does_not_change_under_a_running_answe
         told = Told("/events", 200, before + await running.read_body(), running.end)
     assert told.text == "".join(TOKENS)
     assert told.ends == [{"type": "done", "why": "stop"}]
-    assert [record.contract for record in proxy.records] == ["own0", "", "own0"]
+    assert [record.contract for record in await proxy.ended(3)] == ["own0", "", "own0"]
 
 
 async def test_E02_a_bad_declaration_leaves_the_old_contracts_serving(

@@ -190,12 +190,12 @@ async def test_A12_state_goes_back_to_who_made_it_and_to_nobody_else(
     proxy = await start_proxy(config(vendors, BOTH))
     first = await ask(proxy, [])
     assert "cp1-" in json.dumps(first)
-    assert not proxy.records[-1].notices
+    assert not (await proxy.ended(1))[0].notices
     proxy.rewrite(config(vendors, TURNED))
     assert await proxy.app.reload()
     second = await ask(proxy, [first])
     assert two.got == []
-    assert [notice.code for notice in proxy.records[-1].notices] == ["ignored_state"]
+    assert [notice.code for notice in (await proxy.ended(2))[1].notices] == ["ignored_state"]
     assert "I am two" in json.dumps(second)
     for to in (BOTH, ALONE):  # a route with one vendor takes tags back too
         proxy.rewrite(config(vendors, to))
@@ -204,7 +204,7 @@ async def test_A12_state_goes_back_to_who_made_it_and_to_nobody_else(
         assert one.got == made, "the same bytes, without the other's"
         assert "I am one" in json.dumps(third)
     assert "cp1-" not in json.dumps(third), "where one vendor answers nothing is tagged"
-    assert {record.end for record in proxy.records} == {"done"}
+    assert {record.end for record in await proxy.ended(4)} == {"done"}
 
 
 async def test_a_budget_for_thinking_goes_with_the_thoughts_of_a_call(
@@ -238,7 +238,7 @@ async def test_history_without_a_tag_stays_as_it_is(start_proxy: StartProxy, ven
     assert await proxy.app.reload()
     await messages(proxy, [first])
     assert one.got == ["SIG/one+==", "RED/one=="]
-    assert not proxy.records[-1].notices
+    assert not (await proxy.ended(2))[1].notices
 
 
 async def test_where_one_vendor_answers_bytes_pass_as_they_came(

@@ -218,7 +218,7 @@ async def test_a_target_beyond_its_limit_is_passed_over(start_proxy: StartProxy,
     assert int(headers["Retry-After"]) > 45
     assert "1 request a minute for `far`" in text
     assert len(upstream.requests) == 1
-    passed = proxy.records[2].attempts[0]
+    passed = (await proxy.ended(3))[2].attempts[0]
     assert passed.error_code == "rate_limit_wait", "and the third request did not even ask the meter"
 
 

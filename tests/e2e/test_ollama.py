@@ -477,7 +477,7 @@ async def test_on_its_own_port_everything_is_at_the_root(start_proxy: StartProxy
     assert (await get(port, "/healthz"))[0] == 200
     assert (await get(port, "/nothing"))[0] == 404
     assert (await get(proxy.port, "/api/tags"))[0] == 404
-    assert {record.path for record in proxy.records if record.contract == "ollama"} == {CHAT, GENERATE}
+    assert {record.path for record in await proxy.ended(4) if record.contract == "ollama"} == {CHAT, GENERATE}
 
 
 async def test_a_model_and_messages_alone_are_ollamas_on_its_own_port(

@@ -251,7 +251,7 @@ async def test_a_reload_switches_it_on_and_off(
     proxy.rewrite(ECHO)
     assert await proxy.app.reload()
     await ask(proxy)
-    assert [bool(record.trace) for record in proxy.records] == [False, True, False]
+    assert [bool(record.trace) for record in await proxy.ended(3)] == [False, True, False]
 
 
 def test_the_log_line_of_a_request_has_its_trace() -> None:

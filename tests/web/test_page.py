@@ -191,7 +191,7 @@ async def test_somebody_uses_it(tab: tuple[Tab, Running], upstream: ScriptedUpst
     # a contract that is not served any more is not asked in another's words
     proxy.config.write_text(re.sub(r"( *frontends:\n.*\n)", "", good))
     assert await proxy.app.reload()
-    widget = next(record for record in proxy.records if record.contract == "widget")
+    widget = next(record for record in await proxy.ended(9) if record.contract == "widget")
     await page.view(f"#/requests/{widget.request_id}")
     await page.until("document.getElementById('pulse').textContent.endsWith('generation 3')")
     await page.until("document.getElementById('replay')")
