@@ -50,7 +50,7 @@ SNIPPETS = [
 ]
 
 
-def hostile_answers(count=3000, seed=1):
+def hostile_answers(count, seed=1):
     """Token lists of pieces that break framings; some tokens are empty, some answers only white space."""
     dice = random.Random(seed)
     for _ in range(count):
@@ -60,7 +60,7 @@ def hostile_answers(count=3000, seed=1):
         yield tokens
 
 
-def model_answers(count=1000, seed=1):
+def model_answers(count, seed=1):
     """Token lists cut as tokenizers cut: a space leads its word, newlines come in runs, words in pieces."""
     dice = random.Random(seed)
     for _ in range(count):
