@@ -55,7 +55,7 @@ async def test_A11_a_target_that_recovered_is_sent_two_streams_at_first(
         streams.append(asyncio.create_task(ask(proxy)))
         await until(proxy, "a/m", taken)
     assert [(await ask(proxy))[2] for _ in range(3)] == ["from b"] * 3
-    assert proxy.records[-1].attempts[0].error_code == "slow_start"
+    assert (await proxy.ended(5))[-1].attempts[0].error_code == "slow_start"
     other.always(Rst())
     streams.append(asyncio.create_task(ask(proxy)))
     await until(proxy, "a/m", 3)
