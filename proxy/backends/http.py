@@ -8,11 +8,11 @@ may help; an answer that is neither an event stream nor JSON goes no further. Di
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,6 +52,8 @@ from proxy.wire.translation import Translation, restored, translated
 from proxy.wire.upstream_errors import LONGEST_DELAY_S, Clean, Detail, parse_error, upstream_error
 from proxy.wire.vocabulary import Vocabulary
 
+T = TypeVar("T")
+
 ERROR_BYTES = 64 * 1024  # of an error's body; the rest is not read
 ERROR_S = 5.0  # how long an error's body may take: the status alone says enough
 
@@ -87,8 +89,22 @@ class Identity(msgspec.Struct, frozen=True):
         return self.url.replace("{model}", model)
 
 
-MOST_VOCABULARIES = 256
-"""Of how many models a backend remembers what they take."""
+MOST_MODELS = 256
+"""Of how many models a backend remembers what is known of them: clients may name any."""
+
+
+class PerModel(dict[str, T]):
+    """What is known of each model. It is found once, because every request asks several times."""
+
+    def __init__(self, find: Callable[[str], T]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, model: str) -> T:
+        if len(self) >= MOST_MODELS:
+            self.clear()
+        found = self[model] = self._find(model)
+        return found
 
 
 class HttpBackend(ABC):
@@ -98,7 +114,7 @@ class HttpBackend(ABC):
 
     def __init__(self, name: str, settings: HttpSettings, resources: Resources) -> None:
         self._settings = settings
-        self._vocabularies: dict[str, Vocabulary] = {}  # by model: each is asked for twice a request
+        self._vocabularies = PerModel(self._found_vocabulary)
         self.name = name
         self._list = ModelList(name, resources.transport, self._list_request, every_s=settings.discover_every_s)
         self._resources = resources
@@ -167,8 +183,7 @@ class HttpBackend(ABC):
                     first = await read_json(response, first, self._resources.answer_bytes)
             except UpstreamError as error:
                 raise self._reported(error) from error.__cause__
-            labelled = content_type(response) == "text/event-stream"
-            if not is_stream and not in_pieces(first) and (not labelled or is_json(first)):
+            if not is_stream and not in_pieces(first) and _is_whole(response, first):
                 yield announcing(notices, restored(self._whole(request, first), names, {*used}))
                 return
             decoder = self._decoder(request)
@@ -197,19 +212,15 @@ class HttpBackend(ABC):
         """The request in the target's vocabulary. One of this dialect stays the client's."""
         if request.dialect == self.dialect:
             return Translation(request)
-        return translated(request, self.vocabulary(target.model))
+        return translated(request, self._vocabularies[target.model])
 
     def vocabulary(self, model: str) -> Vocabulary:
         """What `model` takes in a request: what is known of it, and what the row says of it."""
-        found = self._vocabularies.get(model)
-        if found is None:
-            known = self._vocabulary(model)
-            quirks = self._settings.quirks
-            found = known if quirks is None else quirks.over(known)
-            if len(self._vocabularies) >= MOST_VOCABULARIES:  # clients may name any model
-                self._vocabularies.clear()
-            self._vocabularies[model] = found
-        return found
+        return self._vocabularies[model]
+
+    def _found_vocabulary(self, model: str) -> Vocabulary:
+        known, quirks = self._vocabulary(model), self._settings.quirks
+        return known if quirks is None else quirks.over(known)
 
     def _vocabulary(self, model: str) -> Vocabulary:  # noqa: ARG002 - kinds may look at it
         """What is known of `model`."""
@@ -220,6 +231,8 @@ class HttpBackend(ABC):
 
     def _forwarded(self, request: ChatRequest) -> Mapping[str, str]:
         """The client's headers that are passed on."""
+        if not self._forward:
+            return {}
         return {name: request.headers[name] for name in self._forward if name in request.headers}
 
     @abstractmethod
@@ -281,6 +294,11 @@ class HttpBackend(ABC):
             return UpstreamFailed(f"{who} has nothing at its address (404); check its base_url", status=502)
         wait = retry_after(response.headers, time())
         return upstream_error(detail or Detail(), clean=self._clean, status=status, retry_after=wait, who=who)
+
+
+def _is_whole(response: Response, body: bytes) -> bool:
+    """Whether a body that begins as JSON is an answer in one piece: one that is called a stream may be any part of one."""
+    return content_type(response) != "text/event-stream" or is_json(body)
 
 
 def reported(error: UpstreamError, *, who: str, origin: str, clean: Clean) -> UpstreamError:

@@ -55,15 +55,15 @@ async def sniff(response: Response) -> tuple[bool | None, bytes]:
     The body's beginning decides; many upstreams send a wrong content type or none (U7). Where the beginning is
     neither, the content type decides, and it is `None` when that does not help either.
     """
-    first = b""
-    while not (start := first.removeprefix(_BOM).lstrip()):
-        data = await response.read()
-        if not data:
-            break
+    first = start = b""
+    while not start and (data := await response.read()):
         first += data
+        start = first.removeprefix(_BOM).lstrip()
+    if start.startswith(_SSE_STARTS):
+        return True, first
     if start[:1] in {b"{", b"["}:
         return False, first
-    if start and any(start.startswith(field) or field.startswith(start) for field in _SSE_STARTS):
+    if start and any(field.startswith(start) for field in _SSE_STARTS):
         return True, first
     kind = content_type(response)
     if kind == "text/event-stream":
@@ -115,7 +115,8 @@ class _Piece(msgspec.Struct):
 
 def content_type(response: Response) -> str:
     """The media type without its parameters, in lower case."""
-    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = response.headers.get("content-type", "")
+    return kind if kind == "application/json" else kind.partition(";")[0].strip().lower()
 
 
 def announcing(notices: Sequence[Notice], batch: Batch) -> Batch:

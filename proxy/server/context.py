@@ -80,9 +80,10 @@ class RequestContext:
 
     def __init__(self, app: App, http: web.BaseRequest) -> None:
         received = http.headers
-        id = received.get("X-Request-Id", "")
-        if not _REQUEST_ID.fullmatch(id):
-            id = secrets.token_hex(16)  # has the form of a UUID: llama-cpp-python answers 400 to any other id
+        given = received.get("X-Request-Id")
+        chosen = given is not None and _REQUEST_ID.fullmatch(given) is not None
+        # Ours has the form of a UUID: llama-cpp-python answers 400 to any other id.
+        id = given if given is not None and chosen else secrets.token_hex(16)
         self.app = app
         self.http = http
         self.snapshot = snapshot = app.snapshot
@@ -103,7 +104,9 @@ class RequestContext:
             "X-Request-Id": id,
             **snapshot.cors.headers(received.get("Origin"), received.get("Host", "")),
         }
-        self.awaits_continue = received.get("Expect", "").lower() == "100-continue" and http.version >= HttpVersion11
+        self.awaits_continue = (
+            "Expect" in received and received["Expect"].lower() == "100-continue" and http.version >= HttpVersion11
+        )
         self.binding: Binding | None = None  # known when the body was read
         self.principal: Principal | None = None  # known when the key was checked
         self.encoder: Encoder | None = None  # known when the answer begins
@@ -112,7 +115,9 @@ class RequestContext:
         self.recorded = True  # False for pages that record their own end
         self.handed_over = False  # the record is ended elsewhere, not by the handler
         self._now = asyncio.get_running_loop().time
-        self.record = StreamRecord(request_id=id, started_at=self._now(), method=http.method, stream=False)
+        self.record = StreamRecord(
+            request_id=id, id_chosen=chosen, started_at=self._now(), method=http.method, stream=False
+        )
 
     def __enter__(self) -> Self:
         self.snapshot.enter()

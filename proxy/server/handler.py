@@ -24,7 +24,7 @@ from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.not_found import not_found
 from proxy.server.operator_pages import Operation, find_operation
 from proxy.server.resumable import STREAMS, Resumed
-from proxy.wire.hops import check_hops
+from proxy.wire.hops import HOPS, check_hops
 
 log = structlog.get_logger("proxy.http")
 
@@ -110,7 +110,8 @@ async def _begin(context: RequestContext, match: RouteMatch) -> tuple[Exchange, 
         return context.reply(found, record=False) if isinstance(found, Reply) else found
     if endpoint.action != "chat":
         return context.reply(_known(context, binding, match.tail, body), record=False)
-    check_hops(head.headers)
+    if HOPS in head.headers:
+        check_hops(head.headers)
     request = frontend.decode(body, head)
     record = context.record
     record.model, record.user, record.stream = request.model or "", request.user or "", request.stream

@@ -111,9 +111,9 @@ def configure(
     if isinstance(render, _AsJson):
         shown = _LEVELS[_LEVELS.index(level) :]
 
-        def put(level: str, line: _RequestEnd) -> None:
+        def put(level: str, line: _RequestEnd, id_chosen: bool) -> None:
             if level in shown:
-                sink.put(render.request_end(level, line))
+                sink.put(render.request_end(level, line, id_chosen=id_chosen))
 
         _request_end = put
     handler = _Foreign(sink, render)
@@ -186,7 +186,7 @@ class RequestLog:
         if _request_end is None or structlog.contextvars.get_contextvars():
             getattr(_log, level)("request_end", **msgspec.to_builtins(line))
         else:
-            _request_end(level, line)
+            _request_end(level, line, record.id_chosen)
 
 
 def _attempt(attempt: AttemptRecord) -> _Attempt:
@@ -234,7 +234,7 @@ def _line(record: StreamRecord) -> _RequestEnd:
     )
 
 
-_request_end: Callable[[str, _RequestEnd], None] | None = None
+_request_end: Callable[[str, _RequestEnd, bool], None] | None = None
 """Writes the line where it is JSON. The way through structlog, which has to accept any value, takes ten times as long."""
 
 
@@ -297,12 +297,13 @@ class _AsJson(_Render):
             line = msgspec.json.encode({**lead, "cut": f"the line had {len(line)} characters"}).decode()
         return line + "\n"
 
-    def request_end(self, level: str, line: _RequestEnd) -> str:
+    def request_end(self, level: str, line: _RequestEnd, *, id_chosen: bool) -> str:
         """Mask what a client or an upstream chose. All else is numbers and names from the config."""
         clean, clean_name = self._redactor.clean, self._redactor.clean_name
         line.timestamp, line.level, line.event = _now(), level, "request_end"
         line.worker = self._constant.get("worker")
-        line.request_id = clean(line.request_id)
+        if id_chosen:
+            line.request_id = clean(line.request_id)
         line.path, line.model = clean_name(line.path), clean_name(line.model)
         line.upstream_model = clean_name(line.upstream_model)
         if line.user:

@@ -101,6 +101,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     """
 
     request_id: str
+    id_chosen: bool = True  # by the client, so that anything may stand in it
     started_at: float
     contract: str = ""
     method: str = "POST"

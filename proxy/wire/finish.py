@@ -87,7 +87,7 @@ def meaning(reason: Any) -> Meaning:
     """
     if reason is None or reason is False:
         return "none"
-    if not isinstance(reason, str):
+    if type(reason) is not str:
         return "unknown"
     if (exact := _EXACT.get(reason)) is not None:  # as nearly all
         return exact
@@ -194,11 +194,15 @@ class Ending:
             if not last.plain:
                 self._disproved.add(last.reason)
             last = None
-        if is_reason(reason):
-            reason = later(last.reason if last else None, reason)
+        if reason is not None and is_reason(reason):
+            if last is not None:
+                reason = later(last.reason, reason)
             last = _Said(reason, plain, counts=not (content and reason in self._disproved))
         self._said[choice] = last or _GOES_ON
-        self._judge()
+        if last is None:
+            self.complete = self.final = False
+        else:
+            self._judge()
 
     def goes_on(self, choice: int) -> bool:
         """Whether a choice has begun and not yet given a reason: a chunk without one then changes nothing."""

@@ -265,11 +265,24 @@ def _status_of_words(detail: Detail) -> int:
     return 502
 
 
+_MARKS = (b"rror", b"essage", b'"msg"', b"base_resp", b'"fault"', b'"header"', b'"detail"', b"\\")
+
+
+def may_hold_error(body: bytes) -> bool:
+    """False for bytes that hold none of the words that every form of `read_error` has, such as most usage."""
+    for mark in _MARKS:  # noqa: SIM110 - without a generator: each streamed answer asks
+        if mark in body:
+            return True
+    return False
+
+
 def parse_error(body: bytes) -> Detail | None:
     """The error that a body or an event's data holds; `None` if it holds none or is no JSON.
 
     A refusal may come as an event too, because a stream was asked for (DashScope).
     """
+    if not may_hold_error(body):
+        return None
     body = body.removeprefix(b"\xef\xbb\xbf")
     parts = [body]
     if b"\ndata:" in body or body.startswith(b"data:"):

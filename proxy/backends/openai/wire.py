@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.backends.base import EVERY_TASK, Relay, Resources
-from proxy.backends.http import HttpBackend, Identity
+from proxy.backends.http import HttpBackend, Identity, PerModel
 from proxy.backends.openai.plain import CompletionsBackend, EmbeddingsBackend, PlainBackend
 from proxy.backends.openai.words import in_words, unsaid
 from proxy.backends.settings import OpenAIChatSettings, reasoning_return
@@ -39,6 +39,7 @@ class OpenAIChatBackend(HttpBackend):
             "completion": CompletionsBackend(name, settings, resources, include_usage=self._include_usage),
             "embedding": EmbeddingsBackend(name, settings, resources),
         }
+        self._returns = PerModel(self._returned)
         super().__init__(name, settings, resources)
 
     def identify(self, identity: Identity) -> None:
@@ -65,13 +66,13 @@ class OpenAIChatBackend(HttpBackend):
             include_usage=self._include_usage,
             max_tokens_name=self._name_of_max_tokens(request, target.model),
             hints=self._hints(request, target.model),
-            reasoning=self._returned(target.model),
+            reasoning=self._returns[target.model],
         )
-        return in_words(self.vocabulary(target.model), request, body, translated=request.dialect != self.dialect)
+        return in_words(self._vocabularies[target.model], request, body, translated=request.dialect != self.dialect)
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
-        sent, notices = unsaid(self.vocabulary(target.model), request, fields)
-        return [*omissions(request, sent, reasoning=self._returned(target.model)), *notices]
+        sent, notices = unsaid(self._vocabularies[target.model], request, fields)
+        return [*omissions(request, sent, reasoning=self._returns[target.model]), *notices]
 
     def _name_of_max_tokens(self, request: ChatRequest, model: str) -> str | None:  # noqa: ARG002 - kinds may look at it
         return self._max_tokens_name

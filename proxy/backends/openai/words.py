@@ -19,16 +19,19 @@ def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, t
     if words.no_thinking and does_not_think(request):
         body = {name: value for name, value in body.items() if name != _EFFORT} | dict(words.no_thinking)
     if translated:
-        body = _with_effort(words, request, body)
+        if _EFFORT in request.params:
+            body = _with_effort(words, request, body)
         refused = _refused(words, request)
-        body = {name: value for name, value in body.items() if name not in refused}
+        if not refused.isdisjoint(body):
+            body = {name: value for name, value in body.items() if name not in refused}
         if body["messages"][-1]["role"] == "assistant":
             if words.prefill == "prefix_flag":
                 body["messages"][-1]["prefix"] = True
             elif words.prefill == "continue_final_message":
                 body |= {"continue_final_message": True, "add_generation_prompt": False}
-    for name in words.parameters.keys() & body.keys():
-        _place(body, words.parameters[name], body.pop(name))
+    for name, theirs in words.parameters.items():
+        if name in body:
+            _place(body, theirs, body.pop(name))
     return body
 
 
@@ -62,6 +65,8 @@ def unsaid(
     words: Vocabulary, request: ChatRequest, fields: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], list[Notice]]:
     """The body's fields under OpenAI's names, and notices for those that the server has no words for."""
+    if not (request.params or request.hints or request.user):
+        return fields, []
     refused = _refused(words, request)
     unnamed = request.user and "user" in refused and _WHO_ASKS.isdisjoint(fields)
     notices = [ignored("user")] if unnamed else []

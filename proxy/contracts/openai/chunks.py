@@ -88,6 +88,8 @@ class Chunk(msgspec.Struct, gc=False):
             if choice.error and is_error(choice.error):
                 return True
         base, groq = self.base_resp, self.x_groq
+        if self.error is base is groq is None:  # as nearly always
+            return False
         return (
             (bool(self.error) and is_error(self.error))
             or (isinstance(base, dict) and bool(base.get("status_code")))
@@ -156,13 +158,19 @@ def read_usage(usage: dict[str, Any] | None, *, has_content: bool = False) -> Us
 def usage_in(chunk: Chunk) -> dict[str, Any] | None:
     """The token counts of a chunk, wherever they are; None where all of them are 0, as before the first token."""
     usage: Any = chunk.usage
-    if not usage and chunk.choices:
-        usage = next((choice.usage for choice in chunk.choices if choice.usage), None)
-    if not usage and isinstance(chunk.x_groq, dict):
-        usage = chunk.x_groq.get("usage")
+    if not usage:
+        for choice in chunk.choices or ():
+            if choice.usage:
+                usage = choice.usage
+                break
+        else:
+            usage = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
     if not isinstance(usage, dict):
         return None
-    return usage if any(_count(usage, name) for name in usage) else None
+    for name in usage:
+        if _count(usage, name):
+            return usage
+    return None
 
 
 def _count(counts: Any, name: str) -> int:

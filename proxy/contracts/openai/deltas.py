@@ -65,8 +65,8 @@ class DeltaReader:
     def finish(self, events: list[StreamEvent]) -> None:
         """The answer is complete. Raises `UpstreamMalformed` for a call without a name, or for several in one."""
         for kind, joiner in self._text.items():
-            if rest := joiner.flush():
-                events.append(_EVENTS[kind](rest))
+            if joiner.half:
+                events.append(_EVENTS[kind](joiner.flush()))
         self.calls.finish(events)
 
     def _tell(self, kind: str, text: str, events: list[StreamEvent]) -> None:

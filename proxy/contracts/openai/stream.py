@@ -189,7 +189,7 @@ class StreamDecoder(StreamEnd):
                 return
         else:
             if self._goes_on and not name and (texts := _only_texts(chunk)) is not None:
-                self._texts_of(chunk, texts, data, batch)
+                self._texts_of(texts, data, batch)
                 return
         choices = chunk.choices
         if usage := usage_in(chunk):
@@ -230,7 +230,7 @@ class StreamDecoder(StreamEnd):
                 batch.payloads.append(without_error(data))
             raise failure
 
-    def _texts_of(self, chunk: Chunk, texts: list[StreamEvent], data: bytes, batch: Batch) -> None:
+    def _texts_of(self, texts: list[StreamEvent], data: bytes, batch: Batch) -> None:
         """Take a chunk of nothing but text and reasoning, as nearly all are."""
         if texts:
             batch.events += texts
@@ -238,8 +238,8 @@ class StreamDecoder(StreamEnd):
             self._deltas.told_by_delta(texts)
         if self._keep:
             batch.payloads.append(sse.encode(data))
-        if (text := only_text(chunk)) is not None:
-            self._template.learn(data, text)
+        if len(texts) == 1 and type(text := texts[0]) is TextDelta:
+            self._template.learn(data, text.text)
 
     def _leniently(self, name: bytes, data: bytes, batch: Batch) -> Chunk | None:
         """The chunk in odd data; None for a keep-alive, and for several values that were taken one by one."""
@@ -293,13 +293,13 @@ class StreamDecoder(StreamEnd):
                 continue
             if reason is not None and meaning(reason) == "error":
                 raise gave_up(reason)
-            self._judge(choice, reason, content=content or self._tells(choice))
+            self._judge(choice, reason, content=content or (self._choices > 1 and self._tells(choice)))
         if self._deltas.holds:  # the next text has to be joined to what is held
             self._template, self._goes_on = ChunkTemplate(), False
 
     def _tells(self, choice: Choice) -> bool:
         """Whether a choice has content that becomes no event, because it is not the first of several."""
-        return self._choices > 1 and bool(choice.index) and choice.delta is not None and bool(choice.delta.content)
+        return bool(choice.index) and choice.delta is not None and bool(choice.delta.content)
 
     def _judge(self, choice: Choice, reason: str | None, *, content: bool) -> None:
         ending = self._ending
@@ -349,14 +349,14 @@ def _is_json(data: bytes) -> bool:
 def _only_texts(chunk: Chunk) -> list[StreamEvent] | None:
     """The text and the reasoning of a chunk that tells nothing else, as nearly all do; None for any other chunk."""
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.usage or chunk.failed or chunk.names_pages:
+    if choices is None or len(choices) != 1 or chunk.usage:
         return None
     choice = choices[0]
     delta = choice.delta
     if choice.index or choice.finish_reason or choice.message is not None or choice.usage or delta is None:
         return None
     text, reasoning = delta.content, delta.reasoning_content
-    if delta != Delta(content=text, reasoning_content=reasoning):
+    if delta != Delta(content=text, reasoning_content=reasoning) or chunk.failed or chunk.names_pages:
         return None
     events: list[StreamEvent] = [ReasoningDelta(reasoning)] if reasoning else []
     return [*events, TextDelta(text)] if text else events

@@ -119,11 +119,11 @@ def _parsed(strings: list[bytes]) -> list[str]:
 def only_text(chunk: Chunk) -> str | None:
     """The text of a chunk that tells only text, of the first choice; None for any other chunk."""
     choices = chunk.choices
-    if choices is None or len(choices) != 1 or chunk.usage or chunk.failed:
+    if choices is None or len(choices) != 1 or chunk.usage:
         return None
     choice = choices[0]
     delta = choice.delta
     if choice.index or choice.finish_reason or choice.message is not None or delta is None:
         return None
     text = delta.content
-    return text if type(text) is str and text and delta == Delta(content=text) else None
+    return text if type(text) is str and text and delta == Delta(content=text) and not chunk.failed else None
