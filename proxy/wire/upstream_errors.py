@@ -113,9 +113,9 @@ def is_error(value: Any) -> bool:
     return any(value.values()) if isinstance(value, dict) else bool(value)
 
 
-_NO_ERRORS = frozenset(
-    {"ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued"}
-)
+_NO_ERRORS = (
+    "ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued"
+)  # fmt: skip
 """Types of objects whose `message` is no error."""
 
 _SUCCESS = (0, 200, "0", "200", "success")

@@ -2,10 +2,12 @@
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, ModelRefused, UpstreamAuth, UpstreamFailed, UpstreamRefused
 from proxy.wire.text import one_line_of
-from proxy.wire.upstream_errors import Detail, error_body, parse_error, upstream_error
+from proxy.wire.upstream_errors import Detail, error_body, may_hold_error, parse_error, read_error, upstream_error
 from tests.support.said import says
 
 
@@ -150,3 +152,33 @@ def test_U8_gemini_says_in_the_body_when_to_ask_again(delay, seconds):
     body = [{"error": {"code": 429, "message": "quota", "details": [5, {"@type": "x"}, info]}}]
     error = upstream_error(parse_error(msgspec.json.encode(body)), clean=str)
     assert (error.status, error.retry_after) == (429, seconds)
+
+
+_FIELDS = st.sampled_from([
+    "error", "base_resp", "choices", "type", "success", "code", "object", "status", "message", "Message", "error_msg", "msg",
+    "fault", "header", "errors", "detail", "x_groq", "usage", "id", "model", "status_code", "status_msg",
+])  # fmt: skip
+_LEAVES = st.sampled_from([None, True, 0, 1000, "", "error", "no", "ok", [], {}])
+
+
+@settings(max_examples=400)
+@given(
+    st.recursive(
+        _LEAVES,
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=1, max_size=1), st.dictionaries(_FIELDS, inner, min_size=1, max_size=3)
+        ),
+        max_leaves=6,
+    )
+)
+def test_bytes_without_the_words_of_errors_hold_none(value):
+    body = msgspec.json.encode(value)
+    assert may_hold_error(body) or read_error(value) is None
+    if read_error(value) is not None:
+        assert parse_error(body) == read_error(value)
+
+
+def test_the_usage_of_an_answer_is_not_searched_for_an_error():
+    usage = {"prompt_tokens": 9, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 0}}
+    assert not may_hold_error(msgspec.json.encode({"id": "c-1", "choices": [], "usage": usage}))
+    assert may_hold_error(rb'{"\u0065rror": "no"}')
