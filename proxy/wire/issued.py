@@ -37,9 +37,9 @@ _KEYS = {
 }
 """By the type of a block, the fields of it that hold state."""
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
-_UNMODELLED = frozenset(
-    {"redacted_thinking", "compaction", "web_search_tool_result", "code_execution_tool_result", "advisor_tool_result"}
-)
+_UNMODELLED = (
+    "redacted_thinking", "compaction", "web_search_tool_result", "code_execution_tool_result", "advisor_tool_result"
+)  # fmt: skip
 _PLACES = frozenset({"reasoning_details", "thinking_blocks", "tool_calls", "extra_content"})
 _LISTS = ("reasoning_details", "thinking_blocks")
 

@@ -105,6 +105,11 @@ def test_a_call_without_text_stays_a_call() -> None:
         }
 
 
+def test_a_block_whose_type_is_no_word_has_no_state() -> None:
+    raw = {"messages": [{"role": "assistant", "content": [{"type": []}, {"type": {}}, {"type": None}]}]}
+    assert not holds_tags(request("", raw))
+
+
 def test_a_search_of_another_vendor_is_left_out_with_its_call_and_its_citations() -> None:
     hit = {"type": "web_search_result", "url": "https://a.example", "title": "A", "encrypted_content": tagged("E", TWO)}
     place = {"type": "web_search_result_location", "url": "https://a.example", "encrypted_index": tagged("I", TWO)}

@@ -66,5 +66,5 @@ def _wire_of_data(data: bytes) -> str:
 def _tells_nothing(value: dict[str, Any]) -> bool:
     """Whether an event is a keep-alive, or holds nothing but usage."""
     return (
-        not value or value.get("type") in {"ping", "keepalive", "keep-alive", "heartbeat"} or value.keys() <= {"usage"}
+        not value or value.get("type") in ("ping", "keepalive", "keep-alive", "heartbeat") or value.keys() <= {"usage"}
     )

@@ -164,8 +164,9 @@ def usage_in(chunk: Chunk) -> dict[str, Any] | None:
                 usage = choice.usage
                 break
         else:
-            usage = chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None
-    if not isinstance(usage, dict):
+            groq = chunk.x_groq
+            usage = groq.get("usage") if groq is not None and isinstance(groq, dict) else None
+    if usage is None or not isinstance(usage, dict):
         return None
     for name in usage:
         if _count(usage, name):

@@ -102,9 +102,13 @@ def omissions(
     request: ChatRequest, fields: Mapping[str, Any], *, reasoning: ReasoningReturn | None = None
 ) -> list[Notice]:
     """What the request says and `fields`, the body that is sent, does not. `reasoning` as for `request_fields`."""
-    notices = ignored_settings(request, [name for name in request.hints if name not in fields])
+    notices: list[Notice] = []
+    if request.hints:
+        notices = ignored_settings(request, [name for name in request.hints if name not in fields])
     if request.dialect != DIALECT:
-        notices += [*hosted_tools(request), *failed_results(request)]
+        if request.hosted_tools:
+            notices += hosted_tools(request)
+        notices += failed_results(request)
         if reasoning is None:
             notices += lost_reasoning(request)
     return notices

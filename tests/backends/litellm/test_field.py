@@ -357,6 +357,7 @@ async def test_a_tool_that_litellm_made_of_a_response_format_is_read_back_by_it(
         (b'data: {"type":"error","error":{}}\n', "anthropic-messages"),
         (b'data: {"choices":[{"text":"a"}]}\n', "openai-chat"),
         (b'data: {"candidates":[]}\n', LITELLM),
+        (b'data: {"type":[],"candidates":[]}\n', LITELLM),
         (b"data: {nonsense\n", LITELLM),
         (b"data: 5\n", LITELLM),
     ],
