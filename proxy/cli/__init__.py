@@ -7,16 +7,20 @@ from proxy.cli import check, diff, explain, import_, init, key, prices, schema, 
 
 
 class _Commands(click.Group):
-    """Lists commands in the order they are written, which is the order they are needed."""
+    """Lists commands in the order they are written, which is the order they are needed. Without one, it serves."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {name for option in self.get_params(ctx) for name in option.opts}
+        served = not args or (args[0].startswith("-") and args[0] not in own)
+        return super().parse_args(ctx, ["serve", *args] if served else args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
 
 
-@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="chat-proxy", message="%(prog)s %(version)s")
-@click.pass_context
-def main(context: click.Context) -> None:
+def main() -> None:
     """Any chat frontend to any model, by a file of routing rules.
 
     \b
@@ -25,8 +29,6 @@ def main(context: click.Context) -> None:
     chat-proxy check -c new.yaml         is this file right? every mistake, with its line
     chat-proxy explain --path /chat      where would this request go, and why?
     """  # noqa: D301
-    if context.invoked_subcommand is None:
-        context.invoke(serve.serve)
 
 
 for command in (

@@ -74,8 +74,8 @@ def test_a_folder_that_is_not_there_is_named():
 def test_a_file_that_is_named_has_to_be_there(named, monkeypatch):
     if not named:
         monkeypatch.setenv("CHAT_PROXY_CONFIG", "from-the-variable.yaml")
-    for command in ("serve", "check"):
-        result = run(command, *named)
+    for command in (["serve"], ["check"], []):
+        result = run(*command, *named)
         assert result.exit_code == 1
         file = named[1] if named else "from-the-variable.yaml"
         assert_said(result.stderr.splitlines(), [f"{file}: -c init"])

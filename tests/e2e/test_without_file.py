@@ -58,11 +58,13 @@ run()
 
 
 @contextlib.asynccontextmanager
-async def started(folder: Path, *options: str, **env: str) -> AsyncIterator[tuple[str, str]]:
+async def started(
+    folder: Path, *options: str, command: tuple[str, ...] = ("serve",), **env: str
+) -> AsyncIterator[tuple[str, str]]:
     """Run it in `folder`; gives its address and what it printed before."""
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PATIENT, "serve", "--port", "0", *options, cwd=folder, env={**clean, **env},
+        sys.executable, "-c", PATIENT, *command, "--port", "0", *options, cwd=folder, env={**clean, **env},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -83,10 +85,12 @@ async def said(http: aiohttp.ClientSession, **body: str) -> str:
         return re.sub(r"data:|\n|event: done.*", "", (await answer.text()).partition("event: done")[0])
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-async def test_what_the_machine_has_is_served_until_a_file_appears(tmp_path: Path, ollama: str, workers: str) -> None:
+@pytest.mark.parametrize(("command", "workers"), [(("serve",), "1"), (("serve",), "2"), ((), "1")])
+async def test_what_the_machine_has_is_served_until_a_file_appears(
+    tmp_path: Path, ollama: str, command: tuple[str, ...], workers: str
+) -> None:
     async with (
-        started(tmp_path, "--workers", workers, OLLAMA_HOST=ollama) as (url, printed),
+        started(tmp_path, "--workers", workers, command=command, OLLAMA_HOST=ollama) as (url, printed),
         aiohttp.ClientSession(url) as http,
     ):
         assert f"http://{ollama}/v1" in printed
@@ -104,7 +108,8 @@ async def test_what_the_machine_has_is_served_until_a_file_appears(tmp_path: Pat
                 await asyncio.sleep(0.1)
 
 
-async def test_the_variable_names_a_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("serve",), ()])
+async def test_the_variable_names_a_file(tmp_path: Path, command: tuple[str, ...]) -> None:
     (tmp_path / "other.yaml").write_text(WRITTEN)
-    async with started(tmp_path, CHAT_PROXY_CONFIG="other.yaml") as (_, printed):
+    async with started(tmp_path, command=command, CHAT_PROXY_CONFIG="other.yaml") as (_, printed):
         assert "(config: other.yaml)" in printed
