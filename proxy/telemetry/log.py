@@ -318,7 +318,7 @@ class _AsJson(_Render):
 
 
 class _ForTerminals(_Render):
-    """Lines for a terminal. Tracebacks follow their line, indented."""
+    """Lines for a terminal. The errors of a config and tracebacks follow their line, indented."""
 
     def __init__(
         self, redactor: Redactor, worker: int | None = None, *, colors: bool, width: Callable[[], int | None]
@@ -331,8 +331,9 @@ class _ForTerminals(_Render):
         width = self._width() if lead["event"] == "request_end" else None
         if width is not None:
             return request_line(lead["timestamp"], rest, width=width, colors=self._colors) + "\n"
+        errors = rest.pop("errors") if isinstance(rest.get("errors"), list) else []
         line = self._console(None, lead["level"], {**rest, **lead})[:LONGEST_LINE]
-        return "\n    ".join([line, *traceback.splitlines()]) + "\n"
+        return "\n    ".join([line, *map(str, errors), *traceback.splitlines()]) + "\n"
 
 
 def _width(stream: IO[str]) -> int:

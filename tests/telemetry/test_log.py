@@ -203,6 +203,16 @@ def test_lines_of_a_traceback_cannot_be_taken_for_lines_of_the_log(written):
     assert all(line.startswith("    ") for line in rest)
 
 
+@pytest.mark.parametrize("written", ["console"], indirect=True)
+def test_each_error_of_a_config_has_a_line_of_its_own_on_a_terminal(written):
+    errors = ["config.yaml:5:1: unknown key `routse`; did you mean `routes`?", "config.yaml:7:2: 'x'\ny"]
+    structlog.get_logger().error("config_rejected", file="config.yaml", errors=errors)
+    first, *rest = written.text.splitlines()
+    assert "config_rejected" in first
+    assert "routse" not in first
+    assert rest == [f"    {errors[0]}", "    config.yaml:7:2: 'x'\\ny"]
+
+
 def test_a_line_that_is_too_long_as_a_whole_is_cut_but_still_a_line(written):
     structlog.get_logger().info("big", **{f"f{n}": ["x" * 2000] * 30 for n in range(30)})
     assert written.last["event"] == "big"
