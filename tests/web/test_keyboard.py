@@ -117,6 +117,22 @@ async def test_all_is_done_by_keys(start_proxy: StartProxy, upstream: ScriptedUp
         assert await tab.complaints() == []
 
 
+async def test_a_broken_link_leads_to_a_view(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
+    proxy = await start_proxy(CONFIG.replace("URL", upstream.url))
+    async with chromium() as page:
+        for link, heading in (
+            ("requests/%E0%A4", "One request"),
+            ("requests/gone", "One request"),
+            ("toString", "Try it"),
+        ):
+            await page.open("about:blank", title="")
+            tab = await Tab.open(page, f"{proxy.url}/#/{link}")
+            assert await tab.text("h1") == heading
+            await tab.until("document.getElementById('pulse').className.includes('live')")
+            if heading != "Try it":
+                await tab.until("document.querySelector('.open-request').innerText.includes('not among the last')")
+
+
 async def test_the_focus_stays_while_the_page_is_drawn_anew(
     start_proxy: StartProxy, upstream: ScriptedUpstream
 ) -> None:

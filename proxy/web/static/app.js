@@ -22,9 +22,9 @@ let warned = "";
 
 function route() {
   const [, wanted = "", id = ""] = location.hash.split("/");
-  const name = wanted in VIEWS ? wanted : "try";
+  const name = Object.hasOwn(VIEWS, wanted) ? wanted : "try";
   leave();
-  leave = VIEWS[name](main, decodeURIComponent(id));
+  leave = VIEWS[name](main, decoded(id));
   for (const link of document.querySelectorAll("nav a")) {
     if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -36,6 +36,15 @@ function route() {
   }
   shown = name;
   warn();
+}
+
+/** @param {string} text */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a link that was cut
+  }
 }
 
 function beat() {
