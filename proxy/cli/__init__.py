@@ -18,7 +18,7 @@ class _Commands(click.Group):
         return list(self.commands)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", prog_name="chat-proxy", message="%(prog)s %(version)s")
 def main() -> None:
     """Any chat frontend to any model, by a file of routing rules.
