@@ -142,11 +142,12 @@ def verdict(reason: Any, *, has_content: bool, has_calls: bool = False) -> Verdi
     | error                         | any            | an error: the upstream says that it gave up                    |
     | unknown                       | empty          | an error: nothing came, for an unknown reason                  |
     | `tool_calls`                  | empty          | an error: the calls that it speaks of are missing              |
+    | `stop`                        | with calls     | `tool_calls`: the answer waits for them, whatever it says      |
     | unknown                       | anything else  | complete, with the upstream's own word                         |
-    | `stop`, `tool_calls`, `length`, `content_filter` | any | as it says                                             |
+    | `stop`, `tool_calls`, `length`, `content_filter` | any other | as it says                                       |
     """
     means = meaning(reason)
-    if means == "none":
+    if means == "none" or (means == "stop" and has_calls):
         return Verdict("tool_calls" if has_calls else "stop")
     if means == "error" or (means in ("unknown", "tool_calls") and not has_content and not has_calls):
         raise gave_up(reason)

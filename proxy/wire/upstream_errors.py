@@ -66,8 +66,8 @@ def read_error(value: Any) -> Detail | None:
     words beside it (Spring, OAuth), a list around it (Gemini's compatible endpoint), one in a choice (OpenRouter), the
     flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's `{"detail": …}`, MiniMax's
     `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways), `{"errors": […]}` (Cloudflare),
-    `{"fault": {…}}` (Apigee), `{"header": {…}}` (Spark) and `{"Message": …}` (AWS). A keep-alive with a `message` is
-    none, nor is what says that it is a success.
+    `{"fault": {…}}` (Apigee), `{"header": {…}}` (Spark), `{"Message": …}` (AWS) and a title with a status (RFC 9457).
+    A keep-alive with a `message` is none, nor is what says that it is a success.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
@@ -96,6 +96,8 @@ def read_error(value: Any) -> Detail | None:
         detail = value["detail"]
         text = detail if isinstance(detail, str) else msgspec.json.encode(detail).decode()
         return Detail(message=text, status=_status(value.get("status_code"), value.get("status")))
+    if isinstance(value.get("title"), str) and _status(value.get("status")):  # RFC 9457
+        return _detail(value)
     return None
 
 
@@ -148,10 +150,8 @@ def _detail(error: Any) -> Detail | None:
     if not isinstance(error, dict):
         return _inner(error) or Detail(message=error if isinstance(error, str) else "")
     message = _words(error)
-    if inner := _inner(message):
-        return inner
     type_, code, title = error.get("type"), error.get("code"), error.get("error")
-    return Detail(
+    found = Detail(
         message=message,
         type=_word(type_) or _word(error.get("status")) or _word(title),
         code=_word(code),
@@ -159,6 +159,11 @@ def _detail(error: Any) -> Detail | None:
         status=_status(error.get("status_code"), error.get("status"), error.get("http_status_code"), code, title),
         retry_after=_retry_delay(error.get("details")),
     )
+    if (inner := _inner(message)) is None:
+        return found
+    if inner.status or _status_of_words(inner) != 502:
+        return inner
+    return msgspec.structs.replace(found, message=inner.message or message)
 
 
 LONGEST_DELAY_S = 600.0  # a longer delay counts as this one
@@ -174,14 +179,26 @@ def _retry_delay(details: Any) -> float | None:
     return None
 
 
-_WORDS = ("message", "error_description", "detail", "error_msg", "msg", "reason", "Message", "faultstring", "error")
+_WORDS = (
+    "message",
+    "error_description",
+    "detail",
+    "error_msg",
+    "msg",
+    "reason",
+    "Message",
+    "faultstring",
+    "error",
+    "title",
+)
 """Where an error's words are, the likeliest first."""
 
 
 def _words(error: dict[str, Any]) -> str:
     message = error.get("message")
-    if isinstance(message, dict):
-        error = {**error, "message": message.get("message")}
+    if message and isinstance(message, (dict, list)):
+        words = _words(message) if isinstance(message, dict) else ""
+        error = {**error, "message": words or msgspec.json.encode(message).decode()}
     found = (error[name] for name in _WORDS if isinstance(error.get(name), str))
     return next((text for text in found if text), "")
 

@@ -180,6 +180,10 @@ def _seen_in_responses(answer: Understood) -> Understood:
     return answer if answer.failed or answer.end in ("length", "content_filter") else answer.but(end=end)
 
 
+def _seen_in_chunks(answer: Understood) -> Understood:
+    return answer.but(end="tool_calls") if answer.calls and answer.end == "stop" else answer
+
+
 def _anthropic_writer() -> Callable[[Batch], bytes]:
     return anthropic_writer.AnthropicWriter(id="msg_7", request_id="r7", model="asked-for", input_tokens=lambda: 9).feed
 
@@ -278,7 +282,7 @@ def _ag_ui(version: str | None, *, reasoning: bool = True, signature: bool = Tru
 CONTRACTS: Mapping[str, Contract] = {
     **{f"chat-{dialect}": _chat(dialect) for dialect in chat_writer.DIALECTS},
     "openai": Contract(
-        ContractCase("openai", said("openai", RICH), reading.openai, _carried_by_openai),
+        ContractCase("openai", said("openai", RICH), reading.openai, _carried_by_openai, _seen_in_chunks),
         "sse",
         lambda: openai_writer.OpenAIWriter(id="chatcmpl-7", model="asked-for", created=1793000000, usage=True).feed,
     ),

@@ -37,6 +37,7 @@ def test_U4_case_separators_prefixes_and_details_do_not_change_what_a_reason_mea
         (None, {"has_content": False}, Verdict("stop")),
         (None, {"has_content": True, "has_calls": True}, Verdict("tool_calls")),
         ("null", {"has_content": True}, Verdict("stop")),
+        ("end_turn", {"has_content": True, "has_calls": True}, Verdict("tool_calls")),
         ("MAX_TOKENS", {"has_content": True}, Verdict("length")),
         ("SAFETY", {"has_content": False}, Verdict("content_filter")),
         ("repetition", {"has_content": True}, Verdict("stop", "repetition")),

@@ -69,7 +69,7 @@ class LineGuard:
                 if not _is_json(data):
                     self.error = UpstreamMalformed("the upstream sent an event that is not JSON")
                     break
-                if b"error" in data and (detail := _error_in(data)):
+                if (b"error" in data or b"essage" in data) and (detail := _error_in(data)):
                     self.error = upstream_error(detail, clean=self._clean)
                     break
                 if b"inishReason" in data or b"done_reason" in data:
@@ -101,7 +101,7 @@ def _error_in(data: bytes) -> Detail | None:
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if isinstance(value, dict) and (value.get("error") or "error" in (value.get("object"), value.get("type"))):
         return read_error(value) or Detail()
-    return None
+    return None if isinstance(value, dict) and value.get("choices") else read_error(value)
 
 
 def _is_json(data: bytes) -> bool:

@@ -190,6 +190,10 @@ class StreamDecoder(StreamEnd):
             frame = message or MessageObject()
             self._count({**(frame.usage or {}), "output_tokens": None})  # it has not been counted by then
             events.append(Start(text_of(frame.id), text_of(frame.model)))
+            for index, block in enumerate(frame.content or ()):  # empty, but for a few that know it all by then
+                self._characters += len(block.text or block.thinking or "")
+                self._blocks.start(index, block, events)
+                self._blocks.stop(index, events)
 
     def _continue(self, events: list[StreamEvent]) -> None:
         """Content comes. After a stop reason it shows that such reasons are not the end at this upstream."""

@@ -159,7 +159,7 @@ class AnthropicWriter:
         if self._media and not (blocks.has_text or blocks.has_calls):
             raise UntoldAnswer
         delta = {
-            "stop_reason": _stop_reason(end.reason, refused=self._refused, called=blocks.has_calls),
+            "stop_reason": _stop_reason(end.reason, refused=self._refused),
             "stop_sequence": None,
         }
         # `output_tokens` is required. Where the upstream did not count, the number of pieces is a fair estimate.
@@ -193,9 +193,7 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
             "role": "assistant",
             "model": answer.model or model,
             "content": content,
-            "stop_reason": _stop_reason(
-                answer.finish_reason, refused=bool(answer.refusal), called=bool(answer.tool_calls)
-            ),
+            "stop_reason": _stop_reason(answer.finish_reason, refused=bool(answer.refusal)),
             "stop_sequence": None,
             "usage": write_usage(usage)
             if usage is not None
@@ -214,11 +212,8 @@ def _starts(batch: Batch) -> bool:
     return bool(batch.events) and type(batch.events[0]) is Start
 
 
-def _stop_reason(reason: str, *, refused: bool, called: bool) -> str:
-    """Some upstreams say `stop` after a call as well; clients run tools only after `tool_use`."""
-    if reason == "stop":
-        return "refusal" if refused else "tool_use" if called else "end_turn"
-    return STOP_REASONS.get(reason, "end_turn")
+def _stop_reason(reason: str, *, refused: bool) -> str:
+    return "refusal" if refused and reason == "stop" else STOP_REASONS.get(reason, "end_turn")
 
 
 def _frame(name: bytes, value: dict[str, Any]) -> bytes:

@@ -38,6 +38,9 @@ PREAMBLE = 4
 _KEEP_ALIVES = frozenset({b"ping", b"pong", b"keepalive", b"keep-alive", b"heartbeat", b"[ping]", b"[heartbeat]"})
 """Data of events that keep a connection open, where it is no JSON."""
 
+_OTHER_TEXTS = (b'"response"', b'"content"', b'"text"', b'"generated_text"', b'"output"', b'"token"')
+"""Where other dialects have their text, in objects without choices."""
+
 _EMPTY = Delta()
 
 
@@ -51,8 +54,8 @@ class StreamDecoder(StreamEnd):
     """
 
     __slots__ = (
-        "_choices", "_clean", "_decode", "_deltas", "_dialect", "_ending", "_goes_on", "_has_content", "_hide_usage",
-        "_keep", "_max_event_bytes", "_sse", "_started", "_template", "_usage", "complete", "done", "finished",
+        "_choices", "_clean", "_decode", "_deltas", "_dialect", "_ending", "_foreign", "_goes_on", "_has_content",
+        "_hide_usage", "_keep", "_max_event_bytes", "_sse", "_started", "_template", "_usage", "complete", "done", "finished",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +79,7 @@ class StreamDecoder(StreamEnd):
         self._choices, self._hide_usage, self._clean = choices, hide_usage, clean
         self._deltas = DeltaReader()
         self._ending = Ending(choices)
-        self._started = False
+        self._started = self._foreign = False  # a choice has come; an object of another dialect has
         self._goes_on = False  # the first choice has begun, so that a chunk of nothing but text changes no more
         self._has_content = False
         self._usage: dict[str, Any] | None = None
@@ -273,7 +276,10 @@ class StreamDecoder(StreamEnd):
                 self._ending.usage()
                 self.finished = self._ending.final
             return self._hide_usage and not chunk.names_pages
-        return chunk.choices is None and not chunk.names_pages
+        skipped = chunk.choices is None and not chunk.names_pages
+        if skipped and not self._started:
+            self._foreign = self._foreign or any(name in data for name in _OTHER_TEXTS)
+        return skipped
 
     def _start(self, chunk: Chunk | None, batch: Batch) -> None:
         self._started = True
@@ -311,6 +317,9 @@ class StreamDecoder(StreamEnd):
 
     def _finish(self, batch: Batch) -> None:
         if not self._started:
+            if self._foreign:
+                self._fault(batch, UpstreamMalformed("the upstream's stream holds no chat completion"))
+                return
             self._start(None, batch)
         reason = self._ending.reason
         try:

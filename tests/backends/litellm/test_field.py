@@ -96,6 +96,7 @@ ERRORS: list[tuple[object, int, str]] = [
         500,
         "died",
     ),
+    ({"message": "Too many requests", "__type": "ThrottlingException"}, 502, "Too many"),
 ]
 
 

@@ -344,6 +344,18 @@ U8 = {
     "a chunk of OpenAI's": fails(start() + data('{"choices":[{"index":0,"delta":{"content":"a"}}]}')),
 }
 
+FIRST = {
+    "id": "m",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "stop_reason": None,
+    "usage": {"input_tokens": 11, "output_tokens": 1},
+}
+U5["text in the first event"] = means(
+    event("message_start", message={**FIRST, "content": [{"type": "text", "text": "Hi there"}]}) + DONE, "Hi there"
+)
+
 U13 = {
     "arguments in the start, without an end of the block": means(
         start() + call(0, {"city": "Oslo"}) + CALLED, "", OSLO

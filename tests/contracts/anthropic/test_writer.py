@@ -187,7 +187,6 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character():
         ([TextDelta("a")], "content_filter", "refusal"),
         ([RefusalDelta("no")], "stop", "refusal"),
         ([ToolCallStart(0, "c", "f")], "tool_calls", "tool_use"),
-        ([ToolCallStart(0, "c", "f")], "stop", "tool_use"),  # some servers; clients run tools by the reason
         ([ToolCallStart(0, "c", "f")], "length", "max_tokens"),
         ([], "stop", "end_turn"),
     ],

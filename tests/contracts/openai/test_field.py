@@ -172,6 +172,9 @@ def check_same_dialect(case):
 
 # U1: what came earlier is not made good by what comes later
 
+TWO = [("get_weather", '{"city":"Oslo"}'), ("get_time", '{"tz":"CET"}')]
+SAME = [("get_weather", '{"city":"Oslo"}'), ("get_weather", '{"city":"Rome"}')]
+
 U1 = [
     Case(id="error-then-done", stream=text("Half ") + event({"error": {"message": "gone", "code": 503}}) + DONE,
          text="Half ", error=(503, "gone")),
@@ -259,6 +262,8 @@ U4 = [
          whole=whole({"content": ""}, "network_error")),
     Case(id="unknown-and-nothing", stream=chunk(finish="OTHER") + DONE, error=(502, "OTHER"), whole=whole({"content": None}, "OTHER")),
     Case(id="words-beside-an-error-reason", stream=text("a") + chunk({"content": "b"}, "error") + DONE, text="ab", error=(502, "error")),
+    Case(id="stop-with-a-call", stream=call(*SAME[0]) + STOP, calls=SAME[:1], reason="tool_calls",
+         whole=whole({"tool_calls": [{"id": "a", "function": {"name": SAME[0][0], "arguments": SAME[0][1]}}]})),
 ]  # fmt: skip
 
 # U5: fields that are not needed may have any type; text is text as it was written
@@ -314,6 +319,9 @@ U6 = [
     *[Case(id=f"end-mark-{mark!r}", stream=text("Hi") + b"data:" + mark + b"\n\n", text="Hi", oracle=False)
       for mark in (b"\t[DONE]", b" [DONE] ", b'"[DONE]"', b" data: [DONE]")],
     Case(id="keep-alives-then-cut", stream=text("Hi") + b"data: {}\n\n" * 3, text="Hi", error=(502, "cut off"), oracle=False),
+    Case(id="nothing-but-text-of-another-dialect", stream=event({"response": "Hel"}) + event({"response": "lo"}) + DONE,
+         error=(502, "no chat completion"), oracle=False),
+    Case(id="nothing-but-keep-alives-and-the-end-mark", stream=event({"type": "keepalive"}) + DONE, oracle=False),
 ]  # fmt: skip
 
 # U7: a whole answer inside a stream
@@ -365,6 +373,12 @@ U8 = [
         ({"status": "error", "msg": "down"}, (502, "down")),
         ({"header": {"code": 10013, "message": "not allowed", "sid": "x"}}, (502, "not allowed")),
     ])],
+    Case(id="words-in-details-of-the-message", oracle=False, error=(400, "Field required"),
+         stream=event({"object": "error", "message": {"detail": [{"loc": ["body", "x"], "msg": "Field required"}]}, "type": "invalid_request_error"})),
+    Case(id="an-inner-error-of-words-alone", oracle=False, error=(429, "slow down"),
+         stream=event({"error": {"message": '{"error":"slow down"}', "type": "rate_limit_error", "code": "429"}})),
+    Case(id="problem-details", oracle=False, error=(429, "Too Many Requests"),
+         stream=event({"type": "about:blank", "title": "Too Many Requests", "status": 429, "instance": "/v1/chat"})),
 ]  # fmt: skip
 
 # U9: reasoning
@@ -424,8 +438,6 @@ U11 = [
 
 # U12: tool calls told apart
 
-TWO = [("get_weather", '{"city":"Oslo"}'), ("get_time", '{"tz":"CET"}')]
-SAME = [("get_weather", '{"city":"Oslo"}'), ("get_weather", '{"city":"Rome"}')]
 U12 = [
     Case(id="named-at-index-0", stream=call(*TWO[0]) + call(*TWO[1]) + CALLS, calls=TWO, reason="tool_calls"),
     Case(id="named-at-index-0-in-pieces", calls=TWO, reason="tool_calls",
