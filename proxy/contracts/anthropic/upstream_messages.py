@@ -9,9 +9,11 @@ import binascii
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from proxy.contracts.anthropic.writer import arguments_object
+import msgspec
+
 from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, File, Image, Message, Other, Part, Text
+from proxy.wire.json_text import object_text
 
 _BlockObject = dict[str, Any]
 
@@ -54,7 +56,7 @@ def _answer(message: Message) -> list[_BlockObject]:
         blocks.append({"type": "thinking", "thinking": message.reasoning or "", "signature": signature})
     blocks += _blocks(message.parts)
     blocks += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": _object(call.arguments)}
         for call in message.tool_calls
     ]
     return blocks
@@ -147,3 +149,9 @@ def _trim(blocks: list[_BlockObject]) -> None:
     last = blocks[-1]
     if last["type"] == "text":
         blocks[-1] = last | {"text": last["text"].rstrip()}
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """A call's arguments as a JSON object. Anything else is kept as the value of `arguments` in an object."""
+    value: dict[str, Any] = msgspec.json.decode(object_text(arguments))
+    return value

@@ -34,7 +34,7 @@ from proxy.events import (
     ToolCallStart,
 )
 from proxy.request import Answer
-from proxy.wire.json_text import object_text
+from proxy.wire.whole_calls import whole_calls
 
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _STOP_NAME = b"event: message_stop\n"
@@ -182,8 +182,8 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
     if text := answer.text + answer.refusal:
         content.append({"type": "text", "text": text})
     content += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
-        for call in answer.tool_calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": msgspec.Raw(arguments)}
+        for call, arguments in whole_calls(answer.tool_calls, answer.finish_reason)
     ]
     usage = answer.usage
     return msgspec.json.encode(
@@ -200,12 +200,6 @@ def whole_body(answer: Answer, *, id: str, model: str, input_tokens: Callable[[]
             else {"input_tokens": input_tokens(), "output_tokens": -(-len(text) // 4)},
         }
     )
-
-
-def arguments_object(arguments: str) -> dict[str, Any]:
-    """A call's arguments as a JSON object. Anything else is kept as the value of `arguments` in an object."""
-    value: dict[str, Any] = msgspec.json.decode(object_text(arguments))
-    return value
 
 
 def _starts(batch: Batch) -> bool:

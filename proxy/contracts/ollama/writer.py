@@ -33,6 +33,7 @@ from proxy.events import (
 )
 from proxy.request import Answer, ChatRequest, ToolCall, Usage
 from proxy.wire.json_text import json_string, without_separators
+from proxy.wire.whole_calls import whole_calls
 
 STREAM_HEADERS: Mapping[str, str] = {"Content-Type": "application/x-ndjson", **LIVE}
 
@@ -41,10 +42,8 @@ QUIET_S = 10
 
 _SECOND = 10**9  # in nanoseconds
 _DONE_REASONS = {"tool_calls": "stop"}
-_CUT_SHORT = frozenset({"length", "content_filter"})
 
 _encode = msgspec.json.Encoder().encode
-_arguments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -200,17 +199,10 @@ class OllamaWriter:
         if self._form is GENERATE:
             return b""  # /api/generate takes no tools, so it has no place for calls
         written: list[bytes] = []
-        for call in calls:
-            arguments = _object(call.arguments)
-            if arguments is not None:
-                function = b'{"index":%d,"name":%b,"arguments":%b}' % (len(written), _string(call.name), arguments)
-                id_ = b'"id":%b,' % _string(call.id) if call.id else b""
-                written.append(b'{%b"function":%b}' % (id_, function))
-            elif reason not in _CUT_SHORT:
-                raise BrokenToolCall(
-                    f"the model called {call.name[:64]!r} with arguments that are no JSON object, which this contract "
-                    "cannot carry"
-                )
+        for call, arguments in whole_calls(calls, reason):
+            function = b'{"index":%d,"name":%b,"arguments":%b}' % (len(written), _string(call.name), arguments)
+            id_ = b'"id":%b,' % _string(call.id) if call.id else b""
+            written.append(b'{%b"function":%b}' % (id_, function))
         return b",".join(written)
 
     def _done(self, content: bytes, reason: str, measured: dict[str, int]) -> bytes:
@@ -247,17 +239,6 @@ def error_body(error: ProxyError) -> bytes:
 def failure(error: ProxyError) -> Reply:
     """An error instead of an answer."""
     return Reply(error.status, error_body(error), error_headers(error))
-
-
-def _object(arguments: str) -> bytes | None:
-    """A call's arguments as the model wrote them, on one line; None if they are not a JSON object."""
-    text = arguments.encode("utf-8", "replace")
-    try:
-        if text.strip():
-            _arguments(text)
-    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        return None
-    return without_separators(text.replace(b"\n", b" ").replace(b"\r", b" ")) if text.strip() else b"{}"
 
 
 def _string(text: str) -> bytes:

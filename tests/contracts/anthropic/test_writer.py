@@ -16,7 +16,7 @@ from proxy.contracts.anthropic.errors import error_body
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.stream import StreamDecoder, decode_whole
 from proxy.contracts.anthropic.writer import PING, AnthropicWriter, whole_body
-from proxy.errors import InternalError, Limit, UpstreamFailed, UpstreamTruncated
+from proxy.errors import BrokenToolCall, InternalError, Limit, UpstreamFailed, UpstreamTruncated
 from proxy.events import (
     Batch,
     Collector,
@@ -417,6 +417,16 @@ def whole(answer, model="asked"):
     return msgspec.json.decode(whole_body(answer, id="msg_7", model=model, input_tokens=lambda: 9))
 
 
+@pytest.mark.parametrize("arguments", ['{"city":"Os', "[1]", '"x"', "null", "{'a': 1}", "{} {}", "{" * 10_000])
+def test_C3_a_call_whose_arguments_are_no_object_is_not_called_with_others(arguments):
+    broken = Answer(text="a", tool_calls=(ToolCall("c", "f", "{}"), ToolCall("d", "g", arguments)))
+    broken.finish_reason = "tool_calls"
+    with pytest.raises(BrokenToolCall, match="'g'"):
+        whole(broken)
+    broken.finish_reason = "length"
+    assert [block["type"] for block in whole(broken)["content"]] == ["text", "tool_use"]
+
+
 def test_a_whole_answer_is_a_message():
     answer = Answer(
         id="up-1",
@@ -424,7 +434,7 @@ def test_a_whole_answer_is_a_message():
         text="hi",
         reasoning="hm",
         reasoning_signature="s",
-        tool_calls=(ToolCall("c", "f", '{"a":1}'), ToolCall("d", "g", ""), ToolCall("e", "h", "[1]"), ToolCall("i", "j", "{")),
+        tool_calls=(ToolCall("c", "f", '{"a":1}'), ToolCall("d", "g", "")),
         finish_reason="tool_calls",
         usage=Usage(3, 4, 1, 2),
     )  # fmt: skip
@@ -438,8 +448,6 @@ def test_a_whole_answer_is_a_message():
             {"type": "text", "text": "hi"},
             {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
             {"type": "tool_use", "id": "d", "name": "g", "input": {}},
-            {"type": "tool_use", "id": "e", "name": "h", "input": {"arguments": [1]}},
-            {"type": "tool_use", "id": "i", "name": "j", "input": {"arguments": "{"}},
         ],
         "stop_reason": "tool_use",
         "stop_sequence": None,
