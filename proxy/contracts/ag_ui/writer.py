@@ -124,8 +124,8 @@ class AGUIWriter:
         if self._ended:
             return b""
         events = batch.events
-        if events and type(events[-1]) is Finish:
-            return self._finished(events)
+        if events and isinstance(end := events[-1], Finish):
+            return self._finished(events, end.reason)
         return b"".join([self._event(event) for event in events])
 
     def ping(self) -> bytes:
@@ -252,7 +252,7 @@ class AGUIWriter:
             self._message,
         )
 
-    def _finished(self, events: list[StreamEvent]) -> bytes:
+    def _finished(self, events: list[StreamEvent], reason: str) -> bytes:
         """The end of an answer. Only now the arguments of its calls are known to be complete.
 
         A call whose arguments are no JSON is never ended: a client would run its tool with empty arguments.
@@ -261,7 +261,8 @@ class AGUIWriter:
         for call in self._calls.values():
             if call.broken:
                 self._unsent = content  # it goes out before the error
-                raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON")
+                cut = f": the answer was cut short ({reason})" if reason in ("length", "content_filter") else ""
+                raise BrokenToolCall(f"the model called {call.name[:64]!r} with arguments that are no JSON{cut}")
         return content + self._event(events[-1])
 
     def _end(self, reason: str, usage: Usage | None) -> bytes:
