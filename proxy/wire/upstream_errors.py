@@ -282,7 +282,7 @@ def _status_of_words(detail: Detail) -> int:
     return 502
 
 
-_MARKS = (b"rror", b"essage", b'"msg"', b"base_resp", b'"fault"', b'"header"', b'"detail"', b"\\")
+_MARKS = (b"rror", b"essage", b'"msg"', b"base_resp", b'"fault"', b'"header"', b'"detail"', b'"title"', b"\\")
 
 
 def may_hold_error(body: bytes) -> bool:
