@@ -14,10 +14,12 @@ script is queued is answered 501 and says so.
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import socket
 import ssl
 import struct
+import termios
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -355,6 +357,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.close()
                 await asyncio.Event().wait()  # connection_lost ends this task
             case Rst():
+                await self._all_left()
                 self.drop()
                 await asyncio.Event().wait()
             case NeverRead():
@@ -366,6 +369,14 @@ class _Connection(asyncio.Protocol):
         self._handed += len(data)
         self._transport.write(data)
         await self._writable.wait()
+
+    async def _all_left(self) -> None:
+        """Wait until the peer's side has all that was written, for a reset discards the rest; or until it takes no more."""
+        fd, none = self._transport.get_extra_info("socket").fileno(), bytes(4)
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(PATIENCE_S / 10):
+                while self._transport.get_write_buffer_size() or fcntl.ioctl(fd, termios.TIOCOUTQ, none) != none:
+                    await asyncio.sleep(0.001)
 
     def drop(self) -> None:
         """Close with a reset."""

@@ -1,6 +1,7 @@
 """The harness itself: a client that misreads how a body ended would prove anything."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -136,3 +137,18 @@ async def test_a_refused_connection_leaves_no_socket_open(upstream):
     with pytest.raises(ConnectionRefusedError):
         await RawClient.connect(upstream.port)
     await asyncio.sleep(0)
+
+
+async def test_a_reset_comes_after_all_that_was_written(upstream):
+    upstream.play(Send(b"x" * 300_000), Rst())
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that most of it waits at the other side
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", upstream.port))
+        await loop.sock_sendall(sock, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        read = 0
+        with pytest.raises(ConnectionResetError):
+            while data := await loop.sock_recv(sock, 4096):
+                read += len(data)
+    assert read == 300_000
