@@ -2,7 +2,7 @@
 
 python -m bench run [--loads burst,paced-200] [--proxies chat,nginx] [--rounds 3] [--seconds 4] [--publish] [--resume]
 python -m bench page RESULTS.jsonl
-python -m bench compare BASE [--loads …] [--rounds 5] [--seconds 4] [--margin 0.1]
+python -m bench compare BASE [--head chat-team] [--loads …] [--rounds 5] [--seconds 4] [--margin 0.1]
 python -m bench page-open [--loads …] [--rounds 15] [--seconds 6] [--margin 0.01]
 """
 
@@ -88,8 +88,10 @@ def _write(path: Path, folder: Path) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     pin = _prepare(options)
+    head = PEERS[options.head]
+    head.install()
     with compare.base(options.base) as other:
-        return _compared(options, other, CHAT, pin)
+        return _compared(options, other, head, pin)
 
 
 def _page_open(options: argparse.Namespace) -> int:
@@ -158,7 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("page", help="write tables and chart anew from raw figures")
     page.add_argument("results", type=Path)
     against = commands.add_parser("compare", help="the working tree against another revision; exit 1 when worse")
-    against.add_argument("base")
+    against.add_argument("base", help="a revision, or a row of the working tree, such as `chat`")
+    against.add_argument("--head", choices=PEERS, default="chat", help="the row that is compared with it")
     page_open = commands.add_parser("page-open", help="with somebody at the page, and without; exit 1 when worse")
     for command, loads, rounds, seconds, margin in (
         (against, SHORT_LOADS, 5, 4, compare.MARGIN),

@@ -1,7 +1,7 @@
-"""Two revisions, or the page open and closed, against each other: what a relayed token costs, in alternating pairs.
+"""Two revisions, or two rows of `PEERS`, against each other: what a relayed token costs, in alternating pairs.
 
-The base is built from a git worktree into a folder of its own and runs on the same `.venv`; the head is the working
-tree. Pairs run base-head, head-base, base-head, …, so that a machine that slows down is slow to both. The figure
+A base that is a revision is built from a git worktree into a folder of its own and runs on the same `.venv`; rows are of
+the working tree. Pairs run base-head, head-base, base-head, …, so that a machine that slows down is slow to both. The figure
 of a pair is head over base; what counts is the median of the pairs.
 """
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from bench.measure import Record, measure
-from bench.peers import CHAT, Peer
+from bench.peers import CHAT, PEERS, Peer
 from bench.tools import ROOT, WORK, CannotMeasure
 from bench.workloads import WORKLOADS
 
@@ -61,10 +61,13 @@ def compare(
 
 @contextmanager
 def base(revision: str) -> Iterator[Peer]:
-    """The revision as a peer, installed without its dependencies for as long as the block lasts.
+    """A row of `PEERS`, or a revision as a peer, installed without its dependencies for as long as the block lasts.
 
     Raises `CannotMeasure` for a revision that is none.
     """
+    if revision in PEERS:
+        yield PEERS[revision]
+        return
     commit = _run("git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="base-", dir=WORK) as site:

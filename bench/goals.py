@@ -88,7 +88,8 @@ def everywhere(name: str) -> Value:
 
 
 CPU, REQUEST = "cpu_us_per_token", "cpu_ms_per_request"
-TICK_50, TICK_33, TWO_WORKERS, LITELLM_BACKEND = (
+TEAM, TICK_50, TICK_33, TWO_WORKERS, LITELLM_BACKEND = (
+    ("chat-team",),
     ("chat-tick-50",),
     ("chat-tick-33",),
     ("chat-2-workers",),
@@ -140,6 +141,8 @@ GOALS = (
         at_least=True,
         rows=TWO_WORKERS,
     ),
+    Goal("limits, ledger and Redis on: CPU per token, paced 200", 1.03, ratio("paced-200", CPU, "chat"), rows=TEAM),
+    Goal("the same, not streamed: CPU per request", 1.25, ratio("whole", REQUEST, "chat"), rows=TEAM),
     Goal("memory while idle", 60, everywhere("idle_mb"), "MB"),
     Goal("start to the first answer", 0.6, everywhere("start_s"), "s"),
 )

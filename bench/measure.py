@@ -88,7 +88,7 @@ def _measure(peer: Peer, workload: Workload, seconds: float, folder: Path, pin: 
     ):
         assert upstream.stdout
         upstream_port = int(upstream.stdout.readline().split()[-1])
-        far = Far(Site(_free_port(), upstream_port, folder, certificates), upstream.pid)
+        far = Far(Site(_free_port(), upstream_port, folder, certificates, _free_port()), upstream.pid)
         if not peer.command:
             return _load(peer, workload, seconds, far, None)
         if peer.is_client:
@@ -96,6 +96,7 @@ def _measure(peer: Peer, workload: Workload, seconds: float, folder: Path, pin: 
         peer.write_config(far.site)
         with (
             (folder / "log").open("wb") as log,
+            processes.running(peer.rendered_beside(far.site)) if peer.beside else contextlib.nullcontext(),
             processes.running(
                 peer.rendered_command(far.site),
                 cpu=PROXY_CPU if pin else None,

@@ -30,6 +30,7 @@ class Site:
     upstream_port: int
     folder: Path
     certificates: Path | None = None  # set where the upstream speaks TLS
+    store_port: int = 0  # of the Redis that `Peer.beside` starts
 
     def values(self) -> dict[str, str]:
         """What `$name` stands for in commands, headers, environments and config templates."""
@@ -38,6 +39,7 @@ class Site:
         return {
             "port": str(self.port),
             "upstream_port": str(self.upstream_port),
+            "store_port": str(self.store_port),
             "scheme": scheme,
             "base_url": f"{scheme}://127.0.0.1:{self.upstream_port}/v1",
             "folder": str(self.folder),
@@ -70,6 +72,7 @@ class Peer:
 
     name: str
     command: str = ""
+    beside: str = ""  # a server that it needs, started before it; the tools' CPU carries it
     config: str = ""  # template in bench/configs, rendered into the site's folder
     values: Mapping[str, str] = field(default_factory=dict)  # what `$name` stands for besides the site's; may use those
     tick_ms: int | None = None  # of ours: the pacing; 0 is off
@@ -85,8 +88,10 @@ class Peer:
     version: Callable[[], str] = lambda: ""
 
     def rendered_command(self, site: Site, **more: object) -> list[str]:
-        values = site.values() | {name: str(value) for name, value in more.items()}
-        return [Template(part).substitute(values) for part in shlex.split(self.command)]
+        return _command(self.command, site, more)
+
+    def rendered_beside(self, site: Site) -> list[str]:
+        return _command(self.beside, site, {})
 
     def rendered_headers(self, site: Site) -> list[str]:
         return [_fill(header, site) for header in self.headers]
@@ -113,6 +118,11 @@ class Peer:
         return ""
 
 
+def _command(template: str, site: Site, more: Mapping[str, object]) -> list[str]:
+    values = site.values() | {name: str(value) for name, value in more.items()}
+    return [Template(part).substitute(values) for part in shlex.split(template)]
+
+
 def _fill(template: str, site: Site) -> str:
     return Template(template).substitute(site.values())
 
@@ -124,6 +134,8 @@ CHAT = Peer(
     values={
         "backend": '{kind: openai-compatible, base_url: "$base_url", api_key: sk-upstream}',
         "target": "upstream/gpt-4o-mini",
+        "allowed": "",
+        "counted": "",
     },
     tick_ms=0,
     path="/chat",
@@ -176,10 +188,25 @@ PEERS = {
     "chat-2-workers": replace(
         CHAT, name="chat-proxy /chat, 2 workers", command=f"{CHAT.command} --workers 2", pinned=False
     ),
+    "chat-team": replace(
+        CHAT,
+        name="chat-proxy /chat, limits, budget, ledger, Redis",
+        # `deny`: what Redis does not count is not measured.
+        values=CHAT.values
+        | {
+            "allowed": ", limits: {requests_per_minute: 1000000000, tokens_per_minute: 1000000000, parallel: 10000,"
+            " on_outage: deny}, budget: {usd: 90000, per: day, on_outage: deny}",
+            "counted": "prices:\n  gpt-4o-mini: {input_per_million: 0.15, output_per_million: 0.6}\n"
+            "store: redis://127.0.0.1:$store_port/0\nusage: {store: sqlite:///usage.db}",
+        },
+        beside="redis-server --port $store_port --save '' --dir $folder",
+        install=lambda: install.install_debian("redis-server", "redis-server"),
+    ),
     "chat-litellm": replace(
         CHAT,
         name="chat-proxy /chat, litellm backend",
-        values={
+        values=CHAT.values
+        | {
             "backend": '{kind: litellm, api_base: "$base_url", api_key: sk-upstream}',
             "target": "upstream/openai/gpt-4o-mini",
         },

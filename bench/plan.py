@@ -26,8 +26,9 @@ ONLY = {
 """LiteLLM carries a tenth of what the paced loads offer: two of them show it."""
 
 BESIDES = {
-    "burst": ("chat-aiohttp",),
-    "paced-200": ("chat-tick-50", "chat-aiohttp", "chat-aiohttp-tick-50"),
+    "burst": ("chat-aiohttp", "chat-team"),
+    "whole": ("chat-team",),
+    "paced-200": ("chat-team", "chat-tick-50", "chat-aiohttp", "chat-aiohttp-tick-50"),
     "fast": ("chat-tick-33",),
     "tls": ("chat-aiohttp",),
 }
