@@ -1,7 +1,8 @@
 """Meters in Redis or Valkey, for replicas that count together.
 
-One connection, and one task that sends: what comes while an answer is awaited goes together with the next. So a request
-costs one script and, under load, a part of a round trip; and what is sent first is done first.
+One connection, and one task that sends: what comes while an answer is awaited goes together with the next, as one
+script. So under load a request costs a part of a round trip; and what is sent first is done first. redis-py takes twenty
+times as long to write and read each of some forty arguments, so the script has one, as MessagePack.
 
 When the server does not answer, each limit's `on_outage` decides at once, until it counts again. What is to be
 settled waits, and is sent then. A take that nobody knows the fate of is given up by the same queue. So everything is
@@ -13,6 +14,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -46,9 +48,9 @@ log = structlog.get_logger("proxy.store")
 
 
 class _Call(NamedTuple):
-    keys: Sequence[str]
-    arguments: Sequence[str | float]
-    answer: asyncio.Future[list[bytes]] | None  # None: nobody waits
+    keys: Sequence[bytes]  # as the protocol writes them
+    arguments: tuple[object, ...]  # see meters.lua
+    answer: asyncio.Future[Sequence[float]] | None  # None: nobody waits
 
 
 class RedisStore:
@@ -79,9 +81,12 @@ class RedisStore:
         self._sender: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._lease_s = lease_s
+        self._connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        self._connection.socket_timeout = None  # `_run` has one for all of it
+        self._timeout_s = timeout_s
         self._open: dict[str, tuple[Lease, float]] = {}  # what is to be renewed, and until when
         self._away_since: float | None = None
-        self._sha = ""
+        self._sha = b""
         self._closed = False
 
     @property
@@ -93,17 +98,16 @@ class RedisStore:
         """See `Store`."""
         if self._away_since is not None:
             return self._without(lease)
-        call = _Call(*self._arguments("take", lease, 0, ()), asyncio.get_running_loop().create_future())
-        self._send(self._calls, call)
+        answer = asyncio.get_running_loop().create_future()
+        self._send(self._calls, self._call("take", lease, answer=answer))
         try:
-            answer = await call.answer  # type: ignore[misc]
+            taken, at, *numbers = await answer
         except RedisError:
             self._forget(lease)
             return self._without(lease)
         except asyncio.CancelledError:
             self._forget(lease)
             raise
-        taken, at, *numbers = [float(number) for number in answer]
         if taken:
             lease.store, lease.taken_at = self, at
             if lease.lasts_s > self._lease_s and any(_is_renewed(want.meter) for want in lease.wants):
@@ -121,11 +125,11 @@ class RedisStore:
         lease.store = None
         self._open.pop(lease.id, None)
         if any(want.meter.settles for want in lease.wants):
-            self._send(self._unsent, _Call(*self._arguments("settle", lease, 0, used), None))
+            self._send(self._unsent, self._call("settle", lease, used))
 
     def _forget(self, lease: Lease) -> None:
         """End a lease of which nobody knows whether it was taken."""
-        self._send(self._unsent, _Call(*self._arguments("settle", lease, 1, [0] * len(lease.wants)), None))
+        self._send(self._unsent, self._call("settle", lease, [0] * len(lease.wants), unknown=True))
 
     def renew(self) -> None:
         """Renew all leases of requests that are under way."""
@@ -134,7 +138,7 @@ class RedisStore:
         now = time.monotonic()
         for lease, until in list(self._open.values()):
             if now < until:
-                self._send(self._unsent, _Call(*self._arguments("renew", lease, 0, ()), None))
+                self._send(self._unsent, self._call("renew", lease))
             else:
                 del self._open[lease.id]
 
@@ -142,7 +146,7 @@ class RedisStore:
         """See `Store`. Sent as `settle` is."""
         self._local.remember(meter, used)
         lease = Lease(0.0, (Want(meter, 0, 0),))
-        self._send(self._unsent, _Call(*self._arguments("remember", lease, 0, [used]), None))
+        self._send(self._unsent, self._call("remember", lease, [used]))
 
     def state(self) -> dict[str, object]:
         """See `Store`."""
@@ -168,6 +172,7 @@ class RedisStore:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        await self._connection.disconnect()
         await self.client.aclose()
 
     # -- without the server ------------------------------------------------------------------------------------
@@ -188,22 +193,26 @@ class RedisStore:
 
     # -- sending -----------------------------------------------------------------------------------------------
 
-    def _arguments(
-        self, doing: str, lease: Lease, unknown: int, used: Sequence[int]
-    ) -> tuple[list[str], list[str | float]]:
-        keys: list[str] = []
-        arguments: list[str | float] = [doing, "" if self.now is None else repr(self.now), lease.id, unknown]
+    def _call(
+        self,
+        doing: str,
+        lease: Lease,
+        used: Sequence[int] = (),
+        *,
+        unknown: bool = False,
+        answer: asyncio.Future[Sequence[float]] | None = None,
+    ) -> _Call:
+        keys: list[bytes] = []
+        rows: list[tuple[object, ...]] = []
         for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
             if (used and not meter.settles) or (doing == "renew" and not _is_renewed(meter)):
                 continue
-            key = f"{PREFIX}:{meter.name}"
-            keys += [key, key + ":leases"]
-            arguments += [meter.limit, meter.period_s, meter.keeps_s, int(meter.settles), int(meter.forfeits)]
-            arguments += [charge, hold, lease.lasts_s if meter.unit == "usd" else min(lease.lasts_s, self._lease_s)]
-            if used:
-                arguments += [used[index], repr(lease.taken_at)]
-        keys.append(f"{PREFIX}:gone:{lease.id}")
-        return keys, arguments
+            keys.append(_keys(meter.name))
+            lasts_s = lease.lasts_s if meter.unit == "usd" else min(lease.lasts_s, self._lease_s)
+            row = (meter.limit, meter.period_s, meter.keeps_s, meter.settles, meter.forfeits, charge, hold, lasts_s)
+            rows.append((*row, used[index]) if used else row)
+        keys.append(_written(f"{PREFIX}:gone:{lease.id}".encode()))
+        return _Call(keys, (doing, self.now, lease.id, unknown, lease.taken_at, rows), answer)
 
     def _send(self, queue: deque[_Call], call: _Call) -> None:
         queue.append(call)
@@ -238,27 +247,27 @@ class RedisStore:
             self.renew()
 
     async def _run(self, batch: Sequence[_Call]) -> None:
-        """Have the server run the script for each. Raises `RedisError` if not all of it was done."""
+        """Have the server do all of it in one script. Raises `RedisError` or `OSError` if nobody knows that it did."""
         if not self._sha:
-            self._sha = await self.client.script_load(SCRIPT)
-        pipeline = self.client.pipeline(transaction=False)
-        for call in batch:
-            pipeline.evalsha(self._sha, len(call.keys), *call.keys, *call.arguments)  # type: ignore[unused-awaitable]
-        answers = await pipeline.execute(raise_on_error=False)
-        again: list[_Call] = []
-        failure: Exception | None = None
-        for call, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, NoScriptError):  # the server was started again, or told to forget scripts
-                again.append(call)
-            elif isinstance(answer, Exception):
-                failure = answer
-            elif call.answer is not None and not call.answer.done():
-                call.answer.set_result(answer)
-        if failure is not None:
-            raise failure
-        if again:
-            self._sha = ""
-            await self._run(again)
+            self._sha = (await self.client.script_load(SCRIPT)).encode()
+        keys = [key for call in batch for key in call.keys]
+        count = sum([2 * len(call.keys) - 1 for call in batch])  # two of each meter, and one mark
+        parts = (b"EVALSHA", self._sha, b"%d" % count)
+        packed = msgspec.msgpack.encode([call.arguments for call in batch])
+        command = b"".join([b"*%d\r\n" % (count + 4), *map(_written, parts), *keys, _written(packed)])
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                if self._connection.is_connected and await self._connection.can_read():  # it was closed meanwhile
+                    await self._connection.disconnect()
+                await self._connection.send_packed_command(command)
+                answer = await self._connection.read_response()
+        except NoScriptError:  # the server was started again, or told to forget scripts
+            self._sha = b""
+            return await self._run(batch)
+        for call, one in zip(batch, msgspec.msgpack.decode(answer), strict=True):
+            if call.answer is not None and not call.answer.done():
+                call.answer.set_result(one)
+        return None
 
     def _give_up(self, calls: Sequence[_Call]) -> None:
         """Tell those who wait, and keep what is to be done all the same."""
@@ -274,15 +283,26 @@ class RedisStore:
         while not self._closed:
             await asyncio.sleep(PROBE_S)
             try:
-                self._sha = await self.client.script_load(SCRIPT)
-                keys, arguments = self._arguments("settle", Lease(0.0, ()), 1, ())
-                await self.client.evalsha(self._sha, len(keys), *keys, *arguments)
+                self._sha = b""
+                await self._run([self._call("settle", Lease(0.0, ()), unknown=True)])
             except (RedisError, OSError):
                 continue
             log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))
             self._away_since = None
             self.on_back()
             return
+
+
+def _written(part: bytes) -> bytes:
+    """A part of a command, as the protocol of Redis (RESP) writes it."""
+    return b"$%d\r\n%b\r\n" % (len(part), part)
+
+
+@lru_cache(maxsize=4096)
+def _keys(name: str) -> bytes:
+    """The two keys of a meter."""
+    key = f"{PREFIX}:{name}".encode()
+    return _written(key) + _written(key + b":leases")
 
 
 def _is_renewed(meter: Meter) -> bool:
