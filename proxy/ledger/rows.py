@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count
 
 import msgspec
@@ -53,7 +54,7 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
     """The rows of a request that is over. `now` is the time by the clock of the record."""
     since = time.time() - now
     ended_at = since + (record.ended_at or now)
-    day = time.strftime("%Y-%m-%d", time.gmtime(ended_at))
+    day = _day(int(ended_at // 86_400))
     id = f"{_PROCESS}-{next(_numbers):x}"
     user = plain(record.user)
     for number, attempt in enumerate(record.attempts):
@@ -88,6 +89,12 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
             cost_usd=0.0 if free else None if cost is None else float(cost),
             price=attempt.price,
         )
+
+
+@lru_cache(maxsize=4)
+def _day(number: int) -> str:
+    """The day of this number, from 1970-01-01 on, in UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
 
 
 def _tokens(number: int) -> int:

@@ -27,6 +27,10 @@ SOON_S = 1.0
 """What a client is told to wait for the end of another request, which may come at any time."""
 
 
+_TOLD = frozenset({"requests", "tokens"})
+"""The units of limits that answers tell what is left of."""
+
+
 class _Limited(msgspec.Struct, frozen=True):
     """One `limits:` with its meters, and whose it is."""
 
@@ -106,14 +110,17 @@ class Admission:
         """Take room for the request. Raises `RateLimited`, `OverBudget`, or `LimitsUnknown` while the store is away."""
         if self.budgets is None:
             return await self._admitted(request, principal, plan, ())
-        found = self.budgets.of(principal, plan.route)
-        try:
-            return await self._admitted(request, principal, self.budgets.priced(plan, found), found)
-        except SpentElsewhere as spent:
-            plan, notice = downgraded(plan, spent.budgets)
-            left = [one for one in found if one not in spent.budgets]
-            admitted = await self._admitted(request, principal, self.budgets.priced(plan, left), left)
-            return msgspec.structs.replace(admitted, notices=[*admitted.notices, notice])
+        found, notices = self.budgets.of(principal, plan.route), list[Notice]()
+        while True:  # each budget is used up once at most
+            try:
+                admitted = await self._admitted(request, principal, self.budgets.priced(plan, found), found)
+            except SpentElsewhere as spent:
+                plan, notice = downgraded(plan, spent.budgets)
+                found = [one for one in found if one not in spent.budgets]
+                notices.append(notice)
+            else:
+                admitted.notices.extend(notices)
+                return admitted
 
     async def _admitted(
         self, request: ChatRequest, principal: Principal, plan: Plan, budgets: Sequence[Budget]
@@ -198,12 +205,13 @@ def _shortened(request: ChatRequest, plan: Plan, limited: Sequence[_Limited]) ->
 
 def _headers(wants: Sequence[Want], rooms: Sequence[Room]) -> dict[str, str]:
     """What is left, as OpenAI tells it: for requests and for tokens, of the limit that has the least left."""
+    least: dict[str, tuple[float, Meter]] = {}
+    for want, room in zip(wants, rooms, strict=True):
+        meter = want.meter
+        if meter.unit in _TOLD and (meter.unit not in least or room.left < least[meter.unit][0]):
+            least[meter.unit] = room.left, meter
     headers: dict[str, str] = {}
-    for unit in ("requests", "tokens"):
-        ours = [(room.left, want.meter) for want, room in zip(wants, rooms, strict=True) if want.meter.unit == unit]
-        if not ours:
-            continue
-        left, meter = min(ours, key=lambda one: one[0])
+    for unit, (left, meter) in least.items():
         headers[f"x-ratelimit-limit-{unit}"] = str(meter.limit)
         headers[f"x-ratelimit-remaining-{unit}"] = str(int(left + 1e-6))
         headers[f"x-ratelimit-reset-{unit}"] = _duration((meter.limit - left) * meter.period_s / meter.limit)

@@ -22,7 +22,7 @@ def price_attempts(record: StreamRecord, prices: Prices) -> None:
     """Say of each attempt what it cost, as far as its tokens and a price are known."""
     record.priced = True
     for attempt in record.attempts:
-        if not attempt.started_at:
+        if not attempt.started_at or attempt.cost_usd is not None:
             continue
         if attempt.free:
             attempt.cost_usd = Decimal(0)

@@ -68,16 +68,17 @@ class Price(msgspec.Struct, frozen=True):
         if self.source != OWN and ((heard and self.audio_input is None) or (spoken and self.audio_output is None)):
             return None
         output = self.output or self.input
-        return (
-            (total - cached - written - heard) * _at(self.input, total)
-            + heard * _at(self.audio_input or self.input, total)
-            + cached * _at(self.cached_input or self.input, total)
-            + written * _at(self.cache_write or self.input, total)
-            + (made - thought - spoken) * _at(output, total)
-            + spoken * _at(self.audio_output or output, total)
-            + thought * _at(self.reasoning or output, total)
-            + (1000 * _at(self.requests, total) if self.requests else 0)
-        ) / _MILLION
+        parts = (
+            (total - cached - written - heard, self.input),
+            (heard, self.audio_input or self.input),
+            (cached, self.cached_input or self.input),
+            (written, self.cache_write or self.input),
+            (made - thought - spoken, output),
+            (spoken, self.audio_output or output),
+            (thought, self.reasoning or output),
+            (1000, self.requests),
+        )
+        return sum([count * _at(rate, total) for count, rate in parts if count and rate], Decimal(0)) / _MILLION
 
 
 class Prices:

@@ -53,15 +53,16 @@ def output_limit(plan: Plan, request: ChatRequest) -> int | None:
 def most_output(plan: Plan, request: ChatRequest) -> int | None:
     """The most tokens that all choices of the answer may have together."""
     limit = output_limit(plan, request)
-    said = {**(request.raw_body or {}), **request.params}
-    choices = [value for name in ("n", "best_of") if type(value := said.get(name)) is int]
-    return None if limit is None else limit * max([1, *choices])
+    if limit is None:
+        return None
+    params, body = request.params, request.raw_body or {}
+    choices = [value for name in ("n", "best_of") if type(value := params.get(name, body.get(name))) is int]
+    return limit * max([1, *choices])
 
 
 def shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> dict[str, int]:
     """The parameter that limits an answer to `most` tokens, by the request's name for it; empty if it has no effect."""
-    asked = output_limit(plan, request)
-    if most is None or (asked is not None and asked <= most):
+    if most is None or ((asked := output_limit(plan, request)) is not None and asked <= most):
         return {}
     return {next((name for name in _LIMIT if name in request.params), _LIMIT[0]): most}
 

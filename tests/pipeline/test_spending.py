@@ -15,11 +15,16 @@ from structlog.testing import capture_logs
 
 from proxy.config.budgets import BudgetSettings
 from proxy.config.models import KeySettings, Settings
+from proxy.pipeline.admission import Admission
 from proxy.pipeline.spending import BILLION, Budget, Budgets, period
 from proxy.policy.prices import Prices
+from proxy.request import ChatRequest, Message, Text
+from proxy.routing.plan import Plan, Target
 from proxy.routing.principal import Principal
 from proxy.store.base import Lease, Room, Want
 from proxy.store.memory import MemoryStore
+from proxy.store.rules import Counting, Outputs
+from proxy.telemetry.metrics import Metrics
 
 
 def budget(**more: Any) -> BudgetSettings:
@@ -154,3 +159,30 @@ def test_what_a_process_knew_before_it_began_is_not_counted_twice():
     store.remember(meter, 4 * BILLION)
     taken, _ = store.take_now(Lease(60.0, (Want(meter, 0, 2 * BILLION),)))
     assert not taken
+
+
+async def test_a_second_budget_that_is_used_up_is_downgraded_too():
+    """What the first budget names costs more than the second has left: the second one's own word counts then."""
+    given = Settings.model_validate(
+        {
+            "auth": {"keys": [{"name": "web", "sha256": "0" * 64, "budget": {"usd": 0.001, "downgrade_to": "a/next"}}]},
+            "backends": {"a": {"kind": "echo"}},
+            "routes": [{"name": "r", "to": ["a/first"], "budget": {"usd": 0.002, "downgrade_to": "a/last"}}],
+            "prices": {
+                name: {"input_per_million": 0, "output_per_million": usd}
+                for name, usd in (("first", 10), ("next", 30), ("last", 1))
+            },
+        }
+    )
+    prices = Prices({"a": object()}, given.prices)
+    admission = Admission(given, Counting(MemoryStore(lambda: 0.0), Outputs(), Metrics().limits), prices)
+    request = ChatRequest(
+        id="1", contract="openai", dialect="openai", messages=(Message("user", (Text("hi"),)),),
+        params={"max_tokens": 100},
+    )  # fmt: skip
+    plan = Plan(route="r", targets=(Target("a", "first"),))
+    web = Principal.of(given.auth.keys[0])
+    assert (await admission.admit(request, web, plan)).plan.targets == plan.targets
+    admitted = await admission.admit(request, web, plan)
+    assert admitted.plan.targets == (Target("a", "last"),)
+    assert [notice.param for notice in admitted.notices] == ["model", "model"]
