@@ -122,8 +122,8 @@ $(OPENWEBUI): | $(MADE) $(DEV)
 	@$(BIN)/uv pip install --quiet --python $(@D)/bin/python open-webui==$(@:$(@D)/.stamp-%=%)
 	@touch $@
 
-test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose and bake files, in their readers' eyes (installs 400 MB)
-	@$(BIN)/python -m pytest -m deploy -v tests/deploy $(ARGS)
+test-deploy: venv $(DEV) $(DEPLOY) ## the Helm chart, manifests, Compose and bake files, in their readers' eyes, and Traefik (installs 600 MB)
+	@$(BIN)/python -m pytest -m deploy -v tests/deploy tests/e2e/test_fronts.py $(ARGS)
 
 manifests: venv $(DEV) $(DEPLOY) ## write deploy/kubernetes anew from the Helm chart
 	@$(BIN)/python -m tests.deploy.chart

@@ -6,18 +6,21 @@ import contextlib
 import itertools
 import os
 import re
-import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support import debian
+from tests.support.need import cannot_run
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FRONT = ROOT / "deploy" / "front"
-FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile"}
+FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg", "caddy": "Caddyfile", "traefik": "traefik-dynamic.yaml"}
+TRAEFIK = ROOT / ".make" / "deploy" / "bin" / "traefik"
 LISTENS = {
     "nginx": ("listen 80;", "listen 127.0.0.1:{port};"),
     "haproxy": ("bind :80\n", "bind 127.0.0.1:{port}\n"),
@@ -38,7 +41,10 @@ http {{
 @contextlib.contextmanager
 def fronted(program: str, folder: Path, replicas: Sequence[int]) -> Iterator[int]:
     """Run `program` as deploy/front has it, before replicas on these ports; yields its own port."""
-    debian.require(program)
+    if program != "traefik":
+        debian.require(program)
+    elif not TRAEFIK.exists():
+        cannot_run("needs Traefik: `make test-deploy` installs it")
     port = free_port()
     path = folder / FILES[program]
     path.write_text(configuration(program, folder, port, replicas))
@@ -46,6 +52,12 @@ def fronted(program: str, folder: Path, replicas: Sequence[int]) -> Iterator[int
         "nginx": ["nginx", "-c", path, "-p", folder],
         "haproxy": ["haproxy", "-f", path, "-db"],
         "caddy": ["caddy", "run", "--config", path, "--adapter", "caddyfile"],
+        "traefik": [
+            TRAEFIK,
+            f"--providers.file.filename={path}",
+            f"--entrypoints.web.address=127.0.0.1:{port}",
+            "--entrypoints.web.transport.respondingTimeouts.readTimeout=0",
+        ],
     }[program]
     home = os.environ | {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # Caddy keeps things there
     with (
@@ -54,9 +66,7 @@ def fronted(program: str, folder: Path, replicas: Sequence[int]) -> Iterator[int
     ):
         try:
             deadline = time.monotonic() + 60
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
+            while not _is_ready(port):
                 assert process.poll() is None, (folder / f"{program}.log").read_text()
                 assert time.monotonic() < deadline, f"{program} does not listen"
                 time.sleep(0.05)
@@ -65,12 +75,24 @@ def fronted(program: str, folder: Path, replicas: Sequence[int]) -> Iterator[int
             process.terminate()
 
 
+def _is_ready(port: int) -> bool:
+    """Whether it passes requests on, be it to replicas that are not there yet. Traefik first listens, then reads its file."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code != 404
+    except OSError:
+        return False
+
+
 def configuration(program: str, folder: Path, port: int, replicas: Sequence[int]) -> str:
     """The shipped file, with the test's ports; a file that names more replicas than there are names some twice."""
     text = (FRONT / FILES[program]).read_text()
-    shipped, ours = (each.format(port=port) for each in LISTENS[program])
-    assert text.count(shipped) == 1
-    text = text.replace(shipped, ours)
+    if program in LISTENS:  # Traefik is told by its command
+        shipped, ours = (each.format(port=port) for each in LISTENS[program])
+        assert text.count(shipped) == 1
+        text = text.replace(shipped, ours)
     names = sorted(set(re.findall(r"127\.0\.0\.1:808\d", text)))
     for name, replica in zip(names, itertools.cycle(replicas), strict=False):
         text = text.replace(name, f"127.0.0.1:{replica}")
