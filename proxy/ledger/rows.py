@@ -98,7 +98,7 @@ def _day(number: int) -> str:
 
 
 def _tokens(number: int) -> int:
-    return min(max(0, number), MOST)
+    return number if 0 <= number <= MOST else min(max(0, number), MOST)
 
 
 def plain(text: str) -> str:

@@ -58,11 +58,12 @@ class Price(msgspec.Struct, frozen=True):
     def dollars(self, usage: Usage) -> Decimal | None:
         """What these tokens cost."""
         total, made = max(0, usage.input_tokens), max(0, usage.output_tokens)
-        cached = min(max(0, usage.cached_tokens), total)
-        written = min(max(0, usage.cache_write_tokens), total - cached)
-        thought = min(max(0, usage.reasoning_tokens), made)
-        heard = min(max(0, usage.audio_input_tokens), total - cached - written)
-        spoken = min(max(0, usage.audio_output_tokens), made - thought)
+        # Most are 0, and then nothing is called: this is done twice a request.
+        cached = usage.cached_tokens and min(max(0, usage.cached_tokens), total)
+        written = usage.cache_write_tokens and min(max(0, usage.cache_write_tokens), total - cached)
+        thought = usage.reasoning_tokens and min(max(0, usage.reasoning_tokens), made)
+        heard = usage.audio_input_tokens and min(max(0, usage.audio_input_tokens), total - cached - written)
+        spoken = usage.audio_output_tokens and min(max(0, usage.audio_output_tokens), made - thought)
         if made and self.output is None:
             return None
         if self.source != OWN and ((heard and self.audio_input is None) or (spoken and self.audio_output is None)):

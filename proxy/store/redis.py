@@ -204,11 +204,12 @@ class RedisStore:
     ) -> _Call:
         keys: list[bytes] = []
         rows: list[tuple[object, ...]] = []
+        renewed_s = min(lease.lasts_s, self._lease_s)
         for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
             if (used and not meter.settles) or (doing == "renew" and not _is_renewed(meter)):
                 continue
             keys.append(_keys(meter.name))
-            lasts_s = lease.lasts_s if meter.unit == "usd" else min(lease.lasts_s, self._lease_s)
+            lasts_s = lease.lasts_s if meter.unit == "usd" else renewed_s
             row = (meter.limit, meter.period_s, meter.keeps_s, meter.settles, meter.forfeits, charge, hold, lasts_s)
             rows.append((*row, used[index]) if used else row)
         keys.append(_written(f"{PREFIX}:gone:{lease.id}".encode()))
@@ -236,7 +237,7 @@ class RedisStore:
                 continue
             try:
                 await self._run(batch)
-            except (RedisError, OSError) as error:
+            except Exception as error:  # whatever it is: if this task ends, all who ask wait for ever
                 self._lost(error)
                 self._give_up([*batch, *self._calls])
                 self._calls.clear()
@@ -285,7 +286,7 @@ class RedisStore:
             try:
                 self._sha = b""
                 await self._run([self._call("settle", Lease(0.0, ()), unknown=True)])
-            except (RedisError, OSError):
+            except Exception:  # noqa: S112 - logged when it went away
                 continue
             log.info("store_back", store=self.address, away_s=round(time.monotonic() - self._away_since, 3))
             self._away_since = None

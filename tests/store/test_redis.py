@@ -123,6 +123,15 @@ async def test_a_server_that_forgot_the_script_is_told_it_again(store: RedisStor
     assert store.outages == 0
 
 
+async def test_a_server_that_answers_nonsense_is_away_and_nobody_waits_for_it(store: RedisStore):
+    assert await taken(store, REQUESTS)
+    store._sha = (await store.client.script_load("return 'nonsense'")).encode()
+    assert await taken(store, REQUESTS), "counted by this process alone"
+    assert store.outages == 1
+    await redis.reachable(store)
+    assert [bool(await taken(store, REQUESTS)) for _ in range(10)] == [True] * 9 + [False]
+
+
 async def test_a_budget_goes_on_from_what_was_left_while_redis_is_away_and_is_told_what_the_ledger_knows(
     server: redis.RedisServer, store: RedisStore
 ):
