@@ -24,6 +24,10 @@ log = structlog.get_logger("proxy.ledger")
 GATHER_S = 0.02
 """How long after a row a thread waits for more, to write them at once."""
 
+STORE_S = 0.25
+"""The same between two transactions of the store: each costs two or three syncs, and at 200 requests a second there were
+50 of them."""
+
 MOST_QUEUED = 100_000  # rows in memory, while the disk does not take them
 LOOK_S = 30.0  # between two looks for files that were left behind
 DELETE_S = 3600.0  # between two deletions of old rows
@@ -159,7 +163,8 @@ class Ledger:
             self._is_back()
             if last:
                 break
-            self._spooled.wait(LOOK_S)
+            if self._spooled.wait(LOOK_S):
+                self._closing.wait(STORE_S)
             self._spooled.clear()
         self.store.close()
 
