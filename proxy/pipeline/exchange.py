@@ -159,6 +159,7 @@ class Exchange:
             targets=self.plan.targets,
             attempt=lambda target, request: self._attempt(target, request, True, clock, "continuation"),
             prefills=lambda target: prefills(pipeline.backends[target.backend], target.model),
+            held_back=pipeline.states.held_back,
         )
 
     def _hedged(self, hedge: Hedge) -> Select:

@@ -154,13 +154,14 @@ class Continue:
         targets: Sequence[Target],
         attempt: Callable[[Target, ChatRequest], Attempt],
         prefills: Callable[[Target], bool],
+        held_back: Callable[[Target], str],
     ) -> None:
         """`words` ask a model to go on; `attempt` makes an attempt; `prefills`: whether a target goes on by itself.
 
-        `budget` draws from the one for extra work, and says whether that is allowed.
+        `held_back` says why others are asked before a target. `budget` draws from the one for extra work, and says whether that is allowed.
         """
         self._request, self._words, self._record, self._budget = request, words, record, budget
-        self._targets, self._attempt, self._prefills = targets, attempt, prefills
+        self._targets, self._attempt, self._prefills, self._held_back = targets, attempt, prefills, held_back
         self._counted = 0
 
     async def flow(self, winner: Attempt, client: Client, clock: RequestClock) -> None:
@@ -191,9 +192,9 @@ class Continue:
                 self._record.usage = self._used()
 
     def _others(self, target: Target) -> Iterator[Target]:
-        """Who may go on: the targets behind the one that was cut, then that one again."""
+        """Who may go on: the targets behind the one that was cut, those held back last, then that one again."""
         at = self._targets.index(target) if target in self._targets else len(self._targets) - 1
-        yield from self._targets[at + 1 :]
+        yield from sorted(self._targets[at + 1 :], key=lambda other: bool(self._held_back(other)))
         yield target
 
     async def _next(
@@ -230,9 +231,13 @@ class Continue:
         return None
 
     def _continued(self, sent: str, *, exact: bool) -> ChatRequest:
-        """The request with the answer so far. No target takes white space at the end of one that it is to go on with."""
-        messages = (*self._request.messages, Message("assistant", (Text(sent.rstrip() if exact else sent),)))
-        if not exact:
+        """The request with the answer so far. No target takes white space at the end of one that it is to go on with, nor
+        an answer of nothing else.
+        """
+        messages = self._request.messages
+        if sent.strip():
+            messages = (*messages, Message("assistant", (Text(sent.rstrip() if exact else sent),)))
+        if sent.strip() and not exact:
             messages = (*messages, Message("user", (Text(self._words),)))
         return msgspec.structs.replace(self._request, messages=messages, raw_body=None, dialect="")
 

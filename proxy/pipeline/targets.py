@@ -51,6 +51,7 @@ class TargetState(Stats):
     probed_until: float = 0.0  # one request tries an open circuit until then
     recovering: int = 0  # first tokens until it gets its whole share again, after its circuit was open
     refusals: int = 0  # 429 in a row
+    refused_at: float = 0.0
     wait_until: float = 0.0  # the time that the target asked for with a 429
     samples: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=SAMPLES))
 
@@ -146,10 +147,11 @@ class TargetStates:
 
         `seconds` is the time since its attempt began; `None` if it came in one piece, which says nothing of a first token.
         """
-        state = self._known(target)
+        state, now = self._known(target), self.now()
         if seconds is not None:
-            state.sample(seconds, self.now())
-        state.refusals, state.wait_until = 0, 0.0
+            state.sample(seconds, now)
+        if now - (seconds or 0.0) >= state.refused_at:  # else it was let in before the 429
+            state.refusals, state.wait_until = 0, 0.0
         state.recovering = max(0, state.recovering - 1)
         if state.open_until:
             state.open_until = state.probed_until = 0.0
@@ -226,7 +228,8 @@ class TargetStates:
         if wait_s is None:
             wait_s = min(self.open_s * 2.0**state.refusals, self.longest_s)
         state.refusals = min(state.refusals + 1, 32)
-        state.wait_until = max(state.wait_until, self.now() + wait_s)
+        state.refused_at = self.now()
+        state.wait_until = max(state.wait_until, state.refused_at + wait_s)
 
     def _known(self, target: Target) -> TargetState:
         """The state of a target. Names from the config are few; those from clients get limited room."""

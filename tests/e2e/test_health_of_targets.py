@@ -153,6 +153,22 @@ async def test_A2_clients_that_leave_say_nothing_about_a_target(
     assert (await ask(proxy))[2] == "from a"
 
 
+async def test_A2_an_answer_that_was_let_in_before_a_429_does_not_end_the_wait(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
+) -> None:
+    proxy = await start_proxy(config(upstream, other))
+    go = asyncio.Event()
+    upstream.play(Wait(go), *FROM_A)
+    earlier = asyncio.create_task(ask(proxy))
+    await upstream.received(1)
+    upstream.play(*json_reply(429, {"error": {"message": "slow down"}}, {"retry-after": "60"}))
+    assert (await ask(proxy))[2] == "from b"
+    go.set()
+    assert (await earlier)[2] == "from a"
+    assert (await ask(proxy))[2] == "from b"
+    assert len(upstream.requests) == 2, "it was asked to be left alone for a minute"
+
+
 async def test_an_adaptive_number_of_streams_grows_while_all_are_used_and_shrinks_at_a_429(
     start_proxy: StartProxy, upstream: ScriptedUpstream, other: ScriptedUpstream
 ) -> None:

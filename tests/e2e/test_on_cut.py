@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 from openai import APIError, AsyncOpenAI
 
+from proxy.errors import UpstreamConnect
 from proxy.pipeline.budget import ExtraWork
+from proxy.routing.plan import Target
 from proxy.testing.script import (
     Fin,
     Rst,
@@ -248,6 +250,52 @@ async def test_json_is_continued_letter_for_letter_or_not_at_all(
     with pytest.raises(APIError, match="complete"):
         await answer(proxy, response_format={"type": "json_object"})
     assert second.requests == []
+
+
+async def test_white_space_is_no_half_to_go_on_with(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """Vendors refuse an assistant's message of nothing else."""
+    for row in ("", ", quirks: {prefill: continue_final_message}"):
+        upstream.play(openai_stream(["\n", "\n"])[:4], Fin())
+        second.play(*openai_stream(["\n\n", *WORDS]))
+        proxy = await start_proxy(config(upstream, second, row=row))
+        assert (await answer(proxy))[:2] == ("\n\n" + TEXT, "stop")
+        assert [one["role"] for one in second.requests[-1].json()["messages"]] == ["user"]
+
+
+async def test_a_target_that_is_held_back_goes_on_after_the_others(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    async with ScriptedUpstream() as third:
+        text = config(upstream, second).replace("[one/m, two/m]", "[one/m, three/m, two/m]")
+        row = f'  three: {{kind: openai-compatible, base_url: "{third.url}"}}\n        routes:'
+        proxy = await start_proxy(
+            text.replace("routes:", row).replace(
+                "backends:", "server: {breaker: {failures: 1, open_s: 60}}\n        backends:"
+            )
+        )
+        proxy.app.states.end(Target("three", "m"), UpstreamConnect("refused"))
+        cut_after(upstream, 12)
+        second.always(*openai_stream(WORDS[12:]))
+        assert (await answer(proxy))[:2] == (TEXT, "stop")
+        assert third.requests == []
+
+
+async def test_json_is_gone_on_with_letter_for_letter(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    whole = json.dumps({"a": [1, {"b": "c d"}], "e": " f "}, indent=2)
+    proxy = await start_proxy(
+        "        server: {breaker: {failures: 0}}"
+        + config(upstream, second, row=", quirks: {prefill: continue_final_message}")
+    )
+    for at in range(1, len(whole)):
+        upstream.play(openai_stream([whole[:at]])[:3], Fin())
+        second.play(*openai_stream([whole[len(whole[:at].rstrip()) :]]))
+        proxy.app.states.extra = ExtraWork()
+        assert (await answer(proxy, response_format={"type": "json_object"}))[:2] == (whole, "stop"), at
+        assert second.requests[-1].json()["response_format"] == {"type": "json_object"}
 
 
 async def test_one_of_five_answers_may_be_gone_on_with_for_ever(

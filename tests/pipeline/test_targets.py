@@ -178,6 +178,9 @@ def test_A2_a_429_without_a_time_waits_longer_each_time(states: TargetStates, cl
     assert waits == [1, 2, 4, 5]
     attempt(states, UpstreamFailed("slow down", status=429))
     states.first_token(A, 0.1)
+    assert states.held_back(A) == WAIT, "it was let in before"
+    clock.now += 0.2
+    states.first_token(A, 0.1)
     assert states.held_back(A) == "", "an answer ends the wait"
 
 
