@@ -16,7 +16,7 @@ from proxy.events import Notice
 from proxy.pipeline.spending import Budget, Budgets, SpentElsewhere, check_budgets, downgraded, has_budgets
 from proxy.policy.prices import Prices
 from proxy.request import ChatRequest
-from proxy.routing.params import most_output, shorter_output
+from proxy.routing.params import most_output, shorter_output, with_shorter_output
 from proxy.routing.plan import Plan
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.store.base import Lease, Meter, Room, Want
@@ -197,10 +197,9 @@ def _shortened(request: ChatRequest, plan: Plan, limited: Sequence[_Limited]) ->
     limit = shorter_output(plan, request, most)
     if not limit:
         return plan, []
-    kept = {name: value for name, value in plan.set.items() if name not in {"max_tokens", "max_completion_tokens"}}
     (name,) = limit
     notice = Notice("changed_setting", f"{name} is {most}: longer answers are not allowed here", name)
-    return msgspec.structs.replace(plan, set=kept | limit), [notice]
+    return with_shorter_output(plan, request, most), [notice]
 
 
 def _headers(wants: Sequence[Want], rooms: Sequence[Room]) -> dict[str, str]:

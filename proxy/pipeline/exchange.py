@@ -24,7 +24,7 @@ from proxy.pipeline.select import Fallback, Select
 from proxy.pipeline.smooth import smoothed
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest, Usage
-from proxy.routing.params import prepared
+from proxy.routing.params import output_limit, prepared, with_shorter_output
 from proxy.routing.plan import Hedge, Plan, Target
 from proxy.telemetry.record import AttemptRecord, AttemptRole, StreamRecord
 
@@ -129,18 +129,25 @@ class Exchange:
             if role == "answer":
                 self._asked_first = target.backend
                 extra.first_attempt(target.backend)
-            yield self._attempt(target, self.request, streaming, clock, role)
+            yield self._attempt(self.plan, target, self.request, streaming, clock=clock, role=role)
             role = "retry"
 
     def _attempt(
-        self, target: Target, request: ChatRequest, streaming: bool, clock: RequestClock, role: AttemptRole
+        self,
+        plan: Plan,
+        target: Target,
+        request: ChatRequest,
+        streaming: bool,
+        *,
+        clock: RequestClock,
+        role: AttemptRole,
     ) -> Attempt:
         pipeline = self._pipeline
-        backend = pipeline.issuers.sorting(pipeline.backends[target.backend], self.plan.route, request, target)
+        backend = pipeline.issuers.sorting(pipeline.backends[target.backend], plan.route, request, target)
         return Attempt(
-            guarded(backend, self.plan),
+            guarded(backend, plan),
             target,
-            prepared(request, self.plan, target),
+            prepared(request, plan, target),
             clock=clock,
             record=self.record,
             states=pipeline.states,
@@ -151,13 +158,20 @@ class Exchange:
 
     def _continuing(self, clock: RequestClock) -> Continue:
         pipeline = self._pipeline
+
+        def attempt(target: Target, request: ChatRequest) -> Attempt:
+            limit = output_limit(self.plan, request)  # of the whole answer
+            left = None if limit is None else max(1, limit - self.record.content_events)
+            plan = with_shorter_output(self.plan, request, left)
+            return self._attempt(plan, target, request, True, clock=clock, role="continuation")
+
         return Continue(
             self.request,
             words=self.plan.continue_with,
             record=self.record,
             budget=lambda: pipeline.states.extra.draw(self._asked_first),
             targets=self.plan.targets,
-            attempt=lambda target, request: self._attempt(target, request, True, clock, "continuation"),
+            attempt=attempt,
             prefills=lambda target: prefills(pipeline.backends[target.backend], target.model),
             held_back=pipeline.states.held_back,
         )

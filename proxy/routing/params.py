@@ -67,6 +67,15 @@ def shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> dict[s
     return {next((name for name in _LIMIT if name in request.params), _LIMIT[0]): most}
 
 
+def with_shorter_output(plan: Plan, request: ChatRequest, most: int | None) -> Plan:
+    """The plan with answers of at most `most` tokens; itself if they are no longer now."""
+    limit = shorter_output(plan, request, most)
+    if not limit:
+        return plan
+    kept = {name: value for name, value in plan.set.items() if name not in _LIMIT}
+    return msgspec.structs.replace(plan, set=kept | limit)
+
+
 def _names(name: str) -> tuple[str, ...]:
     """A parameter's names: OpenAI has two for one limit, and what has both is refused."""
     return _LIMIT if name in _LIMIT else (name,)

@@ -298,6 +298,33 @@ async def test_json_is_gone_on_with_letter_for_letter(
         assert second.requests[-1].json()["response_format"] == {"type": "json_object"}
 
 
+@pytest.mark.parametrize(
+    ("asked", "route", "left"),
+    [
+        ({"max_tokens": 20}, "", {"max_tokens": 8}),
+        ({"max_completion_tokens": 13}, "", {"max_completion_tokens": 1}),
+        ({"max_completion_tokens": 5}, "", {"max_completion_tokens": 1}),
+        ({}, ", set: {max_tokens: 20}", {"max_tokens": 8}),
+        ({"max_tokens": 50}, ", default: {max_tokens: 20}", {"max_tokens": 38}),
+        ({}, "", {}),
+    ],
+)
+async def test_the_longest_answer_is_that_of_all_attempts(
+    start_proxy: StartProxy,
+    upstream: ScriptedUpstream,
+    second: ScriptedUpstream,
+    asked: dict[str, int],
+    route: str,
+    left: dict[str, int],
+) -> None:
+    cut_after(upstream, 12)
+    second.always(*openai_stream(WORDS[12:]))
+    proxy = await start_proxy(config(upstream, second, route))
+    assert (await answer(proxy, **asked))[0] == TEXT
+    body = second.requests[0].json()
+    assert {name: body[name] for name in ("max_tokens", "max_completion_tokens") if name in body} == left
+
+
 async def test_one_of_five_answers_may_be_gone_on_with_for_ever(
     start_proxy: StartProxy, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
