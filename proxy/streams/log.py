@@ -148,7 +148,7 @@ class StreamLog:
         """Raises `Gone` if the frames from `position` on are not all here."""
         if self.headless:
             raise Gone(
-                "The beginning of this answer is not kept any more: it grew past server.resume.bytes. Ask again.",
+                "The beginning of this answer is not kept any more: it grew past server.resume.bytes, or the store lost it. Ask again.",
                 code="stream_gone",
             )
         if not 0 <= position <= self.length and (self.closed or not self.follows):
