@@ -6,21 +6,24 @@ from collections import deque
 from proxy.errors import TargetBusy
 from proxy.routing.plan import Limit
 
+ROUND = 16
+"""How many first tokens are judged together, by their median: a long prompt, or one that is cached, says little."""
+
 SLOWER = 2.0
-"""A target has too much to do if its first token takes this many times as long as the quickest of late."""
+"""A target has too much to do if the median of a round is this many times that of the quickest round of late."""
 
-LATELY = 100
-"""How many of the latest first tokens the quickest is chosen from."""
+LATELY = 20
+"""How many of the latest rounds the quickest is chosen from."""
 
-AFTER_SLOW, AFTER_REFUSED = 0.9, 0.7
-"""What is left of an adaptive limit after a slow first token, and after a 429."""
+AFTER_SLOW, AFTER_REFUSED = 0.8, 0.7
+"""What is left of an adaptive limit after a slow round, and after a 429."""
 
 
 class Slots:
     """The slots of one target in this process: first come, first served.
 
-    Where the limit adapts it grows by one when all of it was in use and answered as quickly as ever, and shrinks by a
-    share when answers begin slowly or are refused (AIMD).
+    Where the limit adapts it grows by one when all of it was in use and answers begin as quickly as ever, and shrinks by a
+    share when they begin slowly or are refused (AIMD).
     """
 
     def __init__(self, limit: Limit) -> None:
@@ -29,7 +32,9 @@ class Slots:
         self._size = float(limit.least)
         self._reached = False
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._quickest: deque[float] = deque(maxlen=LATELY)
+        self._round: list[float] = []
+        self._medians: deque[float] = deque(maxlen=LATELY)
+        self._slow = False
 
     @property
     def size(self) -> int:
@@ -78,12 +83,16 @@ class Slots:
 
     def answered(self, first_token_s: float) -> None:
         """The target began to answer after so many seconds."""
-        self._quickest.append(first_token_s)
         if self._limit.most == self._limit.least:
             return
-        if first_token_s > SLOWER * min(self._quickest):
-            self._resize(self._size * AFTER_SLOW)
-        elif self._reached:
+        self._round.append(first_token_s)
+        if len(self._round) == ROUND:
+            self._medians.append(sorted(self._round)[ROUND // 2])
+            self._round.clear()
+            self._slow = self._medians[-1] > SLOWER * min(self._medians)
+            if self._slow:
+                self._resize(self._size * AFTER_SLOW)
+        if self._reached and not self._slow:
             self._resize(self._size + 1 / self._size)
 
     def refused(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 from hypothesis import settings
@@ -187,6 +188,28 @@ def test_an_adaptive_limit_finds_what_a_target_can_do() -> None:
     assert min(late) >= 3
     assert max(late) <= 10
     assert sum(late) / len(late) > 6
+
+
+@pytest.mark.parametrize("uneven", [0.3, 0.6])
+def test_answers_that_begin_unevenly_do_not_make_an_adaptive_limit_small(uneven: float) -> None:
+    """The first tokens of real servers do: prompts differ in length, and some are cached."""
+
+    async def asked() -> list[int]:
+        slots, sizes, dice = Slots(Limit("a/m", 1, 64)), [], Random(7)
+        for _ in range(600):
+            free = slots.size
+            for _ in range(free):
+                await slots.take()
+            for _ in range(free):
+                slots.answered(0.1 * dice.lognormvariate(0, uneven) * max(1, free / 8))  # it does eight at once
+                slots.give()
+            sizes.append(slots.size)
+        return sizes
+
+    late = sorted(run(asked())[-300:])
+    assert late[30] >= 5
+    assert late[150] >= 8
+    assert late[-30] <= 40
 
 
 def test_who_leaves_at_the_moment_a_slot_comes_free_has_left() -> None:
