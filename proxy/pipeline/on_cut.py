@@ -50,6 +50,7 @@ class JoinedClient:
         self._sent: list[str] = []
         self._joint: Joint | None = None  # of the attempt that goes on
         self._used: Usage | None = None  # by the attempts before it
+        self._told = False  # that it goes on
         self._timer: asyncio.TimerHandle | None = None
         self.text_only = True  # nothing but text was sent, and the last of it is no reasoning
         self.announce, self.caught_up, self.heartbeat = client.announce, client.caught_up, client.heartbeat
@@ -69,10 +70,9 @@ class JoinedClient:
         """Leave the loop at the end of the text out of `sent`, so that no target goes on with it."""
         self._sent = [without_loop(self.sent, period)]
 
-    async def goes_on(self, *, exact: bool, used: Usage) -> None:
+    def goes_on(self, *, exact: bool, used: Usage) -> None:
         """From now on batches come from an attempt that goes on. The attempts before it `used` so much."""
-        self._joint, self._used = Joint(self.sent, exact=exact), used
-        await self._client.send(Batch([CONTINUED]))
+        self._joint, self._used, self._told = Joint(self.sent, exact=exact), used, False
 
     def drop_held(self) -> None:
         """The attempt is over. What is held back of it is not shown, as the next attempt does not have it."""
@@ -97,7 +97,8 @@ class JoinedClient:
         if self._joint is None:
             batch = Batch(batch.events, text_only=batch.text_only)
         else:
-            batch = Batch([*self._following(batch.events, self._joint)])
+            told, self._told = self._told, True
+            batch = Batch([*([] if told else [CONTINUED]), *self._following(batch.events, self._joint)])
         for event in batch.events:
             match event:
                 case TextDelta(text):
@@ -226,7 +227,7 @@ class Continue:
                 raise
             except ProxyError:
                 continue
-            await joined.goes_on(exact=exact, used=self._used())
+            joined.goes_on(exact=exact, used=self._used())
             return attempt
         return None
 

@@ -12,7 +12,7 @@ from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.on_cut import CONTINUED
-from proxy.routing.plan import Timers
+from proxy.routing.plan import Target, Timers
 from tests.support.told import FOREVER, Step, Taker, Told, exchange
 from tests.support.virtual_time import run
 
@@ -23,10 +23,15 @@ class Ran:
     """A request that is over."""
 
     def __init__(
-        self, *backends: Told, stop: tuple[float, ProxyError] | None = None, leaves: float = 0.0, left: float = 3.0
+        self,
+        *backends: Told,
+        stop: tuple[float, ProxyError] | None = None,
+        leaves: float = 0.0,
+        left: float = 3.0,
+        client: Taker | None = None,
     ) -> None:
         """`left` is the budget of the first backend for extra work."""
-        self.client, self.backends = Taker(), backends
+        self.client, self.backends = client or Taker(), backends
         self.unhandled: list[dict[str, Any]] = []
         run(self._run(stop, leaves, left))
 
@@ -82,6 +87,24 @@ def test_a_stop_meanwhile_is_the_end_and_asks_nobody_else(asking: Told) -> None:
     assert ran.error == "stopped"
     assert ran.asked == [1, 1, 0]
     assert ran.exchange.record.error_code == "stopped"
+
+
+class Slow(Taker):
+    """One that needs five seconds for each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.behind = True
+
+    async def caught_up(self) -> None:
+        await asyncio.sleep(5)
+
+
+def test_a_stop_while_a_slow_client_is_told_that_it_goes_on_closes_the_upstream() -> None:
+    ran = Ran(told("alpha "), told("beta ", 1.0, "gamma", Finish()), stop=(11.0, Stopped()), client=Slow())
+    assert ran.error == "stopped"
+    assert ran.exchange.record.end == "stopped"
+    assert ran.exchange._pipeline.states.stats(Target("b1", "m")).open == 0
 
 
 def test_a_client_that_leaves_while_text_is_held_back_leaves_no_timer() -> None:
