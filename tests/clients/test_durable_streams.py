@@ -33,7 +33,7 @@ async def test_the_reading_half_of_the_suite_passes(start_proxy: StartProxy, tmp
         proxy = await start_proxy(f"""
             server: {{resume: {{grace_s: 600}}, log: {{level: error}}}}
             backends: {{far: {{kind: openai-compatible, base_url: "{origin}/v1"}}}}
-            routes: [{{name: default, to: far/scripted-1}}]
+            routes: [{{name: default, to: far/scripted-1, timeouts: {{first_token_s: 600, token_gap_s: 600}}}}]
         """)
         writer.proxy = proxy.url
         process = await asyncio.create_subprocess_exec(
