@@ -245,6 +245,7 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
     settings += [f"without `{name}`" for name in sorted(words.refused)]
     settings += [f"without `{name}` while it thinks" for name in sorted(words.refused_thinking)]
     settings += [f"up to {words.stops} stops"] if words.stops else []
+    settings += [f"temperature from {words.coldest:g}"] if words.coldest else []
     settings += [f"temperature up to {words.hottest:g}"] if words.hottest is not None else []
     settings += [f"not to think: `{json.dumps(words.no_thinking)}`"] if words.no_thinking else []
     settings += [f"to think: `{json.dumps(words.thinking)}`"] if words.thinking else []

@@ -5,10 +5,12 @@ A quotation beside a cell is the vendor's page, or its refusal as users reported
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec.structs import replace
 
 from proxy.backends.vocabularies import (
+    BEDROCK,
     COMMON,
     DEEPSEEK,
     DISABLED,
@@ -24,6 +26,8 @@ from proxy.backends.vocabularies import (
     PRESETS,
     TEXT,
     ZAI,
+    anthropic,
+    openai,
 )
 from proxy.wire.vocabulary import GEMINI_SEAL, Vocabulary
 
@@ -134,3 +138,46 @@ def of_preset(preset: str, model: str) -> Vocabulary:
     """The vocabulary of a model behind a preset; "" for none."""
     known = PRESETS.get(preset, COMMON)
     return next((words for pattern, words in MODELS.get(preset, ()) if pattern.match(model)), known)
+
+
+_PRESETS_OF_PROVIDERS = {
+    "dashscope": "qwen",
+    "fireworks_ai": "fireworks",
+    "hosted_vllm": "vllm",
+    "lm_studio": "lmstudio",
+    "ollama_chat": "ollama",
+    "together_ai": "together",
+}
+"""Providers of litellm under other names than ours."""
+_HAVE_CLAUDE = frozenset({"azure_ai", "bedrock", "vertex_ai"})
+_GEMINI_ITSELF = frozenset({"gemini", "vertex_ai"})
+
+
+def is_claude(provider: str, model: str) -> bool:
+    """Whether one of litellm's providers answers with Claude. An ARN of Bedrock's may stand for it."""
+    return provider == "anthropic" or (provider in _HAVE_CLAUDE and ("claude" in model or "arn:" in model))
+
+
+@lru_cache(maxsize=256)  # models are few, and each request asks
+def of_provider(provider: str, model: str) -> Vocabulary:
+    """The vocabulary of a model of one of litellm's providers, which is asked in OpenAI's form.
+
+    litellm has a place of its own for Gemini's signatures, puts all system text at Claude's head, and gives it results of
+    tools as text alone.
+    """
+    model = model.removeprefix(f"{provider}/")
+    if is_claude(provider, model):
+        claude = replace(anthropic(model), result_media=False, system="head", file_ids="")
+        return replace(claude, tool_names=BEDROCK.tool_names) if provider == "bedrock" else claude
+    if provider == "bedrock":
+        return BEDROCK
+    if provider == "azure":
+        return openai(model)
+    if provider == "openai":  # or any server of its language
+        return openai(model, COMMON)
+    if provider == "vertex_ai" and not model.startswith("gemini"):
+        return MISTRAL if model.startswith(("mistral", "codestral")) else COMMON
+    preset = "gemini" if provider in _GEMINI_ITSELF else _PRESETS_OF_PROVIDERS.get(provider, provider)
+    known = of_preset(preset, model)
+    # Google's own API, which litellm asks, takes the penalties and `seed`, of which litellm knows the models.
+    return replace(known, signatures="", unsigned="", refused=frozenset()) if preset == "gemini" else known

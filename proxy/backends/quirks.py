@@ -53,6 +53,7 @@ class ConversationQuirks(Model):
     cache_marks: int | None = setting(None, "How many marks `cache_control` it takes.", ge=0)
     stops: int | None = setting(None, "How many stop sequences it takes; 0: any number.", ge=0)
     hottest: float | None = setting(None, "The highest `temperature` that it takes.", ge=0)
+    coldest: float | None = setting(None, "The lowest `temperature` that it takes.", ge=0)
     choices: Literal["", "required", "unthinking", "auto"] | None = setting(
         None,
         "Which forms of `tool_choice` it takes: all (empty), no name of a tool (`required`), a demand for a "

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+from proxy.backends.model_vocabularies import is_claude
 from proxy.contracts.openai.upstream_request import ReasoningReturn
 
 SIGNED = ReasoningReturn("thinking_blocks")
@@ -49,15 +50,15 @@ def known(preset: str, model: str) -> ReasoningReturn | None:
     return PRESETS.get(preset)
 
 
-_PROVIDERS_OF_CLAUDE = frozenset({"bedrock", "vertex_ai"})
-"""Providers of litellm that have Claude among others. litellm drops the blocks for Gemini, and AWS refuses them for DeepSeek."""
-
 _PROVIDERS_OF_ANY_MODEL = frozenset({"fireworks_ai", "hosted_vllm", "openai"})
 """Providers of litellm whose models may be of any vendor, and for which litellm leaves `reasoning_content` in a message."""
 
 
 def of_provider(provider: str, model: str) -> ReasoningReturn | None:
-    """The same for a model of one of litellm's providers. An ARN may stand for Claude."""
-    if provider == "anthropic" or (provider in _PROVIDERS_OF_CLAUDE and ("claude" in model or "arn:" in model)):
+    """The same for a model of one of litellm's providers.
+
+    Of others, litellm drops the blocks for Gemini, and AWS refuses them for DeepSeek.
+    """
+    if is_claude(provider, model):
         return SIGNED
     return known("" if provider in _PROVIDERS_OF_ANY_MODEL else provider, model)

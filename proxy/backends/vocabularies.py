@@ -71,9 +71,9 @@ _OPENAI_MODELS = (
 )
 
 
-def openai(model: str) -> Vocabulary:
-    """The vocabulary of a model at OpenAI or Azure."""
-    return next((words for pattern, words in _OPENAI_MODELS if pattern.match(model)), OPENAI)
+def openai(model: str, unknown: Vocabulary = OPENAI) -> Vocabulary:
+    """The vocabulary of a model at OpenAI or Azure; `unknown` for a name that is none of OpenAI's."""
+    return next((words for pattern, words in _OPENAI_MODELS if pattern.match(model)), unknown)
 
 
 ANTHROPIC = Vocabulary(
@@ -84,11 +84,13 @@ ANTHROPIC = Vocabulary(
     cache_marks=4,  # "You can define up to 4 cache breakpoints" (platform.claude.com, Prompt caching)
     hottest=1,  # "Ranges from `0.0` to `1.0`" (platform.claude.com, API reference of Messages)
     media=frozenset({"file", "image"}),
+    file_ids="anthropic",
     result_media=True,
     images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
     empty_turns=False,
     prefill="trailing",
     names=False,  # its API reference has no `name` for messages
+    blank_stops=False,  # "stop_sequences: each stop sequence must contain non-whitespace"
 )
 
 ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="none")
@@ -98,6 +100,21 @@ ANTHROPIC_WITHOUT_PREFILL = msgspec.structs.replace(ANTHROPIC, prefill="none")
 ANTHROPIC_WITH_SYSTEM = msgspec.structs.replace(ANTHROPIC_WITHOUT_PREFILL, system="after_user")
 """Claude Opus since 4.8 and every model since 5 but Sonnet 5 take `system` right after a user's turn (platform.claude.com,
 Mid-conversation system messages). Others answer "role 'system' is not supported on this model"."""
+
+
+# Converse, which litellm asks: "failed to satisfy constraint: Member must satisfy regular expression pattern:
+# [a-zA-Z0-9_-]+", "Member must have length less than or equal to 64", of names and ids; "The text field in the ContentBlock
+# object at messages.1.content.0 is blank"; its API reference: of `temperature`, "Maximum value of 1", and the image formats.
+BEDROCK = Vocabulary(
+    call_ids=CALL_IDS,
+    tool_names=NameForm(WORD, 64),
+    hottest=1,
+    media=ANTHROPIC.media,
+    file_ids="",
+    images=ANTHROPIC.images,
+    empty_turns=False,
+    names=False,
+)
 
 
 def anthropic(model: str) -> Vocabulary:
@@ -146,6 +163,7 @@ GEMINI = Vocabulary(
     schemas="openapi",  # "Unknown name \"$ref\"", "Unknown name \"const\"" (ai.google.dev, API reference: Schema)
     # "Unknown name \"frequency_penalty\": Cannot find field.", and the same of `seed`
     refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias", "seed", "verbosity"}),
+    file_ids="",  # its form of OpenAI's language takes `file_data`
     stops=5,  # "character sequences (up to 5) that will stop output" (ai.google.dev, API reference: GenerationConfig)
 )
 
@@ -250,8 +268,11 @@ PRESETS: Mapping[str, Vocabulary] = {
         media=IMAGES,
     ),
     # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored; `thinking`
-    # is `disabled` or `adaptive`; "audio input is not" supported
+    # is `disabled` or `adaptive`; "audio input is not" supported; of `temperature`, (0.0, 1.0],
+    # "Values outside this range will return an error"
     "minimax": Vocabulary(
+        coldest=0.01,
+        hottest=1,
         no_thinking=DISABLED,
         thinking={"thinking": {"type": "adaptive"}},
         efforts=(),
@@ -267,6 +288,7 @@ PRESETS: Mapping[str, Vocabulary] = {
         parameters={"reasoning_effort": "reasoning.effort"},
         no_thinking={"reasoning": {"effort": "none"}},
         efforts=("minimal", *LOW_TO_HIGH, "xhigh"),
+        file_ids="",
         cache_marks=4,
     ),
     # www.alibabacloud.com/help, Deep thinking: "Set to false: The model responds directly." "The tool_choice parameter does
@@ -304,14 +326,3 @@ PRESETS: Mapping[str, Vocabulary] = {
     "zai": ZAI,
 }
 """By the preset of a row of kind `openai-compatible`."""
-
-PROVIDERS: Mapping[str, Vocabulary] = {
-    **PRESETS,
-    "azure": OPENAI,
-    # litellm is asked in OpenAI's form, whose results are text alone.
-    "anthropic": msgspec.structs.replace(ANTHROPIC, result_media=False),
-    "bedrock": msgspec.structs.replace(ANTHROPIC, result_media=False),
-    "vertex_ai": msgspec.structs.replace(GEMINI, signatures=""),
-    "gemini": msgspec.structs.replace(GEMINI, signatures=""),  # litellm has a place of its own for its signatures
-}
-"""By the provider that a model of kind `litellm` begins with. `openai/` may be any server of that language."""

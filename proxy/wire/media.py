@@ -14,6 +14,8 @@ from proxy.wire.vocabulary import Vocabulary
 _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 """Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
 
+_OF_ANTHROPIC = "file_"  # OpenAI's ids begin with `file-`, and Azure's with `assistant-` too
+
 _KINDS: dict[type, str] = {Image: "image", File: "file", Audio: "audio"}
 
 
@@ -42,6 +44,9 @@ def _taken(part: Part, vocabulary: Vocabulary) -> tuple[Part, str]:
     kind = _KINDS.get(type(part))
     if kind is not None and kind not in vocabulary.media:
         return part, "audio" if kind == "audio" else f"{kind}s"
+    if isinstance(part, File) and part.id is not None:
+        keeper = "anthropic" if part.id.startswith(_OF_ANTHROPIC) else "openai"
+        return part, "" if keeper == vocabulary.file_ids else "files by this id: send the data instead"
     if not isinstance(part, Image):
         return part, ""
     if not part.url.startswith("data:"):

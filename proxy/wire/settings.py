@@ -33,12 +33,7 @@ def with_settings(request: ChatRequest, vocabulary: Vocabulary, notices: list[No
         request = _without_thinking(request, "this target's models do not think beside tools", notices)
     request = _with_format(request, vocabulary, notices)
     request = _with_stops(request, vocabulary, notices)
-    temperature = request.params.get("temperature")
-    if vocabulary.hottest is not None and temperature is not None and temperature > vocabulary.hottest:
-        lowered = f"temperature was lowered to {vocabulary.hottest:g}, the highest that this target takes"
-        request = _with(request, temperature=vocabulary.hottest)
-        notices += changed(request, "temperature", lowered)
-    return request
+    return _with_temperature(request, vocabulary, notices)
 
 
 def _with(request: ChatRequest, **params: Any) -> ChatRequest:
@@ -133,11 +128,34 @@ def _with_format(request: ChatRequest, vocabulary: Vocabulary, notices: list[Not
 def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
     """As many stop sequences as the target takes, the first ones."""
     given = request.params.get("stop")
-    if not vocabulary.stops or not isinstance(given, list) or len(given) <= vocabulary.stops:
+    if isinstance(given, str):
+        given = [given]
+    if not given:
         return request
-    fewer = f"some stop sequences were left out: this target takes {vocabulary.stops} of them"
-    notices += changed(request, "stop", fewer)
-    return _with(request, stop=given[: vocabulary.stops])
+    kept = given if vocabulary.blank_stops else [stop for stop in given if stop.strip()]
+    if len(kept) < len(given):
+        notices += changed(
+            request, "stop", "some stop sequences were left out: this target takes none of white space alone"
+        )
+    if vocabulary.stops and len(kept) > vocabulary.stops:
+        fewer = f"some stop sequences were left out: this target takes {vocabulary.stops} of them"
+        notices += changed(request, "stop", fewer)
+        kept = kept[: vocabulary.stops]
+    return request if len(kept) == len(given) else _with(request, stop=kept or None)
+
+
+def _with_temperature(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
+    given = request.params.get("temperature")
+    if given is None:
+        return request
+    if vocabulary.hottest is not None and given > vocabulary.hottest:
+        nearest, how = vocabulary.hottest, "lowered to {:g}, the highest"
+    elif given < vocabulary.coldest:
+        nearest, how = vocabulary.coldest, "raised to {:g}, the lowest"
+    else:
+        return request
+    notices += changed(request, "temperature", f"temperature was {how.format(nearest)} that this target takes")
+    return _with(request, temperature=nearest)
 
 
 def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:

@@ -75,6 +75,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `tool_choice` may be a list of the tools that may be called now."""
     media: frozenset[str] = frozenset({"audio", "file", "image"})
     """What it takes besides text. What a tool has shown is else named in the tool's result."""
+    file_ids: Literal["", "openai", "anthropic"] = "openai"
+    """Whose ids of files it knows: each vendor keeps its own."""
     images: frozenset[str] = frozenset()
     """The media types of images that it takes; empty: any."""
     image_addresses: bool = True
@@ -87,6 +89,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """The same, for requests with an effort to think."""
     hottest: float | None = None
     """The highest `temperature` that it takes."""
+    coldest: float = 0
+    """The lowest one."""
     no_thinking: Mapping[str, Any] = {}
     """The fields that stop a model from thinking, for `reasoning_effort: none`."""
     thinking: Mapping[str, Any] = {}
@@ -123,3 +127,5 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the messages of users and assistants may have a `name`."""
     stops: int = 0
     """How many stop sequences it takes; 0: any number."""
+    blank_stops: bool = True
+    """Whether it takes a stop sequence of white space alone."""

@@ -108,3 +108,28 @@ def test_R2_what_a_target_cannot_see_is_refused_of_the_user_and_told_of_a_tool(p
 def test_R2_an_image_by_address_is_refused_where_the_target_fetches_none() -> None:
     with pytest.raises(Unsupported, match="by address"):
         told(Vocabulary(image_addresses=False), messages=(Message("user", (Image("https://example.com/a.png"),)),))
+
+
+def test_R2_stops_of_white_space_alone_are_left_out_where_a_target_takes_none() -> None:
+    sent = told(Vocabulary(blank_stops=False), stop=["\n", "END"])
+    assert (sent.request.params, codes(sent)) == ({"stop": ["END"]}, [("changed_setting", "stop")])
+    sent = told(Vocabulary(blank_stops=False), stop="\n")
+    assert (sent.request.params, codes(sent)) == ({}, [("changed_setting", "stop")])
+    assert told(Vocabulary(), stop="\n").request.params == {"stop": "\n"}
+
+
+def test_R2_a_temperature_of_nothing_is_raised_where_a_target_takes_none() -> None:
+    sent = told(Vocabulary(coldest=0.01), temperature=0)
+    assert (sent.request.params, codes(sent)) == ({"temperature": 0.01}, [("changed_setting", "temperature")])
+    assert told(Vocabulary(), temperature=0).request.params == {"temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("id_", "keeper"), [("file-1", "openai"), ("assistant-1", "openai"), ("file_011C", "anthropic")]
+)
+def test_R2_a_file_goes_by_its_id_to_the_vendor_that_keeps_it_alone(id_: str, keeper: str) -> None:
+    shown = (Message("user", (File(id=id_),)),)
+    assert told(Vocabulary(file_ids=keeper), messages=shown).request.messages == shown  # type: ignore[arg-type]
+    for other in {"", "openai", "anthropic"} - {keeper}:
+        with pytest.raises(Unsupported, match="this target takes no files by this id: send the data instead"):
+            told(Vocabulary(file_ids=other), messages=shown)  # type: ignore[arg-type]

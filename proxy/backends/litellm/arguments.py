@@ -10,18 +10,19 @@ from typing import Any
 import msgspec
 
 from proxy.backends.litellm.http import TAKES_HANDLER
-from proxy.backends.litellm.params import passed_on, refuse_unsupported
+from proxy.backends.litellm.params import must_think, passed_on, refuse_unsupported
 from proxy.backends.litellm.settings import LiteLLMSettings
+from proxy.backends.model_vocabularies import is_claude
+from proxy.backends.openai.words import going_on, refused
 from proxy.backends.returned_reasoning import of_provider
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message
+from proxy.wire.vocabulary import Vocabulary
 
 _NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport the one of connecting
 
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: for others litellm fetches what is there
-
-_LOSES_FILES = frozenset({"anthropic"})  # litellm drops sounds silently, and sends other files in refused forms
 
 _LOOKED_UP: Mapping[str, Mapping[str, Any]] = {
     # The details of a model that litellm does not know. Without them it asks a server on this machine,
@@ -40,14 +41,19 @@ def arguments(
     model: str,
     provider: str,
     handler: Any,
+    words: Vocabulary,
 ) -> dict[str, Any]:
     """All that litellm is given. Raises `Unsupported` for what would get lost or be fetched on the way."""
-    _refuse(request, provider, backend)
+    _refuse(request, provider, model, backend)
     if provider in _LOOKED_UP:
         litellm.model_cost.setdefault(model, dict(_LOOKED_UP[provider]))
     allowed = passed_on(provider)
-    if not settings.drop_params:
+    if settings.drop_params:
+        allowed -= refused(words, request)
+    else:
         refuse_unsupported(request, allowed)
+    if must_think(request, words, provider, model):
+        allowed -= {"reasoning_effort"}
     # Encoded and decoded again: litellm changes what it is given.
     body = msgspec.json.decode(
         encode_request(
@@ -60,6 +66,7 @@ def arguments(
     fixed: dict[str, Any] = {
         **deepcopy(settings.options),
         **{name: value for name, value in body.items() if name in allowed and value is not None},
+        **going_on(words, body["messages"]),
         "messages": body["messages"],
         "model": model,
         "stream": True,
@@ -107,14 +114,14 @@ def _destination(settings: LiteLLMSettings, provider: str, handler: Any) -> dict
     }
 
 
-def _refuse(request: ChatRequest, provider: str, backend: str) -> None:
+def _refuse(request: ChatRequest, provider: str, model: str, backend: str) -> None:
     if choices_expected(request) > 1:
         raise Unsupported(f"backend {backend} gives one answer, not several (n)", param="n")
     if request.params.get("logprobs") is True:
         raise Unsupported(f"backend {backend} gives no log probabilities", param="logprobs")
     if provider not in _TAKES_ADDRESSES:
         _refuse_addresses(request.messages)
-    if provider in _LOSES_FILES:
+    if provider != "bedrock" and is_claude(provider, model):
         _refuse_lost(request.messages)
 
 
@@ -129,7 +136,7 @@ def _refuse_addresses(messages: tuple[Message, ...]) -> None:
 
 
 def _refuse_lost(messages: tuple[Message, ...]) -> None:
-    """Refuse what litellm would drop, or turn into something else."""
+    """Refuse what litellm would drop for Claude, or turn into something else: sounds, and files but for PDF."""
     for message in messages:
         for part in message.parts:
             if isinstance(part, Audio):
@@ -137,6 +144,6 @@ def _refuse_lost(messages: tuple[Message, ...]) -> None:
             if isinstance(part, File):
                 kind = (part.media_type or "application/pdf").partition(";")[0].strip().lower()
                 if part.data is None:
-                    raise Unsupported("this target takes files as data, not by id")
+                    raise Unsupported("this target takes files as data, not by address")
                 if kind != "application/pdf" and not kind.startswith("image/"):
                     raise Unsupported(f"this target takes PDF files, not {kind[:64]}")

@@ -20,9 +20,9 @@ from proxy.backends.litellm.http import CURRENT_CALL, SHARED_CLIENTS, UpstreamCa
 from proxy.backends.litellm.loading import load
 from proxy.backends.litellm.params import omissions
 from proxy.backends.litellm.settings import LiteLLMSettings, secrets
+from proxy.backends.model_vocabularies import of_provider
 from proxy.backends.redact import cleaner
 from proxy.backends.streaming import CallsRestored, Decoder, announcing, read_stream
-from proxy.backends.vocabularies import COMMON, PROVIDERS
 from proxy.contracts.openai.completions import plain_prompt
 from proxy.contracts.openai.embeddings import decode_vectors
 from proxy.contracts.openai.stream import StreamDecoder
@@ -32,6 +32,7 @@ from proxy.request import ChatRequest
 from proxy.routing.plan import Target
 from proxy.wire.omissions import does_not_think, noticeable
 from proxy.wire.translation import Translation, translated
+from proxy.wire.vocabulary import Vocabulary
 
 _LEAVE_THREAD_S = 0.2  # how long to wait for litellm to leave the thread in which it prepares a request
 
@@ -102,8 +103,11 @@ class LiteLLMBackend:
 
     def _translation(self, request: ChatRequest, target: Target) -> Translation:
         """The request in the words of the model's provider."""
-        known, quirks = PROVIDERS.get(self._provider(target), COMMON), self._settings.quirks
-        return translated(request, known if quirks is None else quirks.over(known))
+        return translated(request, self._vocabulary(target))
+
+    def _vocabulary(self, target: Target) -> Vocabulary:
+        known, quirks = of_provider(self._provider(target), target.model), self._settings.quirks
+        return known if quirks is None else quirks.over(known)
 
     def _call(self, request: ChatRequest, target: Target) -> UpstreamCall:
         resources = self._resources
@@ -246,6 +250,7 @@ class LiteLLMBackend:
             model=target.model,
             provider=self._provider(target),
             handler=self._handler,
+            words=self._vocabulary(target),
         )
 
     def _omissions(self, request: ChatRequest, given: Mapping[str, Any], target: Target) -> list[Notice]:

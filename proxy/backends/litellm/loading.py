@@ -26,6 +26,7 @@ _ENVIRONMENT = {
 }
 _SWITCHES = {
     "disable_hf_tokenizer_download": True,
+    "disable_stop_sequence_limit": True,  # it would send four of them, without a word
     "suppress_debug_info": True,
     "turn_off_message_logging": True,
     "disable_streaming_logging": True,

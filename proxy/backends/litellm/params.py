@@ -7,6 +7,7 @@ does not have it passes on to any provider, so they go only to providers that ar
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from proxy.backends.model_vocabularies import is_claude
 from proxy.backends.returned_reasoning import of_provider
 from proxy.backends.vocabularies import openai
 from proxy.contracts.anthropic.params import SAMPLING, takes_sampling
@@ -23,12 +24,14 @@ from proxy.wire.omissions import (
     lost_reasoning,
     noticeable,
 )
+from proxy.wire.vocabulary import Vocabulary
 
 PASSED_ON = frozenset(PARAMETERS) - {"n"}
 
-_CLAUDE = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai"})
 _OPENAI = frozenset({"openai", "azure"})
-_NO_BARE_JSON = frozenset({"anthropic"})  # litellm's form of it is left out
+
+_ONE_CALL_IS_UNSAID = frozenset({"bedrock", "gemini", "vertex_ai"})
+"""Providers that litellm does not tell to call one tool alone, although it counts the setting as supported."""
 
 _TOP_K = frozenset({"top_k"})
 _MORE: Mapping[str, frozenset[str]] = {
@@ -56,6 +59,15 @@ def refuse_unsupported(request: ChatRequest, names: Collection[str]) -> None:
             raise Unsupported(f"{name}: this target does not take it", param=name)
 
 
+def must_think(request: ChatRequest, words: Vocabulary, provider: str, model: str) -> bool:
+    """Whether an answer without thinking is asked of a model that is known to have no word for it.
+
+    litellm makes the least thinking of it for Gemini, without a word, and others answer 400. Claude thinks if asked to.
+    """
+    known = words.efforts is not None and not words.no_thinking
+    return known and does_not_think(request) and not is_claude(provider, model)
+
+
 def omissions(
     request: ChatRequest, sent: Mapping[str, Any], *, supported: Collection[str] | None, provider: str, model: str
 ) -> list[Notice]:
@@ -65,12 +77,15 @@ def omissions(
         lost |= request.params.keys() - NOT_EVERYWHERE - frozenset(supported)
     if provider in _OPENAI:  # litellm drops what its models refuse, and counts it as supported
         lost |= openai(model.rpartition("/")[2]).refused & request.params.keys()
-    if provider in _CLAUDE and not takes_sampling(model):
+    if not takes_sampling(model):
         lost.update(SAMPLING)
-    if provider in _NO_BARE_JSON and request.params.get("response_format") == {"type": "json_object"}:
-        lost.add("response_format")
+    claude = is_claude(provider, model)
+    if (claude or provider == "bedrock") and request.params.get("response_format") == {"type": "json_object"}:
+        lost.add("response_format")  # litellm's form of it is left out
+    if not claude and provider in _ONE_CALL_IS_UNSAID:
+        lost.add("parallel_tool_calls")
     notices = ignored_settings(request, [name for name in request.params if name in lost])
-    if "reasoning_effort" in lost and does_not_think(request) and provider not in _CLAUDE:  # which thinks if asked to
+    if "reasoning_effort" in lost and does_not_think(request) and not claude:
         notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
     if request.user and supported is not None and "user" not in supported:
         notices.append(ignored("user"))

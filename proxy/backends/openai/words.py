@@ -21,14 +21,10 @@ def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, t
     if translated:
         if _EFFORT in request.params:
             body = _with_effort(words, request, body)
-        refused = _refused(words, request)
-        if not refused.isdisjoint(body):
-            body = {name: value for name, value in body.items() if name not in refused}
-        if body["messages"][-1]["role"] == "assistant":
-            if words.prefill == "prefix_flag":
-                body["messages"][-1]["prefix"] = True
-            elif words.prefill == "continue_final_message":
-                body |= {"continue_final_message": True, "add_generation_prompt": False}
+        lost = refused(words, request)
+        if not lost.isdisjoint(body):
+            body = {name: value for name, value in body.items() if name not in lost}
+        body |= going_on(words, body["messages"])
     for name, theirs in words.parameters.items():
         if name in body:
             _place(body, theirs, body.pop(name))
@@ -49,7 +45,18 @@ def _with_effort(words: Vocabulary, request: ChatRequest, body: dict[str, Any]) 
     return body
 
 
-def _refused(words: Vocabulary, request: ChatRequest) -> frozenset[str]:
+def going_on(words: Vocabulary, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields that make a model go on with an answer at the end of `messages`, or a mark on that answer."""
+    if messages[-1]["role"] == "assistant":
+        if words.prefill == "prefix_flag":
+            messages[-1]["prefix"] = True
+        elif words.prefill == "continue_final_message":
+            return {"continue_final_message": True, "add_generation_prompt": False}
+    return {}
+
+
+def refused(words: Vocabulary, request: ChatRequest) -> frozenset[str]:
+    """The settings that the server answers with an error beside what else is asked, or ignores."""
     thinks = request.params.get(_EFFORT) not in (None, "none")
     return words.refused | words.refused_thinking if thinks else words.refused
 
@@ -67,12 +74,12 @@ def unsaid(
     """The body's fields under OpenAI's names, and notices for those that the server has no words for."""
     if not (request.params or request.hints or request.user):
         return fields, []
-    refused = _refused(words, request)
-    unnamed = request.user and "user" in refused and _WHO_ASKS.isdisjoint(fields)
+    without = refused(words, request)
+    unnamed = request.user and "user" in without and _WHO_ASKS.isdisjoint(fields)
     notices = [ignored("user")] if unnamed else []
     said = dict.fromkeys(_said(words, request, fields))
     sent = {**fields, **said} if said else fields
-    lost = {*refused, *((_EFFORT,) if words.efforts == () else ())}.difference(sent, request.hints)
+    lost = {*without, *((_EFFORT,) if words.efforts == () else ())}.difference(sent, request.hints)
     notices += ignored_settings(request, sorted(lost))
     if does_not_think(request) and not words.no_thinking and _EFFORT not in fields:
         notices.append(ignored(_EFFORT, "it is not known how this target is told not to think"))

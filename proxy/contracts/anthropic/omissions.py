@@ -37,13 +37,6 @@ def omissions(request: ChatRequest, fields: Mapping[str, Any], *, model: str) ->
         for name in request.params
         if _PLACES.get(name, name) not in sent and noticeable(request, name)
     ]
-    given = request.params.get("stop")
-    if (
-        isinstance(given, list)
-        and 0 < len(fields.get("stop_sequences", ())) < len(given)
-        and noticeable(request, "stop")
-    ):
-        notices.append(ignored("stop", "this target takes no stop sequence of white space alone"))
     if any(getattr(part, "detail", None) not in (None, "auto") for one in request.messages for part in one.parts):
         notices.append(ignored("detail", "this target chooses by itself how closely it looks at an image"))
     return [*notices, *hosted_tools(request), *lost_reasoning(request, _UNSIGNED, signed=True)]
