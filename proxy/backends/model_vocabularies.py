@@ -37,7 +37,7 @@ _MINIMAX = PRESETS["minimax"]
 _XAI = PRESETS["xai"]
 
 # ai.google.dev, OpenAI compatibility: "Reasoning cannot be turned off for Gemini 2.5 Pro or 3 models"
-_GEMINI_THINKING = replace(GEMINI, no_thinking={})
+_GEMINI_THINKING = replace(GEMINI, no_thinking=None)
 _GEMINI_3 = replace(
     _GEMINI_THINKING,
     # "Function call is missing a thought_signature in functionCall parts." For calls of other models the page names this
@@ -86,7 +86,7 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
         ),
     ),
     # docs.fireworks.ai, Reasoning: GPT-OSS takes low, medium and high alone
-    "fireworks": ((re.compile(r".*gpt-oss"), replace(_FIREWORKS, no_thinking={})),),
+    "fireworks": ((re.compile(r".*gpt-oss"), replace(_FIREWORKS, no_thinking=None)),),
     "gemini": (
         (re.compile(r"gemini-2\.5-pro"), _GEMINI_THINKING),
         # ai.google.dev, Thinking: without `minimal`
@@ -101,7 +101,7 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
         (re.compile(r"qwen/"), replace(GROQ, no_thinking=EFFORT_NONE, thinking={"reasoning_effort": "default"})),
     ),
     # The preset's page: of M2, "accepted but thinking remains on"; images are for M3
-    "minimax": ((re.compile(r"(?i:minimax-m2)"), replace(_MINIMAX, no_thinking={}, thinking={}, media=TEXT)),),
+    "minimax": ((re.compile(r"(?i:minimax-m2)"), replace(_MINIMAX, no_thinking=None, thinking={}, media=TEXT)),),
     "mistral": (
         (re.compile(r"mistral-large-[4-9]"), replace(MISTRAL, no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH)),
         (
@@ -120,7 +120,7 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
         (re.compile(r"grok-4\.3(?!\d)"), replace(_GROK, no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH)),
         (re.compile(r"grok-4\.5(?!\d)"), replace(_GROK, efforts=LOW_TO_HIGH)),
         (re.compile(r"grok-4\.[6-9](?!\d)"), replace(_GROK, efforts=(*LOW_TO_HIGH, "xhigh"))),
-        (re.compile(r"grok-.*non-reasoning"), replace(_XAI, efforts=())),
+        (re.compile(r"grok-.*non-reasoning"), replace(_XAI, no_thinking={}, efforts=())),
         (re.compile(r"grok-3-mini"), replace(_GROK, efforts=("low", "high"))),
         (re.compile(r"grok-[4-9]"), _GROK),
     ),
@@ -128,7 +128,7 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
     # to `disabled`: it names low, high and max
     "zai": (
         (re.compile(r"glm-5\.2(?!\d)"), replace(ZAI, efforts=("max", "high"))),
-        (re.compile(r"glm-5\.[3-9](?!\d)"), replace(ZAI, no_thinking={}, thinking={}, efforts=HIGH_LOW_MAX)),
+        (re.compile(r"glm-5\.[3-9](?!\d)"), replace(ZAI, no_thinking=None, thinking={}, efforts=HIGH_LOW_MAX)),
     ),
 }
 """By preset: models that differ from it. The first pattern that fits counts."""
@@ -168,7 +168,7 @@ def of_provider(provider: str, model: str) -> Vocabulary:
     model = model.removeprefix(f"{provider}/")
     if is_claude(provider, model):
         claude = replace(anthropic(model), result_media=False, system="head", file_ids="")
-        return replace(claude, tool_names=BEDROCK.tool_names) if provider == "bedrock" else claude
+        return replace(claude, tool_names=BEDROCK.tool_names, user_first=True) if provider == "bedrock" else claude
     if provider == "bedrock":
         return BEDROCK
     if provider == "azure":

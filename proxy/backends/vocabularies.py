@@ -32,7 +32,7 @@ OPENAI = Vocabulary(
     schemas="closed",
 )
 
-OPENAI_PLAIN = msgspec.structs.replace(OPENAI, efforts=(), refused=frozenset({"verbosity"}))
+OPENAI_PLAIN = msgspec.structs.replace(OPENAI, no_thinking={}, efforts=(), refused=frozenset({"verbosity"}))
 """Models that do not think: "Unrecognized request argument supplied: reasoning_effort". Of `verbosity` they take one value:
 "Supported values are: 'medium'"."""
 
@@ -81,6 +81,7 @@ ANTHROPIC = Vocabulary(
     # "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"
     tool_names=NameForm(WORD, 128),
     signatures="anthropic",
+    no_thinking={},
     cache_marks=4,  # "You can define up to 4 cache breakpoints" (platform.claude.com, Prompt caching)
     hottest=1,  # "Ranges from `0.0` to `1.0`" (platform.claude.com, API reference of Messages)
     media=frozenset({"file", "image"}),
@@ -104,7 +105,7 @@ Mid-conversation system messages). Others answer "role 'system' is not supported
 
 # Converse, which litellm asks: "failed to satisfy constraint: Member must satisfy regular expression pattern:
 # [a-zA-Z0-9_-]+", "Member must have length less than or equal to 64", of names and ids; "The text field in the ContentBlock
-# object at messages.1.content.0 is blank"; its API reference: of `temperature`, "Maximum value of 1", and the image formats.
+# object at messages.1.content.0 is blank", "A conversation must start with a user message"; its API reference: of `temperature`, "Maximum value of 1", and the image formats.
 BEDROCK = Vocabulary(
     call_ids=CALL_IDS,
     tool_names=NameForm(WORD, 64),
@@ -113,6 +114,7 @@ BEDROCK = Vocabulary(
     file_ids="",
     images=ANTHROPIC.images,
     empty_turns=False,
+    user_first=True,
     names=False,
 )
 

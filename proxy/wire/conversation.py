@@ -30,6 +30,7 @@ from proxy.wire.vocabulary import IdForm, Vocabulary
 
 INTERRUPTED = "The tool call was interrupted. It has no result."
 UNDERSTOOD = "OK."
+BEGIN = "."
 CONTINUE = "Continue exactly where you stopped."
 ORPHAN = "The result of a tool call that is not part of this conversation:"
 SHOWN = "The result is in the user's next message."
@@ -57,6 +58,8 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     if not vocabulary.user_after_result:
         found = _with_answers(found)
     found = list(_with_ids(found, vocabulary.call_ids))
+    if vocabulary.user_first and found and found[0].role == "assistant":
+        found.insert(0, Message("user", (Text(BEGIN),)))
     if vocabulary.prefill == "none" and found and found[-1].role == "assistant":
         found.append(Message("user", (Text(CONTINUE),)))
         notices.append(Notice("moved_answer", "the answer to be continued was sent as one that has ended", "messages"))
@@ -189,7 +192,7 @@ def _media_behind(messages: Iterable[Message], *, results: bool) -> Iterator[Mes
                 text = tuple(part for part in message.parts if isinstance(part, Text))
                 message = replace(message, parts=text or ((Text(SHOWN),) if count else ()))
                 shown.append((count, media))
-        if message.parts or message.tool_calls or not shown:
+        if message.parts or message.tool_calls or message.role != "assistant" or not shown:
             yield message
     yield from _shown(shown, count)
 

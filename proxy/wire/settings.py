@@ -12,15 +12,15 @@ from proxy.errors import BadRequest
 from proxy.events import Notice
 from proxy.request import ChatRequest, Message, Text, Tool
 from proxy.wire.json_body import read_param
-from proxy.wire.omissions import changed
+from proxy.wire.omissions import changed, does_not_think
 from proxy.wire.schemas import inlined, is_closed, of_arguments, openapi
-from proxy.wire.vocabulary import Vocabulary
+from proxy.wire.vocabulary import EFFORTS, Vocabulary
 
 _OF_TOOLS = frozenset({"tool_choice", "parallel_tool_calls"})
 _EFFORT = "reasoning_effort"
 _KEPT = 16_384
 """The longest schema whose other form is kept, in bytes."""
-CONFORM = "Answer with one JSON object that conforms to this JSON Schema, and with nothing else:\n"
+CONFORM = "Answer with JSON that conforms to this JSON Schema, and with nothing else:\n"
 
 
 def with_settings(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
@@ -31,6 +31,7 @@ def with_settings(request: ChatRequest, vocabulary: Vocabulary, notices: list[No
     request = _with_fewer_choices(request, vocabulary, notices)
     if request.tools and not vocabulary.effort_with_tools and request.params.get(_EFFORT) != "none":
         request = _without_thinking(request, "this target's models do not think beside tools", notices)
+    request = _with_least_thinking(request, vocabulary, notices)
     request = _with_format(request, vocabulary, notices)
     request = _with_stops(request, vocabulary, notices)
     return _with_temperature(request, vocabulary, notices)
@@ -122,7 +123,8 @@ def _with_format(request: ChatRequest, vocabulary: Vocabulary, notices: list[Not
     prompt = Message("system", (Text(CONFORM + msgspec.json.encode(schema).decode()),))
     head = next((at for at, one in enumerate(request.messages) if one.role not in {"system", "developer"}), 0)
     messages = (*request.messages[:head], prompt, *request.messages[head:])
-    return _with(replace(request, messages=messages), response_format={"type": "json_object"})
+    is_object = schema.get("type", "object") == "object"
+    return _with(replace(request, messages=messages), response_format={"type": "json_object"} if is_object else None)
 
 
 def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
@@ -174,12 +176,11 @@ def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
             not vocabulary.allowed_tools
         ):
             names = {_name_in(one) for one in allowed}
+            tools = tuple(tool for tool in request.tools if tool.name in names)
+            if names and not tools:
+                raise BadRequest("tool_choice: allows no tool that this target is offered", param="tool_choice")
             mode = "required" if more.get("mode") == "required" else "auto"
-            return replace(
-                request,
-                tools=tuple(tool for tool in request.tools if tool.name in names),
-                params={**request.params, "tool_choice": mode},
-            )
+            return replace(request, tools=tools, params={**request.params, "tool_choice": mode})
         case _:
             return request
 
@@ -222,3 +223,13 @@ def _with_only(request: ChatRequest, name: str) -> ChatRequest:
 def _without_thinking(request: ChatRequest, why: str, notices: list[Notice]) -> ChatRequest:
     notices.append(Notice("changed_setting", f"the model was told not to think: {why}", _EFFORT))
     return _with(replace(request, routed=request.routed - {_EFFORT}), reasoning_effort="none")
+
+
+def _with_least_thinking(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:
+    """The request with the least effort where none is asked of a model that always thinks."""
+    if vocabulary.no_thinking is not None or not vocabulary.efforts or not does_not_think(request):
+        return request
+    least = min(vocabulary.efforts, key=EFFORTS.index)
+    why = "this target's models always think"
+    notices += changed(request, _EFFORT, f"the model was told to think as little as it can ({least}): {why}")
+    return _with(request, reasoning_effort=least)

@@ -95,7 +95,7 @@ def _is_plain(messages: tuple[Message, ...]) -> bool:
             or parts[0].text.isspace()
         ):
             return False
-    return messages[-1:] != () and messages[-1].role == "user"
+    return messages != () and messages[0].role == messages[-1].role == "user"
 
 
 def _without_foreign_signature(message: Message, vocabulary: Vocabulary) -> Message:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 _ANY = re.compile(r"[\x21-\x7e]+")
+EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+"""OpenAI's words of `reasoning_effort` besides `none`, in order. Others are a vendor's own, which its routes may use."""
 WORD = string.ascii_letters + string.digits + "_-"
 
 
@@ -91,8 +93,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """The highest `temperature` that it takes."""
     coldest: float = 0
     """The lowest one."""
-    no_thinking: Mapping[str, Any] = {}
-    """The fields that stop a model from thinking, for `reasoning_effort: none`."""
+    no_thinking: Mapping[str, Any] | None = None
+    """The fields that stop a model from thinking, for `reasoning_effort: none`.
+
+    Empty: it thinks only if asked to. None: not known, or it always thinks; then it is sent the least of `efforts`.
+    """
     thinking: Mapping[str, Any] = {}
     """The fields that make a model think, for any other effort."""
     efforts: tuple[str, ...] | None = None
@@ -114,6 +119,8 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it takes a message without any content, and text of white space alone."""
     result_media: bool = False
     """Whether the result of a tool may hold more than text. Else the rest follows as the user's."""
+    user_first: bool = False
+    """Whether the user has to begin the conversation. Else a full stop is put before an answer at its beginning."""
     user_after_result: bool = True
     """Whether the user may speak right after the result of a tool. Else an answer is put between them."""
     prefill: Literal["", "none", "trailing", "prefix_flag", "continue_final_message"] = ""

@@ -20,7 +20,9 @@ from proxy.errors import BadRequest, Unsupported
 from proxy.request import ChatRequest, Image, Message, Part, Text, Tool, ToolCall
 from proxy.routing.plan import Target
 from proxy.wire import conversation
+from proxy.wire.json_body import PARAMETERS
 from proxy.wire.translation import translated
+from proxy.wire.vocabulary import Vocabulary
 from tests.matrix.asking import SAID, NoWords
 from tests.support.grammars import CHECKS
 from tests.support.rich_requests import REQUESTS, URL
@@ -53,6 +55,8 @@ ROWS: dict[str, tuple[dict[str, Any], str, str]] = {
     "claude 4.6": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-4-6", "anthropic"),
     "claude sonnet 5": ({"kind": "anthropic", "api_key": "k"}, "claude-sonnet-5", "anthropic"),
     "claude opus 4.8": ({"kind": "anthropic", "api_key": "k"}, "claude-opus-4-8", "anthropic"),
+    "claude on Bedrock": ({"kind": "litellm"}, "bedrock/anthropic.claude-sonnet-4-5-v1:0", "bedrock"),
+    "nova on Bedrock": ({"kind": "litellm"}, "bedrock/amazon.nova-pro-v1:0", "bedrock"),
 }
 """Targets: the row of the backend, the model, and the grammar of its vendor."""
 
@@ -68,12 +72,30 @@ class Far:
     def sent(self, request: ChatRequest) -> dict[str, Any]:
         return json.loads(json.dumps(self.backend.written(request, self.target)[0]))
 
+    def words(self) -> Vocabulary:
+        return self.backend._vocabulary(self.target.model)
+
+
+class ByLiteLLM(Far):
+    """A target that litellm asks: what it is given about the conversation and the settings."""
+
+    def sent(self, request: ChatRequest) -> dict[str, Any]:
+        given = self.backend._arguments(self.backend._translation(request, self.target).request, self.target)
+        return {
+            name: one
+            for name, one in given.items()
+            if name in {"model", "messages", "tools", "user", "thinking", *PARAMETERS}
+        }
+
+    def words(self) -> Vocabulary:
+        return self.backend._vocabulary(self.target)
+
 
 def built(name: str) -> Far:
     row, model, grammar = ROWS[name]
     made = kind(row["kind"])
     backend = made.build(name, made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
-    return Far(backend, Target(name, model), CHECKS[grammar])
+    return (ByLiteLLM if row["kind"] == "litellm" else Far)(backend, Target(name, model), CHECKS[grammar])
 
 
 FAR = {name: built(name) for name in ROWS}
@@ -164,8 +186,8 @@ def _message(draw: Any, role: str, number: int, able: list[str]) -> Message:
         case "result":
             shown = [Image(URL)] if "result-image" in able and draw(st.booleans()) else []
             failed = "failed" in able and draw(st.booleans())
-            told = Text(f"text-{number}")
-            return Message("tool", (told, *shown), tool_call_id=draw(IDS), name=draw(NAMES), failed=failed)
+            told = (Text(f"text-{number}"),) if draw(st.sampled_from([True, True, False])) else ()
+            return Message("tool", (*told, *shown), tool_call_id=draw(IDS), name=draw(NAMES), failed=failed)
         case _:
             return Message("system" if role == "system" else "developer", (Text(f"text-{number}"),))
 
@@ -303,7 +325,7 @@ def test_R1_a_legal_conversation_is_left_as_it_is(turns: list[tuple[str, list[st
     request = ChatRequest(id="1", contract="", dialect="", messages=legal(turns), tools=(Tool("f"), Tool("g")))
     # The first wants a signature of every call, the second to be told not to think.
     for far in (far for name, far in FAR.items() if name not in {"gemini 3", "openai, tools without thinking"}):
-        placed = translated(request, far.backend._vocabulary(far.target.model))
+        placed = translated(request, far.words())
         assert placed.request == request, far.target
         assert placed.notices == ()
 

@@ -319,6 +319,18 @@ def test_R1_what_two_results_show_says_which_of_them_shows_it() -> None:
     assert arranged(asked, PLAIN).messages[2:] == (result("a", SHOWN), result("b", "2"), Message("user", behind))
 
 
+def test_R1_an_empty_result_behind_one_that_shows_something_stays() -> None:
+    sent = arranged([user("hi"), answer("", "a", "b"), shown("a", IMAGE), shown("b")], PLAIN).messages
+    assert [(one.role, one.tool_call_id) for one in sent[2:]] == [("tool", "a"), ("tool", "b"), ("user", None)]
+
+
+def test_R2_the_user_begins_where_the_target_wants_that() -> None:
+    told = Vocabulary(user_first=True)
+    sent = arranged([Message("system", (Text("be brief"),)), answer("Welcome."), user("hi")], told).messages
+    assert [one.role for one in sent] == ["system", "user", "assistant", "user"]
+    assert arranged(LEGAL, told).messages == LEGAL
+
+
 def test_R5_what_an_answer_shows_stands_in_the_users_turn() -> None:
     asked = [user("draw"), Message("assistant", (Text("here"), IMAGE)), user("thanks")]
     for vocabulary in (PLAIN, Vocabulary(result_media=True)):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from proxy.errors import Unsupported
+from proxy.errors import BadRequest, Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message, Text, Tool
 from proxy.wire.settings import CONFORM
 from proxy.wire.translation import Translation, translated
@@ -133,3 +133,25 @@ def test_R2_a_file_goes_by_its_id_to_the_vendor_that_keeps_it_alone(id_: str, ke
     for other in {"", "openai", "anthropic"} - {keeper}:
         with pytest.raises(Unsupported, match="this target takes no files by this id: send the data instead"):
             told(Vocabulary(file_ids=other), messages=shown)  # type: ignore[arg-type]
+
+
+def test_R4_a_model_that_always_thinks_is_told_to_think_as_little_as_it_can() -> None:
+    sent = told(Vocabulary(efforts=("high", "low", "max")), reasoning_effort="none")
+    assert (sent.request.params, codes(sent)) == (
+        {"reasoning_effort": "low"},
+        [("changed_setting", "reasoning_effort")],
+    )
+    for words in (Vocabulary(efforts=("low",), no_thinking={}), Vocabulary(efforts=()), Vocabulary()):
+        assert told(words, reasoning_effort="none").request.params == {"reasoning_effort": "none"}
+
+
+def test_R4_a_list_of_allowed_tools_without_one_that_is_offered_is_refused() -> None:
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "gone"}}]}
+    with pytest.raises(BadRequest, match="allows no tool"):
+        told(Vocabulary(), tool_choice={"type": "allowed_tools", "allowed_tools": allowed})
+
+
+def test_R2_an_answer_that_is_a_list_is_asked_for_in_the_prompt_alone() -> None:
+    listed = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "array"}}}
+    sent = told(Vocabulary(formats=frozenset({"json_object"})), response_format=listed).request
+    assert (sent.messages[0].text, sent.params) == (f'{CONFORM}{{"type":"array"}}', {})

@@ -10,16 +10,20 @@ from typing import Any
 import msgspec
 
 from proxy.backends.litellm.http import TAKES_HANDLER
-from proxy.backends.litellm.params import must_think, passed_on, refuse_unsupported
+from proxy.backends.litellm.params import no_word_for_it, passed_on, refuse_unsupported
 from proxy.backends.litellm.settings import LiteLLMSettings
 from proxy.backends.model_vocabularies import is_claude
 from proxy.backends.openai.words import going_on, refused
 from proxy.backends.returned_reasoning import of_provider
+from proxy.contracts.anthropic.params import SAMPLING, max_tokens_of
+from proxy.contracts.anthropic.upstream_request import settings_fields
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import Unsupported
 from proxy.request import Audio, ChatRequest, File, Image, Message
 from proxy.wire.vocabulary import Vocabulary
 
+_MAX_TOKENS = 8192
+"""How long an answer of Claude's may be where the request does not say: the least that litellm makes of it."""
 _NO_TIMEOUT_S = 86_400.0  # the pipeline owns the timers, the transport the one of connecting
 
 _TAKES_ADDRESSES = frozenset({"openai", "azure"})  # of images: for others litellm fetches what is there
@@ -52,8 +56,16 @@ def arguments(
         allowed -= refused(words, request)
     else:
         refuse_unsupported(request, allowed)
-    if must_think(request, words, provider, model):
+    if no_word_for_it(request, words):
         allowed -= {"reasoning_effort"}
+    thinking: dict[str, Any] = {}
+    if is_claude(provider, model):
+        of_claude = settings_fields(request, model=model, limit=max_tokens_of(request.params, _MAX_TOKENS))
+        allowed -= {name for name in SAMPLING if name not in of_claude}
+        if "effort" not in of_claude.get("output_config", {}):
+            allowed -= {"reasoning_effort"}
+        if of_claude.get("thinking", {}).get("type") == "enabled":
+            thinking = {"thinking": of_claude["thinking"]}
     # Encoded and decoded again: litellm changes what it is given.
     body = msgspec.json.decode(
         encode_request(
@@ -66,6 +78,7 @@ def arguments(
     fixed: dict[str, Any] = {
         **deepcopy(settings.options),
         **{name: value for name, value in body.items() if name in allowed and value is not None},
+        **thinking,
         **going_on(words, body["messages"]),
         "messages": body["messages"],
         "model": model,

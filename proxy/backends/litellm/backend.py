@@ -260,7 +260,8 @@ class LiteLLMBackend:
             if request.user or does_not_think(request) or any(noticeable(request, name) for name in request.params)
             else None
         )
-        return omissions(request, given, supported=supported, provider=provider, model=model)
+        words = self._vocabulary(target)
+        return omissions(request, given, supported=supported, provider=provider, model=model, words=words)
 
     def _supported_by(self, model: str, provider: str) -> frozenset[str] | None:
         """OpenAI's settings that litellm says a model takes; `None` where it does not say. It takes a millisecond."""

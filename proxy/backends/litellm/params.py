@@ -59,17 +59,22 @@ def refuse_unsupported(request: ChatRequest, names: Collection[str]) -> None:
             raise Unsupported(f"{name}: this target does not take it", param=name)
 
 
-def must_think(request: ChatRequest, words: Vocabulary, provider: str, model: str) -> bool:
-    """Whether an answer without thinking is asked of a model that is known to have no word for it.
+def no_word_for_it(request: ChatRequest, words: Vocabulary) -> bool:
+    """Whether an answer without thinking is asked of a model that is known to have no setting for it.
 
-    litellm makes the least thinking of it for Gemini, without a word, and others answer 400. Claude thinks if asked to.
+    litellm passes it on to some that answer 400.
     """
-    known = words.efforts is not None and not words.no_thinking
-    return known and does_not_think(request) and not is_claude(provider, model)
+    return words.efforts == () and not words.no_thinking and does_not_think(request)
 
 
 def omissions(
-    request: ChatRequest, sent: Mapping[str, Any], *, supported: Collection[str] | None, provider: str, model: str
+    request: ChatRequest,
+    sent: Mapping[str, Any],
+    *,
+    supported: Collection[str] | None,
+    provider: str,
+    model: str,
+    words: Vocabulary,
 ) -> list[Notice]:
     """What of a request does not reach the provider. `supported` are OpenAI's settings that litellm says it takes."""
     lost = {name for name in request.params if name not in sent}
@@ -84,8 +89,10 @@ def omissions(
         lost.add("response_format")  # litellm's form of it is left out
     if not claude and provider in _ONE_CALL_IS_UNSAID:
         lost.add("parallel_tool_calls")
+    if "thinking" in sent:
+        lost.discard("reasoning_effort")
     notices = ignored_settings(request, [name for name in request.params if name in lost])
-    if "reasoning_effort" in lost and does_not_think(request) and not claude:
+    if "reasoning_effort" in lost and does_not_think(request) and words.no_thinking is None:
         notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
     if request.user and supported is not None and "user" not in supported:
         notices.append(ignored("user"))

@@ -6,12 +6,10 @@ from typing import Any
 from proxy.events import Notice
 from proxy.request import ChatRequest
 from proxy.wire.omissions import does_not_think, ignored, ignored_settings
-from proxy.wire.vocabulary import Vocabulary
+from proxy.wire.vocabulary import EFFORTS, Vocabulary
 
 _WHO_ASKS = frozenset({"user", "safety_identifier"})
 _EFFORT = "reasoning_effort"
-_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
-"""OpenAI's words, in order. Others are a vendor's own, which its routes may use."""
 
 
 def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, translated: bool) -> dict[str, Any]:
@@ -34,14 +32,14 @@ def in_words(words: Vocabulary, request: ChatRequest, body: dict[str, Any], *, t
 def _with_effort(words: Vocabulary, request: ChatRequest, body: dict[str, Any]) -> dict[str, Any]:
     """The body with an effort to think in the server's words: the nearest one that it has."""
     effort = request.params.get(_EFFORT)
-    if words.efforts is None or effort not in ("none", *_EFFORTS) or (effort == "none" and words.no_thinking):
+    if words.efforts is None or effort not in ("none", *EFFORTS) or (effort == "none" and words.no_thinking):
         return body
     if effort == "none":
         return {name: value for name, value in body.items() if name != _EFFORT}
     body = {name: value for name, value in body.items() if name != _EFFORT} | dict(words.thinking)
     if words.efforts:
-        asked = _EFFORTS.index(effort)
-        body[_EFFORT] = min(words.efforts, key=lambda one: abs(_EFFORTS.index(one) - asked))
+        asked = EFFORTS.index(effort)
+        body[_EFFORT] = min(words.efforts, key=lambda one: abs(EFFORTS.index(one) - asked))
     return body
 
 
@@ -81,7 +79,7 @@ def unsaid(
     sent = {**fields, **said} if said else fields
     lost = {*without, *((_EFFORT,) if words.efforts == () else ())}.difference(sent, request.hints)
     notices += ignored_settings(request, sorted(lost))
-    if does_not_think(request) and not words.no_thinking and _EFFORT not in fields:
+    if does_not_think(request) and words.no_thinking is None and _EFFORT not in fields:
         notices.append(ignored(_EFFORT, "it is not known how this target is told not to think"))
     return sent, notices
 

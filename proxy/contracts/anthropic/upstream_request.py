@@ -87,10 +87,15 @@ def _from_values(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
         body["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
         body["metadata"] = {"user_id": user_for(request.user, USER_ID_LENGTH)}
-    _merge(body, encode_params(request.params, model=model, tools=bool(request.tools), hints=request.hints))
-    if "thinking" not in body:
-        _think(body, request, model, limit)
-    return body
+    return body | settings_fields(request, model=model, limit=limit)
+
+
+def settings_fields(request: ChatRequest, *, model: str, limit: int) -> dict[str, Any]:
+    """The settings of a request of another dialect as fields, `max_tokens` apart, which is `limit`."""
+    fields = encode_params(request.params, model=model, tools=bool(request.tools), hints=request.hints)
+    if "thinking" not in fields:
+        _think(fields, request, model, limit)
+    return fields
 
 
 def _think(body: dict[str, Any], request: ChatRequest, model: str, limit: int) -> None:

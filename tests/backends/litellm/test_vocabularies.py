@@ -94,12 +94,19 @@ async def test_R2_bedrock_takes_names_of_64_characters_and_no_blank_text(backend
 
 
 @pytest.mark.parametrize(
-    "model",
-    ["gemini/gemini-3-pro-preview", "vertex_ai/gemini-2.5-pro", "groq/openai/gpt-oss-120b", "xai/grok-4.5"],
+    ("model", "least"),
+    [
+        ("gemini/gemini-3-pro-preview", "minimal"),
+        ("vertex_ai/gemini-2.5-pro", "minimal"),
+        ("groq/openai/gpt-oss-120b", "low"),
+        ("moonshot/kimi-k2-thinking", None),
+    ],
 )
-async def test_R4_a_model_that_always_thinks_is_not_told_to_stop(backend: LiteLLMBackend, model: str) -> None:
+async def test_R4_a_model_that_always_thinks_is_not_told_to_stop(
+    backend: LiteLLMBackend, model: str, least: str | None
+) -> None:
     given, notices = told(backend, ask(params=NOT_TO_THINK), model)
-    assert "reasoning_effort" not in given
+    assert given.get("reasoning_effort") == least
     assert [notice.param for notice in notices] == ["reasoning_effort"]
 
 
@@ -145,3 +152,23 @@ def test_R2_a_gateway_to_openai_has_openai_s_models() -> None:
     assert of_provider("openai", "openai/gpt-4.1") == of_provider("azure", "azure/gpt-4.1")
     assert not of_provider("openai", "openai/gpt-5.6-luna").effort_with_tools
     assert of_provider("openai", "openai/qwen3") == of_provider("unheard_of", "unheard_of/m")
+
+
+async def test_R4_claude_thinks_behind_litellm_as_it_does_without(backend: LiteLLMBackend) -> None:
+    warm = {"temperature": 0.3, "top_p": 0.5, "reasoning_effort": "high"}
+    for model in ("anthropic/claude-sonnet-4-5", "bedrock/anthropic.claude-sonnet-4-5-v1:0"):
+        given, notices = told(backend, ask(params=warm | {"max_tokens": 3000}), model)
+        assert (given["thinking"], "temperature" in given) == ({"type": "enabled", "budget_tokens": 1500}, False)
+        assert [notice.param for notice in notices] == ["temperature", "top_p"]
+        given, notices = told(backend, ask(params=warm | {"max_tokens": 500}), model)
+        assert ("thinking" in given, "reasoning_effort" in given, given["temperature"]) == (False, False, 0.3)
+        assert [notice.param for notice in notices] == ["top_p", "reasoning_effort"]
+        demanded = ask(tools=(Tool("f"),), params={"reasoning_effort": "high", "tool_choice": "required"})
+        given, notices = told(backend, demanded, model)
+        assert ("thinking" in given, "reasoning_effort" in given) == (False, False)
+        assert [notice.param for notice in notices] == ["reasoning_effort"]
+
+
+async def test_R4_a_model_that_never_thinks_needs_no_word_for_it(backend: LiteLLMBackend) -> None:
+    given, notices = told(backend, ask(params=NOT_TO_THINK), "openai/gpt-4.1")
+    assert ("reasoning_effort" in given, notices) == (False, [])

@@ -14,6 +14,7 @@ Check = Callable[[Mapping[str, Any]], list[str]]
 
 CHECKS: Mapping[str, Check] = {
     "openai": openai.openai,
+    "bedrock": openai.bedrock,
     "compatible": openai.local,
     "deepseek": openai.deepseek,
     "gemini": openai.gemini,

@@ -467,6 +467,34 @@ def _gemini(body: Body) -> Iterator[str]:
                 yield "Function call is missing a thought_signature in functionCall parts."
 
 
+def bedrock(body: Body) -> list[str]:
+    """Converse, in OpenAI's form, in which litellm is asked. docs.aws.amazon.com, API reference of Converse."""
+    return check(
+        body,
+        Rules(
+            fields=_FIELDS | {"thinking"},
+            message_fields=Rules().message_fields | {"thinking_blocks"},
+            call_id=r"[a-zA-Z0-9_-]{1,64}",
+            hottest=1,
+            parts=frozenset({"text", "image_url", "file"}),
+            marks=True,
+            more=_bedrock,
+        ),
+    )
+
+
+def _bedrock(body: Body) -> Iterator[str]:
+    if next(one["role"] for one in body["messages"] if one["role"] != "system") != "user":
+        yield "A conversation must start with a user message."
+    for message in body["messages"]:
+        if not _says(message) and not message.get("tool_calls"):
+            yield "The text field in the ContentBlock object is blank."
+    if "thinking" in body and (_demands(body) or "temperature" in body or "top_p" in body):
+        yield "Thinking may not be enabled beside this."
+    if "temperature" in body and "top_p" in body and "claude" in body["model"]:
+        yield "`temperature` and `top_p` cannot both be specified for this model."
+
+
 def _says(message: Body) -> bool:
     content = message.get("content")
     if isinstance(content, str):
