@@ -18,7 +18,10 @@ _LETTERS = string.ascii_letters
 COMMON = Vocabulary()
 """What most servers of OpenAI's language take."""
 
+_PICTURES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+
 OPENAI = Vocabulary(
+    images=_PICTURES,  # "Supported types: PNG, JPEG, WEBP, non-animated GIF" (platform.openai.com, Images and vision)
     # "Invalid 'messages[2].tool_calls[0].id': string too long. Expected a string with maximum length 40"
     call_ids=IdForm(longest=40),
     # "Must be a-z, A-Z, 0-9, or contain underscores and dashes, with a maximum length of 64." (API reference of Chat
@@ -87,7 +90,7 @@ ANTHROPIC = Vocabulary(
     media=frozenset({"file", "image"}),
     file_ids="anthropic",
     result_media=True,
-    images=frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"}),
+    images=_PICTURES,
     empty_turns=False,
     prefill="trailing",
     names=False,  # its API reference has no `name` for messages
@@ -152,6 +155,7 @@ MISTRAL = Vocabulary(
     names=False,  # a `name` outside of results is an unknown field, which is a 422
     # The same page: its parts are `text`, `image_url`, `document_url`, `reference`, and sounds in a form of its own.
     media=IMAGES,
+    images=_PICTURES,
 )
 
 GEMINI = Vocabulary(

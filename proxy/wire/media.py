@@ -4,6 +4,9 @@ An image that the target does not take is refused where the user shows it, becau
 Where a tool or an earlier answer has shown it, its place in the conversation says so: that can go on without it.
 """
 
+import binascii
+from base64 import b64decode
+
 from msgspec.structs import replace
 
 from proxy.errors import Unsupported
@@ -13,6 +16,14 @@ from proxy.wire.vocabulary import Vocabulary
 
 _REGISTERED = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 """Names that clients use for media types, with those that servers know (RFC 2046, IANA)."""
+
+_UNSAID = frozenset({"", "image/*", "application/octet-stream"})
+_BEGINNINGS = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"BM": "image/bmp",
+}
 
 _OF_ANTHROPIC = "file_"  # OpenAI's ids begin with `file-`, and Azure's with `assistant-` too
 
@@ -53,7 +64,20 @@ def _taken(part: Part, vocabulary: Vocabulary) -> tuple[Part, str]:
         return part, "" if vocabulary.image_addresses else "images by address"
     media_type, separator, rest = part.url.removeprefix("data:").partition(";")
     media_type = _REGISTERED.get(media_type.lower(), media_type.lower())
+    if media_type in _UNSAID:
+        media_type = image_type(rest.partition(",")[2]) or media_type
     if vocabulary.images and media_type not in vocabulary.images:
         return part, f"images of type {media_type[:64]}"
     url = f"data:{media_type}{separator}{rest}"
     return part if url == part.url else replace(part, url=url), ""
+
+
+def image_type(data: str) -> str | None:
+    """The media type of an image in base64, by its first bytes."""
+    try:
+        start = b64decode(data[:16], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "image/webp"
+    return next((name for magic, name in _BEGINNINGS.items() if start.startswith(magic)), None)

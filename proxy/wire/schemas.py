@@ -109,7 +109,11 @@ def openapi(schema: Any) -> Any:
         fields["anyOf"] = [one for one in alternatives if one != {"type": "null"}]
     if any(not isinstance(one, str) for one in _list(fields.get("enum"))):  # of texts alone
         _describe(fields, {"enum": fields.pop("enum")})
+    if isinstance(fields.get("items"), list):
+        fields["prefixItems"] = fields.pop("items")  # of older drafts
     unsaid = {name: fields[name] for name in fields.keys() - _OPENAPI - _UNSAID}
+    if rest := _mapping(fields.get("additionalProperties")):
+        unsaid["additionalProperties"] = rest
     found = {name: one for name, one in fields.items() if name in _OPENAPI and one not in ([], {})}
     if unsaid:
         _describe(found, unsaid)

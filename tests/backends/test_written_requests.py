@@ -153,7 +153,11 @@ def conversations(draw: Any, contract: str) -> ChatRequest:
         messages.append(_message(draw, role, number, able))
     names = {call.name for message in messages for call in message.tool_calls} | draw(st.sets(NAMES, max_size=2))
     schemas = st.sampled_from([None, {}, {"type": "object", "properties": {}}, {"properties": {"a": {}}}, RICH_SCHEMA])
-    tools = () if contract in _WITHOUT_TOOLS else tuple(Tool(name, "d", draw(schemas)) for name in sorted(names))
+    tools = (
+        ()
+        if contract in _WITHOUT_TOOLS
+        else tuple(Tool(name, "d", draw(schemas), draw(st.sampled_from([None, True]))) for name in sorted(names))
+    )
     asked = draw(st.sets(st.sampled_from(sorted(SETTINGS)), max_size=3))
     return ChatRequest(
         id="1",

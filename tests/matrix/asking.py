@@ -60,7 +60,8 @@ def _media_and_data(url: str) -> tuple[str, str]:
 
 
 def _described(tool: Any) -> Body:
-    return {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    described = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return described | ({"strict": True} if tool.strict else {})
 
 
 # -- OpenAI Chat Completions, which /chat and declared contracts follow
@@ -219,6 +220,7 @@ def anthropic(request: ChatRequest) -> Body:
     if request.tools:
         body["tools"] = [
             {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+            | ({"strict": True} if tool.strict else {})
             for tool in request.tools
         ]
     if request.hosted_tools:

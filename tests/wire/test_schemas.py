@@ -129,3 +129,10 @@ def test_A6_a_schema_that_is_none_is_no_fault_of_ours(schema: dict[str, object])
     is_closed(told)
     with contextlib.suppress(Unsupported):
         openapi(inlined(told))
+
+
+def test_R2_a_tuple_of_an_older_draft_and_a_map_have_words_in_openapi() -> None:
+    pair = openapi({"type": "array", "items": [TEXT, {"const": "x"}]})
+    assert pair == {"type": "array", "prefixItems": [TEXT, {"enum": ["x"]}]}
+    told = openapi({"type": "object", "additionalProperties": TEXT})
+    assert told == {"type": "object", "description": 'additionalProperties: {"type":"string"}'}

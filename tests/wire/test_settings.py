@@ -155,3 +155,10 @@ def test_R2_an_answer_that_is_a_list_is_asked_for_in_the_prompt_alone() -> None:
     listed = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "array"}}}
     sent = told(Vocabulary(formats=frozenset({"json_object"})), response_format=listed).request
     assert (sent.messages[0].text, sent.params) == (f'{CONFORM}{{"type":"array"}}', {})
+
+
+@pytest.mark.parametrize("said", ["", "image/*", "application/octet-stream"])
+def test_R2_an_image_without_its_type_is_sent_with_it(said: str) -> None:
+    shown = (Message("user", (Image(f"data:{said};base64,iVBORw0KGgo="),)),)
+    (sent,) = told(Vocabulary(), messages=shown).request.messages
+    assert sent.parts == (Image("data:image/png;base64,iVBORw0KGgo="),)

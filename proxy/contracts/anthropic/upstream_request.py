@@ -17,6 +17,7 @@ from proxy.contracts.anthropic.params import (
     max_tokens_of,
     thinking,
 )
+from proxy.contracts.anthropic.schema import closed
 from proxy.contracts.anthropic.upstream_messages import encode_messages
 from proxy.request import ChatRequest, Message, Tool
 from proxy.wire.forwarding import without_destinations
@@ -193,6 +194,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     optional: dict[str, Any] = {"description": tool.description} if tool.description else {}
     if tool.strict:
         optional["strict"] = True
+        schema = closed(schema)  # "For 'object' type, 'additionalProperties' must be explicitly set to false"
     if tool.cache:
         optional["cache_control"] = tool.cache
     return {"name": tool.name, **optional, "input_schema": schema}

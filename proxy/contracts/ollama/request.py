@@ -6,8 +6,6 @@ loads the model. What an upstream that runs the model itself cannot do (`num_ctx
 `context`, …) is announced as left out, except for what says nothing about the answer (`keep_alive`, `num_gpu`, …).
 """
 
-import binascii
-from base64 import b64decode
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -29,6 +27,7 @@ from proxy.wire.json_body import (
     read_param,
     wrong,
 )
+from proxy.wire.media import image_type
 from proxy.wire.omissions import unread
 
 DIALECT = "ollama"
@@ -54,8 +53,6 @@ _READ_OF_OPTIONS = frozenset(_OPTIONS) | {
     # How the server runs the model says nothing about the answer.
     "num_gpu", "num_thread", "num_batch", "main_gpu", "numa", "low_vram", "use_mmap", "use_mlock", "vocab_only", "f16_kv",
 }  # fmt: skip
-
-_IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"BM": "image/bmp"}
 
 
 def decode_chat(
@@ -233,20 +230,10 @@ def _image(value: Any, path: str) -> Image:
     """An image in plain base64. Its first bytes tell its media type."""
     if type(value) is not str:
         raise wrong(path, "an image in base64", value)
-    media_type = _media_type(value)
+    media_type = image_type(value)
     if media_type is None:
         raise BadRequest(f"{path}: expected a PNG, JPEG, GIF, WebP or BMP image in base64", param=path)
     return Image(f"data:{media_type};base64,{value}")
-
-
-def _media_type(data: str) -> str | None:
-    try:
-        start = b64decode(data[:16], validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "image/webp"
-    return next((name for magic, name in _IMAGES.items() if start.startswith(magic)), None)
 
 
 def _tool_calls(value: dict[str, Any], path: str) -> tuple[ToolCall, ...]:

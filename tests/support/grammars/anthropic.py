@@ -101,6 +101,8 @@ def _tools(body: Body) -> Iterator[str]:
             yield f"name of tool {tool['name']!r}"
         if tool["input_schema"].get("type") != "object":
             yield "tools.0.custom.input_schema.type: Field required"
+        if tool.get("strict"):
+            yield from _schema(tool["input_schema"])
         if {"oneOf", "allOf", "anyOf"} & tool["input_schema"].keys():
             yield "input_schema does not support oneOf, allOf, or anyOf at the top level"
     choice = body.get("tool_choice")
