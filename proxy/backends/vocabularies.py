@@ -274,11 +274,10 @@ PRESETS: Mapping[str, Vocabulary] = {
         media=IMAGES,
     ),
     # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored; `thinking`
-    # is `disabled` or `adaptive`; "audio input is not" supported; of `temperature`, (0.0, 1.0],
-    # "Values outside this range will return an error"
+    # is `disabled` or `adaptive`; "audio input is not" supported; 0 is no `temperature`: "Values outside this range
+    # will return an error"
     "minimax": Vocabulary(
         coldest=0.01,
-        hottest=1,
         no_thinking=DISABLED,
         thinking={"thinking": {"type": "adaptive"}},
         efforts=(),

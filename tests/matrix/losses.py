@@ -235,8 +235,8 @@ THINGS: Mapping[str, tuple[Body, Mapping[str, Body]]] = {
 }
 """By contract: its smallest body, and what changes in it for each thing."""
 
-NOTHING_TO_SAY = {("not to think", "anthropic")}
-"""What a vendor's models do anyway, by grammar: Claude thinks only where it is asked to."""
+NOTHING_TO_SAY = {"not to think": ("claude", "gpt-4")}
+"""What models do anyway, by a part of their name: Claude thinks only where it is asked to, and GPT-4 never does."""
 
 _BESIDE = ("`tool_choice`", "one call at a time", "allowed tools")
 """What is said of tools: it is compared with the same tools alone."""
@@ -255,7 +255,8 @@ def verdict(asker: Asker, contract: str, name: str) -> str:
         return REFUSED
     if notices != before[1]:
         return ANNOUNCED
-    return CARRIED if fields != before[0] or (name, asker.grammar) in NOTHING_TO_SAY else LEFT_OUT
+    anyway = any(part in asker.model for part in NOTHING_TO_SAY.get(name, ()))
+    return CARRIED if fields != before[0] or anyway else LEFT_OUT
 
 
 def verdicts_of(contract: str) -> dict[str, str]:

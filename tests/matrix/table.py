@@ -100,6 +100,7 @@ _ANTHROPIC = _OPENAI | rows("""
     search by the upstream        . ! ! + . . . . .
     that a tool failed            . . . + . + x + .
     PDF, address                  . . + + . + + + .
+    file by its id                x x x + . . . x x
     audio                         x x x . . x x x x
     JSON, no schema               ! ! ! . ! ! ! ! !
     `top_k`                       + + . + + + + + +
@@ -150,7 +151,7 @@ NOTES = {
     "image in a result": "OpenAI's form takes only text from a tool: the image follows as a message of the user.",
     "image, address": "litellm would fetch it itself for every provider but OpenAI and Azure.",
     "PDF, address": "OpenAI's form takes files as data or by id.",
-    "file by its id": "litellm gives Anthropic a file for its code execution instead.",
+    "file by its id": "Each vendor keeps its own files: an id of OpenAI's says nothing to Anthropic. litellm gives Anthropic a file for its code execution instead.",
     "text file, data": "As text to Anthropic. litellm sends it there in a form that is refused.",
     "JSON, no schema": "Anthropic has no such setting: ask for JSON in the prompt, or give a schema.",
     "`top_k`": "OpenAI has none: a request in its own contract passes it on to a server of that dialect; from others it goes where the kind, the preset or litellm's provider is known to take it (vLLM, llama.cpp, SGLang, OpenRouter; Anthropic, Gemini, Ollama). Newer Claude models take none.",

@@ -55,7 +55,10 @@ def test_R4_nothing_is_lost_in_silence_through_litellm(contract: str, model: str
     assert lost(of_litellm(model), contract) == []
 
 
-@pytest.mark.parametrize(("model", "told"), [("openai/gpt-4o-mini", True), ("anthropic/claude-sonnet-4-5", False)])
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("mistral/mistral-medium-latest", True), ("openai/gpt-4o-mini", False), ("anthropic/claude-sonnet-4-5", False)],
+)
 @pytest.mark.xdist_group("litellm")
 def test_R4_litellm_leaves_out_not_to_think_with_a_word(model: str, told: bool) -> None:
     body = b'{"model": "m", "think": false, "messages": [{"role": "user", "content": "hi"}]}'

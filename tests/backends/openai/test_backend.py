@@ -52,7 +52,7 @@ async def test_it_answers_over_our_own_transport(upstream):
 
 @pytest.mark.parametrize(
     ("model", "effort", "sent"),
-    [("o3", "low", True), ("gpt-5.2", "medium", True), ("gpt-4o-mini", "low", False), ("o3", "none", False)],
+    [("o3", "low", True), ("gpt-5.2", "medium", True), ("gpt-4o-mini", "low", False), ("gpt-4o-mini", "none", False)],
 )
 async def test_a_hint_of_how_much_to_think_goes_to_models_that_take_it(upstream, model, effort, sent):
     upstream.play(openai_stream(["a"]))
