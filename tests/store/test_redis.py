@@ -46,6 +46,12 @@ async def taken(store: RedisStore, *meters: Meter, hold: int = 1) -> Lease | Non
     return one if ok else None
 
 
+def patience(store: RedisStore, seconds: float) -> None:
+    """How long it waits for its server from now on: its pool, and the connection that counts."""
+    redis.patience(store.client, seconds)
+    store._timeout_s = seconds
+
+
 def policy(meter: Meter, on_outage: str, share: float = 1.0) -> Meter:
     return msgspec.structs.replace(meter, on_outage=on_outage, local_share=share)
 
@@ -74,13 +80,13 @@ async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
     running = [await taken(store, PARALLEL, TOKENS, hold=1) for _ in range(4)]
     assert not await taken(store, PARALLEL)
     server.freeze()
-    redis.patience(store.client, 0.3)
+    patience(store, 0.3)
     assert await taken(store, PARALLEL, TOKENS), "counted by this process alone"
     for one in running:
         assert one
         store.settle(one, [0, 100])
         store.settle(one, [0, 100])
-    redis.patience(store.client, 60)
+    patience(store, 60)
     server.thaw()
     await redis.reachable(store)
     assert [bool(await taken(store, PARALLEL)) for _ in range(5)] == [True] * 4 + [False]
