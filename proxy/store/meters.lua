@@ -3,8 +3,9 @@
 -- KEYS: of each call, for each of its meters a hash (level, at, held) and a sorted set of leases, scored by when they
 --       end by themselves; then the mark of the lease: "it was given up".
 -- ARGV: the calls as MessagePack: `take`, `settle`, `remember` or `renew`, the time in seconds (nil: this server's), the
---       lease's id, to settle: whether nobody knows that it was taken at all, when it was taken, and for each meter: limit, period, seconds to keep, settles, forfeits, charge, hold, how long its lease lasts,
---       and to settle and remember: used.
+--       lease's id, to settle: whether nobody knows that it was taken at all, and when it was taken; and for each meter:
+--       limit, period, seconds to keep, settles, forfeits, charge, hold, how long its lease lasts, and to settle and
+--       remember: used.
 -- Returns, as MessagePack, for each call whether it was taken, the time, and to take for each meter what is left and how
 -- long to wait.
 
