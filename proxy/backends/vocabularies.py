@@ -107,8 +107,9 @@ Mid-conversation system messages). Others answer "role 'system' is not supported
 
 
 # Converse, which litellm asks: "failed to satisfy constraint: Member must satisfy regular expression pattern:
-# [a-zA-Z0-9_-]+", "Member must have length less than or equal to 64", of names and ids; "The text field in the ContentBlock
-# object at messages.1.content.0 is blank", "A conversation must start with a user message"; its API reference: of `temperature`, "Maximum value of 1", and the image formats.
+# [a-zA-Z0-9_-]+", "Member must have length less than or equal to 64", of names and ids; "The text field in the
+# ContentBlock object at messages.1.content.0 is blank", "A conversation must start with a user message"; its API
+# reference: of `temperature`, "Maximum value of 1", and the image formats.
 BEDROCK = Vocabulary(
     call_ids=CALL_IDS,
     tool_names=NameForm(WORD, 64),

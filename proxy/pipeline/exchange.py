@@ -117,10 +117,9 @@ class Exchange:
         for target, share in self._in_order():
             if self._stopped is not None:
                 raise self._stopped
-            if record.asked and not extra.draw(self._asked_first) and held_back(target) not in {"", "slow_start"}:
-                record.attempts.append(
-                    AttemptRecord(target.backend, target.model, error_code="no_budget", role="retry")
-                )
+            is_extra = role == "retry" and record.asked
+            if is_extra and not extra.draw(self._asked_first) and held_back(target) not in {"", "slow_start"}:
+                record.attempts.append(AttemptRecord(target.backend, target.model, error_code="no_budget", role=role))
                 continue
             backend = pipeline.backends[target.backend]
             if not clock.start_attempt(self._first_timer(backend), share):

@@ -159,7 +159,8 @@ class Continue:
     ) -> None:
         """`words` ask a model to go on; `attempt` makes an attempt; `prefills`: whether a target goes on by itself.
 
-        `held_back` says why others are asked before a target. `budget` draws from the one for extra work, and says whether that is allowed.
+        `held_back` says why others are asked before a target. `budget` draws from the one for extra work, and says whether
+        that is allowed.
         """
         self._request, self._words, self._record, self._budget = request, words, record, budget
         self._targets, self._attempt, self._prefills, self._held_back = targets, attempt, prefills, held_back
