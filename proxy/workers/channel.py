@@ -89,6 +89,7 @@ class Channel:
             for task in self._running:
                 task.cancel()
             self._writer.close()
+        await self.aclose()  # asyncio complains of a connection whose error nobody took
 
     async def aclose(self) -> None:
         """Send what is still unsent, and close this end."""

@@ -125,3 +125,18 @@ async def test_a_question_ends_when_the_other_end_closes_and_later_ones_fail_at_
     with pytest.raises(ChannelClosed):
         await ends.near.ask("ping", within=60)
     ends.near.tell("drain")  # to nobody
+
+
+async def test_a_process_that_dies_without_reading_leaves_no_complaint_of_asyncio() -> None:
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    await channel.open()
+    channel.tell("spec", number=1)
+    theirs.close()  # with the message unread: the kernel answers with a reset
+    reset = asyncio.get_running_loop().create_future()
+    channel._writer.transport.get_protocol()._get_close_waiter(None).add_done_callback(reset.set_result)
+    async with asyncio.timeout(60):
+        await channel.run({})
+        ended = await reset
+    assert isinstance(ended._exception, ConnectionResetError)
+    assert not ended._log_traceback
