@@ -69,6 +69,7 @@ class Parent:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
         async with asyncio.TaskGroup() as group:
+            self._group = group
             reloading = group.create_task(self._reload.run())
             await asyncio.wait([group.create_task(self._keep_filled(number)) for number in self._places])
             reloading.cancel()
@@ -103,7 +104,7 @@ class Parent:
                 self._give_up(WorkersFailed(f"worker {number} died {failed} times in a row before it served: {how}"))
                 break
             self._restarts += 1
-            self._say("worker_died", worker=number, pid=pid, how=how, again_in_s=pause_s)
+            self._group.create_task(self._say("worker_died", worker=number, pid=pid, how=how, again_in_s=pause_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stop.wait()
@@ -179,9 +180,9 @@ class Parent:
                 print_banner(banner)
             except ConfigError as error:
                 self._give_up(error)
-        for line in self._unsaid:
-            worker.tell("say", **line)
-        self._unsaid.clear()
+        unsaid, self._unsaid = self._unsaid, []
+        for line in unsaid:
+            self._group.create_task(self._say(**line))
 
     # -- all workers -------------------------------------------------------------------------------------------
 
@@ -208,14 +209,16 @@ class Parent:
             rows.append({"worker": worker.number, "pid": worker.pid, "state": state, "answer": answer})
         return {"rows": rows, "dead": self._dead, "restarts": self._restarts}
 
-    def _say(self, event: str, **fields: Any) -> None:
-        """Have a worker write an error in the log: the parent has no log, and must not wait for whoever reads it."""
-        line = {"event": event, "fields": fields}
-        speaker = next((worker for worker in self._serving() if worker.serving.done()), None)
-        if speaker is None:
-            self._unsaid.append(line)
-        else:
-            speaker.tell("say", **line)
+    async def _say(self, event: str, **fields: Any) -> None:
+        """Have a worker write an error in the log: the parent has no log, and must not wait for whoever reads it.
+
+        What kills one worker often kills the next, so a line is passed on until a worker answers that it is written.
+        """
+        while speaker := next((worker for worker in self._serving() if worker.serving.done()), None):
+            with contextlib.suppress(ChannelClosed):
+                await speaker.ask("say", within=None, event=event, fields=fields)
+                return
+        self._unsaid.append({"event": event, **fields})
 
     # -- the end -----------------------------------------------------------------------------------------------
 

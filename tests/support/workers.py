@@ -91,7 +91,9 @@ async def streaming_in_all(proxy: Process, count: int) -> list[RawClient]:
 
 
 def lines(proxy: Process, event: str) -> list[dict[str, Any]]:
-    return [line for line in map(json.loads, proxy.logged) if line["event"] == event]
+    """The lines of one event, without those that the parent itself prints about a worker."""
+    logged = (json.loads(line) for line in proxy.logged if not line.startswith("worker "))
+    return [line for line in logged if line["event"] == event]
 
 
 async def logged(proxy: Process, event: str, count: int = 1, within: float = 60.0) -> list[dict[str, Any]]:

@@ -56,3 +56,34 @@ async def test_a_worker_that_does_not_answer_or_is_ending_is_silent_and_its_last
     parent._places[2].asked.set_exception(ChannelClosed())
     rows = (await parent._ask_everybody("counts", 1))["rows"]
     assert [(row["state"], row["answer"]) for row in rows] == [("silent", {"metrics": []}), ("silent", None)]
+
+
+class Writer(Worker):
+    """Writes a line once it is told to go on, or dies with it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.serving: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.serving.set_result(0.0)
+        self.taken = asyncio.Event()
+        self.lines: list[str] = []
+
+    async def ask(self, word: str, *, within: None, event: str, fields: dict[str, Any]) -> None:
+        self.taken.set()
+        await self.asked
+        self.lines.append(event)
+
+
+async def test_a_line_that_a_worker_dies_with_is_written_by_another_one_or_the_next_to_serve(parent: Parent) -> None:
+    first, second = Writer(1), Writer(2)
+    parent._places |= {1: first, 2: second}
+    saying = asyncio.create_task(parent._say("worker_died", worker=3))
+    await first.taken.wait()
+    first.closed = True
+    first.asked.set_exception(ChannelClosed())
+    second.asked.set_result(None)
+    await saying
+    assert (first.lines, second.lines, parent._unsaid) == ([], ["worker_died"], [])
+    second.closed = True
+    await parent._say("worker_died", worker=3)
+    assert [line["event"] for line in parent._unsaid] == ["worker_died"]
