@@ -16,9 +16,10 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Wheels only: an sdist runs its own code while it installs. Hashes: what was locked is what arrives.
+# Wheels only: an sdist runs its own code while it installs. Hashes: what was locked is what arrives. Uncompiled: most
+# modules of these packages are never imported, and Python compiles the others by itself; it saves 2.6 of 13 s.
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
-FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps
+FROM_LOCK := $(PIP_INSTALL) --require-hashes --only-binary :all: --no-deps --no-compile
 
 # A step is done when a stamp bearing the checksum of what it was made from lies inside .venv: an edited lock means a
 # new stamp, and a deleted or half-made .venv has none. Beside a Python that no longer runs (moved, upgraded) they lie.
