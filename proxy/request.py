@@ -57,9 +57,10 @@ class Audio(msgspec.Struct, frozen=True, tag="audio"):
 
 
 class Other(msgspec.Struct, frozen=True, tag="other"):
-    """A part of a type we do not know. Only a backend of the request's own dialect can carry it, in `raw_body`."""
+    """A part of a type we do not know, and its place. Only a backend of the request's own dialect can carry it."""
 
     kind: str
+    at: str = ""
 
 
 Part = Text | Image | File | Audio | Other

@@ -11,6 +11,9 @@ Attachment = Image | Audio | File
 _AUDIO_FORMATS = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav", "x-m4a": "m4a"}
 """The format that APIs use for an audio subtype of another name."""
 
+_BEGINNINGS = {"UklGR": "wav", "SUQz": "mp3", "//": "mp3", "T2dnU": "ogg", "ZkxhQ": "flac"}
+"""The format of sounds whose media type does not say it, by the first characters of their base64."""
+
 
 def linked(media_type: str, url: str, name: str | None, at: str) -> Attachment:
     """The attachment at an address, which may be a `data:` URL. `at` is the place of the address, for errors."""
@@ -23,7 +26,8 @@ def linked(media_type: str, url: str, name: str | None, at: str) -> Attachment:
         raise BadRequest(f"{at}: a data: URL without a comma holds no data", param=at)
     if not head.endswith(";base64"):
         data = b64encode(unquote_to_bytes(data)).decode()
-    return inline(media_type or head.partition(";")[0], data, name)
+    unsaid = not media_type or media_type.endswith("/*")
+    return inline(head.partition(";")[0] or media_type if unsaid else media_type, data, name)
 
 
 def inline(media_type: str, data: str, name: str | None) -> Attachment:
@@ -33,6 +37,8 @@ def inline(media_type: str, data: str, name: str | None) -> Attachment:
         case "image":
             return Image(f"data:{media_type};base64,{data}")
         case "audio":
+            if subtype in {"", "*"}:
+                subtype = next((known for start, known in _BEGINNINGS.items() if data.startswith(start)), subtype)
             return Audio(data, _AUDIO_FORMATS.get(subtype, subtype))
         case _:
             return File(data=data, name=name, media_type=media_type or None)

@@ -1,4 +1,4 @@
-"""Read request bodies: strict JSON, typed access that names the place, and OpenAI-style messages.
+"""Read request bodies: strict JSON, typed access that names the place, and settings and tools as OpenAI has them.
 
 Every contract with JSON requests uses this. Each error is a `BadRequest` that says where and what, in the words of
 JSON, and carries the place as `param`:
@@ -11,14 +11,11 @@ the field. Unknown fields are ignored, because clients add new ones every month.
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
-
-import msgspec
+from typing import Any, TypeVar
 
 from proxy.config.parameters import KIND_OF_PARAMETER, is_of_kind
 from proxy.errors import BadRequest, Unsupported
-from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, Tool, ToolCall
-from proxy.wire.json_text import json_string
+from proxy.request import Tool
 from proxy.wire.strict_json import parse
 
 PARAMETERS = (
@@ -43,8 +40,6 @@ _EXPECTED = {  # in the words of JSON
     "text or a mapping": "a string or an object",
     "a mapping": "an object",
 }
-
-ROLES: tuple[Role, ...] = get_args(Role)
 
 _T = TypeVar("_T")
 _KINDS: dict[type, str] = {
@@ -136,7 +131,7 @@ def _path(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-# Messages and tools in the form of OpenAI Chat Completions
+# Settings and tools in the form of OpenAI Chat Completions
 
 
 def decode_params(body: Mapping[str, Any], *, choices: bool = False, at: str = "") -> dict[str, Any]:
@@ -198,11 +193,6 @@ def no_calls(contract: str, instead: str) -> Unsupported:
     )
 
 
-def decode_messages(values: list[Any]) -> tuple[Message, ...]:
-    """The messages of a conversation. Raises `BadRequest` that names the wrong one."""
-    return tuple([_message(value, path) for value, path in objects(values, "messages")])
-
-
 def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...]:
     """The functions that a model may call. Tools of other types stay in the request's raw body only."""
     tools = []
@@ -228,145 +218,7 @@ def other_tools(values: list[Any] | None) -> tuple[str, ...]:
     return tuple([kind for kind in kinds if kind and kind != "function" and type(kind) is str])
 
 
-def _message(value: dict[str, Any], path: str) -> Message:
-    role = need_string(value, "role", path)
-    if role not in ROLES:
-        raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(ROLES)}", param=f"{path}.role")
-    content, mark = value.get("content"), cache_mark(value)
-    thought = None
-    if role == "assistant" and type(content) is list:
-        content, thought = _without_thoughts(content)
-    parts = decode_content(content, f"{path}.content", required=role not in ("assistant", "tool"), mark=mark)
-    if role == "assistant":
-        parts += _beside(value, path, parts)
-    calls = get_array(value, "tool_calls", path)
-    return Message(
-        role=role,
-        parts=parts,
-        tool_calls=decode_tool_calls(calls, f"{path}.tool_calls") if calls else (),
-        tool_call_id=get_string(value, "tool_call_id", path),
-        name=get_string(value, "name", path),
-        reasoning=_reasoning(value) or thought,
-    )
-
-
-def _beside(value: dict[str, Any], path: str, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """What an earlier answer holds outside of its content: images, and a refusal or sounds in place of it."""
-    images = value.get("images")  # OpenRouter's field
-    given = [one for one in images if type(one) is dict and one.get("image_url")] if type(images) is list else []
-    shown: list[Part] = [_image(one, f"{path}.images") for one in given]
-    if not parts and (refusal := get_string(value, "refusal", path)):
-        shown.insert(0, Text(refusal))  # to the next model it is text
-    if not parts and type(value.get("audio")) is dict:
-        shown.append(Other("audio"))
-    return tuple(shown)
-
-
-def _without_thoughts(content: list[Any]) -> tuple[list[Any], str | None]:
-    """The parts of an answer without those that hold reasoning (Mistral's), and what these say."""
-    thoughts = [part for part in content if type(part) is dict and part.get("type") in ("thinking", "reasoning")]
-    if not thoughts:
-        return content, None
-    texts = []
-    for part in thoughts:
-        inner = part.get("thinking") or part.get("text") or part.get("summary")
-        pieces = inner if type(inner) is list else [{"text": inner}]
-        texts += [piece["text"] for piece in pieces if type(piece) is dict and type(piece.get("text")) is str]
-    return [part for part in content if part not in thoughts], "".join(texts) or None
-
-
-def _reasoning(value: dict[str, Any]) -> str | None:
-    """The reasoning that a client sends back. No contract requires it, so a value of another type is ignored."""
-    for name in ("reasoning_content", "reasoning"):  # first: DeepSeek and most servers; second: vLLM and OpenRouter
-        text = value.get(name)
-        if type(text) is str:
-            return text
-    return None
-
-
-def decode_content(
-    content: Any, path: str, *, required: bool, mark: Mapping[str, Any] | None = None
-) -> tuple[Part, ...]:
-    """A message's content: a string, which `mark` belongs to, or a list of parts."""
-    if type(content) is str:
-        return (Text(content, mark),)
-    if type(content) is list:
-        return tuple([decode_part(part, part_path) for part, part_path in objects(content, path)])
-    if content is None and not required:
-        return ()
-    raise wrong(path, "a string or a list of parts", content)
-
-
-def decode_part(part: dict[str, Any], path: str) -> Part:
-    """One part of a message's content."""
-    match need_string(part, "type", path):
-        case "text" | "input_text" | "output_text":  # the last two are of Responses, but some clients mix them
-            return Text(need_string(part, "text", path), cache_mark(part))
-        case "refusal":  # an earlier refusal of the assistant is text to the next model
-            return Text(need_string(part, "refusal", path))
-        case "image_url" | "input_image":
-            return _image(part, path)
-        case "input_audio":
-            audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
-            return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
-        case "file":
-            file = decode_file(need_object(part, "file", path), f"{path}.file")
-            return msgspec.structs.replace(file, cache=mark) if (mark := cache_mark(part)) else file
-        case other:
-            return Other(other[:64])  # an unknown type; an upstream of the same dialect still gets it
-
-
-def _image(part: dict[str, Any], path: str) -> Image:
-    if type(part.get("image_url")) is str:  # not OpenAI's form, but many clients send it
-        return Image(part["image_url"])
-    image, path = need_object(part, "image_url", path), f"{path}.image_url"
-    return Image(need_string(image, "url", path), detail=get_string(image, "detail", path), cache=cache_mark(part))
-
-
 def cache_mark(value: Mapping[str, Any]) -> dict[str, Any] | None:
     """Anthropic's mark for its prompt cache. It changes no answer, so a value of another type is ignored."""
     mark = value.get("cache_control")
     return mark if mark and type(mark) is dict else None
-
-
-def decode_file(file: Mapping[str, Any], path: str) -> File:
-    """A file under OpenAI's names. Inline data comes as a `data:` URL, which is split into media type and base64."""
-    data, media_type = get_string(file, "file_data", path), None
-    identity = get_string(file, "file_id", path)
-    if data is None and identity is None:
-        raise missing(path, "an object with file_data or file_id")
-    if data is not None and data.startswith("data:"):
-        media_type, _, data = data.removeprefix("data:").partition(",")
-        media_type = media_type.removesuffix(";base64") or None
-    return File(data=data, id=identity, name=get_string(file, "filename", path), media_type=media_type)
-
-
-def _arguments(function: dict[str, Any], path: str) -> str:
-    """The arguments of a call: JSON in a string, or the object itself, which some clients send."""
-    given = function.get("arguments")
-    if type(given) is dict:
-        return msgspec.json.encode(given).decode()
-    return get_string(function, "arguments", path) or ""
-
-
-def decode_tool_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
-    """The calls of the model in an earlier turn."""
-    calls = []
-    for value, path in objects(values, at):
-        if value.get("type") == "custom":  # its input is one text
-            custom, custom_path = need_object(value, "custom", path), f"{path}.custom"
-            input_ = json_string(get_string(custom, "input", custom_path) or "").decode()
-            name = need_string(custom, "name", custom_path)
-            calls.append(ToolCall(get_string(value, "id", path) or "", name, f'{{"input":{input_}}}'))
-            continue
-        if value.get("type", "function") != "function":
-            continue
-        function, function_path = need_object(value, "function", path), f"{path}.function"
-        calls.append(
-            ToolCall(
-                id=get_string(value, "id", path) or "",
-                name=need_string(function, "name", function_path),
-                arguments=_arguments(function, function_path),
-            )
-        )
-    return tuple(calls)

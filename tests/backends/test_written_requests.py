@@ -110,8 +110,12 @@ ABLE = {
     "ai-text": "late image reasoning signature failed",
     "ag-ui": "late developer image reasoning signature failed",
     "declared": "late developer image reasoning",
+    "openai, Anthropic's messages": "late image signature failed result-image",
+    "openai, items of Responses": "late image reasoning",
+    "anthropic, Chat Completions' messages": "late image reasoning",
+    "responses, Chat Completions' messages": "late developer image reasoning",
 }
-"""What the conversations of each contract may hold, besides text, calls and results."""
+"""What the conversations of each contract may hold, besides text, calls and results. Some clients mix two of them."""
 
 IDS = st.sampled_from(["a", "call_1", "functions.f:0", "x" * 60, "ü", "toolu_01"])
 NAMES = st.sampled_from(["f", "g", "page.navigate", "1st", "t" * 75, "fü r", "_x"])
@@ -196,12 +200,29 @@ def _message(draw: Any, role: str, number: int, able: list[str]) -> Message:
             return Message("system" if role == "system" else "developer", (Text(f"text-{number}"),))
 
 
+def mixed(own: str, other: str, request: ChatRequest) -> dict[str, Any]:
+    """The body of one contract with the messages as another one has them."""
+    theirs = SAID[other][1](request)
+    head = theirs.get("system") or theirs.get("instructions")
+    messages = [{"role": "system", "content": head}] if head else []
+    messages += theirs["input"] if other == "responses" else theirs["messages"]
+    simple = msgspec.structs.replace(request, messages=(Message("user", (Text("text"),)),))
+    return SAID[own][1](simple) | {"input" if own == "responses" else "messages": messages}
+
+
+OF_OTHERS = {
+    "Anthropic's messages": "anthropic",
+    "items of Responses": "responses",
+    "Chat Completions' messages": "openai",
+}
+
+
 def decoded(contract: str, request: ChatRequest) -> ChatRequest:
     """The request as the contract's reader has it. One that the contract cannot say, or refuses, is no example."""
+    contract, _, form = contract.partition(", ")
     frontend, path, _ = REQUESTS[contract]
-    _, say = SAID[contract]
     try:
-        body = say(request)
+        body = mixed(contract, OF_OTHERS[form], request) if form else SAID[contract][1](request)
         return frontend.decode(json.dumps(body).encode(), Head("1", "POST", path, {}, {}))
     except (NoWords, BadRequest, Unsupported):
         assume(False)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import BadRequest, Unsupported
-from proxy.request import Audio, File, Image, Message, Text, Tool, ToolCall
+from proxy.request import Tool
 from proxy.wire import json_body
-from proxy.wire.json_body import decode_messages, decode_params, decode_tools, parse_object
+from proxy.wire.json_body import decode_params, decode_tools, parse_object
 from proxy.wire.strict_json import MAX_DEPTH
 from tests.support.said import assert_said
 
@@ -154,91 +154,7 @@ def test_absent_and_null_are_the_same_to_an_optional_field():
         assert accessor({}, "x") is accessor({"x": None}, "x") is None
 
 
-# Messages
-
-
-def test_every_kind_of_message_has_a_normal_form():
-    messages = decode_messages(
-        [
-            {"role": "system", "content": "be kind", "unknown": {"x": 1}},
-            {
-                "role": "user",
-                "name": "ann",
-                "content": [
-                    {"type": "text", "text": "see", "cache_control": {"type": "ephemeral"}},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
-                    {"type": "image_url", "image_url": "https://example.org/a.png"},
-                    {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-                    {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBE", "filename": "a.pdf"}},
-                    {"type": "file", "file": {"file_data": "JVBE"}},
-                    {"type": "file", "file": {"file_id": "file-1"}},
-                ],
-            },
-            {
-                "role": "assistant",
-                "content": None,
-                "reasoning_content": "hm",
-                "tool_calls": [
-                    {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
-                    {"id": "c2", "type": "custom", "custom": {"name": "g", "input": "x"}},
-                ],
-            },
-            {"role": "tool", "tool_call_id": "c1", "content": "42"},
-            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}], "reasoning": {"any": "thing"}},
-        ]
-    )
-    assert messages == (
-        Message("system", (Text("be kind"),)),
-        Message(
-            "user",
-            (
-                Text("see", {"type": "ephemeral"}),
-                Image("data:image/png;base64,AA==", "low"),
-                Image("https://example.org/a.png"),
-                Audio("AAAA", "wav"),
-                File(data="JVBE", name="a.pdf", media_type="application/pdf"),
-                File(data="JVBE"),
-                File(id="file-1"),
-            ),
-            name="ann",
-        ),
-        Message(
-            "assistant", tool_calls=(ToolCall("c1", "f", "{}"), ToolCall("c2", "g", '{"input":"x"}')), reasoning="hm"
-        ),
-        Message("tool", (Text("42"),), tool_call_id="c1"),
-        Message("assistant", (Text("no"),)),
-    )
-
-
-@pytest.mark.parametrize(
-    ("message", "path"),
-    [
-        ("hi", "messages[1]"),
-        ({"content": "hi"}, "messages[1].role"),
-        ({"role": "wizard", "content": "hi"}, "messages[1].role"),
-        ({"role": "user"}, "messages[1].content"),
-        ({"role": "user", "content": 3}, "messages[1].content"),
-        ({"role": "user", "content": ["a"]}, "messages[1].content[0]"),
-        ({"role": "user", "content": [{}]}, "messages[1].content[0].type"),
-        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content[0].text"),
-        (
-            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 1}}]},
-            "messages[1].content[0].image_url.url",
-        ),
-        (
-            {"role": "user", "content": [{"type": "file", "file": {}}]},
-            "messages[1].content[0].file",
-        ),
-        (
-            {"role": "assistant", "tool_calls": [{"id": "c", "function": {"arguments": "{}"}}]},
-            "messages[1].tool_calls[0].function.name",
-        ),
-    ],
-)
-def test_a_wrong_message_is_named_by_its_path(message, path):
-    with pytest.raises(BadRequest) as caught:
-        decode_messages([{"role": "user", "content": "fine"}, message])
-    assert caught.value.param == path
+# Tools
 
 
 def test_function_tools_have_a_normal_form_and_other_types_stay_on_the_wire():

@@ -5,15 +5,16 @@ dialect. Clients send their whole history each time. Parts of it that only Anthr
 that ran there) are skipped, so that another model can continue the conversation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.contracts.anthropic.events import DIALECT
 from proxy.contracts.anthropic.params import HINTS, SAMPLING, decode_params, is_function
 from proxy.errors import BadRequest
-from proxy.request import ChatRequest, File, Image, Message, Other, Part, Text, Tool, ToolCall
+from proxy.request import ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.wire.json_body import (
     cache_mark,
     get_array,
@@ -22,17 +23,15 @@ from proxy.wire.json_body import (
     get_string,
     missing,
     need_array,
-    need_object,
     need_string,
     objects,
     parse_object,
     wrong,
 )
+from proxy.wire.messages import read_message
 from proxy.wire.omissions import unread
 
 TOKENS_OF_AN_IMAGE = 1600
-
-_ROLES = ("user", "assistant", "system")
 
 _READ = frozenset({
     "model", "messages", "system", "max_tokens", "metadata", "stream", "stop_sequences", *SAMPLING, "tools",
@@ -188,21 +187,19 @@ def _conversation(system: Any, values: list[Any]) -> tuple[Message, ...]:
     prompt = _system(system)
     turns = _Turns()
     for value, path in objects(values, "messages"):
-        blocks = _blocks(value.get("content"), f"{path}.content")
-        match need_string(value, "role", path):
-            case "user":
-                for message in _user(blocks):
+        for message in read_message(value, path):
+            match message.role:
+                case "user":
                     turns.add(message)
-            case "assistant":
-                for message in _assistant(blocks):
-                    turns.add(message)
-            case "system":
-                if turns.begun:
-                    turns.add(Message("system", _parts(blocks)))
-                else:
-                    prompt += _parts(blocks)
-            case role:
-                raise BadRequest(f"{path}.role: {role[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
+                case "assistant":  # what is not known there only Anthropic reads, from `raw_body`
+                    known = tuple(part for part in message.parts if type(part) is not Other)
+                    turns.add(_with_joined(message, known, ""))  # a text with citations is in many blocks
+                case "tool":
+                    turns.add(_with_joined(message, message.parts, "\n\n"))
+                case _ if turns.begun:
+                    turns.add(Message("system", _joined(message.parts, "\n\n")))
+                case _:
+                    prompt += message.parts
     text = _joined([part for part in prompt if isinstance(part, Text) and part.text], "\n\n")
     return (*([Message("system", text)] if text else ()), *turns.messages())
 
@@ -237,98 +234,15 @@ class _Turns:
             self._user = None
 
 
-def _blocks(content: Any, path: str) -> list[tuple[dict[str, Any], str]]:
-    if type(content) is str:
-        return [({"type": "text", "text": content}, path)]
-    if type(content) is list:
-        return objects(content, path)
-    raise wrong(path, "a string or a list of content blocks", content)
+def _with_joined(message: Message, parts: Sequence[Part], between: str) -> Message:
+    joined = _joined(parts, between)
+    return message if joined == message.parts else replace(message, parts=joined)
 
 
-def _user(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """One turn: each tool result as its own message, right after the calls, then the rest as the user's message."""
-    results = [_tool_result(block, path) for block, path in blocks if block.get("type") == "tool_result"]
-    parts = _parts([(block, path) for block, path in blocks if block.get("type") != "tool_result"])
-    return [*results, Message("user", parts)] if parts or not results else results
-
-
-def _tool_result(block: dict[str, Any], path: str) -> Message:
-    content = block.get("content")
-    return Message(
-        "tool",
-        parts=_parts(_blocks(content, f"{path}.content")) if content is not None else (),
-        tool_call_id=need_string(block, "tool_use_id", path),
-        failed=get_boolean(block, "is_error", path) is True,
-    )
-
-
-def _assistant(blocks: list[tuple[dict[str, Any], str]]) -> list[Message]:
-    """An earlier answer. Signed thinking after text or a call begins a new message: each has one signature."""
-    answers = [_Answer()]
-    for block, path in blocks:
-        answer = answers[-1]
-        match need_string(block, "type", path):
-            case "text":
-                answer.parts.append(Text(need_string(block, "text", path), cache_mark(block)))
-            case "tool_use":
-                arguments = need_object(block, "input", path)
-                answer.calls.append(
-                    ToolCall(
-                        id=need_string(block, "id", path),
-                        name=need_string(block, "name", path),
-                        arguments=msgspec.json.encode(arguments).decode(),
-                    )
-                )
-            case "thinking":
-                signature = get_string(block, "signature", path) or ""
-                if signature and (answer.signature or answer.parts or answer.calls):
-                    answer = _Answer()
-                    answers.append(answer)
-                answer.reasoning += get_string(block, "thinking", path) or ""
-                answer.signature = signature or answer.signature
-            case _:
-                pass  # `redacted_thinking`, tools that ran at Anthropic: only Anthropic reads them, from `raw_body`
-    return [answer.message() for answer in answers]
-
-
-class _Answer:
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.calls: list[ToolCall] = []
-        self.reasoning = ""
-        self.signature = ""
-
-    def message(self) -> Message:
-        return Message(
-            "assistant",
-            parts=_joined(self.parts, ""),  # a text with citations is split into many blocks
-            tool_calls=tuple(self.calls),
-            reasoning=self.reasoning or None,
-            reasoning_signature=self.signature or None,
-        )
-
-
-def _parts(blocks: list[tuple[dict[str, Any], str]]) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    for block, path in blocks:
-        match need_string(block, "type", path):
-            case "text":
-                parts.append(Text(need_string(block, "text", path), cache_mark(block)))
-            case "image":
-                parts.append(_image(block, path))
-            case "document":
-                parts += _document(block, path)
-            case "tool_reference":  # a tool that a search of the client found
-                parts.append(Text(f"[tool: {need_string(block, 'tool_name', path)}]"))
-            case "search_result":
-                parts.append(Text(_search_result(block, path)))
-            case other:
-                parts.append(Other(other[:64]))
-    return _joined(parts, "\n\n")
-
-
-def _joined(parts: list[Part], between: str) -> tuple[Part, ...]:
+def _joined(parts: Sequence[Part], between: str) -> tuple[Part, ...]:
     """The parts, with neighbouring texts joined up to a mark: some servers take text only as one string."""
+    if len(parts) < 2:
+        return tuple(parts)
     joined: list[Part] = []
     for part in parts:
         before = joined[-1] if joined else None
@@ -337,51 +251,3 @@ def _joined(parts: list[Part], between: str) -> tuple[Part, ...]:
         else:
             joined.append(part)
     return tuple(joined)
-
-
-def _image(block: dict[str, Any], path: str) -> Part:
-    source, path = need_object(block, "source", path), f"{path}.source"
-    match need_string(source, "type", path):
-        case "base64":
-            media_type, data = need_string(source, "media_type", path), need_string(source, "data", path)
-            return Image(f"data:{media_type};base64,{data}", cache=cache_mark(block))
-        case "url":
-            return Image(need_string(source, "url", path), cache=cache_mark(block))
-        case other:
-            return Other(f"image by {other[:32]}")
-
-
-def _document(block: dict[str, Any], path: str) -> list[Part]:
-    """A document: plain text becomes text, which every model reads; anything else becomes a file."""
-    context = get_string(block, "context", path)
-    return [*([Text(context)] if context else ()), *_document_body(block, path)]
-
-
-def _document_body(block: dict[str, Any], path: str) -> list[Part]:
-    name, mark = get_string(block, "title", path), cache_mark(block)
-    source, path = need_object(block, "source", path), f"{path}.source"
-    match need_string(source, "type", path):
-        case "text":
-            text = need_string(source, "data", path)
-            return [Text(f"{name}\n\n{text}" if name else text, mark)]
-        case "content":
-            return list(_parts(_blocks(source.get("content"), f"{path}.content")))
-        case "base64":
-            media_type = get_string(source, "media_type", path)
-            return [File(data=need_string(source, "data", path), name=name, media_type=media_type, cache=mark)]
-        case "url":
-            return [File(url=need_string(source, "url", path), name=name, cache=mark)]
-        case "file":
-            return [File(id=need_string(source, "file_id", path), name=name, cache=mark)]
-        case other:
-            return [Other(f"document by {other[:32]}")]
-
-
-def _search_result(block: dict[str, Any], path: str) -> str:
-    """A search result as text that begins with its title and source."""
-    texts = [
-        need_string(inner, "text", inner_path)
-        for inner, inner_path in objects(get_array(block, "content", path) or [], f"{path}.content")
-    ]
-    head = [get_string(block, "title", path) or "", get_string(block, "source", path) or ""]
-    return "\n".join(text for text in (*head, *texts) if text)

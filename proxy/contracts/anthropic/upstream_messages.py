@@ -102,8 +102,9 @@ def _unmarked(part: Part) -> _BlockObject:
             return _file(part)
         case Audio():
             raise Unsupported("this target takes no audio")
-        case Other(kind):
-            raise Unsupported(f"this target takes no content part of type {kind!r}")
+        case Other(kind, at):
+            where = f"{at}: " if at else ""
+            raise Unsupported(f"{where}this target takes no content part of type {kind!r}", param=at or None)
         case _:
             assert_never(part)
 

@@ -6,7 +6,6 @@ from proxy.errors import BadRequest
 from proxy.request import ChatRequest
 from proxy.wire.json_body import (
     NOT_EVERYWHERE,
-    decode_messages,
     decode_params,
     decode_tools,
     get_array,
@@ -18,6 +17,7 @@ from proxy.wire.json_body import (
     other_tools,
     parse_object,
 )
+from proxy.wire.messages import read_messages
 from proxy.wire.omissions import unread_settings
 
 
@@ -42,7 +42,7 @@ def decode_request(
             id=id,
             contract="chat",
             dialect="chat",
-            messages=decode_messages(messages),
+            messages=read_messages(messages),
             model=get_string(fields, "model") or None,
             params=params,
             hints=NOT_EVERYWHERE & params.keys(),

@@ -13,14 +13,9 @@ from proxy.config.frontends import ACCEPT, ALWAYS, NEVER, FrontendSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.errors import BadRequest
 from proxy.request import ChatRequest, Message, Other, Part, Role, Text
-from proxy.wire.attachments import linked
 from proxy.wire.json_body import (
     NOT_EVERYWHERE,
-    ROLES,
-    decode_content,
     decode_params,
-    decode_part,
-    decode_tool_calls,
     decode_tools,
     get_array,
     get_object,
@@ -32,7 +27,9 @@ from proxy.wire.json_body import (
     parse_object,
     wrong,
 )
+from proxy.wire.messages import ROLES, read_calls
 from proxy.wire.omissions import unread_settings
+from proxy.wire.parts import read_content, read_part
 
 DIALECT = "declared"
 
@@ -194,7 +191,7 @@ class RequestReader:
         content, where = self._content.find(value)
         where = f"{path}.{where}"
         named = value if type(value) is dict and self._tools is not None else {}
-        calls = decode_tool_calls(get_array(named, "tool_calls", path) or [], f"{path}.tool_calls")
+        calls = read_calls(get_array(named, "tool_calls", path) or [], f"{path}.tool_calls")
         if content is None and role != "assistant":
             raise missing(where, "a string or a list of parts")
         return Message(
@@ -277,7 +274,7 @@ def _places(paths: list[str] | None) -> Places | None:
 def _parts(content: Any, path: str) -> tuple[Part, ...]:
     """A message's content."""
     if type(content) is not list:
-        return decode_content(content, path, required=False)
+        return read_content(content, path, required=False)
     parts: list[Part] = []
     for index, part in enumerate(content):
         where = f"{path}[{index}]"
@@ -287,11 +284,8 @@ def _parts(content: Any, path: str) -> tuple[Part, ...]:
             raise wrong(where, "an object", part)
         elif "type" not in part and type(part.get("text")) is str:
             parts.append(Text(part["text"]))
-        elif part.get("type") == "file" and type(part.get("url")) is str:  # as Vercel's AI SDK sends files
-            name, media_type = get_string(part, "filename", where), get_string(part, "mediaType", where) or ""
-            parts.append(linked(media_type, part["url"], name, f"{where}.url"))
         else:
-            parts.append(decode_part(part, where))
+            parts += read_part(part, where)
     return tuple(parts)
 
 

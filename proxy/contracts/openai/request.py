@@ -14,7 +14,6 @@ from proxy.errors import BadRequest
 from proxy.request import ChatRequest, Tool
 from proxy.wire.json_body import (
     PARAMETERS,
-    decode_messages,
     decode_params,
     decode_tools,
     get_array,
@@ -24,6 +23,7 @@ from proxy.wire.json_body import (
     need_array,
     parse_object,
 )
+from proxy.wire.messages import read_messages
 from proxy.wire.omissions import unread
 
 _READ = frozenset({
@@ -47,7 +47,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         id=id,
         contract="openai",
         dialect=DIALECT,
-        messages=decode_messages(as_tool_messages(messages)),
+        messages=read_messages(as_tool_messages(messages)),
         model=get_string(wire, "model"),
         params=decode_params(wire, choices=True),
         tools=_tools(tools),

@@ -199,8 +199,9 @@ def _unmarked(part: Part) -> dict[str, Any]:
             return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
         case File():
             return {"type": "file", "file": _file(part)}
-        case Other(kind):
-            raise Unsupported(f"this target takes no content part of type {kind!r}")
+        case Other(kind, at):
+            where = f"{at}: " if at else ""
+            raise Unsupported(f"{where}this target takes no content part of type {kind!r}", param=at or None)
         case _:
             assert_never(part)
 

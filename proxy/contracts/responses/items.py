@@ -8,22 +8,16 @@ own tools did are skipped. An item whose content would be missing from the conve
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.contracts.responses.objects import signature_in
 from proxy.contracts.responses.tools import function_name
 from proxy.errors import BadRequest
-from proxy.request import Audio, File, Image, Message, Other, Part, Role, Text, ToolCall
+from proxy.request import Image, Message, Part, Text, ToolCall
 from proxy.wire.custom_tools import custom_arguments
-from proxy.wire.json_body import decode_file, get_array, get_string, missing, need_object, need_string, objects, wrong
-
-_ROLES: dict[str, Role] = {
-    # `developer` is OpenAI's newer word for `system`. Its models take both; the chat templates of most other models
-    # know only `system`.
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
+from proxy.wire.json_body import get_array, get_string, missing, need_object, need_string, objects, wrong
+from proxy.wire.messages import read_message
+from proxy.wire.parts import read_content, read_part
 
 _RECORDS = frozenset({
     # What a hosted tool did in an earlier turn. The answer after it has the outcome.
@@ -48,9 +42,9 @@ def read_input(value: Any, instructions: str | None) -> tuple[Message, ...]:
     """The conversation: `instructions`, then the items of `input`. Raises `BadRequest` naming an item that is wrong."""
     conversation = _Conversation()
     if instructions:
-        conversation.add("system", (Text(instructions),))
+        conversation.add(Message("system", (Text(instructions),)))
     if isinstance(value, str):
-        conversation.add("user", (Text(value),))
+        conversation.add(Message("user", (Text(value),)))
     elif isinstance(value, list):
         for item, path in objects(value, "input"):
             _item(item, path, conversation)
@@ -87,19 +81,28 @@ class _Conversation:
         self._messages: list[Message] = []
         self._turn: _Turn | None = None
 
-    def add(self, role: Role, parts: tuple[Part, ...]) -> None:
+    def add(self, message: Message) -> None:
+        """Add a message that is no answer."""
         self._end_turn()
-        self._messages.append(Message(role, parts))
+        self._messages.append(message)
 
     def add_result(self, call_id: str, parts: tuple[Part, ...]) -> None:
-        self._end_turn()
-        self._messages.append(Message("tool", parts, tool_call_id=call_id))
+        self.add(Message("tool", parts, tool_call_id=call_id))
 
     def add_answer(self, parts: tuple[Part, ...]) -> None:
         turn = self._turn
         if turn is not None and (turn.parts or turn.calls):
             self._end_turn()  # two answers in a row stay two messages, and one after a call stays behind it
         self._open_turn().parts.extend(parts)
+
+    def add_message(self, message: Message) -> None:
+        """Add an answer that has reasoning and calls in itself."""
+        if message.reasoning or message.reasoning_signature:
+            self.add_reasoning(message.reasoning or "", message.reasoning_signature)
+        if message.parts or not message.tool_calls:
+            self.add_answer(message.parts)
+        for call in message.tool_calls:
+            self.add_call(call)
 
     def add_call(self, call: ToolCall) -> None:
         self._open_turn().calls.append(call)
@@ -117,17 +120,8 @@ class _Conversation:
             turn.reasoning.append(text)
 
     def messages(self) -> tuple[Message, ...]:
-        """All messages, with the system messages at the beginning joined into one.
-
-        Codex sends its instructions in several; many chat templates allow only one, at the beginning.
-        """
         self._end_turn()
-        messages = self._messages
-        count = next((at for at, message in enumerate(messages) if not _is_plain_system(message)), len(messages))
-        if count > 1:
-            text = "\n\n".join([message.text for message in messages[:count]])
-            messages = [Message("system", (Text(text),)), *messages[count:]]
-        return tuple(messages)
+        return tuple(self._messages)
 
     def _open_turn(self) -> _Turn:
         if self._turn is None:
@@ -138,10 +132,6 @@ class _Conversation:
         if self._turn is not None:
             self._messages.append(self._turn.message())
             self._turn = None
-
-
-def _is_plain_system(message: Message) -> bool:
-    return message.role == "system" and all(isinstance(part, Text) for part in message.parts)
 
 
 def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
@@ -166,10 +156,10 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
             arguments = msgspec.json.encode(need_object(item, place, path)).decode()
             conversation.add_call(ToolCall(_call_id(item, path), name, arguments))
         case _ if kind.removesuffix("_output") in _CALLS_OF_OTHER_TOOLS:
-            conversation.add_result(_call_id(item, path), (_shown(item.get("output"), f"{path}.output"),))
+            conversation.add_result(_call_id(item, path), _shown(item.get("output"), f"{path}.output"))
         case "image_generation_call":
             if picture := get_string(item, "result", path):  # an assistant cannot show an image in other contracts
-                conversation.add("user", (Image(f"data:image/png;base64,{picture}"),))
+                conversation.add(Message("user", (Image(f"data:image/png;base64,{picture}"),)))
         case "item_reference":
             raise BadRequest(
                 f"{path}: it refers to an item by its id, and this server keeps no items; send the item itself, as "
@@ -187,10 +177,10 @@ def _item(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
             )
 
 
-def _shown(output: Any, path: str) -> Part:
+def _shown(output: Any, path: str) -> tuple[Part, ...]:
     if isinstance(output, dict) and output.get("type") == "computer_screenshot":
-        return _part(output, path)
-    return Text(output if isinstance(output, str) else msgspec.json.encode(output).decode())
+        return read_part(output, path)
+    return (Text(output if isinstance(output, str) else msgspec.json.encode(output).decode()),)
 
 
 def records(items: Any) -> tuple[str, ...]:
@@ -200,15 +190,15 @@ def records(items: Any) -> tuple[str, ...]:
 
 
 def _message(item: dict[str, Any], path: str, conversation: _Conversation) -> None:
-    name = need_string(item, "role", path)
-    role = _ROLES.get(name)
-    if role is None:
-        raise BadRequest(f"{path}.role: {name[:32]!r} is none of {', '.join(_ROLES)}", param=f"{path}.role")
-    parts = _content(item.get("content"), f"{path}.content")
-    if role == "assistant":
-        conversation.add_answer(parts)
-    else:
-        conversation.add(role, parts)
+    """A message. One in the form of Chat Completions or of Anthropic may hold reasoning, calls and results."""
+    for message in read_message(item, path):
+        match message.role:
+            case "assistant":
+                conversation.add_message(message)
+            case "developer":  # OpenAI's newer word for `system`, which its models take too
+                conversation.add(replace(message, role="system"))
+            case _:
+                conversation.add(message)
 
 
 def _function(item: dict[str, Any], path: str) -> str:
@@ -229,46 +219,4 @@ def _reasoning(item: dict[str, Any], path: str) -> str:
 def _output(item: dict[str, Any], path: str) -> tuple[Part, ...]:
     if item.get("output") is None:
         raise missing(f"{path}.output", "a string or a list of parts")
-    return _content(item["output"], f"{path}.output")
-
-
-def _content(content: Any, path: str) -> tuple[Part, ...]:
-    if isinstance(content, str):
-        return (Text(content),)
-    if isinstance(content, list):
-        return tuple([_part(part, at) for part, at in objects(content, path)])
-    raise wrong(path, "a string or a list of parts", content)
-
-
-def _part(part: dict[str, Any], path: str) -> Part:
-    match need_string(part, "type", path):
-        case "input_text" | "output_text" | "text" | "summary_text":
-            return Text(need_string(part, "text", path))
-        case "refusal":  # an earlier one: for the next model it is text of the answer
-            return Text(need_string(part, "refusal", path))
-        case "input_image" | "computer_screenshot":
-            return _image(part, path)
-        case "input_file":
-            return _file(part, path)
-        case "input_audio":
-            audio, path = need_object(part, "input_audio", path), f"{path}.input_audio"
-            return Audio(data=need_string(audio, "data", path), format=need_string(audio, "format", path))
-        case other:
-            return Other(other[:64])
-
-
-def _image(part: dict[str, Any], path: str) -> Image:
-    url = get_string(part, "image_url", path)
-    if url is None:
-        raise BadRequest(
-            f"{path}.image_url: required, a data: URL or an address; this server keeps no uploaded files",
-            param=f"{path}.image_url",
-        )
-    return Image(url, detail=get_string(part, "detail", path))
-
-
-def _file(part: dict[str, Any], path: str) -> File:
-    url = get_string(part, "file_url", path)
-    if url is not None:
-        return File(url=url, name=get_string(part, "filename", path))
-    return decode_file(part, path)
+    return read_content(item["output"], f"{path}.output")

@@ -250,7 +250,7 @@ def test_a_content_part_of_a_new_type_passes_to_the_same_dialect_and_is_refused_
     request = decode({"model": "m", "messages": [{"role": "user", "content": [new]}]})
     assert sent(request)["messages"][0]["content"] == [new]
     chat = msgspec.structs.replace(request, raw_body=None, dialect="chat")
-    with pytest.raises(Unsupported, match="video_url"):
+    with pytest.raises(Unsupported, match=r"^messages\[0\]\.content\[0\]: .*video_url"):
         sent(chat)
 
 
@@ -331,4 +331,4 @@ def test_R5_what_an_earlier_answer_holds_beside_its_content_is_read():
     drawn, thinking, spoken = request.messages
     assert drawn.parts == (Text("here"), Image("data:image/png;base64,AA"))
     assert (thinking.parts, thinking.reasoning) == ((Text("Yes."),), "Hm.")
-    assert spoken.parts == (Other("audio"),)
+    assert spoken.parts == (Other("audio", "messages[2].audio"),)

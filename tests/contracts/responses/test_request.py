@@ -12,6 +12,9 @@ from proxy.contracts.openai.upstream_request import encode_request
 from proxy.contracts.responses.request import decode_request
 from proxy.errors import BadRequest
 from proxy.request import Audio, File, Image, Message, Other, Text, Tool, ToolCall
+from proxy.wire.conversation import arranged
+from proxy.wire.translation import translated
+from proxy.wire.vocabulary import Vocabulary
 
 CODEX = (Path(__file__).parents[1] / "golden" / "responses-codex-request.json").read_bytes()
 
@@ -210,7 +213,7 @@ def test_every_kind_of_part_is_read():
         File(url="https://example.org/a.pdf"),
         File(id="file_1"),
         Audio("QUJD", "wav"),
-        Other("brand_new"),
+        Other("brand_new", "input[0].content[6]"),
     )
     answer = [{"type": "output_text", "text": "a", "annotations": []}, {"type": "refusal", "refusal": "no"}]
     assert messages({"role": "assistant", "content": answer}) == (said("assistant", "a", "no"),)
@@ -228,9 +231,9 @@ def test_what_stands_at_the_head_from_the_system_is_one_message():
         {"role": "developer", "content": "later"},
         instructions="a",
     )
-    assert heard == (said("system", "a\n\nb\n\ncd"), said("user", "hi"), said("system", "later"))
-    image = {"role": "system", "content": [{"type": "input_image", "image_url": "data:,"}]}
-    assert len(messages(image, developer)) == 2
+    head, *rest = arranged(heard, Vocabulary(system="anywhere")).messages
+    assert head == said("system", "a\n\nb\n\nc\n\nd")
+    assert rest == [said("user", "hi"), said("system", "later")]
 
 
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}]}
@@ -365,7 +368,7 @@ def test_a_request_as_codex_sends_it_is_read_in_full():
         "model", "stream", "input", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "store", "include",
         "prompt_cache_key", "client_metadata",
     }  # fmt: skip
-    body = sent(decode(CODEX))
+    body = sent(translated(decode(CODEX), Vocabulary()).request)
     assert [message["role"] for message in body["messages"]] == ["system", "user", "user", "assistant", "tool", "tool"]
     assert [one["function"]["name"] for one in body["messages"][3]["tool_calls"]] == [
         "exec_command",
@@ -378,7 +381,7 @@ def test_a_request_as_codex_sends_it_is_read_in_full():
         "multi_agent_v1__resume_agent",
     ]
     assert set(body) == {"model", "messages", "tools", "tool_choice", "parallel_tool_calls", "stream", "stream_options"}
-    assert decode(CODEX).messages[3].reasoning_signature == "c2VhbA=="
+    assert decode(CODEX).messages[4].reasoning_signature == "c2VhbA=="
 
 
 # anything
