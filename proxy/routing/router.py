@@ -43,7 +43,7 @@ class _Rule:
 
     __slots__ = (
         "_constant", "_names_model", "_own_models", "_picker", "_starred", "_states", "_targets", "_weights",
-        "conditions", "name", "off", "settings", "template",
+        "conditions", "name", "off", "settings", "takes", "template",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class _Rule:
         self._constant = self._picker.constant and all(target.model and not target.stars for target in on)
         self._starred = frozenset(target.model for target in on if target.stars)
         self._names_model = _naming(settings.match.model or ())
+        self.takes: Matcher = _any_model if settings.match.model is None else any_of(tuple(settings.match.model))
         self.conditions = (*self._live_condition(), *conditions(settings.match), self._key_condition())
         self.template = Plan(
             route=settings.name,
@@ -101,6 +102,10 @@ class _Rule:
             if not condition.holds(facts):
                 return condition
         return None
+
+    def takes_but_for_model(self, facts: Facts) -> bool:
+        """Whether all conditions hold but the one on the model; `takes` says that of a model."""
+        return all(one.holds(facts) for one in self.conditions if one.name != "model")
 
     def plan(self, facts: Facts) -> Plan:
         """What a request does that the rule takes. Raises `BadRequest` or `Forbidden` when no target is left."""
@@ -291,20 +296,18 @@ class Router:
         listed if a rule takes it by name, or if it leads to the target that it stands for and to no other.
         `listed` returns the models that a backend's own upstream lists.
         """
+        asking = Facts(asker, principal)
+        rules = [rule for rule in self._rules if rule.takes_but_for_model(asking)]
         found: dict[str, None] = {}
-        for rule in self._rules:
-            for name, target in rule.names(listed):
-                if name not in found and self._reaches(rule, target, structs.replace(asker, model=name), principal):
+        for rule in rules:
+            for name, target in rule.names(listed):  # thousands, so little is done for each
+                if name in found or not rule.takes(name) or next(one for one in rules if one.takes(name)) is not rule:
+                    continue
+                choices = rule.choices(Facts(structs.replace(asker, model=name), principal))
+                shares = {choice.target: choice.share for choice in choices}
+                if shares.get(target) == 1 if target else any(shares.values()):
                     found[name] = None
         return list(found)
-
-    def _reaches(self, rule: _Rule, target: str, request: ChatRequest, principal: Principal | None) -> bool:
-        """Whether the request is one for `rule`, and for `target` if that is not empty."""
-        facts = Facts(request, principal)
-        if next((one for one in self._rules if one.failing(facts) is None), None) is not rule:
-            return False
-        shares = {choice.target: choice.share for choice in rule.choices(facts)}
-        return shares.get(target) == 1 if target else any(shares.values())
 
     def _rule(self, facts: Facts, skipped: list[Skipped] | None = None) -> _Rule:
         for rule in self._rules:
@@ -351,6 +354,10 @@ def _hedge(settings: HedgeSettings | None) -> Hedge | None:
 _NO_MODEL = "the request names no model"
 _NOT_ALLOWED = "the key's `models` do not allow it"
 _KEY = "key routes"
+
+
+def _any_model(_name: str) -> bool:
+    return True
 
 
 def _misses(condition: Condition, facts: Facts) -> str:

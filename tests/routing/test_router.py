@@ -568,3 +568,14 @@ def test_a_limit_goes_out_once_whatever_the_route_and_the_client_call_it(ours, t
     assert [(p.name, p.value, p.origin) for p in parameters(plan, asked)] == [(ours, 100, "set")]
     plan = router(route(default={ours: 100})).plan(request())
     assert [(p.name, p.value, p.origin) for p in parameters(plan, asked)] == [(theirs, 500, "request")]
+
+
+def test_N1_long_lists_of_models_take_milliseconds_however_many_rules_there_are():
+    """The event loop waits meanwhile: with 8,000 names and 40 rules it once stood still for nine seconds."""
+    rows = [route(f"r{n}", match={"model": f"code-{n}*", "header": {"x-a": "y*"}}, to="a") for n in range(40)]
+    app = router(*rows, route("last", to="a"))
+    names = [f"vendor/model-{n}" for n in range(2000)]
+    took = timeit.repeat(
+        lambda: listed(app, upstreams={"a": names}), timer=time.thread_time, number=1, repeat=3
+    )  # the machine may be busy
+    assert min(took) < 0.3
