@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from proxy.backends.base import Resources, settings_for
+from proxy.backends.discovery import Lists
 from proxy.backends.order import build
 from proxy.config.difference import difference
 from proxy.config.file import FileReader
@@ -102,6 +103,7 @@ class App:
         self.streams = Streams()
         self.failed_logins = FailedLogins()
         self.states = TargetStates(time.monotonic)
+        self._model_lists: Lists = {}
         self.metrics.show(lambda: slot_gauges(self.states.queues()))
         self.metrics.show(lambda: stream_gauges(self.streams.state()))
         self.changed: Sequence[str] = []  # what differs between the config in force and the one before
@@ -207,6 +209,7 @@ class App:
             secrets=self.redactor.secrets,
             frame_bytes=int(limits.frame_mb * 1_000_000),
             answer_bytes=int(limits.answer_mb * 1_000_000),
+            model_lists=self._model_lists,
         )
         await asyncio.to_thread(otlp.load, config.settings.telemetry)
         if needs_prices(config.settings):

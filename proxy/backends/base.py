@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import msgspec
 from pydantic import Field
 
+from proxy.backends.discovery import Lists
 from proxy.config.base import Model, setting
 from proxy.config.limits import TargetLimits
 from proxy.errors import ConfigError, Unsupported
@@ -55,6 +56,7 @@ class Resources(msgspec.Struct, frozen=True):
     secrets: Secrets = msgspec.field(default_factory=Secrets)  # what clients and the log must not see
     frame_bytes: int = 4 * 1024 * 1024  # server.limits.frame_mb: one event of a stream
     answer_bytes: int = 32 * 1024 * 1024  # server.limits.answer_mb: an answer that comes in one piece
+    model_lists: Lists = msgspec.field(default_factory=dict)  # what upstreams listed last
 
 
 Relay = Callable[[Batch], bool]

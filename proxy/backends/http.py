@@ -116,7 +116,9 @@ class HttpBackend(ABC):
         self._settings = settings
         self._vocabularies = PerModel(self._found_vocabulary)
         self.name = name
-        self._list = ModelList(name, resources.transport, self._list_request, every_s=settings.discover_every_s)
+        self._list = ModelList(
+            name, resources.transport, self._list_request, every_s=settings.discover_every_s, kept=resources.model_lists
+        )
         self._resources = resources
         self._forward = frozenset(name.lower() for name in settings.forward_headers)
         self.identify(Identity("", {}))

@@ -68,12 +68,19 @@ async def test_N1_a_row_can_turn_it_off(upstream: ScriptedUpstream, row: dict[st
 
 
 @pytest.mark.parametrize(
-    "bad", [json_reply(500, {"error": "x"}), json_reply(200, b"<html>"), json_reply(200, {"data": 5})], ids=str
+    "bad",
+    [
+        json_reply(500, {"error": "x"}),
+        json_reply(200, b"<html>"),
+        json_reply(200, {"data": 5}),
+        json_reply(200, {"data": [], "error": {"message": "x"}}),
+    ],
+    ids=str,
 )
 async def test_N1_the_last_good_list_is_kept(upstream: ScriptedUpstream, bad: Any) -> None:
     transport = HttpTransport()
     request = Request(method="GET", url=f"{upstream.url}/models", headers={})
-    models = ModelList("far", transport, lambda: request, every_s=0.01)
+    models = ModelList("far", transport, lambda: request, every_s=0.01, kept={})
     upstream.play(*json_reply(200, LIST))
     await until(models.models)
     upstream.play(*bad)
@@ -97,13 +104,40 @@ async def test_N1_the_last_good_list_is_kept(upstream: ScriptedUpstream, bad: An
         ({"data": [{}, {"id": 5}, None, {"id": "x" * 300}, {"id": "a\nb"}, {"id": "ok"}, {"id": "ok"}]}, [Model("ok")]),
         ({"data": []}, []),
         ({"object": "list", "data": None}, []),  # Ollama, without models
+        ({"data": [{"id": "a"}], "error": None}, [Model("a")]),
     ],
 )
 def test_N1_lists_of_all_vendors_are_read(body: object, found: list[Model]) -> None:
     assert list(read_models(json.dumps(body).encode())) == found
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": 5}', b"5", b'{"error": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"data": [{"id": "a"}]}',
+        b'{"data": [{"id": "a", "price": NaN, "context_length": Infinity}]}',
+        b'{"data": [{"id": "a"}, {"id": "half \\ud83d"}]}',
+        b'{"data": [{"id": "a"}, {"id": "caf\xe9"}]}',
+        b'{"data": [{"id": "a", "description": "two\nlines"}]}',
+    ],
+)
+def test_N1_what_is_wrong_with_one_name_or_number_leaves_the_others(body: bytes) -> None:
+    assert list(read_models(body)) == [Model("a")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"{}", b'{"data": 5}', b"5", b'{"error": "x"}', b'{"error": "x", "data": []}', b"[" * 10**5],
+)
 def test_N1_what_is_no_list_is_refused(body: bytes) -> None:
     with pytest.raises(UpstreamMalformed):
         read_models(body)
+
+
+async def test_N1_the_log_says_why_a_list_did_not_come(
+    upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.play(*json_reply(401, {"error": {"message": "no"}}))
+    async with backend({"kind": "openai-compatible", "base_url": upstream.url}) as far:
+        far.models()
+        await until(lambda: "models_not_listed" in (said := capsys.readouterr().out) and "status 401" in said)

@@ -46,3 +46,30 @@ async def test_N1_a_rule_that_takes_any_model_lists_what_its_upstream_lists_unas
             await client.read_head()
             told = json.loads(await client.read_body())
         assert told["model_info"].get("unknown.context_length") == tokens
+
+
+async def test_N1_a_config_that_is_loaded_anew_keeps_the_lists_of_the_backends_that_stay(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    upstream.play(*json_reply(200, {"data": [{"id": "llama3"}]}))
+    upstream.always(*json_reply(503, {"error": "loading"}))
+
+    def config(base_url: str, discover: str = "{every_s: 10}") -> str:
+        return f"""
+            backends: {{far: {{kind: openai-compatible, base_url: "{base_url}", discover: {discover}}}}}
+            routes: [{{name: default, to: far}}]
+        """
+
+    house = await start_proxy(config(upstream.url))
+    async with asyncio.timeout(60):
+        while b"llama3" not in await listed(house.port):
+            await asyncio.sleep(0.01)
+    for text, kept in (
+        (config(upstream.url), True),
+        (config(f"{upstream.url}/other"), False),
+        (config(upstream.url, '"off"'), False),
+        (config(upstream.url), True),
+    ):
+        house.rewrite(text)
+        assert await house.app.reload()
+        assert (b"llama3" in await listed(house.port)) == kept
