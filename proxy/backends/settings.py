@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from proxy.backends.base import BackendSettings
 from proxy.backends.quirks import ConversationQuirks, Quirks
@@ -105,6 +105,21 @@ class DiscoverySettings(Model):
     )
 
 
+def _discovery(value: object) -> object:
+    if value == "off":
+        return None
+    if isinstance(value, dict | DiscoverySettings):
+        return value
+    raise ValueError('write `{every_s: 300}`, or "off" with its quotes')
+
+
+Discovery = Annotated[
+    DiscoverySettings | None,
+    BeforeValidator(_discovery, json_schema_input_type=DiscoverySettings | Literal["off"]),
+]
+"""`None`: off."""
+
+
 def _path(path: str) -> str:
     if not path.startswith("/") or path.startswith("//") or not path.isascii() or not path.isprintable() or " " in path:
         raise ValueError("a path begins with one `/` and has no blanks, such as `/health`")
@@ -132,7 +147,7 @@ class HttpSettings(BackendSettings):
     forward_headers: ForwardedHeaders = setting(
         list, "Client headers to pass on, by name. No others are; never those with a client's key or cookies."
     )
-    discover: DiscoverySettings | Literal["off"] = setting(
+    discover: Discovery = setting(
         DiscoverySettings, 'Ask the upstream in the background which models it has, for lists of models; or `"off"`.'
     )
 
@@ -151,7 +166,7 @@ class HttpSettings(BackendSettings):
     @property
     def discover_every_s(self) -> float:
         """How old a list of models may get, in seconds; 0: none is asked for."""
-        return 0.0 if self.discover == "off" else self.discover.every_s
+        return self.discover.every_s if self.discover else 0.0
 
 
 class OpenAIChatSettings(HttpSettings):

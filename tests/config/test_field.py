@@ -230,3 +230,17 @@ def test_N7_a_config_of_litellm_is_told_in_one_line_what_it_is_and_what_to_do() 
 def test_N7_a_config_of_our_own_with_a_stray_key_is_told_of_the_key(tmp_path: Path) -> None:
     (error,) = errors(row(base_url=LOCAL) + "model_list: []\n")
     assert "`model_list`" in error
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{every_s: 1}", "2: far.discover.every_s 10"),
+        ("{every: 100}", "2: `every` far.discover `every_s`"),
+        ('"on"', '2: far.discover every_s "off"'),
+        ("null", '2: far.discover every_s "off"'),
+        ("[60]", '2: far.discover every_s "off"'),
+    ],
+)
+def test_N7_a_mistake_in_a_setting_that_may_be_off_is_told_once_and_by_its_own_name(written: str, said: str) -> None:
+    assert_said(errors(row(base_url=LOCAL, discover=written)), [said])
