@@ -48,7 +48,7 @@ def usage(  # noqa: PLR0917 - click passes them by name
     from proxy.ledger.report import told  # noqa: PLC0415
     from proxy.ledger.store import LedgerStore  # noqa: PLC0415
 
-    store = LedgerStore(settings)
+    store = LedgerStore(settings, only_reads=True)
     try:
         if checks:
             _check(settings, urls, api_key)

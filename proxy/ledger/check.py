@@ -56,7 +56,7 @@ def counted(expositions: Sequence[str]) -> Counted:
 
 def check(settings: UsageSettings, metrics: Counted | None) -> list[Line]:
     """Compare. Raises what the store's `failures` lists."""
-    store = LedgerStore(settings)
+    store = LedgerStore(settings, only_reads=True)
     try:
         spooled = list({(row.id, row.attempt): row for row in rows_in(settings.spool_folder)}.values())
         waiting = _missing(store, spooled)
@@ -71,7 +71,7 @@ def check(settings: UsageSettings, metrics: Counted | None) -> list[Line]:
 
 def spent(settings: UsageSettings, whose: Sequence[tuple[str, str, float]]) -> list[float]:
     """US dollars, for each scope (`key` or `route`), its name and the time since when. Raises what `failures` lists."""
-    store = LedgerStore(settings)
+    store = LedgerStore(settings, only_reads=True)
     try:
         waiting = _missing(store, list(rows_in(settings.spool_folder)))
         sums: dict[tuple[str, str, float], float] = defaultdict(float)

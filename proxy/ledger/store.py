@@ -1,6 +1,7 @@
 """The table of usage, in SQLite or Postgres. All of it blocks: it is for threads."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from proxy.config.usage import UsageSettings
 from proxy.ledger.rows import COLUMNS, Row
 
 TABLE = "chat_proxy_usage"
+INDEX = f"{TABLE}_ended_at"
 WAIT_S = 10  # for a lock, or for an answer
 
 _KINDS = {"attempt": "INTEGER", "status": "INTEGER"}
@@ -26,17 +28,21 @@ def _columns() -> Iterator[str]:
 
 _CREATE = (
     f"CREATE TABLE IF NOT EXISTS {TABLE} ({', '.join(_columns())})",
-    f"CREATE INDEX IF NOT EXISTS {TABLE}_ended_at ON {TABLE} (ended_at)",
+    f"CREATE INDEX IF NOT EXISTS {INDEX} ON {TABLE} (ended_at)",
 )
 
 _FOR_SQLITE = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")  # in full: the spool is cut after a commit
 
 
 class LedgerStore:
-    """One connection, opened when it is first needed and after a failure. `failures` are what any call may raise."""
+    """One connection, opened when it is first needed and after a failure. `failures` are what any call may raise.
 
-    def __init__(self, settings: UsageSettings) -> None:
+    A store that `only_reads` creates nothing, so it needs no right to write. Where there is no table, it has no rows.
+    """
+
+    def __init__(self, settings: UsageSettings, *, only_reads: bool = False) -> None:
         self._file = settings.file
+        self._only_reads = only_reads
         self._address = settings.store.get_secret_value()
         self._connection: Any = None
         self._mark = "?" if self._file is not None else "%s"
@@ -88,27 +94,64 @@ class LedgerStore:
             raise
 
     def _connect(self) -> Any:
-        connection: Any
-        if self._file is not None:
-            import sqlite3  # noqa: PLC0415
-
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._file, timeout=WAIT_S)
-        else:
-            import psycopg  # noqa: PLC0415
-
-            connection = psycopg.connect(
-                self._address,
-                connect_timeout=WAIT_S,
-                tcp_user_timeout=WAIT_S * 1000,
-                options=f"-c statement_timeout={WAIT_S}s -c lock_timeout={WAIT_S}s",
-                application_name="chat-proxy",
-            )
+        connection = self._open()
         try:
-            for statement in (*(_FOR_SQLITE if self._file is not None else ()), *_CREATE):
+            if self._only_reads:
+                if self._has(connection, TABLE):
+                    return connection
+                connection.close()
+                return self._empty()
+            for statement in _FOR_SQLITE if self._file is not None else ():
                 connection.execute(statement)
+            if not self._has(connection, INDEX):  # else the right to fill the table is enough
+                for statement in _CREATE:
+                    connection.execute(statement)
             connection.commit()
         except BaseException:
             connection.close()
             raise
+        return connection
+
+    def _open(self) -> Any:
+        if self._file is not None:
+            import sqlite3  # noqa: PLC0415
+
+            if not self._only_reads:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                return sqlite3.connect(self._file, timeout=WAIT_S)
+            if not self._file.exists():  # to ask for it would be an error
+                return sqlite3.connect(":memory:")
+            address = f"{self._file.absolute().as_uri()}?mode=ro"
+            if (
+                not os.access(self._file.parent, os.W_OK)
+                and not self._file.with_name(f"{self._file.name}-wal").exists()
+            ):
+                address += "&immutable=1"  # SQLite cannot put its shared memory there, and nobody else has
+            return sqlite3.connect(address, timeout=WAIT_S, uri=True)
+        import psycopg  # noqa: PLC0415
+
+        return psycopg.connect(
+            self._address,
+            connect_timeout=WAIT_S,
+            tcp_user_timeout=WAIT_S * 1000,
+            options=f"-c statement_timeout={WAIT_S}s -c lock_timeout={WAIT_S}s",
+            application_name="chat-proxy",
+        )
+
+    def _has(self, connection: Any, name: str) -> bool:
+        """Whether there is a table or an index of this name."""
+        there = (
+            "to_regclass(%s) IS NOT NULL"
+            if self._file is None
+            else "EXISTS (SELECT * FROM sqlite_master WHERE name = ?)"
+        )
+        return bool(connection.execute(f"SELECT {there}", (name,)).fetchone()[0])
+
+    def _empty(self) -> Any:
+        """A table without rows, in memory, for queries that begin before anything was written."""
+        import sqlite3  # noqa: PLC0415
+
+        self._mark = "?"
+        connection = sqlite3.connect(":memory:")
+        connection.execute(_CREATE[0])
         return connection

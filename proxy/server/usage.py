@@ -39,7 +39,7 @@ def _report(settings: UsageSettings, by: str, since: str | None, key: str | None
     from proxy.ledger import report  # noqa: PLC0415 - not loaded where it is off
     from proxy.ledger.store import LedgerStore  # noqa: PLC0415
 
-    store = LedgerStore(settings)
+    store = LedgerStore(settings, only_reads=True)
     try:
         return report.told(store, by, since, format, key)
     except ValueError as error:
