@@ -78,7 +78,7 @@ check: venv $(DEV) ## format, lint, types, import layers, tests: all that CI ask
 	@rm -f .pytest_cache/v/cache/lastfailed
 	@$(MAKE) --no-print-directory test PYTHON="$(PYTHON)" || { \
 		echo "running what failed again, alone: what passes now does not always pass, and is to be mended" && \
-		$(BIN)/python -m pytest -x -v --last-failed --last-failed-no-failures none $(USUAL) $(ARGS); }
+		$(BIN)/python -m pytest -n 1 --dist loadgroup -x -v --last-failed --last-failed-no-failures none $(USUAL) $(ARGS); }
 
 fmt: venv $(DEV) ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .

@@ -207,3 +207,8 @@ def test_help_lists_every_target():
     listed = make(ROOT, "help").stdout
     assert phony
     assert {name for name in phony[1].split() if f"make {name} " not in listed} <= {"venv"}
+
+
+def test_the_tests_of_a_group_share_a_process(request):
+    grouped = request.config.getoption("loadgroup", default=False)  # in a process of pytest-xdist
+    assert request.node.nodeid.endswith("@makefile") == grouped, "pytest-xdist does not see its groups"
