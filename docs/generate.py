@@ -265,7 +265,8 @@ def _vocabulary(name: str, words: Vocabulary) -> str:
         "kept" if words.empty_turns else "left out",
         {"": "", "none": "asked to continue", "trailing": "goes on"}.get(words.prefill, f"with `{words.prefill}`"),
         str(words.cache_marks or ""),
-        ", ".join(sorted(words.media)) + ("" if words.image_addresses else " (no addresses)"),
+        ", ".join(sorted(words.media)).replace("file", "file (PDF)" if words.files == {"application/pdf"} else "file")
+        + ("" if words.image_addresses else " (no addresses)"),
         "; ".join(tools),
         "; ".join(settings),
     ]

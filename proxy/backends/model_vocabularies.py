@@ -100,9 +100,13 @@ MODELS: Mapping[str, tuple[tuple[re.Pattern[str], Vocabulary], ...]] = {
         # "`reasoning_effort` must be one of `none` or `default`"
         (re.compile(r"qwen/"), replace(GROQ, no_thinking=EFFORT_NONE, thinking={"reasoning_effort": "default"})),
     ),
-    # The preset's page: of M2, "accepted but thinking remains on"; images are for M3
-    "minimax": ((re.compile(r"(?i:minimax-m2)"), replace(_MINIMAX, no_thinking=None, thinking={}, media=TEXT)),),
+    # The preset's page: of M2, "accepted but thinking remains on"; images are for M3. platform.minimax.io, API reference of
+    # Text chat, which is of M2: `temperature`, "value range (0, 1]"
+    "minimax": (
+        (re.compile(r"(?i:minimax-m2)"), replace(_MINIMAX, no_thinking=None, thinking={}, media=TEXT, hottest=1)),
+    ),
     "mistral": (
+        (re.compile(r"voxtral"), replace(MISTRAL, media=frozenset({"audio", "file"}))),
         (re.compile(r"mistral-large-[4-9]"), replace(MISTRAL, no_thinking=EFFORT_NONE, efforts=LOW_TO_HIGH)),
         (
             re.compile(r"mistral-(small-(latest|2603)|medium-3-5)"),
@@ -176,8 +180,15 @@ def of_provider(provider: str, model: str) -> Vocabulary:
     if provider == "openai":  # or any server of its language
         return openai(model, COMMON)
     if provider == "vertex_ai" and not model.startswith("gemini"):
-        return MISTRAL if model.startswith(("mistral", "codestral")) else COMMON
+        return _mistral_by_litellm(MISTRAL) if model.startswith(("mistral", "codestral")) else COMMON
     preset = "gemini" if provider in _GEMINI_ITSELF else _PRESETS_OF_PROVIDERS.get(provider, provider)
     known = of_preset(preset, model)
+    if preset == "mistral":
+        return _mistral_by_litellm(known)
     # Google's own API, which litellm asks, takes the penalties and `seed`, of which litellm knows the models.
     return replace(known, signatures="", unsigned="", refused=frozenset()) if preset == "gemini" else known
+
+
+def _mistral_by_litellm(words: Vocabulary) -> Vocabulary:
+    """Mistral's models behind litellm, which makes one text of content without an image, and so loses files and sounds."""
+    return replace(words, parts="", media=words.media & IMAGES)

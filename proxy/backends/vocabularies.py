@@ -108,8 +108,8 @@ Mid-conversation system messages). Others answer "role 'system' is not supported
 
 # Converse, which litellm asks: "failed to satisfy constraint: Member must satisfy regular expression pattern:
 # [a-zA-Z0-9_-]+", "Member must have length less than or equal to 64", of names and ids; "The text field in the
-# ContentBlock object at messages.1.content.0 is blank", "A conversation must start with a user message"; its API
-# reference: of `temperature`, "Maximum value of 1", and the image formats.
+# ContentBlock object at messages.1.content.0 is blank"; "A conversation must start with a user message. Try again with a
+# conversation that starts with a user message.", of Claude and of Nova; its API reference: of `temperature`, "Maximum value of 1", and the image formats.
 BEDROCK = Vocabulary(
     call_ids=CALL_IDS,
     tool_names=NameForm(WORD, 64),
@@ -154,8 +154,12 @@ MISTRAL = Vocabulary(
     # "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"
     prefill="prefix_flag",
     names=False,  # a `name` outside of results is an unknown field, which is a 422
-    # The same page: its parts are `text`, `image_url`, `document_url`, `reference`, and sounds in a form of its own.
-    media=IMAGES,
+    # The same page: its parts are `text`, `image_url`, `document_url`, `reference`, `file`, and `input_audio`. docs.mistral.ai,
+    # Document QnA, has PDFs for every model; Audio, sounds for Voxtral alone
+    media=frozenset({"file", "image"}),
+    files=frozenset({"application/pdf"}),
+    file_ids="",
+    parts="mistral",
     images=_PICTURES,
 )
 
@@ -275,8 +279,8 @@ PRESETS: Mapping[str, Vocabulary] = {
         media=IMAGES,
     ),
     # platform.minimax.io, Compatible OpenAI API: presence_penalty, frequency_penalty and logit_bias are ignored; `thinking`
-    # is `disabled` or `adaptive`; "audio input is not" supported; 0 is no `temperature`: "Values outside this range
-    # will return an error"
+    # is `disabled` or `adaptive`; "audio input is not" supported. Its `temperature` goes up to 2; users report that 0
+    # is refused, as it was while the range was (0, 1]: "Values outside this range will return an error"
     "minimax": Vocabulary(
         coldest=0.01,
         no_thinking=DISABLED,

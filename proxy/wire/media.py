@@ -27,6 +27,8 @@ _BEGINNINGS = {
 
 _OF_ANTHROPIC = "file_"  # OpenAI's ids begin with `file-`, and Azure's with `assistant-` too
 
+_TEXTS = frozenset({"application/json", "application/xml", "application/yaml", "application/x-yaml"})
+
 _KINDS: dict[type, str] = {Image: "image", File: "file", Audio: "audio"}
 
 
@@ -52,12 +54,16 @@ def with_media(messages: tuple[Message, ...], vocabulary: Vocabulary, notices: l
 
 def _taken(part: Part, vocabulary: Vocabulary) -> tuple[Part, str]:
     """The part under its registered media type, and what of it the target does not take, or nothing."""
+    if isinstance(part, File) and (read := _as_text(part, vocabulary)):
+        return read, ""
     kind = _KINDS.get(type(part))
     if kind is not None and kind not in vocabulary.media:
         return part, "audio" if kind == "audio" else f"{kind}s"
     if isinstance(part, File) and part.id is not None:
         keeper = "anthropic" if part.id.startswith(_OF_ANTHROPIC) else "openai"
         return part, "" if keeper == vocabulary.file_ids else "files by this id: send the data instead"
+    if isinstance(part, File) and vocabulary.files and part.url is None and _type_of(part) not in vocabulary.files:
+        return part, f"files of type {_type_of(part)[:64]}"
     if not isinstance(part, Image):
         return part, ""
     if not part.url.startswith("data:"):
@@ -70,6 +76,23 @@ def _taken(part: Part, vocabulary: Vocabulary) -> tuple[Part, str]:
         return part, f"images of type {media_type[:64]}"
     url = f"data:{media_type}{separator}{rest}"
     return part if url == part.url else replace(part, url=url), ""
+
+
+def _type_of(file: File) -> str:
+    return (file.media_type or "application/pdf").partition(";")[0].strip().lower()
+
+
+def _as_text(file: File, vocabulary: Vocabulary) -> Text | None:
+    """The text of a file where the target takes none of that type: every model reads text."""
+    kind = _type_of(file)
+    takes = "file" in vocabulary.media and (not vocabulary.files or kind in vocabulary.files)
+    if takes or file.data is None or not (kind.startswith("text/") or kind in _TEXTS):
+        return None
+    try:
+        text = b64decode(file.data, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+    return Text(f"{file.name}\n\n{text}" if file.name else text, file.cache)
 
 
 def image_type(data: str) -> str | None:

@@ -51,6 +51,8 @@ class NameForm(msgspec.Struct, frozen=True):
         return not set(name).difference(self.characters) if self.characters else _ANY.fullmatch(name) is not None
 
 
+PartForms = Literal["", "mistral"]
+
 GEMINI_SEAL = "gemini:"
 """What a signature of Gemini's begins with on its way through clients, which tells it from those of other vendors."""
 
@@ -77,6 +79,10 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Whether `tool_choice` may be a list of the tools that may be called now."""
     media: frozenset[str] = frozenset({"audio", "file", "image"})
     """What it takes besides text. What a tool has shown is else named in the tool's result."""
+    parts: PartForms = ""
+    """Whose forms of files and sounds it takes. Empty: OpenAI's."""
+    files: frozenset[str] = frozenset()
+    """The media types of files that it takes; empty: any. Other files of text are sent as text."""
     file_ids: Literal["", "openai", "anthropic"] = "openai"
     """Whose ids of files it knows: each vendor keeps its own."""
     images: frozenset[str] = frozenset()

@@ -60,6 +60,7 @@ class OpenAIChatBackend(HttpBackend):
 
     def _fields(self, request: ChatRequest, target: Target) -> dict[str, Any]:
         """The body in the server's own words."""
+        words = self._vocabularies[target.model]
         body = request_fields(
             request,
             model=target.model,
@@ -67,8 +68,9 @@ class OpenAIChatBackend(HttpBackend):
             max_tokens_name=self._name_of_max_tokens(request, target.model),
             hints=self._hints(request, target.model),
             reasoning=self._returns[target.model],
+            parts=words.parts,
         )
-        return in_words(self._vocabularies[target.model], request, body, translated=request.dialect != self.dialect)
+        return in_words(words, request, body, translated=request.dialect != self.dialect)
 
     def _omissions(self, request: ChatRequest, fields: Mapping[str, Any], target: Target) -> list[Notice]:
         sent, notices = unsaid(self._vocabularies[target.model], request, fields)

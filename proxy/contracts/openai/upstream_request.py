@@ -1,19 +1,19 @@
 """Requests of OpenAI Chat Completions, written for an upstream."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 import msgspec
 
+from proxy.contracts.openai.parts import PART_WRITERS, PartWriter
 from proxy.contracts.openai.stream import DIALECT
-from proxy.errors import Unsupported
 from proxy.events import Notice
-from proxy.request import Audio, ChatRequest, File, Image, Message, Other, Part, Text, Tool
+from proxy.request import ChatRequest, Message, Text, Tool
 from proxy.wire.forwarding import without_destinations
 from proxy.wire.ids import user_for
 from proxy.wire.json_body import PARAMETERS
 from proxy.wire.omissions import failed_results, hosted_tools, ignored_settings, lost_reasoning
-from proxy.wire.vocabulary import GEMINI_SEAL
+from proxy.wire.vocabulary import GEMINI_SEAL, PartForms
 
 USER_LENGTH = 64
 """OpenAI refuses a `user` of more characters, and Claude Code sends one: account, machine and session."""
@@ -51,8 +51,6 @@ class ReasoningReturn(msgspec.Struct, frozen=True):
         return {self.form: text}
 
 
-_DOCUMENT = {"text/plain": "document.txt", "text/markdown": "document.md", "text/csv": "document.csv"}
-
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 _NOT_FROM_WIRE = frozenset({"model", "stream", "stream_options", *PARAMETERS})
 
@@ -70,6 +68,7 @@ def request_fields(
     max_tokens_name: str | None = None,
     hints: Collection[str] = (),
     reasoning: ReasoningReturn | None = None,
+    parts: PartForms = "",
 ) -> dict[str, Any]:
     """The fields of the body for an upstream.
 
@@ -78,12 +77,12 @@ def request_fields(
 
     `max_tokens_name`: for upstreams that know only one of `max_tokens` and `max_completion_tokens`. `hints`: the
     settings among `request.hints` that this upstream takes. `reasoning`: how earlier reasoning goes back; `None` leaves
-    it out.
+    it out. `parts`: whose forms files and sounds have.
     """
     if request.dialect == DIALECT and request.raw_body:
         fields = without_destinations(request.raw_body)
     else:
-        fields = _from_values(request, reasoning)
+        fields = _from_values(request, reasoning, PART_WRITERS[parts])
     body: dict[str, Any] = {"model": model} if model else {}
     body.update((name, value) for name, value in fields.items() if name not in _NOT_FROM_WIRE)
     unwanted = request.hints.difference(hints)
@@ -120,8 +119,8 @@ def choices_expected(request: ChatRequest) -> int:
     return n if type(n) is int and n > 1 else 1
 
 
-def _from_values(request: ChatRequest, reasoning: ReasoningReturn | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {"messages": [_message(message, reasoning) for message in request.messages]}
+def _from_values(request: ChatRequest, reasoning: ReasoningReturn | None, written: PartWriter) -> dict[str, Any]:
+    fields: dict[str, Any] = {"messages": [_message(message, reasoning, written) for message in request.messages]}
     if request.tools:
         fields["tools"] = [_tool(tool) for tool in request.tools]
     if request.user:
@@ -147,9 +146,9 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
             body.setdefault(name, value)
 
 
-def _message(message: Message, reasoning: ReasoningReturn | None) -> dict[str, Any]:
+def _message(message: Message, reasoning: ReasoningReturn | None, written: PartWriter) -> dict[str, Any]:
     """One turn. Earlier reasoning is left out unless the upstream wants it: some refuse it."""
-    content = _result(message) if message.role == "tool" else _content(message)
+    content = _result(message) if message.role == "tool" else _content(message, written)
     fields: dict[str, Any] = {"role": message.role, "content": content}
     if reasoning is not None and message.role == "assistant":
         fields |= reasoning.fields(message)
@@ -173,7 +172,7 @@ def _result(message: Message) -> str:
     return "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
 
 
-def _content(message: Message) -> str | list[dict[str, Any]] | None:
+def _content(message: Message, written: PartWriter) -> str | list[dict[str, Any]] | None:
     """A string where the only part is text, because every server reads a string."""
     match message.parts:
         case ():
@@ -181,45 +180,7 @@ def _content(message: Message) -> str | list[dict[str, Any]] | None:
         case (Text(text, None),):
             return text
         case parts:
-            return [_part(part) for part in parts]
-
-
-def _part(part: Part) -> dict[str, Any]:
-    fields = _unmarked(part)
-    return fields | {"cache_control": mark} if (mark := getattr(part, "cache", None)) else fields
-
-
-def _unmarked(part: Part) -> dict[str, Any]:
-    match part:
-        case Text(text):
-            return {"type": "text", "text": text}
-        case Image(url, detail):
-            return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
-        case Audio(data, format_):
-            return {"type": "input_audio", "input_audio": {"data": data, "format": format_}}
-        case File():
-            return {"type": "file", "file": _file(part)}
-        case Other(kind, at):
-            where = f"{at}: " if at else ""
-            raise Unsupported(f"{where}this target takes no content part of type {kind!r}", param=at or None)
-        case _:
-            assert_never(part)
-
-
-def _file(file: File) -> dict[str, Any]:
-    fields: dict[str, Any] = {"filename": file.name} if file.name else {}
-    if file.id is not None:
-        return fields | {"file_id": file.id}
-    if file.data is not None:
-        data = f"data:{file.media_type};base64,{file.data}" if file.media_type else file.data
-        # OpenAI refuses a file without a name, and tells by its ending what is in it.
-        return {"filename": _name_of(file), **fields, "file_data": data}
-    raise Unsupported("this target takes files as data or by id, not by address")
-
-
-def _name_of(file: File) -> str:
-    kind = (file.media_type or "application/pdf").partition(";")[0]
-    return _DOCUMENT.get(kind, f"document.{kind.rpartition('/')[2]}")
+            return [written(part) for part in parts]
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

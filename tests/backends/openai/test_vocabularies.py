@@ -8,7 +8,8 @@ import pytest
 
 from proxy.backends.base import Resources, kind
 from proxy.backends.openai.compatible import PRESETS
-from proxy.request import ChatRequest, Message, Text, Tool
+from proxy.errors import Unsupported
+from proxy.request import Audio, ChatRequest, File, Image, Message, Part, Text, Tool
 from proxy.routing.plan import Target
 
 HINTS = frozenset({"top_k", "min_p", "repetition_penalty", "prompt_cache_key", "reasoning_effort"})
@@ -25,6 +26,15 @@ def written(preset: str, model: str = "m", **params: Any) -> tuple[dict[str, Any
     fields, notices = backend.written(request, Target("far", model))
     plain = {"model", "messages", "stream", "stream_options"}
     return {name: value for name, value in fields.items() if name not in plain}, {one.param for one in notices}
+
+
+def shown(preset: str, model: str, part: Part) -> Any:
+    """A user's message with a part as the vendor would be sent it."""
+    made = kind("openai-compatible")
+    row = {"kind": "openai-compatible", "preset": preset, "api_key": "k"}
+    backend = made.build("far", made.settings.model_validate(row), Resources(None))  # type: ignore[arg-type]  # asks nobody
+    request = ChatRequest(id="1", contract="chat", dialect="chat", messages=(Message("user", (Text("see"), part)),))
+    return backend.written(request, Target("far", model))[0]["messages"][0]["content"]
 
 
 EFFORTS = {
@@ -190,6 +200,62 @@ def test_R4_what_deepseek_ignores_is_announced() -> None:
 def test_R4_a_temperature_up_to_2_goes_to_vendors_that_take_it(preset: str) -> None:
     asked = {"temperature": 1.8, "service_tier": "flex"}
     assert written(preset, **asked) == (asked, set())
+
+
+def test_R4_a_temperature_above_1_is_lowered_for_models_that_refuse_it() -> None:
+    assert written("minimax", "MiniMax-M2.7", temperature=1.8) == ({"temperature": 1}, {"temperature"})
+    assert written("minimax", "MiniMax-M3", temperature=0) == ({"temperature": 0.01}, {"temperature"})
+
+
+PDF = File(data="JVBE", name="a.pdf", media_type="application/pdf")
+NOTES = File(data="aGk=", name="n.md", media_type="text/markdown; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "part", "sent"),
+    [
+        (
+            "mistral",
+            "mistral-small-latest",
+            PDF,
+            {"type": "document_url", "document_url": "data:application/pdf;base64,JVBE", "document_name": "a.pdf"},
+        ),
+        (
+            "mistral",
+            "mistral-small-latest",
+            File(url="https://a.test/d.pdf"),
+            {"type": "document_url", "document_url": "https://a.test/d.pdf"},
+        ),
+        ("mistral", "voxtral-small-latest", Audio("SUQz", "mp3"), {"type": "input_audio", "input_audio": "SUQz"}),
+        ("mistral", "mistral-small-latest", NOTES, {"type": "text", "text": "n.md\n\nhi"}),
+        ("deepseek", "deepseek-v4-pro", NOTES, {"type": "text", "text": "n.md\n\nhi"}),
+        ("gemini", "gemini-3-pro", Audio("SUQz", "mp3"), {"type": "input_audio", "input_audio": {"data": "SUQz", "format": "mp3"}}),
+    ],
+)  # fmt: skip
+def test_R2_documents_and_sounds_are_written_as_the_vendor_takes_them(
+    preset: str, model: str, part: Part, sent: dict[str, Any]
+) -> None:
+    assert shown(preset, model, part) == [{"type": "text", "text": "see"}, sent]
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "part", "what"),
+    [
+        ("mistral", "mistral-small-latest", Audio("SUQz", "mp3"), "takes no audio"),
+        ("mistral", "voxtral-small-latest", Image("data:image/png;base64,AA"), "takes no images"),
+        ("mistral", "mistral-small-latest", File(id="file-1"), "takes no files by this id"),
+        (
+            "mistral",
+            "mistral-small-latest",
+            File(data="AA", media_type="application/zip"),
+            "takes no files of type application/zip",
+        ),
+        ("deepseek", "deepseek-v4-pro", PDF, "takes no files"),
+    ],
+)
+def test_R2_what_a_vendor_does_not_take_is_refused(preset: str, model: str, part: Part, what: str) -> None:
+    with pytest.raises(Unsupported, match=what):
+        shown(preset, model, part)
 
 
 @pytest.mark.parametrize("preset", ["mistral", "fireworks"])

@@ -357,7 +357,7 @@ def mistral(body: Body) -> list[str]:
             call_id=r"[a-zA-Z0-9]{9}",  # "must be a-z, A-Z, 0-9, with a length of 9"
             hottest=1.5,
             efforts=frozenset(),  # of most of its models
-            parts=frozenset({"text", "image_url"}),
+            parts=frozenset({"text", "image_url", "document_url", "input_audio"}),
             more=_mistral,
         ),
     )
@@ -371,6 +371,9 @@ def _mistral(body: Body) -> Iterator[str]:
             yield "Unexpected role 'user' after role 'tool'"  # code 3230
         if role == "assistant" and not message.get("tool_calls") and not _says(message):
             yield "Assistant message must have either content or tool_calls, but not none."
+        for part in message["content"] if isinstance(message["content"], list) else []:
+            if isinstance(part.get(part["type"]), dict) and part["type"] != "image_url":
+                yield f"{part['type']}: Input should be a valid string"
         if role != "tool" and "name" in message:
             yield "name: extra inputs are not permitted"
         before = role
