@@ -167,12 +167,14 @@ def of_provider(provider: str, model: str) -> Vocabulary:
     """The vocabulary of a model of one of litellm's providers, which is asked in OpenAI's form.
 
     litellm has a place of its own for Gemini's signatures, puts all system text at Claude's head, and gives it results of
-    tools as text alone.
+    tools as text alone, and no files of text.
     """
     model = model.removeprefix(f"{provider}/")
     if is_claude(provider, model):
         claude = replace(anthropic(model), result_media=False, system="head", file_ids="")
-        return replace(claude, tool_names=BEDROCK.tool_names, user_first=True) if provider == "bedrock" else claude
+        if provider == "bedrock":
+            return replace(claude, tool_names=BEDROCK.tool_names, user_first=True)
+        return replace(claude, files=claude.images | {"application/pdf"})
     if provider == "bedrock":
         return BEDROCK
     if provider == "azure":

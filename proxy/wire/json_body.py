@@ -195,21 +195,27 @@ def no_calls(contract: str, instead: str) -> Unsupported:
 
 def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...]:
     """The functions that a model may call. Tools of other types stay in the request's raw body only."""
-    tools = []
-    for value, path in objects(values or [], at):
-        if need_string(value, "type", path) != "function":
-            continue
-        function, path = need_object(value, "function", path), f"{path}.function"
-        tools.append(
-            Tool(
-                name=need_string(function, "name", path),
-                description=get_string(function, "description", path),
-                parameters=get_object(function, "parameters", path),
-                strict=get_boolean(function, "strict", path),
-                cache=cache_mark(value) or cache_mark(function),
-            )
-        )
-    return tuple(tools)
+    return tuple(
+        [
+            decode_tool(value, path)
+            for value, path in objects(values or [], at)
+            if need_string(value, "type", path) == "function"
+        ]
+    )
+
+
+def decode_tool(value: dict[str, Any], path: str) -> Tool:
+    """A function, whose fields may stand in the tool itself, as in Responses."""
+    is_flat = "name" in value and "function" not in value
+    function = value if is_flat else need_object(value, "function", path)
+    path = path if is_flat else f"{path}.function"
+    return Tool(
+        name=need_string(function, "name", path),
+        description=get_string(function, "description", path),
+        parameters=get_object(function, "parameters", path),
+        strict=get_boolean(function, "strict", path),
+        cache=cache_mark(value) or cache_mark(function),
+    )
 
 
 def other_tools(values: list[Any] | None) -> tuple[str, ...]:

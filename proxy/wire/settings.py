@@ -11,6 +11,7 @@ from proxy.config.parameters import KIND_OF_PARAMETER
 from proxy.errors import BadRequest
 from proxy.events import Notice
 from proxy.request import ChatRequest, Message, Text, Tool
+from proxy.wire.choices import in_openai_form
 from proxy.wire.json_body import read_param
 from proxy.wire.omissions import changed, does_not_think
 from proxy.wire.schemas import inlined, is_closed, of_arguments, openapi
@@ -162,7 +163,9 @@ def _with_temperature(request: ChatRequest, vocabulary: Vocabulary, notices: lis
 
 def _with_choice(request: ChatRequest, vocabulary: Vocabulary) -> ChatRequest:
     """The choice of tools in the target's words. Raises `BadRequest` for a tool that is not offered."""
-    choice = request.params.get("tool_choice")
+    given = request.params.get("tool_choice")
+    if (choice := in_openai_form(given)) is not given:
+        request = _with(request, tool_choice=choice)
     offered = {tool.name for tool in request.tools}
     match choice:
         case {"type": "custom", "custom": {"name": str(name)}} if name in offered:

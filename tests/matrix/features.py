@@ -77,8 +77,9 @@ class Asked(msgspec.Struct, frozen=True):
     anthropic: Callable[[Sent], bool]
 
 
-def holds(text: str) -> Callable[[Sent], bool]:
-    return lambda sent: text in json.dumps(sent)
+def holds(*texts: str) -> Callable[[Sent], bool]:
+    """Whether one of the texts is sent."""
+    return lambda sent: any(text in json.dumps(sent) for text in texts)
 
 
 def never(_: Sent) -> bool:
@@ -213,7 +214,7 @@ ASKED = {
     ),
     "PDF, data": Asked(
         showing(File(data=PDF, name="a.pdf", media_type="application/pdf")),
-        openai=_has("file", "file", file_data=f"data:application/pdf;base64,{PDF}"),
+        openai=holds(f"data:application/pdf;base64,{PDF}"),
         anthropic=_has("document", "source", data=PDF),
     ),
     "PDF, address": Asked(
@@ -228,7 +229,7 @@ ASKED = {
     ),
     "text file, data": Asked(
         showing(File(data=NOTES, name="notes.txt", media_type="text/plain")),
-        openai=_has("file", "file", file_data=f"data:text/plain;base64,{NOTES}"),
+        openai=holds(NOTES, "Remember the milk"),
         anthropic=holds("Remember the milk"),
     ),
     "audio": Asked(

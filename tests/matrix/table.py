@@ -130,7 +130,6 @@ _LITELLM_ANTHROPIC = _ANTHROPIC | rows("""
     image, address                x x x x . x x x x
     PDF, address                  . . x x . x x x .
     file by its id                x x x x . . . x x
-    text file, data               x x x . . x x x x
     sources                       - + + - - + - + +
 """)
 
@@ -150,9 +149,9 @@ NOTES = {
     "that a tool failed": "OpenAI's form, which litellm is asked in too, has no field for it, and litellm makes none for Anthropic: the result's text has to say so.",
     "image in a result": "OpenAI's form takes only text from a tool: the image follows as a message of the user.",
     "image, address": "litellm would fetch it itself for every provider but OpenAI and Azure.",
-    "PDF, address": "OpenAI's form takes files as data or by id.",
+    "PDF, address": "OpenAI's form takes files as data or by id, Mistral's by address too.",
     "file by its id": "Each vendor keeps its own files: an id of OpenAI's says nothing to Anthropic. litellm gives Anthropic a file for its code execution instead.",
-    "text file, data": "As text to Anthropic. litellm sends it there in a form that is refused.",
+    "text file, data": "As text to Anthropic, and where a vendor takes no such file.",
     "JSON, no schema": "Anthropic has no such setting: ask for JSON in the prompt, or give a schema.",
     "`top_k`": "OpenAI has none: a request in its own contract passes it on to a server of that dialect; from others it goes where the kind, the preset or litellm's provider is known to take it (vLLM, llama.cpp, SGLang, OpenRouter; Anthropic, Gemini, Ollama). Newer Claude models take none.",
     "`seed`": "Anthropic has none.",

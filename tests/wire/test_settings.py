@@ -50,6 +50,25 @@ def test_R4_a_model_that_has_to_call_a_tool_is_told_not_to_think_where_it_cannot
     assert told(far, tool_choice="none").request.params == {"tool_choice": "none"}
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("any", "required"),
+        ({"type": "any"}, "required"),
+        ({"type": "none"}, "none"),
+        ({"type": "auto"}, "auto"),
+        ({"type": "tool", "name": "g"}, NAMED),
+        ({"type": "function", "name": "g"}, NAMED),
+        (NAMED, NAMED),
+    ],
+)
+def test_R6_a_choice_is_read_in_the_form_of_any_contract(choice: object, sent: object) -> None:
+    assert told(Vocabulary(), tool_choice=choice).request.params == {"tool_choice": sent}
+    gone = {"type": "tool", "name": "h"}
+    with pytest.raises(BadRequest, match="names a tool that this target is not offered"):
+        told(Vocabulary(), tool_choice=gone)
+
+
 def test_R4_a_choice_is_announced_as_lost_where_the_model_always_chooses() -> None:
     far = Vocabulary(choices="auto")
     named, required = told(far, tool_choice=NAMED), told(far, tool_choice="required")

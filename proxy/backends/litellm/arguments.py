@@ -19,7 +19,7 @@ from proxy.contracts.anthropic.params import SAMPLING, max_tokens_of
 from proxy.contracts.anthropic.upstream_request import settings_fields
 from proxy.contracts.openai.upstream_request import choices_expected, encode_request
 from proxy.errors import Unsupported
-from proxy.request import Audio, ChatRequest, File, Image, Message
+from proxy.request import ChatRequest, File, Image, Message
 from proxy.wire.vocabulary import Vocabulary
 
 _MAX_TOKENS = 8192
@@ -48,7 +48,7 @@ def arguments(
     words: Vocabulary,
 ) -> dict[str, Any]:
     """All that litellm is given. Raises `Unsupported` for what would get lost or be fetched on the way."""
-    _refuse(request, provider, model, backend)
+    _refuse(request, provider, backend)
     if provider in _LOOKED_UP:
         litellm.model_cost.setdefault(model, dict(_LOOKED_UP[provider]))
     allowed = passed_on(provider)
@@ -127,15 +127,13 @@ def _destination(settings: LiteLLMSettings, provider: str, handler: Any) -> dict
     }
 
 
-def _refuse(request: ChatRequest, provider: str, model: str, backend: str) -> None:
+def _refuse(request: ChatRequest, provider: str, backend: str) -> None:
     if choices_expected(request) > 1:
         raise Unsupported(f"backend {backend} gives one answer, not several (n)", param="n")
     if request.params.get("logprobs") is True:
         raise Unsupported(f"backend {backend} gives no log probabilities", param="logprobs")
     if provider not in _TAKES_ADDRESSES:
         _refuse_addresses(request.messages)
-    if provider != "bedrock" and is_claude(provider, model):
-        _refuse_lost(request.messages)
 
 
 def _refuse_addresses(messages: tuple[Message, ...]) -> None:
@@ -146,17 +144,3 @@ def _refuse_addresses(messages: tuple[Message, ...]) -> None:
                 raise Unsupported("this target takes images as data: URLs, not by address")
             if isinstance(part, File) and any("://" in (value or "")[:256] for value in (part.data, part.id)):
                 raise Unsupported("this target takes files as data, not by address")
-
-
-def _refuse_lost(messages: tuple[Message, ...]) -> None:
-    """Refuse what litellm would drop for Claude, or turn into something else: sounds, and files but for PDF."""
-    for message in messages:
-        for part in message.parts:
-            if isinstance(part, Audio):
-                raise Unsupported("this target takes no audio")
-            if isinstance(part, File):
-                kind = (part.media_type or "application/pdf").partition(";")[0].strip().lower()
-                if part.data is None:
-                    raise Unsupported("this target takes files as data, not by address")
-                if kind != "application/pdf" and not kind.startswith("image/"):
-                    raise Unsupported(f"this target takes PDF files, not {kind[:64]}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from proxy.contracts.anthropic.schema import closed
 from proxy.errors import Unsupported
+from proxy.wire.choices import in_openai_form, is_word
 from proxy.wire.json_body import PARAMETERS, get_array, get_object, get_string, read_param
 
 HINTS = frozenset({"top_k", "reasoning_effort"})
@@ -43,9 +44,10 @@ def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
         params["stop"] = read_param("stop", stop, "stop_sequences")
     if effort := _effort(wire):
         params["reasoning_effort"] = effort
-    choice = get_object(wire, "tool_choice")
+    choice = wire.get("tool_choice")
+    choice = {"type": choice} if is_word(choice) else get_object(wire, "tool_choice") or {}
     if any(map(is_function, get_array(wire, "tools") or ())):  # OpenAI refuses a choice without tools
-        params |= _decode_choice(choice or {})
+        params |= _decode_choice(choice)
     if schema := _schema(wire):
         params["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     return params
@@ -53,7 +55,7 @@ def decode_params(wire: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_function(tool: Any) -> bool:
     """Whether the client defines the tool. Other upstreams do not know the tools that Anthropic defines or runs."""
-    return isinstance(tool, dict) and (tool.get("type") or "custom") == "custom"
+    return isinstance(tool, dict) and (tool.get("type") or "custom") in ("custom", "function")
 
 
 def encode_params(params: Mapping[str, Any], *, model: str, tools: bool, hints: Collection[str] = ()) -> dict[str, Any]:
@@ -166,13 +168,9 @@ def _schema(wire: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _decode_choice(choice: dict[str, Any]) -> dict[str, Any]:
     params: dict[str, Any] = {}
-    match choice.get("type"):
-        case "auto" | "none" as same:
-            params["tool_choice"] = same
-        case "any":
-            params["tool_choice"] = "required"
-        case "tool" if isinstance(choice.get("name"), str):
-            params["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
+    match in_openai_form(choice):
+        case str() | {"function": {"name": str()}} as known:
+            params["tool_choice"] = known
         case _:
             pass
     if choice.get("disable_parallel_tool_use") is True:

@@ -17,6 +17,7 @@ from proxy.errors import BadRequest
 from proxy.request import ChatRequest, File, Image, Message, Other, Part, Text, Tool
 from proxy.wire.json_body import (
     cache_mark,
+    decode_tool,
     get_array,
     get_boolean,
     get_object,
@@ -141,6 +142,9 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
     for value, path in objects(values or [], "tools"):
         if not is_function(value):
             continue
+        if value.get("type") == "function":  # as OpenAI has it
+            tools.append(decode_tool(value, path))
+            continue
         tools.append(
             Tool(
                 name=need_string(value, "name", path),
@@ -162,7 +166,7 @@ def _hosted(wire: Mapping[str, Any]) -> tuple[str, ...]:
 def _unread(wire: Mapping[str, Any], rare: frozenset[str]) -> tuple[str, ...]:
     found = unread(wire, _READ) + unread(wire.get("output_config") or {}, _READ_OF_OUTPUT, "output_config.")
     for tool in wire.get("tools") or ():
-        if not _READ_OF_TOOLS.issuperset(tool) and is_function(tool):
+        if not _READ_OF_TOOLS.issuperset(tool) and is_function(tool) and tool.get("type") != "function":
             found += unread(tool, _READ_OF_TOOLS, "tools.")
     if "citations" in rare and any(_wants_citations(message.get("content")) for message in wire["messages"]):
         found += ("citations",)

@@ -43,7 +43,8 @@ def _is_flat(tool: Any) -> bool:
 
 
 def _nested(tool: dict[str, Any]) -> dict[str, Any]:
-    function = {name: tool[name] for name in ("name", "description", "parameters", "strict") if name in tool}
+    names = ("name", "description", "parameters", "strict", "cache_control")
+    function = {name: tool[name] for name in names if name in tool}
     if "input_schema" in tool:
         function["parameters"] = tool["input_schema"]
     return {"type": "function", "function": function}

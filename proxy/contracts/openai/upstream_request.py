@@ -148,7 +148,7 @@ def _rename_max_tokens(body: dict[str, Any], name: str) -> None:
 
 def _message(message: Message, reasoning: ReasoningReturn | None, written: PartWriter) -> dict[str, Any]:
     """One turn. Earlier reasoning is left out unless the upstream wants it: some refuse it."""
-    content = _result(message) if message.role == "tool" else _content(message, written)
+    content = _result(message, written) if message.role == "tool" else _content(message, written)
     fields: dict[str, Any] = {"role": message.role, "content": content}
     if reasoning is not None and message.role == "assistant":
         fields |= reasoning.fields(message)
@@ -167,9 +167,12 @@ def _message(message: Message, reasoning: ReasoningReturn | None, written: PartW
     return fields
 
 
-def _result(message: Message) -> str:
-    """A tool's result is text alone in this dialect. Its parts stay apart."""
-    return "\n\n".join(part.text for part in message.parts if isinstance(part, Text))
+def _result(message: Message, written: PartWriter) -> str | list[dict[str, Any]]:
+    """A tool's result is text alone in this dialect. Its parts stay apart; those with marks in a list."""
+    texts = [part for part in message.parts if isinstance(part, Text)]
+    if any(text.cache for text in texts):
+        return [written(text) for text in texts]
+    return "\n\n".join(text.text for text in texts)
 
 
 def _content(message: Message, written: PartWriter) -> str | list[dict[str, Any]] | None:

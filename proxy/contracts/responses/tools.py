@@ -15,6 +15,7 @@ import msgspec
 
 from proxy.errors import BadRequest
 from proxy.request import Tool
+from proxy.wire.choices import in_openai_form
 from proxy.wire.custom_tools import as_function
 from proxy.wire.json_body import (
     get_array,
@@ -137,6 +138,7 @@ def read_choice(value: Any, tools: Tools) -> tuple[Any, tuple[Tool, ...]]:
 
     Few upstreams know `allowed_tools`: only those tools are sent.
     """
+    value = in_openai_form(value)
     if value is None or value == "none":
         return value, tools.functions
     if isinstance(value, str):

@@ -383,8 +383,8 @@ async def test_addresses_in_messages_are_never_fetched(
 
 @pytest.mark.parametrize(
     "part",
-    [Audio("AAAA", "wav"), File(data="AAAA", media_type="text/plain"), File(id="file-1")],
-    ids=["audio", "text", "id"],
+    [Audio("AAAA", "wav"), File(data="AAAA", media_type="application/zip"), File(id="file-1")],
+    ids=["audio", "zip", "id"],
 )
 async def test_what_litellm_would_lose_on_the_way_is_refused(
     upstream: ScriptedUpstream, opened: Opened, part: Audio | File

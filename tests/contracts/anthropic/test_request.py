@@ -90,6 +90,13 @@ def test_what_is_our_reading_is_marked_as_such():
             {"tool_choice": "auto", "parallel_tool_calls": False},
         ),
         ({"type": "new"}, {}),
+        # in the forms of OpenAI
+        ("required", {"tool_choice": "required"}),
+        ("none", {"tool_choice": "none"}),
+        (
+            {"type": "function", "function": {"name": "f"}},
+            {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+        ),
     ],
 )
 def test_tool_choice_is_translated_where_there_are_tools(choice, params):
@@ -121,6 +128,17 @@ def test_tools_that_the_client_defines_are_read_and_others_left_alone():
     )
     assert request.tools == (Tool("f", "d", {"type": "object"}, strict=True), Tool("g", None, {}))
     assert len(request.raw_body["tools"]) == 4
+
+
+def test_R6_tools_in_the_form_of_openai_are_read():
+    function = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+    for tool in ({"type": "function", "function": function}, {"type": "function", **function}):
+        request = decode(tools=[tool])
+        assert request.tools == (Tool("f", "d", {"type": "object"}, strict=True),)
+        assert (request.hosted_tools, request.unread) == ((), ())
+    with pytest.raises(BadRequest) as refused:
+        decode(tools=[{"type": "function", "function": {}}])
+    assert refused.value.param == "tools[0].function.name"
 
 
 # messages

@@ -286,6 +286,7 @@ def test_sealed_reasoning_goes_only_to_who_has_a_form_for_it():
 
 
 NOTHING = {"type": "object", "properties": {}}
+MARK = {"type": "ephemeral"}
 
 
 @pytest.mark.parametrize(
@@ -299,6 +300,19 @@ def test_R6_tools_in_the_form_of_other_contracts_are_read(tool):
     request = decode({"messages": HI, "tools": [tool]})
     assert request.tools == (Tool("f", "d", NOTHING),)
     assert request.raw_body["tools"] == [tool]  # an upstream of this dialect gets them as they came
+
+
+def test_R5_the_mark_of_a_tool_in_the_form_of_anthropic_is_kept():
+    (tool,) = decode({"messages": HI, "tools": [{"name": "f", "input_schema": NOTHING, "cache_control": MARK}]}).tools
+    assert tool.cache == MARK
+
+
+def test_R5_the_mark_of_a_result_is_written():
+    result = Message("tool", (Text("a"), Text("b", MARK)), tool_call_id="c")
+    assert sent(chat(result))["messages"][0]["content"] == [
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b", "cache_control": MARK},
+    ]
 
 
 def test_R6_parts_of_responses_arguments_as_objects_and_results_of_nothing_are_read():

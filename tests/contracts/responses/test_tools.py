@@ -109,6 +109,8 @@ def test_a_model_that_ignores_the_form_means_all_it_wrote(arguments):
         ("none", "none"),
         ("auto", "auto"),
         ("required", "required"),
+        ("any", "required"),
+        ({"type": "tool", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
         ({"type": "function", "name": "f"}, {"type": "function", "function": {"name": "f"}}),
         ({"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "f"}}),
         ({"type": "custom", "name": "patch"}, {"type": "function", "function": {"name": "crm__patch"}}),
@@ -130,7 +132,7 @@ def test_allowed_tools_are_the_only_ones_offered():
 @pytest.mark.parametrize(
     ("value", "place", "fact"),
     [
-        ("any", "tool_choice", "required"),
+        ("every", "tool_choice", "required"),
         (5, "tool_choice", None),
         ({}, "tool_choice.type", None),
         ({"type": "function"}, "tool_choice.name", None),

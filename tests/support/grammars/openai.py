@@ -220,7 +220,8 @@ def _part(part: Body, role: str, rules: Rules) -> Iterator[str]:
     kind = part["type"]
     if role != "user" and kind != "text":
         yield f"{kind} of {role}"  # "Image URLs are only allowed for messages with role 'user'"
-    if unknown := part.keys() - {"type", kind, *(["cache_control"] if rules.marks else [])}:
+    named = ["document_name"] if kind == "document_url" else []
+    if unknown := part.keys() - {"type", kind, *named, *(["cache_control"] if rules.marks else [])}:
         yield f"unknown fields of a part {unknown}"
     if kind not in rules.parts:
         yield f"unknown variant `{kind}`, expected `text`"
