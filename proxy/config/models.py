@@ -73,8 +73,13 @@ class LimitSettings(Model):
     write_stall_s: Seconds = setting(30.0, "How long a client may read nothing before it is cut.")
     frame_mb: Megabytes = setting(4.0, "Largest single event of an upstream, in MB.")
     answer_mb: Megabytes = setting(32.0, "Largest whole answer, in MB.")
-    connections: int = setting(20_000, "Open client connections; more are refused.", gt=0)
-    connections_per_peer: int = setting(0, "The same per client address; 0 is no limit.", ge=0)
+    connections: int = setting(
+        20_000,
+        "Open client connections. For more than that, idle ones of the address that has the most are closed; if none is "
+        "idle, new ones are refused.",
+        gt=0,
+    )
+    connections_per_peer: int = setting(0, "Open connections of one client address; 0 is no limit.", ge=0)
     auth_failures_per_minute: int = setting(
         30, "Wrong keys per client address and minute before it gets 429; 0 is no limit.", ge=0
     )

@@ -60,7 +60,7 @@ class FailedLogins:
         if self.per_minute <= 0:
             return 0.0
         now = self._clock()
-        name = _one_owner(peer)
+        name = one_owner(peer)
         left, then = self._buckets.pop(name, (self.per_minute, now))
         left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
         allowed = left >= 1
@@ -110,7 +110,10 @@ def _within(address: _Address, networks: tuple[_Network, ...]) -> bool:
     return any(address in network for network in networks)
 
 
-def _one_owner(peer: str) -> str:
+def one_owner(peer: str) -> str:
+    """What stands for all addresses of a host: an IPv6 host owns a /64 at least."""
+    if ":" not in peer and len(peer) < 16:  # IPv4, as nearly always
+        return peer
     address = parse_address(peer)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import structlog
 
+from proxy.policy.peers import one_owner
+
 BACKLOG = 4096
 """How many connections may wait to be accepted; the kernel has its own limit too, `net.core.somaxconn`."""
 
@@ -35,6 +37,9 @@ class Clients(Protocol):
 
     def forget(self, peer: str) -> None:
         """A connection that was counted in is gone."""
+
+    def make_room(self) -> bool:
+        """Close connections that do nothing; false if there are none."""
 
     def connection(self, peer: str, prefix: str) -> asyncio.Protocol: ...
 
@@ -84,7 +89,7 @@ class Acceptor:
                     raise
                 self._pause_accepting(error)
                 return
-            peer = address[0] if isinstance(address, tuple) else ""
+            peer = one_owner(address[0]) if isinstance(address, tuple) else ""
             if not self._clients.admit(peer):
                 sock.close()
                 continue
@@ -108,6 +113,7 @@ class Acceptor:
 
     def _pause_accepting(self, error: OSError) -> None:
         """Connections that wait stay in the kernel's queue, and are accepted when descriptors are free again."""
+        self._clients.make_room()
         log.warning("accept_paused", error=error.strerror, waiting=self.waiting(), retry_s=PAUSE_S)
         self._loop.remove_reader(self._sock.fileno())
         self._pause = self._loop.call_later(PAUSE_S, self._resume)

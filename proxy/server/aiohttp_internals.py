@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import RawRequestMessage, StreamWriter
+from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.contracts.base import Encoder
@@ -73,13 +73,6 @@ class ObservedConnection(RequestHandler):
     def last_body(self) -> StreamReader | None:
         """The body of the request whose head came last, if that request is not being answered yet."""
         return self._messages[-1][1] if self._messages else None
-
-    @property
-    def last_length(self) -> int:
-        """The `Content-Length` of that request, or 0."""
-        message = self._messages[-1][0] if self._messages else None
-        length = message.headers.get("Content-Length", "") if isinstance(message, RawRequestMessage) else ""
-        return int(length) if length.isdecimal() else 0
 
     @property
     def idle(self) -> bool:

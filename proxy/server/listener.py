@@ -6,12 +6,15 @@ of connections is bounded, in all and per address (C06).
 """
 
 import asyncio
+import re
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, cast
 
 import msgspec
+import structlog
 from aiohttp import StreamReader, web
 
 from proxy.config.models import LimitSettings
@@ -30,8 +33,18 @@ that reads nothing, before our own buffer begins to fill (measured)."""
 LATE_MS = 10_000
 """How much later than the proxy the kernel may cut a client that reads nothing."""
 
+_UPGRADE = re.compile(rb"(\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+"""The header that asks for another protocol, of which none is spoken here. aiohttp's parser stops after a request that has
+it, and loses what came in the same read: the next request. No JSON has such a line in its body."""
+
+FULL_S = 1.0
+"""How long no idle connection is looked for after there was none."""
+
 SHUTDOWN_S = 0.2
 """How long answers that are still running may take to end when the server closes; a drain comes before."""
+
+
+log = structlog.get_logger("proxy.server")
 
 
 class Connection(ObservedConnection):
@@ -62,36 +75,14 @@ class Connection(ObservedConnection):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_head_timer()
-        if self._peer is not None:
-            self._server.forget(self._peer)
-            self._peer = None
+        self._forget()
         self._body = None  # it refers back to the connection: a cycle for the collector, as a timer is
         super().connection_lost(exc)
         self.forget_timer()
 
     def data_received(self, data: bytes) -> None:
         if b"pgrade" in data or b"PGRADE" in data:
-            data = self._receive_upgrade(data)
-        self._receive(data)
-
-    def _receive_upgrade(self, data: bytes) -> bytes:
-        """Parse a request that asks for another protocol by itself, and return what follows it.
-
-        aiohttp's parser stops after such a request, and drops what came in the same read: a pipelined request.
-        """
-        head_ends = data.find(b"\r\n\r\n") + 4
-        if head_ends < 4 or head_ends == len(data):
-            return data
-        heads = self.heads
-        self._receive(data[:head_ends])
-        data = data[head_ends:]
-        length = self.last_length if self.heads != heads else 0
-        if 0 < length < len(data):
-            self._receive(data[:length])
-            data = data[length:]
-        return data
-
-    def _receive(self, data: bytes) -> None:
+            data = _UPGRADE.sub(rb"\1Ignored", data)
         heads = self.heads
         complete = self._body is None or self._body.is_eof()  # the last request is: this begins the next one
         super().data_received(data)
@@ -100,6 +91,19 @@ class Connection(ObservedConnection):
             self._body = self.last_body
         elif data and self._head_timer is None and (self.idle or complete):  # aiohttp calls this with b"" to go on
             self._head_timer = asyncio.get_running_loop().call_later(self._limits.header_s, self._head_too_slow)
+
+    def make_way(self, peer: str) -> bool:
+        """Close it for another, if it is `peer`'s and waits for a request."""
+        if self._peer != peer or not self.idle:
+            return False
+        self._forget()
+        self.force_close()
+        return True
+
+    def _forget(self) -> None:
+        if self._peer is not None:
+            self._server.forget(self._peer)
+            self._peer = None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -165,6 +169,8 @@ class Server(web.Server):
         super().__init__(handler, handler_cancellation=True)
         self._limits = limits
         self._open: Counter[str] = Counter()
+        self._count = 0
+        self._full_until = 0.0
         self.acceptors: list[Acceptor] = []
 
     def listen(self, sock: socket.socket, prefix: str = "") -> Acceptor:
@@ -196,22 +202,41 @@ class Server(web.Server):
 
     @property
     def open_connections(self) -> int:
-        return self._open.total()
+        return self._count
 
     def admit(self, peer: str) -> bool:
         """Count a connection in; false when there is no room for it."""
         limits = self._limits()
-        if self._open.total() >= limits.connections:
-            return False
         if limits.connections_per_peer and self._open[peer] >= limits.connections_per_peer:
             return False
+        if self._count >= limits.connections and not self.make_room():
+            return False
         self._open[peer] += 1
+        self._count += 1
         return True
 
     def forget(self, peer: str) -> None:
+        self._count -= 1
         self._open[peer] -= 1
         if not self._open[peer]:
             del self._open[peer]
+
+    def make_room(self) -> bool:
+        """Close idle connections of the address that has the most, so that it cannot shut out the others.
+
+        Those whose heads are slow count as idle. A hundredth is closed at once, because the search takes milliseconds
+        among thousands. A search in vain is not repeated for a while.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._full_until:
+            return False
+        peer = max(self._open, key=self._open.__getitem__, default="")
+        idle = (one for one in self.connections if isinstance(one, Connection) and one.make_way(peer))
+        closed = len([*islice(idle, 1 + self._open[peer] // 100)])
+        if not closed:
+            self._full_until = now + FULL_S
+            log.warning("connections_full", open=self._count, of_one_address=self._open[peer])
+        return closed > 0
 
     def close_idle(self) -> None:
         """Close connections that wait for a request. One in the middle of sending a request is left alone."""

@@ -507,17 +507,68 @@ async def test_C06_idle_connections_are_closed(start_proxy: StartProxy, used: bo
 
 
 @pytest.mark.parametrize("cap", ["connections", "connections_per_peer"])
-async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(start_proxy: StartProxy, cap: str) -> None:
-    proxy = await start_proxy(echo(f"{{limits: {{{cap}: 5}}}}"))
-    held = [await RawClient.connect(proxy.port) for _ in range(5)]
-    await eventually(lambda: proxy.server.open_connections == 5)
+async def test_C06_connections_past_the_cap_are_refused_until_there_is_room(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, cap: str
+) -> None:
+    proxy = await start_proxy(openai_config(upstream.url, server=f"{{limits: {{{cap}: 5}}}}"))
+    upstream.play(BEGUN, Stall(), times=5)
+    held = [await answering(proxy.port) for _ in range(5)]
     async with await RawClient.connect(proxy.port) as refused:
         await refused.closed()
     held.pop().fin()
     await eventually(lambda: proxy.server.open_connections == 4)
+    upstream.play(*openai_stream(["One"]))
     assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
     for client in held:
         client.fin()
+
+
+async def answering(port: int, path: str = "/chat") -> RawClient:
+    """A client in the middle of its answer."""
+    client = await RawClient.connect(port)
+    await client.post(path, ASK)
+    await client.read_head()
+    await client.read_until(b" two")
+    return client
+
+
+IDLE = {
+    "never used": b"",
+    "used": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half a head": b"GET /healthz HTTP/1.1\r\nHost:",
+    "half a second head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nPOST /chat",
+}
+
+
+@pytest.mark.parametrize("sent", IDLE.values(), ids=IDLE)
+@pytest.mark.parametrize("port", ["port", "ollama_port"])
+async def test_A1_idle_connections_of_one_address_shut_out_nobody(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, port: str, sent: bytes
+) -> None:
+    """Those who hold few keep them, and who holds the most can still connect."""
+    proxy = await start_proxy(openai_config(upstream.url, server="{ollama_port: 0, limits: {connections: 8}}"))
+    upstream.play(BEGUN, Stall())
+    upstream.always(*openai_stream(["One"]))
+    busy = await answering(proxy.port)
+    async with busy, await RawClient.connect(proxy.port) as kept:
+        await kept.get("/healthz")
+        assert (await kept.read_head()).status == 200
+        await kept.read_body()
+        many = []
+        for _ in range(12):
+            many.append(await RawClient.connect(getattr(proxy, port), source="127.0.0.2"))
+            await many[-1].send(sent)
+            if sent.startswith(IDLE["used"]):
+                assert (await many[-1].read_head()).status == 200
+                await many[-1].read_body()
+        await eventually(lambda: proxy.server.open_connections == 8)
+        assert (await whole_stream(proxy)).endswith(b"event: done\ndata:[DONE]\n\n")
+        await kept.get("/readyz")
+        assert (await kept.read_head()).status == 200
+        assert not busy.gone
+        assert len(proxy.app.active) == 1
+        for client in many:
+            client.fin()
 
 
 # -- C08: the corners of HTTP

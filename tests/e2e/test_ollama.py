@@ -513,11 +513,11 @@ async def test_a_rule_about_a_path_holds_on_both_ports(start_proxy: StartProxy, 
 
 async def test_both_ports_share_one_limit_of_connections(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     proxy = await start_proxy(openai_config(upstream.url, server="{ollama_port: 0, limits: {connections: 2}}"))
+    upstream.always(*BEGUN, Stall())
     first, second = await RawClient.connect(proxy.port), await RawClient.connect(proxy.ollama_port)
     for client in (first, second):
-        await client.get("/healthz")
+        await client.post("/ollama/api/chat", ASK)
         await client.read_head()
-        await client.read_body()
     for port in (proxy.port, proxy.ollama_port):
         third = await RawClient.connect(port)
         assert await third.closed() in {"FIN", "RST"}

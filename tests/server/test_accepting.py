@@ -19,14 +19,20 @@ class Clients:
     def __init__(self, most: int = 1000) -> None:
         self.most, self.open = most, 0
         self.made: list[asyncio.Protocol] = []
+        self.peers: list[str] = []
+        self.asked_for_room = 0
 
     def admit(self, peer: str) -> bool:
-        assert peer == "127.0.0.1"
+        self.peers.append(peer)
         self.open += self.open < self.most
         return len(self.made) < self.most
 
     def forget(self, peer: str) -> None:
         self.open -= 1
+
+    def make_room(self) -> bool:
+        self.asked_for_room += 1
+        return False
 
     def connection(self, peer: str, prefix: str) -> asyncio.Protocol:
         assert prefix == "/p"
@@ -117,7 +123,33 @@ async def test_A1_without_descriptors_accepting_pauses_and_those_who_wait_have_t
     (sock,) = connect(acceptor, 1)
     await until(lambda: sockets[0].tried >= 2)
     assert sockets[0].tried < 10, "it pauses instead of trying all the time"
+    assert clients.asked_for_room == sockets[0].tried, "idle connections have descriptors too"
     assert not clients.made
     sockets[0].failing = False
     await until(lambda: len(clients.made) == 1)
     sock.close()
+
+
+class From:
+    """A listening socket whose connections come from given addresses."""
+
+    def __init__(self, sock: socket.socket, addresses: list[str]) -> None:
+        self._sock, self._addresses = sock, addresses
+
+    def accept(self) -> Any:
+        sock, _ = self._sock.accept()
+        return sock, (self._addresses.pop(0), 1, 0, 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+async def test_A1_the_addresses_that_one_host_owns_are_counted_as_one(listen: Listen) -> None:
+    clients = Clients()
+    seen = ["2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1", "192.0.2.7"]
+    acceptor = listen(clients, lambda sock: From(sock, list(seen)))
+    sockets = connect(acceptor, len(seen))
+    await until(lambda: len(clients.made) == len(seen))
+    assert clients.peers == ["2001:db8::/64", "2001:db8::/64", "2001:db8:0:1::/64", "192.0.2.7"]
+    for sock in sockets:
+        sock.close()

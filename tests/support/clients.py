@@ -64,14 +64,18 @@ class RawClient:
         self._framing: Literal["chunked", "length", "close"] = "close"
 
     @classmethod
-    async def connect(cls, port: int, *, host: str = "127.0.0.1", receive_buffer: int | None = None) -> RawClient:
-        """Connect. A `receive_buffer` of a few KB makes a client that does not read block its server soon."""
+    async def connect(
+        cls, port: int, *, host: str = "127.0.0.1", source: str | None = None, receive_buffer: int | None = None
+    ) -> RawClient:
+        """Connect from the address `source`. A `receive_buffer` of a few KB makes a client that does not read block its server soon."""
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             sock.setblocking(False)
             if receive_buffer is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if source is not None:
+                sock.bind((source, 0))
             await asyncio.get_running_loop().sock_connect(sock, (host, port))
         except BaseException:
             sock.close()
