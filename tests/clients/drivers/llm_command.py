@@ -39,8 +39,10 @@ async def prompt(ask: Ask, seen: Seen) -> None:
         assert process.stderr is not None
         if ask.get("leave"):
             seen.text = (await process.stdout.read(1)).decode()
-            process.send_signal(signal.SIGINT)
-            await process.communicate()
+            ended = asyncio.create_task(process.communicate())
+            while not ended.done():  # Python drops the exception if it comes within a finalizer
+                process.send_signal(signal.SIGINT)
+                await asyncio.wait([ended], timeout=5)
             return
         printed, complained = await process.communicate()
         seen.text = printed.decode()
