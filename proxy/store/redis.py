@@ -15,8 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +33,7 @@ from proxy.store.memory import MemoryStore
 SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
 PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
 TIMEOUT_S = 1.0  # for connecting, and for each answer
+LATE_S = 0.05  # a timer that fires later than this tells of a process that stood still
 PROBE_S = 0.25  # between two tries to reach a server that is away
 LEASE_S = 60.0
 """How long a lease lasts that is not renewed: then what a killed process held is free. It is renewed three times as
@@ -41,13 +42,17 @@ often. A lease in a budget lasts as long as its request may, so that nothing is 
 MOST_OF_EACH = 64
 """Calls of a kind that are sent at once."""
 
+SETTLE_S = 0.005
+"""How long the end of a request waits for another call to go with it, so that it needs no round trip of its own. A place
+of `parallel` is free at once: it may be the next one's. Of the other limits a hold lasts that much longer."""
+
 MOST_UNSENT = 100_000
 """Ends of requests that wait for the server to come back. Beyond that the oldest are lost: their leases end by themselves."""
 
 log = structlog.get_logger("proxy.store")
 
 
-class _Call(NamedTuple):
+class _Call(msgspec.Struct):
     keys: Sequence[bytes]  # as the protocol writes them
     arguments: tuple[object, ...]  # see meters.lua
     answer: asyncio.Future[Sequence[float]] | None  # None: nobody waits
@@ -78,11 +83,12 @@ class RedisStore:
         self._unsent: deque[_Call] = deque(maxlen=MOST_UNSENT)
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._sender: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._lease_s = lease_s
         self._connection = self.client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        self._connection.socket_timeout = None  # `_run` has one for all of it
+        self._connection.socket_timeout = self._connection.socket_connect_timeout = None  # `_run` has one for all of it
         self._timeout_s = timeout_s
         self._open: dict[str, tuple[Lease, float]] = {}  # what is to be renewed, and until when
         self._away_since: float | None = None
@@ -110,9 +116,9 @@ class RedisStore:
             raise
         if taken:
             lease.store, lease.taken_at = self, at
-            if lease.lasts_s > self._lease_s and any(_is_renewed(want.meter) for want in lease.wants):
+            if lease.lasts_s > self._lease_s:
                 self._open[lease.id] = lease, time.monotonic() + lease.lasts_s
-        rooms = [Room(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        rooms = [Room(left, wait_s) for left, wait_s in zip(numbers[::2], numbers[1::2], strict=True)]
         for want, room in zip(lease.wants, rooms, strict=False):
             if want.meter.unit == "usd":  # while the server is away, this process goes on from here
                 self._local.correct(want.meter, want.meter.limit - room.left)
@@ -124,8 +130,12 @@ class RedisStore:
             return
         lease.store = None
         self._open.pop(lease.id, None)
-        if any(want.meter.settles for want in lease.wants):
-            self._send(self._unsent, self._call("settle", lease, used))
+        settles, waited_for = False, False
+        for want in lease.wants:
+            settles = settles or want.meter.settles
+            waited_for = waited_for or want.meter.unit == "parallel"
+        if settles:
+            self._send(self._unsent, self._call("settle", lease, used), soon=not waited_for)
 
     def _forget(self, lease: Lease) -> None:
         """End a lease of which nobody knows whether it was taken."""
@@ -138,7 +148,9 @@ class RedisStore:
         now = time.monotonic()
         for lease, until in list(self._open.values()):
             if now < until:
-                self._send(self._unsent, self._call("renew", lease))
+                call = self._call("renew", lease)
+                if call.arguments[-1]:
+                    self._send(self._unsent, call)
             else:
                 del self._open[lease.id]
 
@@ -164,6 +176,7 @@ class RedisStore:
         """Send what is to be settled, if the server takes it in time, and close."""
         if self._sender is not None:
             if not self.away:
+                self._wake()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TIMEOUT_S):
                         await self._idle.wait()
@@ -202,26 +215,42 @@ class RedisStore:
         unknown: bool = False,
         answer: asyncio.Future[Sequence[float]] | None = None,
     ) -> _Call:
-        keys: list[bytes] = []
-        rows: list[tuple[object, ...]] = []
         renewed_s = min(lease.lasts_s, self._lease_s)
-        for index, (meter, charge, hold) in enumerate([(want.meter, want.charge, want.hold) for want in lease.wants]):
-            if (used and not meter.settles) or (doing == "renew" and not _is_renewed(meter)):
-                continue
-            keys.append(_keys(meter.name))
-            lasts_s = lease.lasts_s if meter.unit == "usd" else renewed_s
-            row = (meter.limit, meter.period_s, meter.keeps_s, meter.settles, meter.forfeits, charge, hold, lasts_s)
-            rows.append((*row, used[index]) if used else row)
+        settling = [
+            (want.meter, want.charge, want.hold, amount)
+            for want, amount in zip(lease.wants, used or repeat(0), strict=False)
+            if doing == "take" or (want.meter.settles and (doing != "renew" or want.meter.unit != "usd"))
+        ]
+        keys = [_keys(meter.name) for meter, *_ in settling]
         keys.append(_written(f"{PREFIX}:gone:{lease.id}".encode()))
+        rows = [
+            (
+                *(meter.limit, meter.period_s, meter.keeps_s, meter.settles, meter.forfeits, charge, hold),
+                lease.lasts_s if meter.unit == "usd" else renewed_s,
+                amount,
+            )
+            for meter, charge, hold, amount in settling
+        ]
         return _Call(keys, (doing, self.now, lease.id, unknown, lease.taken_at, rows), answer)
 
-    def _send(self, queue: deque[_Call], call: _Call) -> None:
+    def _send(self, queue: deque[_Call], call: _Call, *, soon: bool = False) -> None:
+        """Have it sent: now, or `soon`, with what else is to be sent by then."""
         queue.append(call)
-        self._wanted.set()
-        self._idle.clear()
         if self._sender is None:
             self._sender = asyncio.create_task(self._sending())
             self._renewer = asyncio.create_task(self._renewing())
+        if not soon or len(queue) >= MOST_OF_EACH:
+            self._wake()
+        elif self._soon is None:
+            self._soon = self._sender.get_loop().call_later(SETTLE_S, self._wake)
+
+    def _wake(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        if not self._wanted.is_set():
+            self._wanted.set()
+            self._idle.clear()
 
     async def _sending(self) -> None:
         while not self._closed:
@@ -249,19 +278,24 @@ class RedisStore:
 
     async def _run(self, batch: Sequence[_Call]) -> None:
         """Have the server do all of it in one script. Raises `RedisError` or `OSError` if nobody knows that it did."""
-        if not self._sha:
-            self._sha = (await self.client.script_load(SCRIPT)).encode()
         keys = [key for call in batch for key in call.keys]
         count = sum([2 * len(call.keys) - 1 for call in batch])  # two of each meter, and one mark
-        parts = (b"EVALSHA", self._sha, b"%d" % count)
-        packed = msgspec.msgpack.encode([call.arguments for call in batch])
-        command = b"".join([b"*%d\r\n" % (count + 4), *map(_written, parts), *keys, _written(packed)])
+        packed = _written(msgspec.msgpack.encode([call.arguments for call in batch]))
+        connection, loop = self._connection, asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if self._connection.is_connected and await self._connection.can_read():  # it was closed meanwhile
-                    await self._connection.disconnect()
-                await self._connection.send_packed_command(command)
-                answer = await self._connection.read_response()
+            async with asyncio.timeout(None) as patience:
+                timer = loop.call_later(self._timeout_s, _out_of_patience, patience, loop.time() + self._timeout_s)
+                try:
+                    if connection.is_connected and await connection.can_read():  # it was closed meanwhile
+                        await connection.disconnect()
+                    if not self._sha:
+                        await connection.send_command("SCRIPT", "LOAD", SCRIPT)
+                        self._sha = await connection.read_response()
+                    head = (b"*%d\r\n" % (count + 4), *map(_written, (b"EVALSHA", self._sha, b"%d" % count)))
+                    await connection.send_packed_command(b"".join([*head, *keys, packed]))
+                    answer = await connection.read_response()
+                finally:
+                    timer.cancel()
         except NoScriptError:  # the server was started again, or told to forget scripts
             self._sha = b""
             return await self._run(batch)
@@ -294,6 +328,12 @@ class RedisStore:
             return
 
 
+def _out_of_patience(patience: asyncio.Timeout, due: float) -> None:
+    """End the wait; but when this process stood still, what the server answered meanwhile is read first."""
+    now = asyncio.get_running_loop().time()
+    patience.reschedule(now + LATE_S if now > due + LATE_S else now)
+
+
 def _written(part: bytes) -> bytes:
     """A part of a command, as the protocol of Redis (RESP) writes it."""
     return b"$%d\r\n%b\r\n" % (len(part), part)
@@ -304,10 +344,6 @@ def _keys(name: str) -> bytes:
     """The two keys of a meter."""
     key = f"{PREFIX}:{name}".encode()
     return _written(key) + _written(key + b":leases")
-
-
-def _is_renewed(meter: Meter) -> bool:
-    return meter.settles and meter.unit != "usd"
 
 
 def _address(url: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -10,7 +12,7 @@ import pytest
 
 from proxy.errors import LimitsUnknown
 from proxy.store.base import Lease, Meter, Want
-from proxy.store.redis import PROBE_S, RedisStore
+from proxy.store.redis import MOST_OF_EACH, PROBE_S, RedisStore
 from tests.support import redis
 
 REQUESTS = Meter("key:web:requests", "requests", "key", "web", 10, period_s=3600.0, settles=False)
@@ -230,3 +232,93 @@ async def test_no_password_is_shown():
     assert "hunter2" not in str(store.state()) + store.address
     assert store.address == "redis://127.0.0.1:1/0"
     await store.aclose()
+
+
+async def scripts(store: RedisStore) -> int:
+    """How often the server ran the script."""
+    return int((await store.client.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
+@pytest.fixture
+def leisurely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.store.redis.SETTLE_S", 3600.0)
+
+
+@pytest.mark.usefixtures("leisurely")
+@pytest.mark.parametrize("sum_of", [(TOKENS,), (TOKENS, PARALLEL)])
+async def test_the_end_of_a_request_goes_with_the_next_unless_its_place_is_waited_for(
+    store: RedisStore, sum_of: tuple[Meter, ...]
+):
+    assert await taken(store, REQUESTS)
+    before = await scripts(store)
+    for _ in range(8):
+        one = await taken(store, *sum_of)
+        assert one, "at most one is under way"
+        store.settle(one, [10, 0][: len(sum_of)])
+        await asyncio.wait_for(store._idle.wait(), 60)
+    assert await scripts(store) - before == (16 if PARALLEL in sum_of else 8)
+    _, (room,) = await store.take(lease(TOKENS, hold=0))
+    assert room.left == 1000 - 8 * 10, "a take of this process sees all that ended before"
+
+
+@pytest.mark.usefixtures("leisurely")
+async def test_ends_that_wait_are_sent_when_they_are_many_and_when_the_store_is_closed(server: redis.RedisServer):
+    server.flush()
+    store, other = RedisStore(server.url), RedisStore(server.url)
+    many = [await taken(store, TOKENS, hold=1) for _ in range(MOST_OF_EACH + 1)]
+    for one in many[:-1]:
+        assert one
+        store.settle(one, [2])
+    async with asyncio.timeout(60):
+        while (await other.take(lease(TOKENS, hold=0)))[1][0].left != 1000 - 2 * MOST_OF_EACH - 1:
+            pass
+    assert many[-1]
+    store.settle(many[-1], [2])
+    await store.aclose()
+    assert (await other.take(lease(TOKENS, hold=0)))[1][0].left == 1000 - 2 * MOST_OF_EACH - 2
+    await other.aclose()
+
+
+async def test_the_end_of_the_last_request_needs_no_other_call(server: redis.RedisServer, store: RedisStore):
+    other = RedisStore(server.url)
+    one = await taken(store, TOKENS, hold=1000)
+    assert one
+    store.settle(one, [0])
+    async with asyncio.timeout(60):
+        while not await taken(other, TOKENS, hold=1000):
+            pass
+    await other.aclose()
+
+
+async def test_an_answer_that_came_while_this_process_stood_still_is_read(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+):
+    assert await taken(store, REQUESTS)
+    patience(store, 0.2)
+    connection = store._connection
+    send = connection.send_packed_command
+
+    async def stand_still(command: bytes) -> None:
+        await send(command)
+        assert select.select([connection._writer.get_extra_info("socket")], [], [], 60)[0]
+        time.sleep(0.5)
+
+    monkeypatch.setattr(connection, "send_packed_command", stand_still)
+    assert await taken(store, REQUESTS)
+    assert store.outages == 0
+
+
+async def test_a_server_that_is_silent_is_away_also_for_a_process_that_stood_still(
+    server: redis.RedisServer, store: RedisStore
+):
+    assert await taken(store, REQUESTS)
+    patience(store, 0.2)
+    server.freeze()
+    try:
+        asking = asyncio.create_task(taken(store, REQUESTS))
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        assert await asyncio.wait_for(asking, 60), "counted by this process alone"
+        assert store.outages == 1
+    finally:
+        server.thaw()
