@@ -25,7 +25,7 @@ from proxy.routing.plan import Hedge, Limit, Plan, Target
 from proxy.routing.principal import ANONYMOUS, Principal
 from proxy.server.endpoints import Binding, RouteMatch, resolve
 from proxy.server.snapshot import ConfigSnapshot
-from proxy.store.base import Meter, Room
+from proxy.store.base import Meter, Room, Want
 from proxy.store.memory import MemoryStore
 from proxy.store.rules import Counting, Outputs, in_words
 from proxy.transport import Request, Response
@@ -48,7 +48,7 @@ class _Nowhere:
 class _Unwatched:
     """A `Watcher` that does nothing: explaining takes no room in limits."""
 
-    def room(self, meter: Meter, room: Room) -> None: ...
+    def rooms(self, wants: Sequence[Want], rooms: Sequence[Room]) -> None: ...
     def denied(self, meter: Meter) -> None: ...
 
 

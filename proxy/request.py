@@ -92,7 +92,7 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         """The message's text parts, joined."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        return "".join([part.text for part in self.parts if isinstance(part, Text)])
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -166,7 +166,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         Good enough to route by, and linear in the text: real tokenizers cost seconds on long prompts
         (docs/reliability.md D04).
         """
-        return -(-sum(len(message.text) for message in self.messages) // 4)
+        return -(-sum([len(message.text) for message in self.messages]) // 4)
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -88,8 +88,7 @@ class Limited(WrappedBackend):
         while True:
             lease = Lease(target.total_s, wants(ours, tokens_in, expected))
             taken, rooms = await self._store.take(lease)
-            for want, room in zip(lease.wants, rooms, strict=True):
-                self._watcher.room(want.meter, room)
+            self._watcher.rooms(lease.wants, rooms)
             if taken:
                 return lease
             short = [(room, want.meter) for want, room in zip(lease.wants, rooms, strict=True) if room.wait_s]

@@ -2,9 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import count
+from operator import attrgetter
 
 import msgspec
 
@@ -15,6 +16,7 @@ LONGEST = 256  # characters of what a client says
 
 _PROCESS = secrets.token_hex(8)
 _numbers = count()
+_counts = attrgetter("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens")
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -62,6 +64,9 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
             continue
         usage, free, cost = attempt.usage, attempt.free, attempt.cost_usd
         first = attempt.committed_at
+        tokens: Sequence[int | None] = (0 if free else None,) * 5
+        if usage is not None:
+            tokens = [number if 0 <= number <= MOST else min(max(0, number), MOST) for number in _counts(usage)]
         yield Row(
             id=id,
             attempt=number,
@@ -81,11 +86,11 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
             end=record.end or "internal",
             outcome=attempt.outcome,
             usage=attempt.usage_source,
-            input_tokens=_tokens(usage.input_tokens) if usage else 0 if free else None,
-            output_tokens=_tokens(usage.output_tokens) if usage else 0 if free else None,
-            cached_tokens=_tokens(usage.cached_tokens) if usage else 0 if free else None,
-            reasoning_tokens=_tokens(usage.reasoning_tokens) if usage else 0 if free else None,
-            cache_write_tokens=_tokens(usage.cache_write_tokens) if usage else 0 if free else None,
+            input_tokens=tokens[0],
+            output_tokens=tokens[1],
+            cached_tokens=tokens[2],
+            reasoning_tokens=tokens[3],
+            cache_write_tokens=tokens[4],
             cost_usd=0.0 if free else None if cost is None else float(cost),
             price=attempt.price,
         )
@@ -95,10 +100,6 @@ def rows_of(record: StreamRecord, now: float) -> Iterator[Row]:
 def _day(number: int) -> str:
     """The day of this number, from 1970-01-01 on, in UTC."""
     return time.strftime("%Y-%m-%d", time.gmtime(number * 86_400))
-
-
-def _tokens(number: int) -> int:
-    return number if 0 <= number <= MOST else min(max(0, number), MOST)
 
 
 def plain(text: str) -> str:

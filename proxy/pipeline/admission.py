@@ -137,8 +137,7 @@ class Admission:
         headers: dict[str, str] = {}
         if lease.wants:
             taken, rooms = await self._store.take(lease)
-            for want, room in zip(lease.wants, rooms, strict=True):
-                self._watcher.room(want.meter, room)
+            self._watcher.rooms(lease.wants, rooms)
             headers = _headers(lease.wants, rooms)
             if self.budgets is not None:
                 self.budgets.watch(budgets, lease.wants, rooms)

@@ -88,6 +88,7 @@ class Prices:
     def __init__(self, rows: Mapping[str, object], own: Mapping[str, PriceSettings]) -> None:
         self._rows = rows
         self._own = {pattern: own_price(price) for pattern, price in own.items()}
+        self._own_price = lru_cache(maxsize=4096)(self._matching)  # asked twice a request
 
     def is_on(self, backend: str) -> bool:
         """Whether there is such a backend."""
@@ -95,13 +96,17 @@ class Prices:
 
     def price(self, backend: str, model: str) -> Price | None:
         """What a target costs."""
-        if self._own:
-            target = f"{backend}/{model}"
-            for pattern, price in self._own.items():
-                if fnmatchcase(model, pattern) or fnmatchcase(target, pattern):
-                    return price
+        if self._own and (price := self._own_price(backend, model)) is not None:
+            return price
         row = self._rows.get(backend)
         return listed(*_provider(row, model)) if row is not None else None
+
+    def _matching(self, backend: str, model: str) -> Price | None:
+        target = f"{backend}/{model}"
+        for pattern, price in self._own.items():
+            if fnmatchcase(model, pattern) or fnmatchcase(target, pattern):
+                return price
+        return None
 
     def of(self, target: Target, input_tokens: int, output_tokens: int) -> Decimal | None:
         """What these tokens cost at a target, in US dollars."""

@@ -42,9 +42,10 @@ def output_limit(plan: Plan, request: ChatRequest) -> int | None:
     """
     if request.task == "embedding":
         return 0
-    of_llama = {"n_predict": (request.raw_body or {}).get("n_predict")}  # llama.cpp puts it above the other two
-    for said in (plan.set, {**of_llama, **request.params}, plan.default):
-        if given := [said[name] for name in (*_LIMIT, *of_llama) if said.get(name) is not None]:
+    of_llama = (request.raw_body or {}).get("n_predict")  # llama.cpp puts it above the other two
+    asked = request.params if of_llama is None else {"n_predict": of_llama, **request.params}
+    for said in (plan.set, asked, plan.default):
+        if said and (given := [value for name in (*_LIMIT, "n_predict") if (value := said.get(name)) is not None]):
             limits = [value for value in given if type(value) is int and value > 0]
             return max(limits) if len(limits) == len(given) else None
     return None

@@ -9,7 +9,7 @@ lease ends. So neither a reservation that was too large nor one that was given u
 import secrets
 from collections.abc import Sequence
 from itertools import count
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, Protocol, Self
 
 import msgspec
 
@@ -66,7 +66,7 @@ class Lease(msgspec.Struct):
     store: "Store | None" = None  # that took it; `None`: nothing was taken, or it is settled
 
 
-class Room(NamedTuple):
+class Room(msgspec.Struct, frozen=True):
     """What is left in a meter: after it was taken, or where it was too little."""
 
     left: float
@@ -100,8 +100,8 @@ class Store(Protocol):
 class Watcher(Protocol):
     """Takes what meters say, for metrics."""
 
-    def room(self, meter: Meter, room: Room) -> None:
-        """This much is left, after room was taken or refused."""
+    def rooms(self, wants: Sequence[Want], rooms: Sequence[Room]) -> None:
+        """This much is left for each of them, after room was taken or refused."""
 
     def denied(self, meter: Meter) -> None:
         """A request, or an attempt, was refused because of this limit."""

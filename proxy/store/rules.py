@@ -59,8 +59,9 @@ def wants(meters: Sequence[Meter], tokens_in: int, tokens_out: int) -> tuple[Wan
 
 def used(wants: Sequence[Want], tokens: int, spent: int = 0) -> list[int]:
     """What each of `wants` settles with. `spent` is in billionths of a dollar."""
-    took = {"tokens": tokens, "usd": spent}
-    return [took.get(want.meter.unit, want.charge) for want in wants]
+    return [
+        tokens if want.meter.unit == "tokens" else spent if want.meter.unit == "usd" else want.charge for want in wants
+    ]
 
 
 def limit_in_words(meter: Meter) -> str:

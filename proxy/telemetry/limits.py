@@ -1,12 +1,12 @@
 """Metrics of limits: how full they are, and how often each refused. Names are those of the config and of stored keys."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.store.base import Meter, Room
+from proxy.store.base import Meter, Room, Want
 from proxy.telemetry.series import Counts, filled
 
 MOST_NAMES = 1000  # owners of limits with a label of their own; all others are `other`
@@ -28,13 +28,16 @@ class LimitMetrics(Collector):
         registry.register(self._denials)
         registry.register(self)
 
-    def room(self, meter: Meter, room: Room) -> None:
+    def rooms(self, wants: Sequence[Want], rooms: Sequence[Room]) -> None:
         """See `Watcher`. Of the many users of a key, the last that asked counts."""
-        self._used[self._labels(meter)] = 1 - room.left / meter.limit
+        for want, room in zip(wants, rooms, strict=True):
+            meter = want.meter
+            owner = meter.owner if meter.owner in self._names else self._label(meter.owner)
+            self._used[meter.scope, owner, meter.unit] = 1 - room.left / meter.limit
 
     def denied(self, meter: Meter) -> None:
         """See `Watcher`."""
-        self._denials.add(*self._labels(meter))
+        self._denials.add(meter.scope, self._label(meter.owner), meter.unit)
 
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
@@ -51,10 +54,9 @@ class LimitMetrics(Collector):
             value=float(bool(state.get("reachable", True))),
         )
 
-    def _labels(self, meter: Meter) -> tuple[str, str, str]:
-        owner = meter.owner
+    def _label(self, owner: str) -> str:
         if owner not in self._names:
             if len(self._names) >= MOST_NAMES:
-                owner = OTHER
+                return OTHER
             self._names.add(owner)
-        return meter.scope, owner, meter.unit
+        return owner

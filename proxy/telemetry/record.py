@@ -186,7 +186,7 @@ class StreamRecord(msgspec.Struct, kw_only=True):
     @property
     def tries(self) -> int:
         """How many attempts were begun."""
-        return sum(1 for attempt in self.attempts if attempt.started_at)
+        return len([attempt for attempt in self.attempts if attempt.started_at])
 
     @property
     def final_status(self) -> int:

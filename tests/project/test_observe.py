@@ -18,7 +18,7 @@ import aiohttp
 import yaml
 
 from proxy.request import Usage
-from proxy.store.base import Meter, Room
+from proxy.store.base import Meter, Room, Want
 from proxy.telemetry.record import AttemptRecord, StreamRecord
 from tests.support.app import Running, StartProxy
 from tests.support.debian import require
@@ -272,7 +272,7 @@ def fill(proxy: Running) -> None:
         record.finish(end, 103.0)  # type: ignore[arg-type]
         metrics.ended(record)
     meter = Meter(name="n", scope="key", owner="web", unit="parallel", limit=2)
-    metrics.limits.room(meter, Room(1, 0))
+    metrics.limits.rooms([Want(meter, 0, 0)], [Room(1, 0)])
     metrics.limits.denied(meter)
     for result in ("accepted", "rejected"):
         metrics.config_reload(result)
