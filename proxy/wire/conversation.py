@@ -52,7 +52,7 @@ def arranged(messages: Sequence[Message], vocabulary: Vocabulary) -> Arranged:
     found: Iterable[Message] = _paired(_one_message_an_answer(rest, vocabulary), notices)
     found = _media_behind(found, results=not vocabulary.result_media)
     if not vocabulary.empty_turns:
-        found = [_without_blanks(message) for message in found if message.role == "tool" or not _is_empty(message)]
+        found = _without_empty_turns([*found])
     found = _in_place(found, vocabulary)
     found = _one_message_an_answer(found, vocabulary)  # what stood between two messages of an answer may have moved
     if not vocabulary.user_after_result:
@@ -162,6 +162,14 @@ def _reminder(parts: Sequence[Part]) -> Text:
 
 def _is_empty(message: Message) -> bool:
     return not message.tool_calls and all(isinstance(part, Text) and not part.text.strip() for part in message.parts)
+
+
+def _without_empty_turns(messages: Sequence[Message]) -> list[Message]:
+    """The turns that say something. The user's last one stays: without it, an answer would be one to be continued."""
+    found = [_without_blanks(message) for message in messages if message.role == "tool" or not _is_empty(message)]
+    if found and found[-1].role == "assistant" and messages[-1].role == "user":
+        found.append(Message("user", (Text(BEGIN),)))
+    return found
 
 
 def _without_blanks(message: Message) -> Message:

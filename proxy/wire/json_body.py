@@ -197,18 +197,17 @@ def decode_tools(values: list[Any] | None, at: str = "tools") -> tuple[Tool, ...
     """The functions that a model may call. Tools of other types stay in the request's raw body only."""
     return tuple(
         [
-            decode_tool(value, path)
+            decode_tool(value, path, flat="name" in value and "function" not in value)
             for value, path in objects(values or [], at)
             if need_string(value, "type", path) == "function"
         ]
     )
 
 
-def decode_tool(value: dict[str, Any], path: str) -> Tool:
-    """A function, whose fields may stand in the tool itself, as in Responses."""
-    is_flat = "name" in value and "function" not in value
-    function = value if is_flat else need_object(value, "function", path)
-    path = path if is_flat else f"{path}.function"
+def decode_tool(value: dict[str, Any], path: str, *, flat: bool) -> Tool:
+    """A function. `flat`: its fields stand in the tool itself, as in Responses."""
+    function = value if flat else need_object(value, "function", path)
+    path = path if flat else f"{path}.function"
     return Tool(
         name=need_string(function, "name", path),
         description=get_string(function, "description", path),

@@ -135,6 +135,7 @@ def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Noti
         given = [given]
     if not given:
         return request
+    asked, given = given, [stop for stop in given if stop]  # an empty one stops nothing, and many refuse it
     kept = given if vocabulary.blank_stops else [stop for stop in given if stop.strip()]
     if len(kept) < len(given):
         notices += changed(
@@ -144,7 +145,7 @@ def _with_stops(request: ChatRequest, vocabulary: Vocabulary, notices: list[Noti
         fewer = f"some stop sequences were left out: this target takes {vocabulary.stops} of them"
         notices += changed(request, "stop", fewer)
         kept = kept[: vocabulary.stops]
-    return request if len(kept) == len(given) else _with(request, stop=kept or None)
+    return request if len(kept) == len(asked) else _with(request, stop=kept or None)
 
 
 def _with_temperature(request: ChatRequest, vocabulary: Vocabulary, notices: list[Notice]) -> ChatRequest:

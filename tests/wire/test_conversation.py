@@ -375,3 +375,11 @@ def test_R1_results_without_ids_belong_to_the_last_answer_by_tool_then_by_order(
     told = arranged(asked, PLAIN).messages
     assert [one.text for one in told if one.role == "tool"] == [INTERRUPTED, INTERRUPTED, "of f", "of g"]
     assert all(one.name is None for one in told)
+
+
+def test_R2_an_empty_last_turn_of_the_user_makes_no_answer_one_to_be_continued() -> None:
+    asked = [Message("user", (Text("hi"),)), Message("assistant", (Text("Hello."),)), Message("user", (Text(" "),))]
+    for prefill in ("none", "prefix_flag", "trailing"):
+        far = Vocabulary(empty_turns=False, prefill=prefill)
+        assert arranged(asked, far).messages == (*asked[:2], Message("user", (Text("."),)))
+        assert arranged(asked, far).notices == ()

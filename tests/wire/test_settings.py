@@ -69,6 +69,12 @@ def test_R6_a_choice_is_read_in_the_form_of_any_contract(choice: object, sent: o
         told(Vocabulary(), tool_choice=gone)
 
 
+def test_an_empty_stop_is_left_out_without_a_word() -> None:
+    sent = told(Vocabulary(), stop=["", "x", ""])
+    assert (sent.request.params, sent.notices) == ({"stop": ["x"]}, ())
+    assert told(Vocabulary(blank_stops=False), stop=["", ""]).request.params == {}
+
+
 def test_R4_a_choice_is_announced_as_lost_where_the_model_always_chooses() -> None:
     far = Vocabulary(choices="auto")
     named, required = told(far, tool_choice=NAMED), told(far, tool_choice="required")

@@ -13,7 +13,7 @@ from proxy.backends.litellm.http import TAKES_HANDLER
 from proxy.backends.litellm.params import no_word_for_it, passed_on, refuse_unsupported
 from proxy.backends.litellm.settings import LiteLLMSettings
 from proxy.backends.model_vocabularies import is_claude
-from proxy.backends.openai.words import going_on, refused
+from proxy.backends.openai.words import going_on, nearest_effort, refused
 from proxy.backends.returned_reasoning import of_provider
 from proxy.contracts.anthropic.params import SAMPLING, max_tokens_of
 from proxy.contracts.anthropic.upstream_request import settings_fields
@@ -75,6 +75,8 @@ def arguments(
             reasoning=of_provider(provider, model),
         )
     )
+    if effort := body.get("reasoning_effort"):
+        body["reasoning_effort"] = nearest_effort(words, effort)
     fixed: dict[str, Any] = {
         **deepcopy(settings.options),
         **{name: value for name, value in body.items() if name in allowed and value is not None},

@@ -92,7 +92,7 @@ def omissions(
     if "thinking" in sent:
         lost.discard("reasoning_effort")
     notices = ignored_settings(request, [name for name in request.params if name in lost])
-    if "reasoning_effort" in lost and does_not_think(request) and words.no_thinking is None:
+    if "reasoning_effort" in lost and does_not_think(request) and words.no_thinking != {}:
         notices.append(ignored("reasoning_effort", "it is not known how this target is told not to think"))
     if request.user and supported is not None and "user" not in supported:
         notices.append(ignored("user"))

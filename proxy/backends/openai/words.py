@@ -38,9 +38,16 @@ def _with_effort(words: Vocabulary, request: ChatRequest, body: dict[str, Any]) 
         return {name: value for name, value in body.items() if name != _EFFORT}
     body = {name: value for name, value in body.items() if name != _EFFORT} | dict(words.thinking)
     if words.efforts:
-        asked = EFFORTS.index(effort)
-        body[_EFFORT] = min(words.efforts, key=lambda one: abs(EFFORTS.index(one) - asked))
+        body[_EFFORT] = nearest_effort(words, effort)
     return body
+
+
+def nearest_effort(words: Vocabulary, effort: Any) -> Any:
+    """The server's word for an effort of OpenAI's; another value comes back as it is."""
+    if not words.efforts or effort not in EFFORTS:
+        return effort
+    asked = EFFORTS.index(effort)
+    return min(words.efforts, key=lambda one: abs(EFFORTS.index(one) - asked))
 
 
 def going_on(words: Vocabulary, messages: list[dict[str, Any]]) -> dict[str, Any]:

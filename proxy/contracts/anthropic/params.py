@@ -21,7 +21,7 @@ NO_SAMPLING_SINCE = "2026-10-21"
 
 SAMPLING = ("temperature", "top_p", "top_k")
 
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_768}
+_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24_576, "xhigh": 32_768, "max": 32_768}
 """Tokens of thinking by OpenAI's effort, for models that take a budget. Anthropic defines no such table."""
 
 SMALLEST_BUDGET = 1024  # Anthropic refuses less
@@ -86,7 +86,7 @@ def thinking(effort: Any, *, model: str, max_tokens: int) -> dict[str, Any]:
         return {}
     generation = _generation(model)
     if generation >= _ADAPTIVE_SINCE:
-        if effort == "minimal" or (effort == "xhigh" and generation == _ADAPTIVE_SINCE):
+        if effort == "minimal" or (effort in {"xhigh", "max"} and generation == _ADAPTIVE_SINCE):
             effort = "low" if effort == "minimal" else "high"  # the nearest words that these models know
         # `summarized`: by default these models send thinking without its text.
         return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": effort}}

@@ -143,7 +143,7 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
         if not is_function(value):
             continue
         if value.get("type") == "function":  # as OpenAI has it
-            tools.append(decode_tool(value, path))
+            tools.append(decode_tool(value, path, flat="function" not in value))
             continue
         tools.append(
             Tool(

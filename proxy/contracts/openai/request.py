@@ -11,7 +11,7 @@ from proxy.contracts.openai.custom_tools import as_custom_function
 from proxy.contracts.openai.functions import as_tool_messages, as_tools, nested, speaks_functions
 from proxy.contracts.openai.stream import DIALECT
 from proxy.errors import BadRequest
-from proxy.request import ChatRequest, Tool
+from proxy.request import ChatRequest, Message, Tool
 from proxy.wire.json_body import (
     PARAMETERS,
     decode_params,
@@ -25,11 +25,13 @@ from proxy.wire.json_body import (
 )
 from proxy.wire.messages import read_messages
 from proxy.wire.omissions import unread
+from proxy.wire.parts import read_content
 
 _READ = frozenset({
     "model", "messages", "tools", "functions", "function_call", "stream", "stream_options", "user",
     "safety_identifier", "metadata", "web_search_options", *PARAMETERS,
 })  # fmt: skip
+_READ_WITH_SYSTEM = _READ | {"system"}
 _READ_OF_TOOLS = frozenset({"type", "function", "cache_control"})
 _READ_OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict", "cache_control"})
 
@@ -37,6 +39,8 @@ _READ_OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict", "
 def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str, str] | None = None) -> ChatRequest:
     """Read a request body. Raises `BadRequest` saying what is wrong and where; unknown fields never are."""
     wire = parse_object(body)
+    if wire.get("messages") is None and wire.get("input") is not None:
+        raise BadRequest("messages: required, a list; `input` is read at /v1/responses", param="messages")
     messages = need_array(wire, "messages")
     if not messages:
         raise BadRequest("messages: expected at least one message, got an empty list", param="messages")
@@ -47,7 +51,7 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
         id=id,
         contract="openai",
         dialect=DIALECT,
-        messages=read_messages(as_tool_messages(messages)),
+        messages=(*_system(wire), *read_messages(as_tool_messages(messages))),
         model=get_string(wire, "model"),
         params=decode_params(wire, choices=True),
         tools=_tools(tools),
@@ -63,6 +67,13 @@ def decode_request(body: bytes, *, id: str, path: str = "", headers: Mapping[str
     )
 
 
+def _system(wire: Mapping[str, Any]) -> tuple[Message, ...]:
+    """System text beside the messages, as Anthropic has it; of another type it is something else's, and not read."""
+    if not wire.get("system") or type(wire["system"]) not in {str, list}:
+        return ()
+    return (Message("system", read_content(wire["system"], "system")),)
+
+
 def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
     """The functions, and behind them the custom tools as functions."""
     tools = decode_tools(values)
@@ -71,7 +82,7 @@ def _tools(values: list[Any] | None) -> tuple[Tool, ...]:
 
 
 def _unread(wire: Mapping[str, Any], tools: list[Any] | None) -> tuple[str, ...]:
-    found = unread(wire, _READ)
+    found = unread(wire, _READ_WITH_SYSTEM if type(wire.get("system")) in {str, list} else _READ)
     for tool in tools or ():
         if tool["type"] == "function" and not (
             _READ_OF_TOOLS.issuperset(tool) and _READ_OF_FUNCTIONS.issuperset(tool["function"])

@@ -12,14 +12,15 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.errors import BadRequest
 from proxy.request import Tool
 from proxy.wire.choices import in_openai_form
 from proxy.wire.custom_tools import as_function
 from proxy.wire.json_body import (
+    decode_tool,
     get_array,
-    get_boolean,
     get_object,
     get_string,
     need_array,
@@ -94,7 +95,8 @@ class _ToolReader:
         match need_string(value, "type", path):
             case "function":
                 self._function(value, path, namespace)
-                return {"description": None, "parameters": None, "strict": False, **value}
+                flat = {name: one for name, one in value.items() if name != "function"} | value.get("function", {})
+                return {"description": None, "parameters": None, "strict": False, **flat}
             case "custom":
                 self._custom(value, path, namespace)
                 return value
@@ -108,16 +110,8 @@ class _ToolReader:
                 return None
 
     def _function(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
-        name = need_string(value, "name", path)
-        self._add(
-            Tool(
-                name=function_name(name, namespace),
-                description=get_string(value, "description", path),
-                parameters=get_object(value, "parameters", path),
-                strict=get_boolean(value, "strict", path),
-            ),
-            Origin(name, namespace),
-        )
+        tool = decode_tool(value, path, flat="function" not in value)
+        self._add(replace(tool, name=function_name(tool.name, namespace), cache=None), Origin(tool.name, namespace))
 
     def _custom(self, value: dict[str, Any], path: str, namespace: str | None) -> None:
         name = need_string(value, "name", path)

@@ -110,6 +110,28 @@ async def test_R4_a_model_that_always_thinks_is_not_told_to_stop(
     assert [notice.param for notice in notices] == ["reasoning_effort"]
 
 
+async def test_R4_not_to_think_is_announced_where_litellm_leaves_it_out(backend: LiteLLMBackend) -> None:
+    given, notices = told(backend, ask(params=NOT_TO_THINK), "groq/qwen/qwen3-32b")
+    assert [notice.param for notice in notices] == ["reasoning_effort"], given
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "sent"),
+    [
+        ("gemini/gemini-2.5-flash", "max", "high"),
+        ("gemini/gemini-3-pro-preview", "xhigh", "high"),
+        ("groq/openai/gpt-oss-120b", "minimal", "low"),
+        ("openai/gpt-5", "max", "high"),
+        ("openai/a-server-s-own", "max", "max"),
+    ],
+)
+async def test_R4_an_effort_becomes_the_nearest_that_the_model_takes(
+    backend: LiteLLMBackend, model: str, effort: str, sent: str
+) -> None:
+    given, notices = told(backend, ask(params={"reasoning_effort": effort}), model)
+    assert (given["reasoning_effort"], notices) == (sent, [])
+
+
 @pytest.mark.parametrize(
     "model", ["gemini/gemini-2.5-flash", "deepseek/deepseek-reasoner", "mistral/mistral-small-latest"]
 )

@@ -336,6 +336,17 @@ def test_from_a_certain_api_version_on_no_temperature_is_sent_at_all():
             "claude-opus-4-7",
             {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "xhigh"}},
         ),
+        (
+            "max",
+            "claude-opus-4-7",
+            {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "max"}},
+        ),
+        (
+            "max",
+            "claude-sonnet-4-6",
+            {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "high"}},
+        ),
+        ("max", "claude-haiku-4-5", {"thinking": {"type": "enabled", "budget_tokens": 2500}}),
         ("none", "claude-haiku-4-5", {}),
         (7, "claude-haiku-4-5", {}),
     ],

@@ -302,6 +302,21 @@ def test_R6_tools_in_the_form_of_other_contracts_are_read(tool):
     assert request.raw_body["tools"] == [tool]  # an upstream of this dialect gets them as they came
 
 
+def test_R5_system_text_beside_the_messages_is_read_as_anthropic_has_it():
+    plain = decode({"messages": HI, "system": "be brief"})
+    assert plain.messages == (Message("system", (Text("be brief"),)), Message("user", (Text("hi"),)))
+    assert plain.unread == ()
+    assert sent(plain)["system"] == "be brief"  # an upstream of this dialect gets it as it came
+    blocks = [{"type": "text", "text": "a", "cache_control": MARK}, {"type": "text", "text": "b"}]
+    assert decode({"messages": HI, "system": blocks}).messages[0].parts == (Text("a", MARK), Text("b"))
+    assert decode({"messages": HI, "system": {"x": 1}}).unread == ("system",)
+
+
+def test_a_body_of_responses_is_told_where_it_is_read():
+    with pytest.raises(BadRequest, match="/v1/responses"):
+        decode({"input": HI})
+
+
 def test_R5_the_mark_of_a_tool_in_the_form_of_anthropic_is_kept():
     (tool,) = decode({"messages": HI, "tools": [{"name": "f", "input_schema": NOTHING, "cache_control": MARK}]}).tools
     assert tool.cache == MARK

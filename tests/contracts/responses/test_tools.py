@@ -99,6 +99,15 @@ def test_a_model_that_ignores_the_form_means_all_it_wrote(arguments):
     assert custom_input(arguments) == arguments
 
 
+def test_R6_a_tool_in_the_form_of_chat_completions_is_read_and_repeated_in_that_of_responses():
+    nested = {"type": "function", "function": {name: FUNCTION[name] for name in FUNCTION if name != "type"}}
+    assert tools(nested).functions == tools(FUNCTION).functions
+    assert tools(nested).echo == tools(FUNCTION).echo
+    with pytest.raises(BadRequest) as refused:
+        tools({"type": "function", "function": {"name": 5}})
+    assert refused.value.param == "tools[0].function.name"
+
+
 # tool_choice
 
 
