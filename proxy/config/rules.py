@@ -179,7 +179,7 @@ def _as_range(value: Any) -> Any:
 
 
 class QueueSettings(Model):
-    """Requests that wait for a slot of a target: the first that came is the first that is served."""
+    """Requests that wait for a slot of a target. The clients' keys take turns; of one key the first that came is the first served."""
 
     size: int = Field(gt=0, le=100_000, description="How many may wait.")
     wait_s: Seconds = setting(10.0, "For how long, before the next target is asked, or a 429 answers.")

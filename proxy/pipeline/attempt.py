@@ -180,7 +180,7 @@ class Attempt:
         """Wait for the target's queue. Raises `TargetBusy` when that takes too long; the target was not asked then."""
         began = self._now()
         try:
-            await slots.take()
+            await slots.take(self._record.key)
         except BaseException as raised:
             error = self._failure(raised)
             if error is None:

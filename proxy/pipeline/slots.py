@@ -20,7 +20,7 @@ AFTER_SLOW, AFTER_REFUSED = 0.8, 0.7
 
 
 class Slots:
-    """The slots of one target in this process: first come, first served.
+    """The slots of one target in this process. The clients' keys take turns; with one key it is first come, first served.
 
     Where the limit adapts it grows by one when all of it was in use and answers begin as quickly as ever, and shrinks by a
     share when they begin slowly or are refused (AIMD).
@@ -31,7 +31,9 @@ class Slots:
         self._limit = limit
         self._size = float(limit.least)
         self._reached = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[
+            str, deque[asyncio.Future[bool]]
+        ] = {}  # by key, the one whose turn it is first; none is empty
         self._round: list[float] = []
         self._medians: deque[float] = deque(maxlen=LATELY)
         self._slow = False
@@ -43,7 +45,7 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def configure(self, limit: Limit) -> None:
         """Follow a config that was changed."""
@@ -51,7 +53,7 @@ class Slots:
             self._limit = limit
             self._resize(self._size)
 
-    async def take(self) -> None:
+    async def take(self, key: str = "") -> None:
         """Take a slot, waiting for one if need be. One `give` must follow.
 
         Raises `TargetBusy` when too many wait already, or when it took too long.
@@ -62,22 +64,34 @@ class Slots:
             self._reached = self._reached or self.taken >= self.size
             return
         self._reached = True
-        if len(self._waiting) >= limit.queue:
+        if self.waiting >= limit.queue and not self._make_room(key):
             raise TargetBusy(limit.wait_s)
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.setdefault(key, deque()).append(turn)
         try:
             async with asyncio.timeout(limit.wait_s):
-                await turn
+                served = await turn
         except TimeoutError:
-            self._leave(turn)
+            self._leave(key, turn)
             raise TargetBusy(limit.wait_s) from None
         except BaseException:
-            self._leave(turn)
+            self._leave(key, turn)
             raise
+        if not served:
+            raise TargetBusy(limit.wait_s)
+
+    def _make_room(self, key: str) -> bool:
+        """Send away who came last of the key that has the most waiting, if `key` has fewer even then."""
+        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=key)
+        if len(self._waiting.get(most, ())) <= len(self._waiting.get(key, ())) + 1:
+            return False
+        turn = self._waiting[most].pop()
+        if not turn.done():  # else it is about to leave
+            turn.set_result(False)
+        return True
 
     def give(self) -> None:
-        """Free a slot, for the caller that has waited longest."""
+        """Free a slot, for who has waited longest of the key whose turn it is."""
         self.taken -= 1
         self._admit()
 
@@ -106,14 +120,22 @@ class Slots:
 
     def _admit(self) -> None:
         while self._waiting and self.taken < self.size:
-            turn = self._waiting.popleft()
+            key = next(iter(self._waiting))
+            turns = self._waiting.pop(key)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[key] = turns  # after the other keys
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 self.taken += 1
 
-    def _leave(self, turn: asyncio.Future[None]) -> None:
+    def _leave(self, key: str, turn: asyncio.Future[bool]) -> None:
         """Leave the queue. A caller that was given a slot at the same moment gives it back."""
+        turns = self._waiting.get(key)
         if turn.done() and not turn.cancelled():
-            self.give()
-        elif turn in self._waiting:  # else a slot that came free just now passed it over
-            self._waiting.remove(turn)
+            if turn.result():
+                self.give()
+        elif turns and turn in turns:  # else a slot that came free just now passed it over
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[key]

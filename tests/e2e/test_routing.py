@@ -341,6 +341,44 @@ async def test_D01_no_more_streams_are_sent_than_a_target_takes_and_the_others_w
     assert proxy.app.states.queues() == {"a/m": {"slots": 2, "taken": 0, "waiting": 0}}
 
 
+async def test_A2_a_clients_key_that_fills_the_queue_shuts_out_no_other(
+    start_proxy: StartProxy, upstream: ScriptedUpstream
+) -> None:
+    keys = {name: f"cp-{name}-8Zk3LmP0xT7vR2nB5yW9sD4fG6hJ1c" for name in ("greedy", "other")}
+    proxy = await start_proxy(f"""
+        auth: {{keys: [{", ".join(f"{{name: {name}, key: {key}}}" for name, key in keys.items())}]}}
+        backends: {{a: {{kind: openai-compatible, base_url: "{upstream.url}"}}}}
+        routes: [{{name: default, to: [{{target: a/m, concurrency: 1, queue: {{size: 3, wait_s: 60}}}}]}}]
+    """)
+    go = asyncio.Event()
+    upstream.always(Wait(go), *FROM_A)
+
+    async def one(key: str, number: int) -> str:
+        async with await RawClient.connect(proxy.port) as client:
+            asked = {**ASK, "messages": [{"role": "user", "content": f"{key} {number}"}]}
+            await client.post("/v1/chat/completions", asked, {"Authorization": f"Bearer {keys[key]}"})
+            status = (await client.read_head()).status
+            await client.read_body()
+        return f"{key} {number}: {status}"
+
+    streams = []
+    for key, number, waiting in (
+        ("greedy", 1, 0),
+        ("greedy", 2, 1),
+        ("greedy", 3, 2),
+        ("greedy", 4, 3),
+        ("other", 1, 3),
+    ):
+        streams.append(asyncio.create_task(one(key, number)))
+        await eventually(lambda: proxy.app.states.queues().get("a/m") == {"slots": 1, "taken": 1, "waiting": waiting})  # noqa: B023
+    await eventually(lambda: any(stream.done() for stream in streams))
+    go.set()
+    ends = await asyncio.gather(*streams)
+    assert ends == ["greedy 1: 200", "greedy 2: 200", "greedy 3: 200", "greedy 4: 429", "other 1: 200"]
+    order = [seen.json()["messages"][0]["content"] for seen in upstream.requests]
+    assert order == ["greedy 1", "greedy 2", "other 1", "greedy 3"]
+
+
 @pytest.mark.parametrize("queue", ["", ", queue: {size: 1, wait_s: 0.05}"], ids=["none", "full or slow"])
 @pytest.mark.parametrize("fallback", [False, True])
 async def test_D01_who_finds_a_target_full_goes_to_the_next_or_is_told_when_to_come_back(

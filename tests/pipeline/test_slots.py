@@ -21,6 +21,8 @@ TWO = Limit("a/m", 2, 2, queue=3, wait_s=5.0)
 class Slotted(RuleBasedStateMachine):
     """Requests that come, wait, leave and end at any moment, also several in one turn of the loop."""
 
+    keys = ("",)
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = VirtualLoop()
@@ -32,17 +34,17 @@ class Slotted(RuleBasedStateMachine):
         self.overtook: list[int] = []
         self.came = 0
 
-    async def _request(self, number: int) -> str:
+    async def _request(self, number: int, key: str) -> str:
         self.asking.add(number)
         try:
-            await self.slots.take()
+            await self.slots.take(key)
         except TargetBusy:
             return "busy"
         finally:
             self.asking.discard(number)
         try:
             # One that was let in goes on a turn of the loop later, so who still waits is told by their number.
-            if self.slots.waiting > sum(other > number for other in self.asking):
+            if len(self.keys) == 1 and self.slots.waiting > sum(other > number for other in self.asking):
                 self.overtook.append(number)
             await self.ends[number].wait()
             return "served"
@@ -59,11 +61,11 @@ class Slotted(RuleBasedStateMachine):
     def _under_way(self) -> list[int]:
         return [number for number, task in self.tasks.items() if not task.done()]
 
-    @rule(turn=st.booleans())
-    def comes(self, turn: bool) -> None:
+    @rule(data=st.data(), turn=st.booleans())
+    def comes(self, data: st.DataObject, turn: bool) -> None:
         self.came += 1
         self.ends[self.came] = asyncio.Event()
-        self.tasks[self.came] = self.loop.create_task(self._request(self.came))
+        self.tasks[self.came] = self.loop.create_task(self._request(self.came, data.draw(st.sampled_from(self.keys))))
         if turn:
             self._turn()
 
@@ -109,6 +111,14 @@ class Slotted(RuleBasedStateMachine):
         self.loop.close()
 
 
+class SlottedByKey(Slotted):
+    """The same with several keys, which take turns and push each other out of a full queue."""
+
+    keys = ("a", "b", "c")
+
+
+TestSlottedByKey = SlottedByKey.TestCase
+TestSlottedByKey.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSlotted = Slotted.TestCase
 TestSlotted.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
@@ -227,3 +237,33 @@ def test_who_leaves_at_the_moment_a_slot_comes_free_has_left() -> None:
         assert (slots.taken, slots.waiting) == (2, 0)
 
     run(asked())
+
+
+def test_A2_a_key_with_many_requests_keeps_no_other_waiting_or_out() -> None:
+    async def asked() -> list[str]:
+        slots, served = Slots(Limit("a/m", 1, 1, queue=4, wait_s=60.0)), []
+        await slots.take("greedy")
+
+        async def one(name: str) -> None:
+            try:
+                await slots.take(name.split(maxsplit=1)[0])
+            except TargetBusy:
+                served.append(f"{name}: busy")
+                return
+            served.append(name)
+            slots.give()
+
+        names = ["greedy 1", "greedy 2", "greedy 3", "greedy 4", "greedy 5", "b 1", "c 1", "b 2", "greedy 6"]
+        waiting = []
+        for name in names:
+            waiting.append(asyncio.create_task(one(name)))
+            await asyncio.sleep(0)
+        slots.give()
+        await asyncio.gather(*waiting)
+        assert (slots.taken, slots.waiting) == (0, 0)
+        return served
+
+    assert run(asked()) == [
+        *(f"{name}: busy" for name in ("greedy 5", "greedy 4", "greedy 3", "b 2", "greedy 6")),
+        *("greedy 1", "b 1", "c 1", "greedy 2"),
+    ]
