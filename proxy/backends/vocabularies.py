@@ -175,6 +175,8 @@ GEMINI = Vocabulary(
     # "Unknown name \"frequency_penalty\": Cannot find field.", and the same of `seed`
     refused=frozenset({"frequency_penalty", "presence_penalty", "logit_bias", "seed", "verbosity"}),
     file_ids="",  # its form of OpenAI's language takes `file_data`
+    # "Unsupported MIME type: image/gif", and of image/svg+xml (ai.google.dev, Image understanding: Supported image formats)
+    images=frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"}),
     stops=5,  # "character sequences (up to 5) that will stop output" (ai.google.dev, API reference: GenerationConfig)
 )
 

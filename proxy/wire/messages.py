@@ -214,6 +214,11 @@ def read_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
             name = need_string(custom, "name", custom_path)
             calls.append(ToolCall(get_string(value, "id", path) or "", name, f'{{"input":{input_}}}'))
             continue
+        if "function" not in value and "name" in value:  # flat, as LangChain keeps it
+            calls.append(
+                ToolCall(get_string(value, "id", path) or "", need_string(value, "name", path), _arguments(value, path))
+            )
+            continue
         if value.get("type", "function") != "function":
             continue
         function, function_path = need_object(value, "function", path), f"{path}.function"
@@ -228,11 +233,12 @@ def read_calls(values: list[Any], at: str) -> tuple[ToolCall, ...]:
 
 
 def _arguments(function: Object, path: str) -> str:
-    """The arguments of a call: JSON in a string, or the object itself, which some clients send."""
-    given = function.get("arguments")
+    """The arguments of a call: JSON in a string, or the object itself, which some clients send, also under other names."""
+    name = next((name for name in ("arguments", "args", "input") if name in function), "arguments")
+    given = function.get(name)
     if type(given) is dict:
         return msgspec.json.encode(given).decode()
-    return get_string(function, "arguments", path) or ""
+    return get_string(function, name, path) or ""
 
 
 def _item(value: Object, path: str) -> Message | None:

@@ -251,6 +251,19 @@ TURNS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+TURNS |= {
+    f"calls with {name}": [
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [{"id": "c1", "name": "f", name: {"a": 1}, "type": type_}],
+        },
+        *TURNS["Chat Completions"][1:],
+    ]
+    for name, type_ in (("args", "tool_call"), ("arguments", "function"), ("input", "tool_use"))
+}
+
+
 @pytest.mark.parametrize("form", TURNS)
 def test_R6_calls_and_results_are_read_in_the_form_of_either_contract(form: str) -> None:
     assert read_messages(TURNS[form]) == (CALLED, FOUND, THANKS)

@@ -251,6 +251,7 @@ def test_R2_documents_and_sounds_are_written_as_the_vendor_takes_them(
             "takes no files of type application/zip",
         ),
         ("deepseek", "deepseek-v4-pro", PDF, "takes no files"),
+        ("gemini", "gemini-3-pro", Image("data:image/gif;base64,R0lG"), "takes no images of type image/gif"),
     ],
 )
 def test_R2_what_a_vendor_does_not_take_is_refused(preset: str, model: str, part: Part, what: str) -> None:
