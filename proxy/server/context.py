@@ -37,6 +37,9 @@ CLOSE = {"Connection": "close"}
 
 STOPPING = "This server is stopping. Try again: another one answers."
 
+LONGEST_TARGET = 256
+"""How much of a target is said in a header, in characters: clients name models, and front proxies take heads of 4 KB."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_HEAD = Head(id="", method="", path="", query={}, headers={})
 
@@ -246,7 +249,7 @@ class RequestContext:
             return {}
         headers = {"X-Chat-Route": record.route}
         if target := record.target:
-            headers["X-Chat-Target"] = "".join([one if " " <= one <= "~" else "?" for one in target])
+            headers["X-Chat-Target"] = "".join([one if " " <= one <= "~" else "?" for one in target[:LONGEST_TARGET]])
             headers["X-Chat-Attempts"] = str(record.tries)
         return headers
 

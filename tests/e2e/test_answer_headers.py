@@ -57,6 +57,25 @@ async def test_N6_an_answer_says_in_its_headers_who_gave_it(
     assert await names(proxy.port, "/v1/chat/completions", {"messages": 5}) == (None, None, None)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_N6_a_model_with_a_long_name_makes_no_head_that_a_front_proxy_refuses(
+    start_proxy: StartProxy, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """nginx takes a head of 4 KB from its upstream, and answers 502 to more."""
+    proxy = await start_proxy(
+        f'{{backends: {{far: {{kind: openai-compatible, base_url: "{upstream.url}"}}}}, routes: [{{name: d, to: far}}]}}'
+    )
+    upstream.play(*(openai_stream(["Hi"]) if stream else WHOLE))
+    async with await RawClient.connect(proxy.port) as client:
+        await client.post("/v1/chat/completions", {**ASK, "model": "m" * 100_000, "stream": stream})
+        head = await client.read_head()
+        await client.read_body()
+    assert head.status == 200
+    assert head["x-chat-target"].startswith("far/mmm")
+    assert len(head.raw) < 2000
+    assert upstream.requests[0].json()["model"] == "m" * 100_000
+
+
 async def test_N6_the_headers_can_be_switched_off(start_proxy: StartProxy, upstream: ScriptedUpstream) -> None:
     proxy = await start_proxy(two_targets(upstream.url, "{answer_headers: false}"))
     for body, answer in (({**ASK, "stream": True}, openai_stream(["Hi"])), (ASK, WHOLE)):
