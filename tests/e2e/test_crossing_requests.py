@@ -26,6 +26,7 @@ FUNCTION = {"type": "function", "function": {"name": "f", "parameters": NO_PARAM
 TOOL = {"name": "f", "description": "d", "input_schema": NO_PARAMETERS}
 HI = {"role": "user", "content": "hi"}
 MARK = {"type": "ephemeral"}
+SHOWN = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 LONG = "mcp__plugin_" + "x" * 70
 
 
@@ -506,6 +507,88 @@ CASES = {
         "compatible/m",
         {"input": [HI, {"type": "image_generation_call", "id": "ig", "status": "completed", "result": "AAAA"}, HI]},
         {"messages.1.content.0.image_url.url": "data:image/png;base64,AAAA"},
+    ),
+    "R6 Anthropic's messages in a chat": (
+        CHAT,
+        "anthropic/claude-sonnet-4-5",
+        {
+            "system": "S",
+            "messages": [
+                {"role": "user", "content": [SHOWN]},
+                {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, use("t1")]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [SHOWN]}]},
+            ],
+            "tools": [TOOL],
+            "tool_choice": {"type": "tool", "name": "f"},
+        },
+        {
+            "system": "S",
+            "messages.0.content": [SHOWN],
+            "messages.1.content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, use("t1")],
+            "messages.2.content": [{"type": "tool_result", "tool_use_id": "t1", "content": [SHOWN]}],
+            "tool_choice": {"type": "tool", "name": "f"},
+        },
+    ),
+    "R6 Anthropic's messages in a chat, to a server of its dialect": (
+        CHAT,
+        "compatible/m",
+        {"messages": [{"role": "user", "content": [SHOWN]}], "tool_choice": {"type": "any"}, "tools": [TOOL]},
+        {"messages.0.content": [SHOWN], "tool_choice": {"type": "any"}, "tools": [TOOL]},
+    ),
+    "R6 messages of Chat Completions in a request of Anthropic's": (
+        MESSAGES,
+        "compatible/m",
+        {
+            "messages": [HI, turn("a"), {"role": "tool", "tool_call_id": "a", "content": "r"}],
+            "tools": [FUNCTION],
+            "tool_choice": "required",
+        },
+        {
+            "messages.1": turn("a"),
+            "messages.2": {"role": "tool", "tool_call_id": "a", "content": "r"},
+            "tools": [FUNCTION],
+            "tool_choice": "required",
+        },
+    ),
+    "R6 messages and tools of Chat Completions in Responses": (
+        RESPONSES,
+        "anthropic/claude-sonnet-4-5",
+        {"input": [HI, turn("a"), {"role": "tool", "tool_call_id": "a", "content": "r"}], "tools": [FUNCTION]},
+        {"messages.1.content": [use("a")], "messages.2": outcome("a"), "tools.0.name": "f"},
+    ),
+    "R2 a PDF, to Mistral": (
+        MESSAGES,
+        "mistral/mistral-small-latest",
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "document",
+                            "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"},
+                        }
+                    ],
+                }
+            ]
+        },
+        {"messages.0.content": [{"type": "document_url", "document_url": "data:application/pdf;base64,JVBE"}]},
+    ),
+    "R5 the mark of a result, to OpenRouter": (
+        MESSAGES,
+        "openrouter/anthropic/claude-sonnet-4.5",
+        {
+            "messages": [
+                HI,
+                {"role": "assistant", "content": [use("t1")]},
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "r", "cache_control": MARK}],
+                },
+            ],
+            "tools": [TOOL],
+        },
+        {"messages.2.content": [{"type": "text", "text": "r", "cache_control": MARK}]},
     ),
 }
 
