@@ -110,6 +110,7 @@ class Attempt:
         try:
             await self._in_context(self._read_to_commit_point())
         except BaseException as raised:
+            self._held.clear()  # megabytes, perhaps: the error below refers to this frame, and so to this object
             error = self._failure(raised)
             if isinstance(error, ModelRefused) and not self.target.asked:
                 error.fallback = True

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from proxy.pipeline.exchange import Exchange
-from proxy.testing.script import LAST_CHUNK, Send, event, openai_chunk, sse_head
+from proxy.testing.script import LAST_CHUNK, Rst, Send, Step, event, openai_chunk, sse_head
 from proxy.testing.upstream import ScriptedUpstream
 from tests.support.app import StartProxy, openai_config
 from tests.support.clients import RawClient
@@ -47,6 +48,28 @@ async def test_A9_a_client_that_was_cut_leaves_no_circle_of_objects(start_proxy:
             left = [one for one in gc.get_objects() if isinstance(one, Exchange)]
             assert left == []
         finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("end", [Send(LAST_CHUNK), Rst()], ids=["too long", "cut"])
+async def test_A9_a_whole_answer_that_failed_is_let_go_at_once(start_proxy: StartProxy, end: Step) -> None:
+    """Its error refers to the frames that it passed, which nobody looks for; megabytes of answer must not hang on them."""
+    async with ScriptedUpstream() as upstream:
+        upstream.always(Send(sse_head()), Send(TOKENS, times=40), end)  # 2.4 MB
+        proxy = await start_proxy(openai_config(upstream.url, server="{limits: {answer_mb: 2.3}}"))
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for number in range(6):
+                async with await RawClient.connect(proxy.port) as client:
+                    await client.post("/v1/chat/completions", {**ASK, "stream": False})
+                    assert (await client.read_head()).status in {502, 504}
+                    await client.read_body()
+                await proxy.ended(number + 1)
+            assert tracemalloc.get_traced_memory()[0] < 3_000_000
+        finally:
+            tracemalloc.stop()
             gc.enable()
 
 

@@ -86,7 +86,7 @@ SIBLINGS = {
     "A6": "hypothesis puts every type into every field of every contract; model lists and token counts too",
     "A7": "names that are percent-encoded, escaped, with other characters or too long; the deployment that a row names",
     "A8": "header conditions are bounded by the limit for heads, globs take no exponential time (E05)",
-    "A9": "a page that lets its own name lead to this machine; an origin that may not call, a request behind `Upgrade` of any protocol, however it comes, a disk that is full, clients that never read",
+    "A9": "a page that lets its own name lead to this machine; an origin that may not call, a request behind `Upgrade` of any protocol, however it comes, a disk that is full, clients that never read, whole answers that failed",
     "N1": "names that Ollama lists with their tag, how long a conversation may be, a list that is `null`; weighted rules, "
     "conditions on headers, lists that never come, a model that only one contract reaches; "
     "thousands of names under many rules, an entry that is no JSON, an error beside an empty list, a config loaded anew",
