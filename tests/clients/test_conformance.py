@@ -13,7 +13,10 @@ from tests.clients.sights import SIGHTS, TOOLS
 from tests.clients.stage import ENVIRONMENTS, MODEL, Stage, staged
 from tests.clients.table import ALWAYS, CLIENTS, Client
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("stage"),  # the clients' packages take 13 s of a CPU to load
+]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
