@@ -36,8 +36,8 @@ LOCK := requirements.lock
 ifneq ($(filter run,$(MAKECMDGOALS)),)
 LOCK := $(or $(shell "$(PYTHON)" deploy/needs.py "$(CONFIG)" 2>/dev/null),$(LOCK))
 endif
-FULL := $(VENV)/.stamp-locked-$(call checksum,requirements.lock requirements-build.lock)
-RUN_LOCKS := $(if $(wildcard $(FULL)),requirements.lock,$(LOCK)) requirements-build.lock
+FULL := $(VENV)/.stamp-locked-$(call checksum,requirements-build.lock requirements.lock)
+RUN_LOCKS := requirements-build.lock $(if $(wildcard $(FULL)),requirements.lock,$(LOCK))
 MADE := $(VENV)/.stamp-made-$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 LOCKED := $(VENV)/.stamp-locked-$(call checksum,$(RUN_LOCKS))
 DEV := $(VENV)/.stamp-dev-$(call checksum,$(RUN_LOCKS) requirements-dev.lock)
@@ -181,8 +181,8 @@ $(MADE):
 	@touch $@
 
 $(LOCKED): | $(MADE)
-	@echo "installing the packages of $(firstword $(RUN_LOCKS)) into .venv (up to a minute the first time)"
-	@$(FROM_LOCK) $(RUN_LOCKS:%=-r %)
+	@echo "installing the packages of $(lastword $(RUN_LOCKS)) into .venv (up to a minute the first time)"
+	@for lock in $(RUN_LOCKS); do $(FROM_LOCK) -r $$lock || exit; done  # the first brings the pip that installs the other
 	@rm -f $(VENV)/.stamp-locked-* && touch $@
 
 $(DEV): | $(LOCKED)
@@ -196,8 +196,8 @@ $(SITE): LOCK := docs/requirements.lock
 $(DEPLOY): LOCK := tests/deploy/requirements.lock
 $(CLIENTS) $(FRAMEWORKS) $(SITE) $(DEPLOY): | $(MADE)
 	@echo "installing the packages of $(LOCK) into $(@D)"
-	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D)
-	@$(subst $(BIN),$(@D)/bin,$(FROM_LOCK)) -r $(LOCK)
+	@rm -rf $(@D) && "$(PYTHON)" -m venv $(@D) --without-pip
+	@$(subst -m pip,-m pip --python $(@D)/bin/python,$(FROM_LOCK)) -r $(LOCK)
 	@touch $@
 
 $(PROJECT): | $(LOCKED)
