@@ -203,7 +203,7 @@ class App:
         self.redactor.secrets.learn(secrets_of([config.backends, config.settings]))
         usage = config.settings.usage
         for store in (config.settings.store, usage.store if usage else None):
-            self.redactor.secrets.learn(passwords_of(store))
+            self.redactor.secrets.learn(passwords_of(store.get_secret_value()) if store else ())
         resources = Resources(
             transport=self.transport,
             secrets=self.redactor.secrets,

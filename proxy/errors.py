@@ -34,7 +34,10 @@
     │   └── TargetLimited         429 target_limited    (our own limit for a target; it was not asked)
     ├── Limit                     504 limit             (total time or size of an answer)
     ├── Draining                  503 draining          (this process is stopping; try again)
-    ├── LimitsUnknown             503 limits_unknown    (the store that counts is away; `on_outage: deny`)
+    ├── StoreAway                 503                   (what replicas share cannot be asked now)
+    │   ├── LimitsUnknown         503 limits_unknown    (the store that counts is away; `on_outage: deny`)
+    │   ├── KeysUnknown           503 keys_unknown      (no file has this key, and the store was never read)
+    │   └── StreamsUnknown        503 streams_unknown   (those of other replicas)
     └── InternalError             500 internal_error
     ConfigError                   a problem in the config file, with file, line and column
     └── PortTaken                 a port that the config names and cannot be listened on
@@ -300,31 +303,31 @@ class Draining(ProxyError):
     status, code, retryable, fallback, end = 503, "draining", True, False, "drain"
 
 
-class LimitsUnknown(ProxyError):
-    """The store that counts cannot be reached, and a limit says `on_outage: deny`."""
+class StoreAway(ProxyError):
+    """What replicas share cannot be asked now. `says` is the message."""
 
-    status, code, retryable, fallback, end = 503, "limits_unknown", True, True, "rejected"
-
-    def __init__(self) -> None:
-        super().__init__("The store that counts requests cannot be reached. Try again in a moment.", retry_after=1)
-
-
-class StreamsUnknown(ProxyError):
-    """The store that knows the other replicas' streams cannot be reached."""
-
-    status, code, retryable, end = 503, "streams_unknown", True, "rejected"
+    status, retryable, end = 503, True, "rejected"
+    says: ClassVar[str] = "The store cannot be reached. Try again in a moment."
 
     def __init__(self) -> None:
-        super().__init__("The store of streams cannot be reached. Try again in a moment.", retry_after=1)
+        super().__init__(self.says, retry_after=1)
+
+
+class LimitsUnknown(StoreAway):
+    code, fallback = "limits_unknown", True
+    says = "The store that counts requests cannot be reached. Try again in a moment."
+
+
+class KeysUnknown(StoreAway):
+    code, says = "keys_unknown", "The store of API keys cannot be read. Try again in a moment."
+
+
+class StreamsUnknown(StoreAway):
+    code, says = "streams_unknown", "The store of streams cannot be reached. Try again in a moment."
 
 
 class RunnerGone(StreamsUnknown):
-    """The replica that ran an answer died before it began."""
-
-    code = "replica_gone"
-
-    def __init__(self) -> None:
-        ProxyError.__init__(self, "The replica that was to answer this is gone. Send the request again.", retry_after=1)
+    code, says = "replica_gone", "The replica that was to answer this is gone. Send the request again."
 
 
 class Stopped(ProxyError):

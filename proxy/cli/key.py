@@ -249,7 +249,11 @@ def _with_shelf(config: Config, use: Callable[[KeyShelf], Awaitable[T]]) -> T:
     try:
         return asyncio.run(run())
     except (RedisError, OSError) as error:
-        stop(f"the store at {store.address} does not answer: {type(error).__name__}", exit_code=1)
+        stop(
+            f"the store at {store.address} cannot be used: {store.why(error).rstrip('.')}. `store` of {config.path} has to name a "
+            "server that runs, may be written to and has memory left, and a user and password that it takes",
+            exit_code=1,
+        )
 
 
 def _day(at: int) -> str:

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr
 
@@ -85,7 +85,7 @@ def _store(value: Any) -> Any:
 StoreAddress = Annotated[SecretStr | None, BeforeValidator(_store, json_schema_input_type=str)]
 
 
-def passwords_of(store: SecretStr | None) -> list[str]:
-    """The password in a store's address, to be masked also where it stands alone."""
-    password = urlsplit(store.get_secret_value()).password if store else None
-    return [password] if password else []
+def passwords_of(address: str) -> list[str]:
+    """The password in a store's address, as it is written there and as it is sent, to be masked where it stands alone."""
+    password = urlsplit(address).password
+    return list({password, unquote(password)}) if password else []

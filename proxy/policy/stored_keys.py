@@ -1,7 +1,6 @@
 """The keys of the store, as this process knows them: asked for again twice a second, so a new one works everywhere."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Self
@@ -9,6 +8,7 @@ from typing import NamedTuple, Self
 import structlog
 from redis.exceptions import RedisError
 
+from proxy.errors import KeysUnknown
 from proxy.routing.principal import Principal
 from proxy.store.base import Store
 from proxy.store.keys import KeyShelf
@@ -28,11 +28,12 @@ class _Known(NamedTuple):
 class StoredKeys:
     """Keys by digest. While the store is away those that are known stay valid. `named` is called with all names."""
 
-    def __init__(self, shelf: KeyShelf, named: Callable[[Iterable[str]], None]) -> None:
-        self._shelf, self._named = shelf, named
+    def __init__(self, store: RedisStore, named: Callable[[Iterable[str]], None]) -> None:
+        self._store, self._shelf, self._named = store, KeyShelf(store.client), named
         self._known: dict[bytes, _Known] = {}
         self._used: dict[str, int] = {}
-        self._version: str | None = None
+        self._version: tuple[object, ...] | None = None
+        self._unread = ""  # why they cannot be read now
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -40,17 +41,18 @@ class StoredKeys:
     def of(cls, store: Store, named: Callable[[Iterable[str]], None]) -> Self:
         """The keys of a store that keeps keys."""
         assert isinstance(store, RedisStore)
-        return cls(KeyShelf(store.client), named)
+        return cls(store, named)
 
     async def start(self) -> None:
         """Read the keys once, if the store answers, and then follow their changes."""
         if self._task is None:
-            with contextlib.suppress(RedisError, OSError):
-                await self._follow()
+            await self._try_to_follow()
             self._task = asyncio.create_task(self._following())
 
     def find(self, digest: bytes) -> tuple[bytes, Principal] | None:
-        """The key with this digest, if there is one that has not expired. Notes that it is used."""
+        """See `OtherKeys`. Notes that the key is used."""
+        if self._version is None:
+            raise KeysUnknown
         known = self._known.get(digest)
         if known is None or known.expires_at <= time.time():
             return None
@@ -72,8 +74,20 @@ class StoredKeys:
     async def _following(self) -> None:
         while not self._closed:
             await asyncio.sleep(EVERY_S)
-            with contextlib.suppress(RedisError, OSError):
-                await self._follow()
+            await self._try_to_follow()
+
+    async def _try_to_follow(self) -> None:
+        """Say once that the keys cannot be read, and once that they can."""
+        try:
+            await self._follow()
+        except (RedisError, OSError) as error:
+            if not self._unread:
+                self._unread = self._store.why(error)
+                log.warning("stored_keys_unread", store=self._store.address, error=self._unread)
+        else:
+            if self._unread:
+                self._unread = ""
+                log.info("stored_keys_read", store=self._store.address)
 
     async def _follow(self) -> None:
         used, self._used = self._used, {}

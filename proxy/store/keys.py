@@ -1,5 +1,6 @@
 """Client keys that are kept in Redis, besides those in the file: by name, with their digest and never themselves."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from proxy.config.models import KeySettings
 from proxy.store.redis import PREFIX
@@ -48,7 +50,8 @@ class KeyShelf:
         if not await self._client.hdel(KEYS, name):
             return False
         await self._client.hdel(USED, name)
-        await self._changed()
+        with contextlib.suppress(OutOfMemoryError):  # a server that is full deletes: then their number tells of it
+            await self._changed()
         return True
 
     async def _changed(self) -> None:
@@ -69,13 +72,18 @@ class KeyShelf:
         """When each key was last used, to about a second."""
         return {_text(name): int(at) for name, at in (await self._client.hgetall(USED)).items()}
 
-    async def version(self, used: Mapping[str, int]) -> str:
-        """A text that changes with the keys. The same round trip keeps when keys were `used`."""
+    async def version(self, used: Mapping[str, int]) -> tuple[object, ...]:
+        """What changes with the keys. The same round trip keeps when keys were `used`, if the server takes it."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.get(VERSION)  # type: ignore[unused-awaitable]  # sent by `execute`
+        pipeline.hlen(KEYS)  # type: ignore[unused-awaitable]
         for name, at in used.items():
             pipeline.hset(USED, name, str(at))  # type: ignore[unused-awaitable]
-        return _text((await pipeline.execute())[0] or b"")
+        version = (await pipeline.execute(raise_on_error=False))[:2]
+        for one in version:
+            if isinstance(one, RedisError):
+                raise one
+        return tuple(version)
 
 
 def _text(name: bytes | str) -> str:

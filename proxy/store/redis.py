@@ -26,6 +26,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
+from proxy.config.limits import passwords_of
 from proxy.errors import LimitsUnknown
 from proxy.store.base import Lease, Meter, Room, Want
 from proxy.store.memory import MemoryStore
@@ -78,6 +79,7 @@ class RedisStore:
         self.on_back: Callable[[], None] = lambda: None  # it may have forgotten what it counted
         self.outages = 0
         self.address = _address(url)
+        self._passwords = passwords_of(url)
         self._local = MemoryStore(time.monotonic)
         self._calls: deque[_Call] = deque()
         self._unsent: deque[_Call] = deque(maxlen=MOST_UNSENT)
@@ -172,6 +174,13 @@ class RedisStore:
             "unsent": len(self._unsent),
         }
 
+    def why(self, error: Exception) -> str:
+        """Why the server cannot be used, in its own words and without its password."""
+        text = str(error) or type(error).__name__
+        for password in self._passwords:
+            text = text.replace(password, "…")
+        return text
+
     async def aclose(self) -> None:
         """Send what is to be settled, if the server takes it in time, and close."""
         if self._sender is not None:
@@ -202,7 +211,7 @@ class RedisStore:
         if self._away_since is None:
             self._away_since = time.monotonic()
             self.outages += 1
-            log.warning("store_away", store=self.address, error=type(error).__name__)
+            log.warning("store_away", store=self.address, error=self.why(error))
 
     # -- sending -----------------------------------------------------------------------------------------------
 

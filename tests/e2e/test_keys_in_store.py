@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from proxy.cli import main
 from proxy.policy.keys import new_key
@@ -21,6 +22,7 @@ from proxy.store.keys import KeyShelf, StoredKey
 from proxy.store.redis import RedisStore
 from tests.support import redis
 from tests.support.app import Running, StartProxy
+from tests.support.ports import free_port
 
 WITHIN_S = 60.0  # it takes a second on a machine that is not busy
 FILE_KEY = "cp-file-7Q2k0yXn3mVb8LrTz5WcHs"
@@ -174,3 +176,65 @@ def test_a_store_that_does_not_answer_is_named_without_its_password(tmp_path: Pa
     assert done.exit_code == 1
     assert "redis://127.0.0.1:1/0" in done.stderr
     assert "hunter2" not in done.output
+
+
+async def told(server: redis.RedisServer, *command: str) -> None:
+    store = RedisStore(server.url)
+    await store.client.execute_command(*command)
+    await store.aclose()
+
+
+async def test_a_key_is_revoked_in_a_store_that_is_full(start_proxy: StartProxy, server: redis.RedisServer):
+    server.flush()
+    proxy = await start_proxy(config(server.url))
+    secret = await kept(server)
+    await until(proxy, secret, 200)
+    await told(server, "CONFIG", "SET", "maxmemory", "1")
+    try:
+        assert (await asked(proxy, secret))[0] == 200  # and when it was used is to be noted, for which there is no room
+        new = await asyncio.to_thread(key, proxy.config, "new", "--name", "bob", "--store")
+        assert "when used memory > 'maxmemory'" in new.stderr, "the server says why it takes none"
+        revoked = await asyncio.to_thread(key, proxy.config, "revoke", "ann")
+        assert (revoked.stdout, revoked.stderr) == ("revoked ann\n", "")
+        await until(proxy, secret, 401)
+    finally:
+        await told(server, "CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_the_keys_of_a_read_only_copy_are_followed(start_proxy: StartProxy):
+    """It takes no note of when a key was used; what is written to its primary counts all the same."""
+    port = free_port()
+    with redis.running(port=port) as primary, redis.running() as copy:
+        await told(copy, "REPLICAOF", "127.0.0.1", str(port))
+        proxy = await start_proxy(config(copy.url))
+        secret = await kept(primary)
+        await until(proxy, secret, 200)
+        assert (await asked(proxy, secret))[0] == 200
+        refused = await asyncio.to_thread(key, proxy.config, "revoke", "ann")
+        assert "read only replica" in refused.stderr
+        assert (await asked(proxy, secret))[0] == 200
+        store = RedisStore(primary.url)
+        assert await KeyShelf(store.client).remove("ann")
+        await store.aclose()
+        await until(proxy, secret, 401)
+
+
+async def test_a_replica_that_could_not_read_the_keys_says_so_and_refuses_for_now(
+    start_proxy: StartProxy, server: redis.RedisServer
+):
+    """A 401 would tell a client with a good key to give up, and a balancer not to ask another replica."""
+    server.flush()
+    secret = await kept(server)
+    await told(server, "ACL", "SETUSER", "default", "-hgetall")
+    with capture_logs() as logged:
+        try:
+            proxy = await start_proxy(config(server.url))
+            assert (await asked(proxy, FILE_KEY))[0] == 200
+            assert (await asked(proxy, secret))[0] == 503
+        finally:
+            await told(server, "ACL", "SETUSER", "default", "+@all")
+        await until(proxy, secret, 200)
+        assert (await asked(proxy, secret + "x"))[0] == 401
+    (unread,) = [one for one in logged if one["event"] == "stored_keys_unread"]
+    assert "hgetall" in unread["error"]
+    assert [one["event"] for one in logged].count("stored_keys_read") == 1
