@@ -49,19 +49,30 @@ class LedgerStore:
         names, marks = ", ".join(f'"{name}"' for name in COLUMNS), ", ".join([self._mark] * len(COLUMNS))
         self._insert = f"INSERT INTO {TABLE} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
         self.failures: tuple[type[Exception], ...]
+        self._refusals: tuple[type[Exception], ...]  # of values, such as letters that the database's encoding has not
         if self._file is not None:
             import sqlite3  # noqa: PLC0415 - only this kind of store needs it
 
-            self.failures = (sqlite3.Error, OSError)
+            self.failures, self._refusals = (sqlite3.Error, OSError), (sqlite3.DataError, OverflowError)
         else:
             import psycopg  # noqa: PLC0415 - an extra, which only this kind of store needs
 
-            self.failures = (psycopg.Error, OSError)
+            self.failures, self._refusals = (psycopg.Error, OSError), (psycopg.DataError, UnicodeError)
 
-    def insert(self, rows: Sequence[Row]) -> None:
-        """Insert rows, all or none of them. A row that is there already is skipped."""
-        with self._transaction() as cursor:
-            cursor.executemany(self._insert, [msgspec.structs.astuple(row) for row in rows])
+    def insert(self, rows: Sequence[Row]) -> int:
+        """Insert rows, all or none of them. A row that is there already is skipped.
+
+        One that the store can never take is left out, so that it stops no other; returns how many there were.
+        """
+        try:
+            with self._transaction() as cursor:
+                cursor.executemany(self._insert, [msgspec.structs.astuple(row) for row in rows])
+        except self._refusals:
+            if len(rows) == 1:
+                return 1
+            half = len(rows) // 2
+            return self.insert(rows[:half]) + self.insert(rows[half:])
+        return 0
 
     def delete_before(self, time: float) -> int:
         """Delete the rows of attempts that ended before; returns how many there were."""
@@ -78,8 +89,8 @@ class LedgerStore:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(*self.failures):
-                connection.close()
+            with contextlib.suppress(*self.failures), contextlib.closing(connection):
+                connection.rollback()  # SQLite keeps the lock while a statement lives, as an error's traceback lets it
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Any]:

@@ -171,8 +171,9 @@ class Ledger:
     def _take(self, spool: Spool) -> None:
         while spool.waiting:
             rows, position = spool.read()
-            if rows:
-                self.store.insert(rows)
+            if rows and (refused := self.store.insert(rows)):
+                self.lost += refused
+                log.error("usage_rows_refused", file=str(spool.path), rows=refused, lost=self.lost)
             spool.advance(position)
         if spool.unreadable:
             log.error("usage_unreadable", file=str(spool.path), lines=spool.unreadable)

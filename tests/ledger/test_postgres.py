@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import re
 import time
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from proxy.config.usage import UsageSettings
@@ -41,6 +43,24 @@ async def test_rows_wait_while_the_server_is_gone_and_are_there_once_when_it_is_
     store.close()
     (line,) = check(in_postgres, None)
     assert re.findall(r"\d+", line.text) == ["102", "0"]
+
+
+async def test_a_row_that_a_store_can_never_take_stops_no_other(tmp_path: Path, server: PostgresServer):
+    """A database with an encoding of its own has no place for all that clients say."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE narrow ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    address = server.url.replace("/postgres?", "/narrow?")
+    settings = UsageSettings.model_validate({"store": address, "spool": str(tmp_path / "spool")})
+    ledger = Ledger(settings)
+    for user in ("zoë", "Юля", "ann", "李", "bob"):
+        ledger.ended(record(attempt(), user=user))
+    ledger.start()
+    await until(lambda: ledger.lost == 2)
+    await asyncio.to_thread(ledger.close)
+    store = LedgerStore(settings, only_reads=True)
+    assert sorted(user for (user,) in store.select('SELECT "user" FROM chat_proxy_usage')) == ["ann", "bob", "zoë"]
+    store.close()
+    assert not list((tmp_path / "spool").iterdir()), "nothing waits"
 
 
 def test_what_is_in_the_spool_only_is_told(settings: UsageSettings, store: LedgerStore):

@@ -173,6 +173,13 @@ def test_a_row_that_is_there_is_not_there_twice(store: LedgerStore):
     assert ids_in(store) == ["a", "a", "b"]
 
 
+def test_a_row_that_no_store_can_take_stops_no_other(store: LedgerStore):
+    """A disk that changed a digit, say."""
+    rows = [row("a"), row("b", input_tokens=2**70), row("c"), row("d", output_tokens=2**63)]
+    assert store.insert(rows) == 2
+    assert ids_in(store) == ["a", "c"]
+
+
 def test_readers_do_not_stop_the_writer(settings: UsageSettings, ids: Ids):
     writer = LedgerStore(settings)
     writer.insert([row("a")])
