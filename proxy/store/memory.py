@@ -90,9 +90,11 @@ class MemoryStore:
         bucket = self._bucket(meter, self._clock())
         bucket.level = max(bucket.level, used)
 
-    def correct(self, meter: Meter, used: float) -> None:
-        """Take over what the shared store says was used."""
-        self._bucket(meter, self._clock()).level = used
+    def correct(self, meter: Meter, used: float) -> bool:
+        """Take over what the shared store says was used; returns whether any use was known before."""
+        bucket = self._bucket(meter, self._clock())
+        knew, bucket.level = bucket.level > 0, used
+        return knew
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:
         """See `Store`."""

@@ -7,7 +7,7 @@
 --       limit, period, seconds to keep, settles, forfeits, charge, hold, how long its lease lasts, and to settle and
 --       remember: used.
 -- Returns, as MessagePack, for each call whether it was taken, the time, and to take for each meter what is left and how
--- long to wait.
+-- long to wait; then whether nothing was known of a meter that does not drain and forfeits, a budget.
 
 local SLACK = 1e-6
 local time = redis.call('TIME')
@@ -28,6 +28,7 @@ local function load(row, key)
   meter.level = tonumber(kept[1] or '0')
   meter.at = tonumber(kept[2] or text(now))
   meter.held = tonumber(kept[3] or '0')
+  meter.new = not kept[2]
   if now > meter.at and meter.period > 0 then
     meter.level = math.max(0, meter.level - (now - meter.at) * meter.limit / meter.period)
   end
@@ -60,14 +61,15 @@ local function done(call, first)
   now = call[2] or here
   local mark = KEYS[first + 2 * #rows]
   local all = {}
-  if doing == 'take' and redis.call('EXISTS', mark) == 1 then return {false, now} end
+  if doing == 'take' and redis.call('EXISTS', mark) == 1 then return {false, now, false} end
   for index, row in ipairs(rows) do
     all[index] = load(row, first + 2 * (index - 1))
   end
 
   if doing == 'take' then
-    local answer = {true, now}
+    local answer, unknown_budget = {true, now}, false
     for _, meter in ipairs(all) do
+      unknown_budget = unknown_budget or (meter.new and meter.period == 0 and meter.forfeits)
       meter.lack = meter.level + meter.held + meter.charge + meter.hold - meter.limit
       if meter.lack > SLACK then answer[1] = false else meter.lack = 0 end
     end
@@ -87,6 +89,7 @@ local function done(call, first)
       answer[#answer + 1] = math.max(0, meter.limit - meter.level - meter.held)
       answer[#answer + 1] = wait
     end
+    answer[#answer + 1] = unknown_budget
     return answer
   end
 

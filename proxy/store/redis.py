@@ -109,7 +109,7 @@ class RedisStore:
         answer = asyncio.get_running_loop().create_future()
         self._send(self._calls, self._call("take", lease, answer=answer))
         try:
-            taken, at, *numbers = await answer
+            taken, at, *numbers, forgot = await answer
         except RedisError:
             self._forget(lease)
             return self._without(lease)
@@ -123,7 +123,10 @@ class RedisStore:
         rooms = [Room(left, wait_s) for left, wait_s in zip(numbers[::2], numbers[1::2], strict=True)]
         for want, room in zip(lease.wants, rooms, strict=False):
             if want.meter.unit == "usd":  # while the server is away, this process goes on from here
-                self._local.correct(want.meter, want.meter.limit - room.left)
+                knew = self._local.correct(want.meter, want.meter.limit - room.left)
+                if forgot and knew:  # the server was emptied, or evicted it
+                    log.warning("store_forgot", store=self.address)
+                    self.on_back()
         return bool(taken), rooms
 
     def settle(self, lease: Lease, used: Sequence[int]) -> None:

@@ -160,6 +160,24 @@ async def test_a_budget_goes_on_from_what_was_left_while_redis_is_away_and_is_to
     assert await taken(store, budget, hold=100)
 
 
+async def test_a_server_that_was_emptied_is_told_what_the_ledger_knows(server: redis.RedisServer, store: RedisStore):
+    """As one that evicts what it has no room for. It never was away, so nothing else tells of it."""
+    budget = msgspec.structs.replace(TOKENS, name="emptied", unit="usd", period_s=0.0, keeps_s=86_400.0)
+    asked: list[str] = []
+    store.on_back = lambda: (asked.append("the ledger"), store.remember(budget, 900))
+    for hold in (500, 400):
+        lease = await taken(store, budget, hold=hold)
+        assert lease
+        store.settle(lease, [hold])
+        assert not asked, "a budget that begins is not forgotten"
+    assert not await taken(store, budget, hold=101)
+    server.flush()
+    await taken(store, budget, hold=1)
+    assert asked == ["the ledger"]
+    assert not await taken(store, budget, hold=100)
+    assert asked == ["the ledger"]
+
+
 @pytest.mark.parametrize(
     ("broken", "mended"),
     [
