@@ -1,5 +1,6 @@
 """How much may be used: `limits:` of keys, users, routes and backends, and the store that counts."""
 
+import re
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -70,11 +71,25 @@ class TargetLimits(UsageLimits):
     )
 
 
+def _is_whole(address: str) -> bool:
+    """Whether each part of the address of a Redis is one: a password with `/`, `#` or `?` in it ends too early."""
+    try:
+        parts = urlsplit(address)
+        return parts.port != 0 and not parts.fragment and re.fullmatch(r"/?[0-9]*", parts.path) is not None
+    except ValueError:
+        return False
+
+
 def _store(value: Any) -> Any:
     if value == "memory":
         return None
-    if not isinstance(value, str) or urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+    if not isinstance(value, str) or not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("a store is `memory`, or an address such as `redis://localhost:6379/0` or `rediss://…`")
+    if not value.startswith("unix://") and not _is_whole(value):  # what is wrong may be a part of the password
+        raise ValueError(
+            "a Redis store is `redis://USER:PASSWORD@HOST:PORT/NUMBER`; in a password write `/` as `%2F`, `#` as `%23`, "
+            "`?` as `%3F`, `@` as `%40` and `%` as `%25`"
+        )
     if find_spec("redis") is None:
         raise ValueError(
             "a Redis store needs the package redis, which is not installed: pip install 'chat-proxy[redis]'"

@@ -55,6 +55,17 @@ def test_another_store_is_refused_without_its_password(tmp_path: Path):
     assert "hunter2" not in said
 
 
+@pytest.mark.parametrize(
+    "rest",
+    ["hunter2/x@cache/0", "hunter2#x@cache/0", "hunter2?x@cache", "x@cache:hunter2", "x@[::1", "x@cache/hunter2"],
+)
+def test_an_address_that_means_another_is_refused_and_nothing_of_it_is_shown(tmp_path: Path, rest: str):
+    """`/`, `#` and `?` end the part of an address that has the password. A database that is no number was number 0."""
+    said = refused(tmp_path, f'store: "redis://:{rest}"')
+    assert says(said, "config.yaml:1:8: store `%2F`")
+    assert "hunter2" not in said
+
+
 def test_a_missing_package_is_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("proxy.config.limits.find_spec", lambda name: None)
     assert "pip install 'chat-proxy[redis]'" in refused(tmp_path, "store: redis://cache")
