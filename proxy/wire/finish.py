@@ -66,7 +66,8 @@ _STEMS_FOR: dict[Meaning, tuple[str, ...]] = {
     ),
     "error": (
         "error", "fail", "malformed", "invalid", "abort", "cancel", "timeout", "interrupt", "exception",
-        "unavailable", "overload", "insufficient", "disconnect",
+        "unavailable", "overload", "insufficient", "disconnect", "deadline", "crash", "shutdown", "killed", "evicted",
+        "ratelimited", "ratelimitexceeded", "quotaexceeded",
     ),
     "length": ("maxtoken", "tokenlimit", "contextwindow", "contextlength", "lengthlimit"),
 }  # fmt: skip

@@ -21,31 +21,31 @@ _REFUSED = frozenset({400, 404, 413, 415, 422})  # the request is at fault: anot
 _AUTH = frozenset({401, 402, 403, 407})  # our account is: its key, its credit, its rights
 
 _WORDS_OF_STATUS = {
-    # What the upstream's `type` or `code` means where its error carries no status of its own.
+    # What the upstream's `type` or `code` means where its error carries no status of its own. Without separators, and
+    # without `error` or `exception` at the end.
     400: (
-        "invalid_request", "invalid_request_error", "badrequesterror", "bad_request", "context_length_exceeded",
-        "content_filter", "content_policy_violation", "string_above_max_length",
+        "invalidrequest", "badrequest", "contextlengthexceeded", "contentfilter", "contentpolicyviolation",
+        "stringabovemaxlength", "invalidparameter", "datainspectionfailed",
     ),
-    401: ("authentication_error", "invalid_api_key"),
-    402: ("billing_error", "insufficient_balance"),
-    403: ("permission_error", "permission_denied"),
-    404: ("not_found_error", "notfounderror", "model_not_found"),
-    413: ("request_too_large",),
-    422: ("validation_error",),
+    401: ("authentication", "invalidapikey", "unauthorized"),
+    402: ("billing", "insufficientbalance"),
+    403: ("permission", "permissiondenied", "accessdenied"),
+    404: ("notfound", "modelnotfound", "resourcenotfound"),
+    413: ("requesttoolarge",),
+    422: ("validation",),
     429: (
-        "rate_limit_error", "rate_limit_exceeded", "rate_limited", "ratelimiterror", "throttling_error",
-        "insufficient_quota", "too_many_requests", "resource_exhausted",
+        "ratelimit", "ratelimitexceeded", "ratelimited", "throttling", "insufficientquota", "toomanyrequests",
+        "resourceexhausted", "requestlimitexceeded", "quotaexceeded", "servicequotaexceeded",
         "tokens", "requests",  # OpenAI's `type` when a limit is on them
     ),
-    500: ("internalservererror", "internal_server_error", "server_error", "api_error"),
-    503: (
-        "service_unavailable", "service_unavailable_error", "unavailable", "overloaded", "engine_overloaded",
-        "server_overloaded",
-    ),
-    504: ("timeout_error", "timeout"),
-    529: ("overloaded_error",),
+    500: ("internal", "internalserver", "server", "api"),
+    503: ("serviceunavailable", "unavailable", "overloaded", "engineoverloaded", "serveroverloaded"),
+    504: ("timeout", "modeltimeout", "deadlineexceeded"),
+    529: ("overloadederror",),  # Anthropic
 }  # fmt: skip
 _STATUS_OF_WORD = {word: status for status, words in _WORDS_OF_STATUS.items() for word in words}
+_NOISE = re.compile(r"[^a-z0-9]")
+_ENDING = re.compile(r"(?:error|exception)$")
 
 
 class Detail(msgspec.Struct, frozen=True):
@@ -66,7 +66,8 @@ def read_error(value: Any) -> Detail | None:
     words beside it (Spring, OAuth), a list around it (Gemini's compatible endpoint), one in a choice (OpenRouter), the
     flat `{"object": "error", …}` (vLLM), `{"message": …, "code": …}` (Mistral), FastAPI's `{"detail": …}`, MiniMax's
     `base_resp`, `{"error_msg": …}` (Baidu), `{"msg": …, "code": …}` (Zhipu's gateways), `{"errors": […]}` (Cloudflare),
-    `{"fault": {…}}` (Apigee), `{"header": {…}}` (Spark), `{"Message": …}` (AWS) and a title with a status (RFC 9457).
+    `{"fault": {…}}` (Apigee), `{"header": {…}}` (Spark), `{"Message": …}` (AWS), `{"throttlingException": {…}}` (Bedrock)
+    and a title with a status (RFC 9457).
     A keep-alive with a `message` is none, nor is what says that it is a success.
     """
     if isinstance(value, list) and len(value) == 1:
@@ -77,7 +78,8 @@ def read_error(value: Any) -> Detail | None:
         return _detail(error if isinstance(error, (dict, list)) or not _words(value) else value)
     if base := _base_resp(value.get("base_resp")):
         return base
-    if value.get("choices") or value.get("type") in _NO_ERRORS or value.get("success") is True:
+    healthy = value.get("success") is True or value.get("type") in _NO_ERRORS or value.get("status") in _NO_ERRORS
+    if healthy or value.get("choices"):
         return _inside(value)
     if value.get("code") in _SUCCESS and value.get("type") != "error":
         return None
@@ -98,6 +100,9 @@ def read_error(value: Any) -> Detail | None:
         return Detail(message=text, status=_status(value.get("status_code"), value.get("status")))
     if isinstance(value.get("title"), str) and _status(value.get("status")):  # RFC 9457
         return _detail(value)
+    for name, inner in value.items() if len(value) == 1 else ():  # Bedrock: the exception's name is the key
+        if name.endswith(("Exception", "Error")) and isinstance(inner, dict) and _words(inner):
+            return _detail({"type": name, **inner})
     return None
 
 
@@ -116,9 +121,10 @@ def is_error(value: Any) -> bool:
 
 
 _NO_ERRORS = (
-    "ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued"
+    "ping", "keepalive", "keep-alive", "keep_alive", "heartbeat", "progress", "status", "info", "notice", "queued",
+    "pending", "processing", "running", "in_progress",
 )  # fmt: skip
-"""Types of objects whose `message` is no error."""
+"""Types and states of objects whose `message` is no error."""
 
 _SUCCESS = (0, 200, "0", "200", "success")
 """Codes that gateways send with `"msg": "ok"` beside a healthy answer."""
@@ -150,7 +156,8 @@ def _detail(error: Any) -> Detail | None:
     if not isinstance(error, dict):
         return _inner(error) or Detail(message=error if isinstance(error, str) else "")
     message = _words(error)
-    type_, code, title = error.get("type"), error.get("code"), error.get("error")
+    type_, title = error.get("type", error.get("error_type")), error.get("error")
+    code = error.get("code", error.get("error_code"))
     found = Detail(
         message=message,
         type=_word(type_) or _word(error.get("status")) or _word(title),
@@ -277,7 +284,8 @@ def _is_about_model(detail: Detail, status: int) -> bool:
 
 def _status_of_words(detail: Detail) -> int:
     for word in (detail.code, detail.type):
-        if status := _STATUS_OF_WORD.get(word.lower()):
+        key = _NOISE.sub("", word.lower())
+        if status := _STATUS_OF_WORD.get(key) or _STATUS_OF_WORD.get(_ENDING.sub("", key)):
             return status
     return 502
 

@@ -7,6 +7,7 @@ id and name with each piece, and some send id and name in different pieces. So t
 |---------------------------------------------------------|------------------------------------------------------|
 | an index not seen before                                | a new call, unless one of the next two lines fits    |
 | the id of a call that is not complete                   | more of that call: the index counts the pieces       |
+| the id of an earlier call, and no name                  | more of that call, whatever the index                |
 | arguments alone, with an index not seen before          | more of the last call, if it is not complete         |
 | another id, and a name                                  | a new call                                           |
 | another id alone, after arguments that are complete     | a new call, whose name follows                       |
@@ -123,10 +124,11 @@ class CallReader:
             self._tell_last(choice, events)
 
     def _found(self, choice: int, index: int | None, id_: str, name: str) -> Call | None:
-        if index is not None and (call := self._calls.get((choice, index))) is not None:
-            return call
+        here = None if index is None else self._calls.get((choice, index))
+        if here is not None and (name or not id_ or here.id == id_):
+            return here
         if id_:
-            call = next((call for (of, _), call in self._calls.items() if of == choice and call.id == id_), None)
+            call = next((call for (of, _), call in self._calls.items() if of == choice and call.id == id_), here)
             again = index is None or call is None or not name or (name == call.name and not call.complete())
             return call if again else None
         last = self._last.get(choice)

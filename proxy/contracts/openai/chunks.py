@@ -14,15 +14,16 @@ from proxy.wire.upstream_errors import is_error
 
 
 class Function(msgspec.Struct, gc=False):
-    """A function's name and arguments; `input` is what a custom tool has in place of arguments."""
+    """A function's name and arguments; a custom tool has `input` in their place, and the Llamas write `parameters`."""
 
     name: str | None = None
     arguments: str | None = None
     input: str | None = None
+    parameters: str | None = None
 
     @property
     def text(self) -> str:
-        return self.arguments or self.input or ""
+        return self.arguments or self.input or self.parameters or ""
 
 
 class ToolCallPiece(Function, gc=False):

@@ -152,6 +152,7 @@ def _tool_call(value: Any) -> ToolCallPiece:
         name=flat.name,
         arguments=flat.arguments,
         input=flat.input,
+        parameters=flat.parameters,
         index=index_in(value.get("index")),
         id=_optional_text(value.get("id")),
         function=_function(function) if function else None,
@@ -167,6 +168,7 @@ def _function(value: Any) -> Function:
         name=_text(value.get("name")),
         arguments=_arguments(value.get("arguments")),
         input=_arguments(value.get("input")),
+        parameters=_arguments(value.get("parameters")),
     )
 
 
