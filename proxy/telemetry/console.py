@@ -1,6 +1,7 @@
 """The log line of a request on a terminal: one line of the screen, the decision first.
 
 12:03:04 200 openai  default → ollama/llama3.2  first 0.21 s  12 → 340 tokens  done 2.10 s
+12:03:05 400 openai  rejected invalid_request 0.00 s  messages[0].role: expected one of system, user, assistant
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 _DIM, _RED, _GREEN, _YELLOW, _CYAN, _RESET = "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m", "\x1b[0m"
 
 LEAST_WIDTH = 20  # columns
+FEWEST_WORDS = 40  # characters of an error that other parts make room for
 
 
 class _Piece(NamedTuple):
@@ -22,9 +24,10 @@ class _Piece(NamedTuple):
 def request_line(timestamp: str, fields: Mapping[str, Any], *, width: int, colors: bool) -> str:
     """The line of `fields`, those of a `request_end`, at most `width` characters long."""
     pieces, left, line = list(_pieces(timestamp, fields)), max(width, LEAST_WIDTH), []
-    while sum(len(piece.text) for piece in pieces) > left and any(piece.spare for piece in pieces):
+    words = _words(fields)
+    while sum(len(one.text) for one in pieces) + len(words[:FEWEST_WORDS]) > left and any(one.spare for one in pieces):
         pieces.remove(max(pieces, key=lambda piece: piece.spare))
-    for text, color, _ in pieces:
+    for text, color, _ in (*pieces, _Piece(words)):
         shown = text if len(text) <= left else text[: max(left - 1, 0)] + "…"[:left]
         line.append(f"{color}{shown}{_RESET}" if colors and color else shown)
         left -= len(shown)
@@ -49,6 +52,13 @@ def _pieces(timestamp: str, fields: Mapping[str, Any]) -> Iterator[_Piece]:
     if (took := fields.get("duration_ms")) is not None:
         yield _Piece(f" {_seconds(took)}")
     yield _Piece(f"  {fields.get('request_id', '')}", _DIM, spare=4)
+
+
+def _words(fields: Mapping[str, Any]) -> str:
+    """What the error says: what the client was told, or what was wrong with the target that was tried last."""
+    attempts = fields.get("attempts") or [{}]
+    words = "" if fields.get("end") == "done" else fields.get("words") or attempts[-1].get("words", "")
+    return f"  {words}" if words else ""
 
 
 def _where(fields: Mapping[str, Any]) -> str:

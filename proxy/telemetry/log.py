@@ -164,6 +164,7 @@ class _RequestEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     status: int | None = None
     end: str | None = None
     error_code: str = ""
+    words: str = ""
     attempts: list[_Attempt] = []
     hedge: str = ""
     notices: list[str] = []
@@ -221,6 +222,7 @@ def _line(record: StreamRecord) -> _RequestEnd:
         status=record.final_status,
         end=record.end,
         error_code=record.error_code,
+        words="" if any(one.words for one in record.attempts) else record.words[:LONGEST_WORDS],
         attempts=[_attempt(attempt) for attempt in record.attempts],
         hedge=record.hedge,
         notices=[f"{notice.code}: {notice.param}" if notice.param else notice.code for notice in record.notices],
@@ -308,6 +310,8 @@ class _AsJson(_Render):
         line.upstream_model = clean_name(line.upstream_model)
         if line.user:
             line.user = clean(line.user)
+        if line.words:
+            line.words = clean(line.words)
         for attempt in line.attempts:
             attempt.model = clean_name(attempt.model)
             if attempt.words:

@@ -50,6 +50,21 @@ def test_a_request_that_no_route_took():
     assert line(refused) == "09:22:03 404 /nowhere  rejected not_found  "
 
 
+def test_an_error_says_what_is_wrong_as_far_as_the_screen_goes():
+    refused = {
+        "contract": "openai", "status": 400, "end": "rejected", "error_code": "invalid_request", "duration_ms": 1.0,
+        "request_id": "1b4e28ba2fa111d2883fb9a761bde3fb", "words": "messages[0].role: expected user, system or assistant",
+    }  # fmt: skip
+    whole = "400 openai  rejected invalid_request 0.00 s  messages[0].role: expected user, system or assistant"
+    assert line(refused).startswith("09:22:03 400 openai  rejected invalid_request 0.00 s  1b4e28ba")
+    assert line(refused).endswith("messages[0].role: expected user, system or assistant")
+    assert line(refused, 100) == f"09:22:03 {whole}"[:99] + "…"
+    assert line(refused, 80) == whole[:79] + "…"
+    cut = FAILED | {"attempts": [{"backend": "far", "model": "m", "words": "far/m: cannot connect to 127.0.0.1:11434"}]}
+    assert line(cut, 120).endswith("upstream_connect 0.01 s  far/m: cannot connect to 127.0.0.1:11434")
+    assert "cannot" not in line(DONE | {"attempts": cut["attempts"]}), "another target answered"
+
+
 def test_colors_tell_good_from_bad():
     assert "\x1b[32m200" in line(DONE, colors=True)
     assert "\x1b[31m502" in line(FAILED, colors=True)
@@ -62,9 +77,12 @@ def test_colors_tell_good_from_bad():
     route=st.text(PRINTABLE, max_size=80),
     model=st.text(PRINTABLE, max_size=80),
     out=st.none() | st.integers(0),
+    words=st.text(PRINTABLE, max_size=80),
 )
-def test_no_line_is_wider_than_the_screen(width, route, model, out):
+def test_no_line_is_wider_than_the_screen(width, route, model, out, words):
     fields = DONE | {"route": route, "upstream_model": model, "tokens_out": out}
+    if words:
+        fields |= {"end": "rejected", "words": words}
     plain = line(fields, width)
     assert len(plain) <= max(width, LEAST_WIDTH)
     assert re.sub(r"\x1b\[\d+m", "", line(fields, width, colors=True)) == plain
