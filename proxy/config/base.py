@@ -20,6 +20,14 @@ def check_name(value: str) -> str:
     return value
 
 
+class Unfit(ValueError):
+    """A key of a mapping that does not fit the others: `at` is where it is, so that the message points there."""
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 _T = TypeVar("_T")
 
 

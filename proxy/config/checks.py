@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from proxy.config.doubts import doubts
 from proxy.config.frontend_checks import Served, frontend_errors
 from proxy.config.models import NAME, KeySettings, MatchSettings, RouteSettings, ServerSettings
 from proxy.config.parameters import KIND_OF_PARAMETER
@@ -92,7 +93,8 @@ def warnings(context: Context) -> Iterator[ConfigWarning]:
     for name, row in context.backends.items():
         for key, doubt in getattr(row, "doubts", tuple)():
             yield warning(f"backend `{name}`: {doubt}", ("backends", name, key))
-    yield from (warning(message, path) for message, path in _without_model(context))
+    for message, place in (*_without_model(context), *doubts(document, context.read)):
+        yield warning(message, _written(document, place))
     for index, route, _ in context.read.routes:
         path: Path = ("routes", index)
         for name in route.set.keys() & route.default.keys():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from proxy.config.answers import HedgeSettings, SmoothSettings
-from proxy.config.base import Model, Patterns, Seconds, as_list, check_name, setting
+from proxy.config.base import Model, Patterns, Seconds, Unfit, as_list, check_name, setting
 from proxy.config.budgets import BudgetSettings
 from proxy.config.limits import UsageLimits
 from proxy.config.parameters import check_parameters
@@ -175,7 +175,11 @@ class ConcurrencyRange(Model):
 
 
 def _as_range(value: Any) -> Any:
-    return {"min": value, "max": value} if type(value) is int else value
+    if type(value) is int:
+        return {"min": value, "max": value}
+    if value is None or isinstance(value, dict | ConcurrencyRange):
+        return value
+    raise ValueError("takes a whole number, or a range such as {min: 2, max: 20}")
 
 
 class QueueSettings(Model):
@@ -231,7 +235,7 @@ class TargetSettings(Model):
     @model_validator(mode="after")
     def _queue_before_slots(self) -> Self:
         if self.queue and self.concurrency is None:
-            raise ValueError("`queue` means something only with `concurrency`")
+            raise Unfit("`queue` means something only with `concurrency`; say how many streams at once, too", "queue")
         return self
 
     @property
@@ -350,11 +354,12 @@ class RouteSettings(Model):
     def _weights(self) -> Self:
         weighted = self.pick in {"weighted", "least-busy"}
         if self.sticky and self.pick != "weighted":
-            raise ValueError("`sticky` means something only with `pick: weighted`")
-        if not weighted and any("weight" in target.model_fields_set for target in self.to):
-            raise ValueError("`weight` means something only with `pick: weighted` or `pick: least-busy`")
+            raise Unfit("it means something only with `pick: weighted`", "sticky")
+        at = next((at for at, target in enumerate(self.to) if "weight" in target.model_fields_set), None)
+        if not weighted and at is not None:
+            raise Unfit("it means something only with `pick: weighted` or `pick: least-busy`", "to", at, "weight")
         if self.hedge and len(self.to) < 2:
-            raise ValueError("`hedge` asks a second target: list another in `to`, or the same one twice")
+            raise Unfit("it asks a second target: list another in `to`, or the same one twice", "hedge")
         if weighted and not any(target.weight for target in self.to):
-            raise ValueError("every weight is 0: nothing could be picked")
+            raise Unfit("every weight is 0: nothing could be picked", "to")
         return self

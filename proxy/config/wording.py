@@ -23,7 +23,8 @@ def validation_errors(
 ) -> Iterator[ConfigError]:
     """Each problem of `error` as a `ConfigError`. `at` is the path of the validated data in the document."""
     for problem in error.errors(include_url=False):
-        inner = _written_path(problem["loc"], document, at)
+        unfit = getattr(problem.get("ctx", {}).get("error"), "at", ())
+        inner = _written_path((*problem["loc"], *unfit), document, at)
         path = at + inner
         if _already_reported(path, problem["type"], document):
             continue
@@ -99,7 +100,8 @@ def _message(problem: Any, path: Path, inner: Path, document: Document, model: t
     if bound := _BOUNDS.get(kind):
         return f"{name} must be {bound.format(**context)}"
     if wanted := _WANTED.get(kind):
-        return f"{name} takes {wanted}, not {_described(problem['input'], path, document, wanted)}"
+        hint = _defaults(model, inner) if wanted == _MAPPING and problem["input"] is True else ""
+        return f"{name} takes {wanted}, not {_described(problem['input'], path, document, wanted)}{hint}"
     return f"{name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
@@ -154,6 +156,16 @@ def _described(value: Any, path: Path, document: Document, wanted: str) -> str:
             return "a list"
         case _:
             return "a mapping"
+
+
+def _defaults(model: type[BaseModel], inner: Path) -> str:
+    """What to write for a mapping that needs no key, in place of `true`."""
+    found = _annotation_at(model, inner)
+    try:
+        found.model_validate({})
+    except (AttributeError, ValidationError):
+        return ""
+    return "; write {} for its defaults"
 
 
 def _wrong_choice(value: Any, path: Path, document: Document, model: type[BaseModel], inner: Path) -> str:
