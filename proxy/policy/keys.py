@@ -22,7 +22,7 @@ class OtherKeys(Protocol):
     """Keys that are kept elsewhere."""
 
     def find(self, digest: bytes) -> tuple[bytes, Principal] | None:
-        """The digest and the principal of a key that may be used now. Raises `KeysUnknown`."""
+        """The digest and the principal of a key. Raises `KeysUnknown`, and `Unauthorized` for one that has expired."""
 
     @property
     def principals(self) -> list[Principal]:

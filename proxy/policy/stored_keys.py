@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
 import structlog
 from redis.exceptions import RedisError
 
-from proxy.errors import KeysUnknown
+from proxy.errors import KeysUnknown, Unauthorized
 from proxy.routing.principal import Principal
 from proxy.store.base import Store
 from proxy.store.keys import KeyShelf
@@ -54,8 +55,13 @@ class StoredKeys:
         if self._version is None:
             raise KeysUnknown
         known = self._known.get(digest)
-        if known is None or known.expires_at <= time.time():
+        if known is None:
             return None
+        if known.expires_at <= time.time():
+            when = datetime.fromtimestamp(known.expires_at, UTC)
+            raise Unauthorized(
+                f"This API key expired on {when:%Y-%m-%d at %H:%M} UTC. Ask whoever gave it for a new one."
+            )
         self._used[known.principal.name] = int(time.time())
         return known.digest, known.principal
 

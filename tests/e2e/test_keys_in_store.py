@@ -113,7 +113,13 @@ async def test_a_key_expires(start_proxy: StartProxy, server: redis.RedisServer,
     await until(proxy, secret, 200)
     now = time.time()
     monkeypatch.setattr("proxy.policy.stored_keys.time.time", lambda: now + 12 * 3600 + 1)
-    assert (await asked(proxy, secret))[0] == 401
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {secret}"}) as session,
+        session.post(proxy.url + "/v1/chat/completions", json=body) as refused,
+    ):
+        assert refused.status == 401
+        assert re.search(r"expired on \d{4}-\d\d-\d\d at ", (await refused.json())["error"]["message"])
 
 
 async def test_known_keys_stay_valid_while_the_store_is_away(start_proxy: StartProxy, server: redis.RedisServer):
