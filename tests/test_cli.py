@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -46,7 +47,24 @@ def test_python_m_proxy_is_the_command():
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("serve",), ("init",), ("check",), ("explain",), ("schema",), ("diff",), ("key", "new")]
+    "command",
+    [
+        (),
+        ("serve",),
+        ("init",),
+        ("check",),
+        ("explain",),
+        ("schema",),
+        ("diff",),
+        ("key",),
+        ("key", "new"),
+        ("key", "list"),
+        ("key", "revoke"),
+        ("import",),
+        ("import", "litellm"),
+        ("usage",),
+        ("prices",),
+    ],
 )
 def test_help_shows_how_to_use_it(command):
     result = run(*command, "--help")
@@ -149,6 +167,24 @@ def test_serve_on_a_port_in_use_says_so():
     assert f"127.0.0.1:{port}" in served.stderr
     assert "--port" in served.stderr
     assert served.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (OSError(errno.EACCES, "127.0.0.1:80: permission denied"), "choose a port from 1024 on with --port"),
+        (OSError(errno.EADDRNOTAVAIL, "10.1.2.3:80: cannot assign requested address"), "another address with --host"),
+    ],
+)
+def test_serve_where_it_may_not_listen_says_what_to_do(monkeypatch, error, cure):
+    def refused(*_args, **_more):
+        raise error
+
+    monkeypatch.setattr("proxy.serving.serve", refused)
+    result = run("serve")
+    assert result.exit_code == 1
+    assert f"cannot listen on {error.strerror}; " in result.stderr
+    assert cure in result.stderr
 
 
 def test_ctrl_c_during_the_start_prints_no_traceback(tmp_path):

@@ -25,7 +25,11 @@ _STAND_INS = {  # for variables that are not set yet, so that the result can be 
 
 @click.group("import")
 def import_() -> None:
-    """Turn another gateway's config into one of this proxy."""
+    """Turn another gateway's config into one of this proxy.
+
+    \b
+    chat-proxy import litellm litellm.yaml
+    """  # noqa: D301
 
 
 @import_.command()

@@ -84,7 +84,11 @@ def _number(text: str) -> int | float | str:
 
 @click.group()
 def key() -> None:
-    """Client keys."""
+    """Client keys.
+
+    \b
+    chat-proxy key new --name web
+    """  # noqa: D301
 
 
 @key.command("new")

@@ -11,6 +11,11 @@ import click
 from proxy.cli.common import CONFIG, DEFAULT, described, nothing_named, stop
 from proxy.errors import ConfigError, ConfigErrors, WorkersFailed
 
+_CURES = {
+    errno.EADDRINUSE: "stop what listens there, or choose another port with --port",
+    errno.EACCES: "choose a port from 1024 on with --port, or allow this one (CAP_NET_BIND_SERVICE)",
+}
+
 
 @click.command()
 @CONFIG
@@ -70,8 +75,7 @@ def serve(context: click.Context, path: str, host: str | None, port: int | None,
     except (ConfigError, WorkersFailed) as error:
         stop(str(error), exit_code=1)
     except OSError as error:
-        cure = "stop what listens there, or choose another port with --port"
-        cure = cure if error.errno == errno.EADDRINUSE else "choose another address with --host and --port"
+        cure = _CURES.get(error.errno or 0, "choose another address with --host and --port")
         stop(f"cannot listen on {error.strerror or error}; {cure}", exit_code=1)
 
 

@@ -26,9 +26,9 @@ def read(path: str | os.PathLike[str]) -> bytes:
                 return opened.read(MAX_BYTES + 1)
         message = "this is a pipe or a device; put a regular file in its place"
     except FileNotFoundError:
-        message = "no such file; name one with `-c FILE`, or have `chat-proxy init` write one"
+        message = "no such file; check its name (`chat-proxy init` writes a config for what this machine has)"
     except IsADirectoryError:
-        message = "this is a directory; name the file in it with `-c FILE`"
+        message = "this is a directory; name a file in it"
     except PermissionError:
         message = "not allowed to read this file; check its owner and mode"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

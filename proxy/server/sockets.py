@@ -57,7 +57,8 @@ def _bind_all(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     try:
         found = dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
     except socket.gaierror as error:
-        raise socket.gaierror(error.errno, f"{host}: {(error.strerror or '').lower()}") from None
+        why = "an IPv6 address is written without brackets" if "[" in host else (error.strerror or "").lower()
+        raise socket.gaierror(error.errno, f"{host}: {why}") from None
     for family, *_, address in found:
         if bound and not port:
             port = bound[0].getsockname()[1]

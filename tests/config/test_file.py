@@ -48,7 +48,7 @@ REFUSED: dict[Callable[[Path], None], str] = {
     folder: "directory",
     circle: "read",
     unix_socket: "read",
-    gone: "-c",
+    gone: "check its name",
 }
 
 

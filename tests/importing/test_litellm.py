@@ -199,6 +199,11 @@ def test_a_login_that_is_a_mapping_becomes_a_variable() -> None:
     assert "very-secret-word" not in found.text
 
 
+def test_a_file_that_is_not_there_is_no_mistake_in_an_option(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, ["import", "litellm", str(tmp_path / "none.yaml"), "-o", "-"])
+    assert (ran.exit_code, "no such file; check its name" in ran.output, "-c FILE" in ran.output) == (1, True, False)
+
+
 def test_a_config_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("mine")
     ran = run(tmp_path, model("{model: gpt-4o}"))

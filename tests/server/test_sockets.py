@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from proxy.server.sockets import addresses, join, reserve
+from proxy.server.sockets import addresses, bind, join, reserve
 
 
 def ipv6() -> bool:
@@ -73,3 +73,8 @@ def test_an_address_that_is_not_ours_is_no_address() -> None:
 def test_a_bad_host_is_reported() -> None:
     with pytest.raises(socket.gaierror, match="no such host"):
         reserve("no such host", 0)
+
+
+def test_an_ipv6_address_in_brackets_is_told_how_to_write_it():
+    with pytest.raises(OSError, match="without brackets"):
+        bind("[::1]", 0)
