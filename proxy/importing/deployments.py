@@ -30,6 +30,9 @@ _GUESSED = (  # what LiteLLM makes of a name without a provider
 BARE_NAMES = {"openai": ["gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "text-embedding-*"], "anthropic": ["claude-*"]}
 """Names that reach a wildcard such as `openai/*` in LiteLLM without the provider in front."""
 
+_WAYS = ("responses/", "o_series/", "gpt5_series/")
+"""In front of a model's name, these tell LiteLLM how to ask; they are no part of the name."""
+
 _NO_KEY = frozenset(
     {"none", "null", "empty", "dummy", "fake", "fake-key", "anything", "not-needed", "no-key", "ollama"}
 )
@@ -54,6 +57,7 @@ _WHY = {
     "merge_reasoning_content_in_choices": "a route's `reasoning_field` says where reasoning is told",
     **dict.fromkeys(("max_retries", "num_retries"), ONE_TRY),
 }
+_AUTO = "a router that judges each request, and no model; write routes with `match: {content: …}` or `tokens`"
 _CHANGES_ROUTES = {
     "fallbacks": "a route has the fallbacks; list them in router_settings",
     "tags": "no route looks at a request's tags",
@@ -92,12 +96,16 @@ def read(source: Source, path: Path, params: Mapping[str, Any], *, drop_params: 
         "custom_openai",
     }:
         build = _any
+    if model.startswith(_WAYS):
+        build = _any
     made = Deployment(build(source, provider, params), provider, model, params, path)
     if made.row["kind"] == "litellm":
         made.row["drop_params"] = bool(params.get("drop_params", drop_params))
         named = provider and not str(params["model"]).startswith(f"{provider}/")
         written = f"{provider}/{model}" if named else str(params["model"])
         made.model = source.text(written, name="model", variable="MODEL")
+    if provider == "auto_router":
+        made.notes.append(source.leave((*path, "model"), _AUTO, routes=True))
     _headers(source, made)
     _rest(source, made)
     return made

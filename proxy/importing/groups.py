@@ -268,6 +268,9 @@ def _picked(
             why = f"with `pick: {router.pick}` a fallback would be picked like the others; drawn by weight instead"
             source.leave(("router_settings", "routing_strategy"), why, routes=True)
         else:
+            for _, made in members:
+                for name in made.params.keys() & {"rpm", "tpm"}:
+                    made.notes.append(source.leave((*made.path, name), "a backend's `limits` say how much it is asked"))
             return router.pick, list(dict.fromkeys(targets))
     weights: dict[str, float] = {}
     for target, weight in zip(targets, _weights(members), strict=True):

@@ -81,6 +81,14 @@ def run(folder: Path, text: str, *options: str) -> Result:
             },
             "bedrock/bedrock/anthropic.claude",
         ),
+        *(
+            (
+                f"{{model: {name}, api_key: os.environ/K}}",
+                {"kind": "litellm", "api_key": "${K}", "drop_params": False},
+                f"{name.partition('/')[0]}/{name}",
+            )
+            for name in ("openai/responses/gpt-5", "azure/responses/mine", "azure/o_series/mine")
+        ),
         (
             "{model: command-a, custom_llm_provider: cohere, extra_headers: {x-team: red}}",
             {"kind": "litellm", "drop_params": False, "options": {"extra_headers": {"x-team": "red"}}},
@@ -92,6 +100,18 @@ def test_a_deployment_becomes_the_backend_that_asks_as_it_does(params: str, row:
     found = data(model(params))
     assert list(found["backends"].values()) == [row]
     assert found["routes"][0]["to"] == target
+
+
+@pytest.mark.parametrize("strategy", ["latency-based-routing", "cost-based-routing"])
+def test_a_limit_that_is_no_weight_is_not_dropped_in_silence(strategy: str) -> None:
+    left = converted(f"""
+        model_list:
+          - {{model_name: m, litellm_params: {{model: gpt-4o, rpm: 6, tpm: 9}}}}
+          - {{model_name: m, litellm_params: {{model: groq/x}}}}
+        router_settings: {{routing_strategy: {strategy}}}
+    """).left
+    left = {one.name for one in left}
+    assert left == {"model_list.litellm_params.rpm", "model_list.litellm_params.tpm"}
 
 
 def test_settings_of_a_model_become_defaults_and_timers_of_its_route() -> None:
@@ -154,6 +174,7 @@ def test_what_is_not_carried_over_is_a_comment_at_its_place_with_its_line() -> N
         ("{model: gpt-4o, fallbacks: [m]}", ""),
         ("{model: gpt-4o, mock_response: hi}", ""),
         ("{model: 'openai/*'}", ""),
+        ("{model: auto_router/any, auto_router_default_model: m}", ""),
     ],
 )
 def test_a_change_of_who_answers_stops_it_unless_forced(tmp_path: Path, params: str, more: str) -> None:
