@@ -116,6 +116,39 @@ async def test_an_answer_cut_anywhere_reads_the_same(
         assert answer["error"]["code"] == "cut", "without its last byte, no answer is whole"
 
 
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b'400 Bad\r\n\r\n{"error": "messages are required"}', ("messages are required", "refused", False, None)),
+        (b'400 Bad\r\n\r\n{"error": null}', ("The chat server answered with status 400.", "refused", False, None)),
+        (b"429 Slow\r\nRetry-After: 7\r\n\r\nslow", ("The chat server answered with status 429.", "refused", True, 7)),
+        (b"502 Bad\r\n\r\n<html>", ("The chat server answered with status 502.", "refused", True, None)),
+        (b"500 Oh\r\n\r\n<html>", ("The chat server answered with status 500.", "refused", False, None)),
+        (b'503 Oh\r\n\r\n{"error": {"message": "no", "retryable": false}}', ("no", "refused", False, None)),
+        (b"200 OK\r\n\r\n<html>", ("The connection ended before the answer was whole.", "cut", True, None)),
+        (
+            b"200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(b"data:{}\n\n", mtime=0)[:-8],
+            ("The connection ended before the answer was whole.", "cut", True, None),
+        ),
+        (b"", ("The chat server cannot be reached.", "unreachable", True, None)),
+    ],
+)
+async def test_an_error_of_another_server_has_its_words_and_whether_to_try_again(
+    answer: bytes, error: tuple[object, ...]
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b'"hi"}]}')
+        if answer:
+            writer.write(b"HTTP/1.1 " + answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (told,) = await in_node([{"url": f"http://127.0.0.1:{port}/chat", "question": "hi"}])
+    assert told["error"]["typed"]
+    assert tuple(told["error"].get(name) for name in ("message", "code", "retryable", "retryAfter")) == error
+
+
 RESUME = "server: {log: {level: error}, resume: {grace_s: 20}, heartbeat_s: 0.05}"
 
 

@@ -173,8 +173,12 @@ const text = (text: string): Part => ({ type: "text", text });
 async function refusal(response: Response, requestId?: string): Promise<ChatError> {
   const body = await response.text().catch(() => "");
   const retryAfter = Number(response.headers.get("Retry-After")) || undefined;
-  const message = `The chat server answered with status ${response.status}.`;
-  return toError({ message, code: "refused", ...parsed(body).error }, { status: response.status, retryAfter, requestId });
+  const { status } = response;
+  const { error } = parsed(body);
+  const said = typeof error === "string" ? { message: error } : error; // other servers write it so
+  const message = `The chat server answered with status ${status}.`;
+  const retryable = status === 429 || (status > 501 && status < 505);
+  return toError({ message, code: "refused", retryable, ...said }, { status, retryAfter, requestId });
 }
 
 function toError(error: { message: string; code?: string; retryable?: boolean }, more: More): ChatError {
