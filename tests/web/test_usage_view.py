@@ -89,6 +89,13 @@ async def test_a_ledger_that_cannot_be_read_is_told(start_proxy: StartProxy, tmp
         await tab.view("#/usage")
         await tab.until("document.querySelector('#usage .fault')")
         assert "cannot be reached" in await tab.text("#usage")
+        page_of_another = "new Response('<html><h1>Bad Gateway</h1></html>', {status: STATUS})"
+        for by, status in (("user", 502), ("route", 200)):
+            answer = page_of_another.replace("STATUS", str(status))
+            await tab.run(f"(window.fetch = () => Promise.resolve({answer}), 0)")
+            await tab.fill("f-by", by)
+            told = f"Something in front of the proxy answered, with status {status} "
+            await tab.until(f"document.querySelector('#usage .fault')?.textContent.startsWith('{told}')")
         await tab.run("(window.fetch = () => Promise.reject(new TypeError('Failed to fetch')), 0)")
         await tab.fill("f-by", "model")
         await tab.until("document.querySelector('#usage .fault').textContent === 'The proxy does not answer.'")

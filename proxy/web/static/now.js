@@ -104,7 +104,7 @@ export function nowView(main) {
           "tr",
           {},
           h("td", { class: "mono" }, target),
-          h("td", {}, health),
+          h("td", { class: "words" }, health),
           h("td", { class: "num" }, amount(tried.length)),
           h("td", { class: "num wide" }, amount(failed.length)),
           h("td", { class: "num wide" }, duration(percentile(firsts, 0.5))),

@@ -158,8 +158,13 @@ export function ask(path, body) {
 export async function json(path, body) {
   const response = await ask(path, body);
   if (!response.ok) throw Object.assign(new Error(await problem(response)), { status: response.status });
-  return response.json();
+  return response.json().catch(() => {
+    throw new Error(foreign(response));
+  });
 }
+
+/** @param {Response} response */
+const foreign = ({ status }) => `Something in front of the proxy answered, with status ${status} and no words for this page.`;
 
 /** What an error says, in whichever contract's form. @param {Response} response */
 export async function problem(response) {
@@ -169,7 +174,7 @@ export async function problem(response) {
     const words = error?.message ?? error ?? message ?? detail;
     if (typeof words === "string") return words;
   } catch {
-    // it is no JSON: its text says it
+    // it is no JSON: its text says it, if it is meant for people
   }
-  return text.trim().slice(0, 500) || `HTTP ${response.status}`;
+  return /^\s*(<|$)/.test(text) ? foreign(response) : text.trim().slice(0, 500);
 }
