@@ -244,8 +244,12 @@ def upstream_error(
     """
     status = status or detail.status or _status_of_words(detail)
     if status in _AUTH:
-        # Its text may quote the key, and is of no use to somebody who cannot change it.
-        return UpstreamAuth(f"{who} does not accept the proxy's credentials (it answered {status})")
+        refusal = UpstreamAuth(f"{who} does not accept the proxy's credentials (it answered {status})")
+        if said := clean(detail.message):
+            # It may quote the key, and is of no use to a client, who cannot change it. Whoever operates the proxy
+            # learns from it whether the key expired, lacks a right or ran out of credit.
+            refusal.detail = f"{refusal.message}: {said}"
+        return refusal
     message = clean(detail.message)
     param = clean(detail.param) if detail.param else None
     code = clean(detail.code) if detail.code and not detail.code.isdigit() else None

@@ -37,6 +37,13 @@ def test_A05_A06_a_status_says_whether_another_target_may_help(status, kind, sho
         assert (error.message, error.code, error.retry_after) == ("told so", "c", 7.0)
 
 
+def test_only_the_log_is_told_why_our_key_is_refused():
+    said = Detail("Your API key sk-abc expired on 2026-01-01")
+    error = upstream_error(said, clean=lambda text: text.replace("sk-abc", "[key]"), status=401, who="backend v")
+    assert error.message == "backend v does not accept the proxy's credentials (it answered 401)"
+    assert error.detail == f"{error.message}: Your API key [key] expired on 2026-01-01"
+
+
 def test_the_status_of_the_answer_outranks_what_its_body_says():
     assert upstream_error(Detail("m", code="503", status=503), clean=one_line_of, status=400).status == 400
 
