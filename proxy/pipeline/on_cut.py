@@ -194,9 +194,14 @@ class Continue:
                 self._record.usage = self._used()
 
     def _others(self, target: Target) -> Iterator[Target]:
-        """Who may go on: the targets behind the one that was cut, those held back last, then that one again."""
+        """Who may go on: the targets behind the one that was cut, then those that were only slower to begin than it, each
+        held back last; then that one again.
+        """
         at = self._targets.index(target) if target in self._targets else len(self._targets) - 1
-        yield from sorted(self._targets[at + 1 :], key=lambda other: bool(self._held_back(other)))
+        lost = {(one.backend, one.model) for one in self._record.attempts if one.role == "hedge_loser"}
+        slower = [other for other in self._targets[:at] if (other.backend, other.model) in lost and other != target]
+        for others in (self._targets[at + 1 :], slower):
+            yield from sorted(others, key=lambda other: bool(self._held_back(other)))
         yield target
 
     async def _next(

@@ -12,7 +12,7 @@ from proxy.events import Fault, Finish, Start, TextDelta
 from proxy.pipeline.client import ClientGone
 from proxy.pipeline.exchange import Exchange
 from proxy.pipeline.on_cut import CONTINUED
-from proxy.routing.plan import Target, Timers
+from proxy.routing.plan import Hedge, Target, Timers
 from tests.support.told import FOREVER, Step, Taker, Told, exchange
 from tests.support.virtual_time import run
 
@@ -129,3 +129,21 @@ def test_without_budget_nobody_is_asked_and_the_record_says_so() -> None:
     assert ran.asked == [1, 0]
     last = ran.exchange.record.attempts[-1]
     assert (last.backend, last.outcome, last.role) == ("b1", "no_budget", "continuation")
+
+
+def test_a_target_that_lost_the_race_goes_on_before_the_one_that_was_cut() -> None:
+    """It did not fail: it was only slower to begin."""
+    slow, quick = Told(5.0, TextDelta("beta ")), told("alpha ")
+
+    async def hedged() -> Exchange:
+        running = exchange(slow, quick, timers=TIMERS, on_cut="continue", keeps_request=True, hedge=Hedge(0.5))
+        await running.run(Taker())
+        return running
+
+    record = run(hedged()).record
+    assert [(one.backend, one.role) for one in record.attempts] == [
+        ("b0", "hedge_loser"),
+        ("b1", "answer"),
+        ("b0", "continuation"),
+        ("b1", "continuation"),
+    ]
