@@ -1,5 +1,7 @@
 """Pieces of JSON for writers that build their frames by hand."""
 
+import json
+
 import msgspec
 
 from proxy.wire.text import mended
@@ -43,3 +45,15 @@ def object_text(text: str) -> str:
     except (ValueError, RecursionError):
         return f'{{"arguments":{json_string(text).decode()}}}'
     return text if isinstance(value, dict) else f'{{"arguments":{text}}}'
+
+
+def several_objects(arguments: str) -> bool:
+    """Whether a text is one JSON object after another, and so no JSON."""
+    text = arguments.strip()
+    if text[:1] != "{":
+        return False
+    try:
+        end = json.JSONDecoder().raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return False
+    return text[end:].lstrip()[:1] == "{"

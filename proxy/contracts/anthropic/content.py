@@ -17,6 +17,7 @@ from proxy.events import (
     ToolCallDelta,
     ToolCallStart,
 )
+from proxy.wire.json_text import several_objects
 from proxy.wire.stream_end import text_of
 
 _INFERRED = (("text", "text_delta"), ("thinking", "thinking_delta"), ("partial_json", "input_json_delta"))
@@ -30,14 +31,14 @@ class OpenBlock(msgspec.Struct):
     """A block that has begun and not ended.
 
     `call` is its number among the client's calls. `arguments` is what the start of the block brought of them, as JSON;
-    `was_text`: the upstream wrote them as a JSON text, not as an object.
+    `was_text`: the upstream wrote them as a JSON text, not as an object. `pieces` are those that deltas brought.
     """
 
     kind: Literal["call", "text", "other"]
     call: int = 0
     arguments: str = ""
     was_text: bool = False
-    has_deltas: bool = False
+    pieces: list[str] = []
 
 
 class BlockReader:
@@ -105,14 +106,18 @@ class BlockReader:
         return index
 
     def stop(self, index: int, events: list[StreamEvent]) -> tuple[int, list[bytes]]:
-        """A block ends. Returns its index, which some upstreams get wrong.
+        """A block ends. Returns its index, which some upstreams get wrong. Raises `UpstreamMalformed` for a broken call.
 
         The second value is what a client of this dialect needs before the end of the block.
         """
         if index not in self.open and len(self.open) == 1:
             (index,) = self.open
         block = self.open.pop(index, None)
-        if block is None or block.kind != "call" or block.has_deltas:
+        if block is None or block.kind != "call":
+            return index, []
+        if block.pieces:
+            if several_objects("".join(block.pieces)):
+                raise UpstreamMalformed("the upstream sent several inputs for one tool call")
             return index, []
         # A call without deltas has its arguments in the start of the block, or none, which is an empty object.
         events.append(ToolCallDelta(block.call, block.arguments or "{}"))
@@ -135,7 +140,7 @@ class BlockReader:
                 raise UpstreamMalformed("the upstream sent arguments that belong to no tool call that is open")
             index, block = calls[0]
         if block.kind == "call":
-            block.has_deltas = True
+            block.pieces.append(piece)
             events.append(ToolCallDelta(block.call, piece))
         return index
 

@@ -178,6 +178,8 @@ class StreamDecoder(StreamEnd):
             case "message_stop":
                 self._begin(events)
                 self._flush(events)
+                self._count(event.usage)
+                self._stop(event.stop_reason)
                 payloads += self._blocks.close(events)
                 self.done = True
             case _:
@@ -253,7 +255,11 @@ class StreamDecoder(StreamEnd):
     def _finish(self, batch: Batch) -> None:
         self._begin(batch.events)
         self._flush(batch.events)
-        frames = self._blocks.close(batch.events)
+        try:
+            frames = self._blocks.close(batch.events)
+        except UpstreamError as error:
+            self._fault(batch, error)
+            return
         if self._keep:
             batch.payloads += frames
         batch.events.append(self._end())

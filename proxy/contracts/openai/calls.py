@@ -27,6 +27,7 @@ import msgspec
 from proxy.contracts.openai.chunks import ToolCallPiece
 from proxy.errors import UpstreamMalformed
 from proxy.events import StreamEvent, ToolCallDelta, ToolCallStart
+from proxy.wire.json_text import several_objects
 from proxy.wire.lenient_json import SurrogateJoiner
 
 CHECKS = 64
@@ -115,7 +116,7 @@ class CallReader:
                 raise UpstreamMalformed("the upstream called a tool without naming it")
             if call.index >= 0 and (rest := call.joiner.flush()):
                 events.append(ToolCallDelta(call.index, rest))
-            if _several(call.arguments):
+            if several_objects(call.arguments):
                 raise UpstreamMalformed("the upstream sent arguments of several tool calls as those of one")
 
     def tell_named(self, events: list[StreamEvent]) -> None:
@@ -180,15 +181,3 @@ def _opens(call: Call, id_: str, name: str) -> bool:
     if not name or not call.name or (id_ and id_ == call.id) or (not id_ and call.id and not call.pieces):
         return False
     return name != call.name or call.complete()
-
-
-def _several(arguments: str) -> bool:
-    """Whether arguments are one JSON object after another, and so no JSON."""
-    text = arguments.strip()
-    if text[:1] != "{":
-        return False
-    try:
-        end = json.JSONDecoder().raw_decode(text)[1]
-    except (ValueError, RecursionError):
-        return False
-    return text[end:].lstrip()[:1] == "{"

@@ -100,6 +100,12 @@ OVERLOADED = '{"type":"error","error":{"type":"overloaded_error","message":"Over
 PRETTY = '{\n  "type": "error",\n  "error": {\n    "type": "rate_limit_error",\n    "message": "Slow down"\n  }\n}'
 
 U2 = {
+    "a limit that only the last event tells": means(
+        start() + HI + event("message_stop", stop_reason="max_tokens", usage={"output_tokens": 7}),
+        "Hi there",
+        end="length",
+        sdk=False,
+    ),
     "a text block after a stop reason": means(
         start() + text_block(0, "one ") + reason() + text_block(1, "two") + DONE, "one two"
     ),
@@ -357,6 +363,12 @@ U5["text in the first event"] = means(
 )
 
 U13 = {
+    "an empty input and then another": fails(
+        start() + call(0) + args(0, "{}", OSLO) + stop(0) + CALLED, says="several inputs for one tool call"
+    ),
+    "two inputs of a call that never ends": fails(
+        start() + call(0) + args(0, OSLO, OSLO) + reason("tool_use"), says="several inputs for one tool call"
+    ),
     "arguments in the start, without an end of the block": means(
         start() + call(0, {"city": "Oslo"}) + CALLED, "", OSLO
     ),
