@@ -27,7 +27,7 @@ from proxy.events import Batch, Fault, Finish
 from proxy.pipeline.client import Client, ClientGone
 from proxy.pipeline.clock import RequestClock
 from proxy.pipeline.closing import close
-from proxy.pipeline.held import notices_in, weight
+from proxy.pipeline.held import about_tokens, notices_in, weight
 from proxy.pipeline.slots import Slots
 from proxy.pipeline.targets import TargetStates
 from proxy.request import ChatRequest
@@ -207,8 +207,8 @@ class Attempt:
                 clock.content_at = at = now()
                 if self._streaming:
                     self._led = at, content  # not yet in the record: of two hedged attempts only one answers
-                else:
-                    record.content(at, content)
+                else:  # in few pieces, perhaps in one: without the upstream's count it is estimated by its length
+                    record.content(at, content if end is not None and end.usage is not None else about_tokens(batch))
             if isinstance(end, Fault) and not (content and self._streaming):
                 raise end.error
             self._held.append(batch)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from proxy.events import Batch, Media, Notice, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from proxy.events import Batch, Media, Notice, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta, ToolCallStart
 
 
 def notices_in(held: Sequence[Batch]) -> list[Notice]:
@@ -31,3 +31,17 @@ def weight(batch: Batch) -> int:
             case _:
                 size += 64  # a small event, such as the start of a call
     return size
+
+
+def about_tokens(batch: Batch) -> int:
+    """About how many tokens of content a batch holds: one for each piece, or for four characters where pieces are larger."""
+    tokens = 0
+    for event in batch.events:
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text) | ToolCallDelta(_, text):
+                tokens += max(1, len(text) // 4)
+            case ToolCallStart() | Media():
+                tokens += 1
+            case _:
+                pass  # no content
+    return tokens

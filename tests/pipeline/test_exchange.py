@@ -22,7 +22,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamTruncated,
 )
-from proxy.events import Batch, Fault, Start, TextDelta
+from proxy.events import Batch, Fault, Finish, Start, TextDelta, ToolCallDelta, ToolCallStart
 from proxy.pipeline.attempt import HOLD_BYTES
 from proxy.pipeline.client import ClientGone, ClientSlow
 from proxy.request import Usage
@@ -313,6 +313,15 @@ async def test_an_unstreamed_answer_commits_at_its_end_so_that_a_cut_one_falls_b
     await running.run(client)
     assert client.events == list(HELLO)
     assert running.record.end == "done"
+
+
+async def test_an_unstreamed_answer_that_nobody_counted_is_estimated_by_its_length() -> None:
+    """It comes in one piece: budgets and limits once took a thousand words for one token."""
+    call = (ToolCallStart(0, "1", "f"), ToolCallDelta(0, '{"city": "Ulm"}' * 4))
+    for events, tokens in (((TextDelta("word " * 1000),), 1250), (call, 16), ((TextDelta("a"), TextDelta("b")), 2)):
+        running = exchange(Told(Batch([Start("1", "m"), *events, Finish("stop")])), stream=False)
+        await running.run(Taker(streaming=False))
+        assert running.record.usage == Usage(30, tokens, estimated=True)
 
 
 async def test_an_unstreamed_answer_has_a_size_limit() -> None:
