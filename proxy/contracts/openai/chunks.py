@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from proxy.request import Usage
+from proxy.wire.finish import meaning
 from proxy.wire.upstream_errors import is_error
 
 
@@ -64,8 +65,17 @@ class Choice(msgspec.Struct, gc=False):
     message: Delta | None = None
     text: str | None = None  # what a completion without messages has in place of a delta or message
     finish_reason: str | None = None
+    native_finish_reason: Any = None  # OpenRouter: the vendor's own word
     usage: dict[str, Any] | None = None  # Moonshot's place for it
     error: Any = None  # OpenRouter: this choice failed
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended: the vendor's own word where that says that it gave up and the other does not (`stop`)."""
+        native = self.native_finish_reason
+        return (
+            native if native is not None and self.finish_reason and meaning(native) == "error" else self.finish_reason
+        )
 
 
 class Chunk(msgspec.Struct, gc=False):

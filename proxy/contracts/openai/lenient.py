@@ -58,6 +58,7 @@ def _choice(value: Any, *, skip_broken: bool) -> Choice:
     choice = Choice(
         index=index_in(value.get("index")),
         finish_reason=_reason(value.get("finish_reason")),
+        native_finish_reason=value.get("native_finish_reason"),
         usage=object_in(value.get("usage")),
         error=value.get("error"),
     )

@@ -294,7 +294,7 @@ class StreamDecoder(StreamEnd):
                 self._deltas.read(choice, events)
             content = not CONTENT.isdisjoint(map(type, events[before:]))
             self._has_content = self._has_content or content
-            reason = choice.finish_reason
+            reason = choice.reason
             if reason is None and self._ending.goes_on(choice.index or 0):
                 continue
             if reason is not None and meaning(reason) == "error":

@@ -46,8 +46,8 @@ def decode_whole(
     events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
     deltas, ending = DeltaReader(text_of(chunk.id)), Ending()
     for choice in found if choices == 1 else found[:1]:
-        if choice.finish_reason is not None and meaning(choice.finish_reason) == "error":
-            raise gave_up(choice.finish_reason)
+        if choice.reason is not None and meaning(choice.reason) == "error":
+            raise gave_up(choice.reason)
         deltas.read(choice, events, streamed=False)
         ending.add(choice.index or 0, choice.finish_reason, content=True, plain=False)
     deltas.cited(chunk, events)
@@ -69,7 +69,7 @@ def _plain(chunk: Chunk) -> list[StreamEvent] | None:
     if choices is None or len(choices) != 1 or chunk.names_pages or chunk.failed:
         return None
     choice = choices[0]
-    message, reason = choice.message, choice.finish_reason
+    message, reason = choice.message, choice.reason
     if message is None or choice.delta is not None or reason not in _PLAIN_ENDS or not (text := message.content):
         return None
     if message != Delta(content=text):

@@ -262,6 +262,11 @@ U4 = [
          whole=whole({"content": ""}, "network_error")),
     Case(id="unknown-and-nothing", stream=chunk(finish="OTHER") + DONE, error=(502, "OTHER"), whole=whole({"content": None}, "OTHER")),
     Case(id="words-beside-an-error-reason", stream=text("a") + chunk({"content": "b"}, "error") + DONE, text="ab", error=(502, "error")),
+    Case(id="stop-where-the-vendor-gave-up", error=(502, "MALFORMED_FUNCTION_CALL"), oracle=False,
+         stream=chunk({"content": ""}, "stop", choice={"native_finish_reason": "MALFORMED_FUNCTION_CALL"}) + DONE,
+         whole=whole({"content": ""}).replace(b'"finish_reason"', b'"native_finish_reason":"MALFORMED_FUNCTION_CALL","finish_reason"')),
+    Case(id="stop-in-the-vendors-word", text="a", stream=text("a") + chunk(finish="stop", choice={"native_finish_reason": "end_turn"}) + DONE,
+         whole=whole({"content": "a"}).replace(b'"finish_reason"', b'"native_finish_reason":"end_turn","finish_reason"')),
     Case(id="stop-with-a-call", stream=call(*SAME[0]) + STOP, calls=SAME[:1], reason="tool_calls",
          whole=whole({"tool_calls": [{"id": "a", "function": {"name": SAME[0][0], "arguments": SAME[0][1]}}]})),
 ]  # fmt: skip
