@@ -30,7 +30,7 @@ class Site:
     upstream_port: int
     folder: Path
     certificates: Path | None = None  # set where the upstream speaks TLS
-    store_port: int = 0  # of the Redis that `Peer.beside` starts
+    store_port: int = 6379  # of the Redis that `Peer.beside` starts
 
     def values(self) -> dict[str, str]:
         """What `$name` stands for in commands, headers, environments and config templates."""

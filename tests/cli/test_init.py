@@ -78,4 +78,4 @@ def test_a_file_that_is_named_has_to_be_there(named, monkeypatch):
         result = run(*command, *named)
         assert result.exit_code == 1
         file = named[1] if named else "from-the-variable.yaml"
-        assert_said(result.stderr.splitlines(), [f"{file}: -c init"])
+        assert_said(result.stderr.splitlines(), [f"{file}: init"])
