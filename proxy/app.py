@@ -291,7 +291,7 @@ class App:
         if store not in self._keys:
             from proxy.policy.stored_keys import StoredKeys  # noqa: PLC0415 - needs the extra `redis`
 
-            self._keys[store] = StoredKeys.of(store, self.metrics.name_keys)
+            self._keys[store] = StoredKeys(store, self.metrics.name_keys)
         keys = self._keys[store]
         await keys.start()
         return keys

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import structlog
 from redis.exceptions import RedisError
@@ -29,7 +29,8 @@ class _Known(NamedTuple):
 class StoredKeys:
     """Keys by digest. While the store is away those that are known stay valid. `named` is called with all names."""
 
-    def __init__(self, store: RedisStore, named: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, store: Store, named: Callable[[Iterable[str]], None]) -> None:
+        assert isinstance(store, RedisStore)  # the one that keeps keys
         self._store, self._shelf, self._named = store, KeyShelf(store.client), named
         self._known: dict[bytes, _Known] = {}
         self._used: dict[str, int] = {}
@@ -37,12 +38,6 @@ class StoredKeys:
         self._unread = ""  # why they cannot be read now
         self._task: asyncio.Task[None] | None = None
         self._closed = False
-
-    @classmethod
-    def of(cls, store: Store, named: Callable[[Iterable[str]], None]) -> Self:
-        """The keys of a store that keeps keys."""
-        assert isinstance(store, RedisStore)
-        return cls(store, named)
 
     async def start(self) -> None:
         """Read the keys once, if the store answers, and then follow their changes."""

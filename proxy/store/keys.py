@@ -76,9 +76,9 @@ class KeyShelf:
         """What changes with the keys. The same round trip keeps when keys were `used`, if the server takes it."""
         pipeline = self._client.pipeline(transaction=False)
         pipeline.get(VERSION)  # type: ignore[unused-awaitable]  # sent by `execute`
-        pipeline.hlen(KEYS)  # type: ignore[unused-awaitable]
+        pipeline.hlen(KEYS)  # type: ignore[unused-awaitable]  # the same
         for name, at in used.items():
-            pipeline.hset(USED, name, str(at))  # type: ignore[unused-awaitable]
+            pipeline.hset(USED, name, str(at))  # type: ignore[unused-awaitable]  # the same
         version = (await pipeline.execute(raise_on_error=False))[:2]
         for one in version:
             if isinstance(one, RedisError):

@@ -30,6 +30,7 @@ from proxy.config.limits import passwords_of
 from proxy.errors import LimitsUnknown
 from proxy.store.base import Lease, Meter, Room, Want
 from proxy.store.memory import MemoryStore
+from proxy.wire.secret_shapes import Secrets
 
 SCRIPT = (Path(__file__).parent / "meters.lua").read_text()
 PREFIX = "{chat-proxy}"  # in braces: a cluster keeps all of it in one place, and one script can have it
@@ -79,7 +80,7 @@ class RedisStore:
         self.on_back: Callable[[], None] = lambda: None  # it may have forgotten what it counted
         self.outages = 0
         self.address = _address(url)
-        self._passwords = passwords_of(url)
+        self._secrets = Secrets(passwords_of(url))
         self._local = MemoryStore(time.monotonic)
         self._calls: deque[_Call] = deque()
         self._unsent: deque[_Call] = deque(maxlen=MOST_UNSENT)
@@ -179,10 +180,7 @@ class RedisStore:
 
     def why(self, error: Exception) -> str:
         """Why the server cannot be used, in its own words and without its password."""
-        text = str(error) or type(error).__name__
-        for password in self._passwords:
-            text = text.replace(password, "…")
-        return text
+        return self._secrets.mask(str(error) or type(error).__name__)
 
     async def aclose(self) -> None:
         """Send what is to be settled, if the server takes it in time, and close."""

@@ -13,6 +13,7 @@ import msgspec
 
 from proxy.errors import UpstreamFailed
 from proxy.events import FinishReason
+from proxy.wire.text import bare
 
 Meaning = FinishReason | Literal["error", "unknown", "none"]
 """`none`: the model goes on. `error`: the upstream gave up. `unknown`: it ended, and the word is not in the table."""
@@ -75,7 +76,6 @@ _STEMS_FOR: dict[Meaning, tuple[str, ...]] = {
 _WORDS = {word: meaning for meaning, words in _WORDS_FOR.items() for word in words}
 _STEMS = {stem: meaning for meaning, stems in _STEMS_FOR.items() for stem in stems}
 
-_NOISE = re.compile(r"[^a-z0-9]")
 _SHOWN = re.compile(r"[A-Za-z0-9_.:/ -]{1,64}")
 _EXACT: dict[str, Meaning] = {reason: reason for reason in get_args(FinishReason)}
 
@@ -92,7 +92,7 @@ def meaning(reason: Any) -> Meaning:
         return "unknown"
     if (exact := _EXACT.get(reason)) is not None:  # as nearly all
         return exact
-    word = _NOISE.sub("", reason.partition(":")[0].rpartition(".")[2].lower())
+    word = bare(reason.partition(":")[0].rpartition(".")[2])
     word = word.removeprefix("finishreason").removeprefix("stopreason")
     known = _WORDS.get(word)
     if known is not None:

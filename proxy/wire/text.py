@@ -7,6 +7,8 @@ from proxy.errors import ProxyError
 WHITE_SPACE = "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 """The characters that JavaScript's `trim()` removes. Python's `strip()` without arguments removes others."""
 
+_NOISE = re.compile(r"[^a-z0-9]")
+
 
 class LineEnds:
     """Turns CRLF and CR into LF. A CR at the end of a token waits for the next, which may begin with its LF."""
@@ -27,6 +29,11 @@ class LineEnds:
     def finish(self) -> str:
         held, self.held = self.held, False
         return "\n" if held else ""
+
+
+def bare(word: str) -> str:
+    """The ASCII letters and digits of a word, in lower case: vendors write one word with many separators."""
+    return _NOISE.sub("", word.lower())
 
 
 def utf8(text: str) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from proxy.errors import ModelRefused, ProxyError, UpstreamAuth, UpstreamError, UpstreamFailed, UpstreamRefused
+from proxy.wire.text import bare
 
 Clean = Callable[[str], str]
 """Makes an upstream's text fit to be shown: one line, bounded, no secrets."""
@@ -44,7 +45,6 @@ _WORDS_OF_STATUS = {
     529: ("overloadederror",),  # Anthropic
 }  # fmt: skip
 _STATUS_OF_WORD = {word: status for status, words in _WORDS_OF_STATUS.items() for word in words}
-_NOISE = re.compile(r"[^a-z0-9]")
 _ENDING = re.compile(r"(?:error|exception)$")
 
 
@@ -288,7 +288,7 @@ def _is_about_model(detail: Detail, status: int) -> bool:
 
 def _status_of_words(detail: Detail) -> int:
     for word in (detail.code, detail.type):
-        key = _NOISE.sub("", word.lower())
+        key = bare(word)
         if status := _STATUS_OF_WORD.get(key) or _STATUS_OF_WORD.get(_ENDING.sub("", key)):
             return status
     return 502

@@ -46,10 +46,10 @@ def decode_whole(
     events: list[StreamEvent] = [Start(text_of(chunk.id), text_of(chunk.model))]
     deltas, ending = DeltaReader(text_of(chunk.id)), Ending()
     for choice in found if choices == 1 else found[:1]:
-        if choice.reason is not None and meaning(choice.reason) == "error":
-            raise gave_up(choice.reason)
+        if (reason := choice.reason) is not None and meaning(reason) == "error":
+            raise gave_up(reason)
         deltas.read(choice, events, streamed=False)
-        ending.add(choice.index or 0, choice.finish_reason, content=True, plain=False)
+        ending.add(choice.index or 0, reason, content=True, plain=False)
     deltas.cited(chunk, events)
     deltas.finish(events)
     has_content = not CONTENT.isdisjoint(map(type, events))
