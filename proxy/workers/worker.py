@@ -3,6 +3,7 @@
 It takes orders from its parent and reports to it.
 """
 
+import asyncio
 import os
 import socket
 from operator import itemgetter
@@ -218,7 +219,7 @@ class Worker(Process):
             "counts": app.counts,
             "look": app.looked,
             "ping": lambda: None,
-            "say": lambda event, fields: log.error(event, **fields),
+            "say": self._say,
             "drain": self._stop.set,
             "now": self._signalled,  # for the second time
         }
@@ -230,6 +231,11 @@ class Worker(Process):
             log.error("parent_gone")  # nobody would replace this worker, and from now on it takes signals itself
             super()._catch_signals()
             self._stop.set()
+
+    async def _say(self, event: str, fields: dict[str, Any]) -> None:
+        """The answer is that the line is written: what killed the worker that it tells of may kill this one next."""
+        log.error(event, **fields)
+        await asyncio.to_thread(self._log.flush)
 
     async def _prepare(self, **order: Any) -> dict[str, Any]:
         try:

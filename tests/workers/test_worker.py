@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from proxy.errors import ConfigErrors
 from proxy.workers.channel import Channel, SharedState
@@ -65,3 +68,30 @@ async def test_a_worker_that_starts_during_a_reload_builds_what_is_in_force_afte
     await ours.aclose()
     await asyncio.wait(running)
     await worker._app.aclose()
+
+
+async def test_a_line_is_answered_for_once_it_is_written() -> None:
+    """Not once it is queued: a worker that died of the next message took the line with it, and nobody wrote it again."""
+    ours, theirs = map(Channel, socket.socketpair())
+    worker = Worker(theirs, SharedState.at(), **spec(""))
+    reading, written = threading.Event(), threading.Event()
+
+    def flush() -> bool:
+        reading.set()
+        return written.wait(60)
+
+    worker._log = SimpleNamespace(flush=flush)
+    for channel in (ours, theirs):
+        await channel.open()
+    running = [asyncio.create_task(worker._take_orders()), asyncio.create_task(ours.run({}))]
+    with capture_logs() as logs:
+        saying = asyncio.create_task(ours.ask("say", within=60, event="worker_died", fields={"worker": 2}))
+        assert await asyncio.to_thread(reading.wait, 60)
+        await ours.ask("ping", within=60)  # answered in between
+        assert not saying.done()
+        written.set()
+        await saying
+    assert [(line["event"], line["worker"]) for line in logs] == [("worker_died", 2)]
+    worker._stop.set()
+    await ours.aclose()
+    await asyncio.wait(running)
